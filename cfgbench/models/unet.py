@@ -1,0 +1,171 @@
+"""The class-conditional U-Net of ADM (Dhariwal & Nichol 2021, section 3), in log-SNR.
+
+Residual blocks whose norms are scaled and shifted by an embedding of log-SNR and class, resampling inside residual
+blocks, attention at chosen resolutions, and ends that begin at zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cfgbench.spec import Model
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """ADM's 32 groups where there are channels enough, else four channels a group."""
+    return nn.GroupNorm(math.gcd(channels, min(32, channels // 4)), channels)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with all its parameters set to zero: a residual branch that begins as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class Embedding(nn.Module):
+    """Log-SNR [b] and class [b] to one vector [b, width]; the null class is the last row of the table."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        width = 4 * channels
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(channels // 2) / (channels // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.time = nn.Sequential(nn.Linear(channels // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.classes = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, lam: Tensor, c: Tensor) -> Tensor:
+        # the angle whose tangent is sigma / alpha runs from 0 to 1 like u itself, where lam would crowd at its ends
+        u = torch.atan(torch.exp(-lam / 2)) * (2 / math.pi)
+        angles = 1000 * u[:, None] * self.frequencies
+        return self.time(torch.cat([angles.cos(), angles.sin()], dim=1)) + self.classes(c)
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, [resample], conv, norm scaled and shifted by the embedding, SiLU, dropout, conv, plus the input."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, *, dropout: float, resample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.resample = resample or nn.Identity()
+        self.norm_in, self.norm_out = group_norm(inputs), group_norm(outputs)
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv_out = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.scale_shift = nn.Linear(width, 2 * outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
+        scale, shift = self.scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm_out(h) * (1 + scale) + shift
+        return self.skip(self.resample(x)) + self.conv_out(self.dropout(F.silu(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions, in heads of `head_channels`."""
+
+    def __init__(self, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_channels)
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, channels, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, channels // self.heads, height * width)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(-1, -2).reshape(b, channels, height, width))
+
+
+class Stage(nn.Module):
+    """A residual block, followed by attention where this resolution has it."""
+
+    def __init__(self, block: ResBlock, attention: Attention | None) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention or nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.block(x, embedding))
+
+
+class UNet(nn.Module):
+    """eps(z, lam, c): z [b, ch, side, side] at log-SNR lam [b] and class c [b] int64 gives eps of z's shape.
+
+    Class id `num_classes` is the null class. Raises ValueError where the levels do not divide the side, or an
+    attention resolution is none of the levels'.
+    """
+
+    def __init__(self, model: Model, *, image_channels: int, side: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        sides = level_sides(model, side)
+        width = 4 * model.channels
+        self.embedding = Embedding(model.channels, num_classes)
+        self.first = nn.Conv2d(image_channels, model.channels, 3, padding=1)
+
+        def stage(inputs: int, outputs: int, at: int) -> Stage:
+            block = ResBlock(inputs, outputs, width, dropout=model.dropout)
+            return Stage(block, Attention(outputs, model.head_channels) if at in model.attention else None)
+
+        def resampled(channels: int, resample: nn.Module) -> Stage:
+            return Stage(ResBlock(channels, channels, width, dropout=model.dropout, resample=resample), None)
+
+        channels, skips = model.channels, [model.channels]
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, (multiplier, at) in enumerate(zip(model.multipliers, sides, strict=True)):
+            if level > 0:
+                self.down.append(resampled(channels, nn.AvgPool2d(2)))
+                skips.append(channels)
+            for _ in range(model.blocks):
+                self.down.append(stage(channels, multiplier * model.channels, at))
+                channels = multiplier * model.channels
+                skips.append(channels)
+        middle_attention = Attention(channels, model.head_channels) if model.attention else None
+        self.middle = nn.ModuleList(
+            [
+                Stage(ResBlock(channels, channels, width, dropout=model.dropout), middle_attention),
+                Stage(ResBlock(channels, channels, width, dropout=model.dropout), None),
+            ]
+        )
+        for level, (multiplier, at) in reversed(list(enumerate(zip(model.multipliers, sides, strict=True)))):
+            for _ in range(model.blocks + 1):
+                self.up.append(stage(channels + skips.pop(), multiplier * model.channels, at))
+                channels = multiplier * model.channels
+            if level > 0:
+                self.up.append(resampled(channels, nn.Upsample(scale_factor=2, mode="nearest")))
+        self.norm = group_norm(channels)
+        self.last = zeroed(nn.Conv2d(channels, image_channels, 3, padding=1))
+
+    def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+        embedding = F.silu(self.embedding(lam, c))
+        h = self.first(z)
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, embedding)
+            skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for stage in self.up:
+            if stage.block.resample.__class__ is not nn.Upsample:
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = stage(h, embedding)
+        return self.last(F.silu(self.norm(h))).float()
+
+
+def level_sides(model: Model, side: int) -> list[int]:
+    """The side of each level's feature maps, from the image's downwards. Raises ValueError where they do not fit."""
+    divisor = 2 ** (len(model.multipliers) - 1)
+    if side % divisor:
+        raise ValueError(
+            f"model.multipliers = {model.multipliers}: {len(model.multipliers)} levels need an image side that "
+            f"{divisor} divides, not {side}; take fewer levels or another dataset.resolution"
+        )
+    sides = [side >> level for level in range(len(model.multipliers))]
+    for resolution in model.attention:
+        if resolution not in sides:
+            raise ValueError(f"model.attention = {model.attention}: {resolution} is none of the levels' sides {sides}")
+    return sides

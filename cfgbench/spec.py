@@ -1,0 +1,318 @@
+"""What is asked: a YAML sweep file becomes a SweepSpec, and that becomes cells, each with its identity.
+
+Everything that the file may say is checked here, before any work starts. This is the only file that knows pydantic.
+"""
+
+import difflib
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from cfgbench.errors import UserError
+from cfgbench.files import identity
+from cfgbench.sweepfile import load_yaml
+
+IDENTITY = 1
+"""Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
+
+INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
+PACKAGED = ("digits", "fashion-mnist")
+
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
+Probability = Annotated[Finite, Field(ge=0, le=1)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+DataName = Literal["digits", "fashion-mnist", "folder"]
+FeaturesName = Literal[
+    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier"
+]
+
+
+class Section(BaseModel):
+    """A mapping of the sweep file: no unknown keys, no text where a number belongs, nothing changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dataset(Section):
+    """Which images. `limit` counts images in all; `flip` overrides whether mirrored images count as real ones."""
+
+    name: DataName
+    path: Annotated[Path, Field(strict=False)] | None = None
+    split: str | None = None
+    resolution: Side | None = None
+    classes: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    limit: Count | None = None
+    flip: bool | None = None
+
+
+class Model(Section):
+    """The U-Net: `channels` at full resolution, times `multipliers` at each halving, with attention where the feature
+    map's side is in `attention`."""
+
+    name: Literal["unet"] = "unet"
+    channels: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 64
+    multipliers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=10)] = [1, 2]
+    blocks: Annotated[int, Field(ge=1, le=64)] = 1
+    attention: list[Side] = []
+    head_channels: Annotated[int, Field(ge=1, le=4096)] = 32
+    dropout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(Section):
+    """Algorithm 1. `warmup_steps` of linearly growing learning rate, then constant."""
+
+    steps: Count = 10_000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
+    learning_rate: Positive = 2e-4
+    warmup_steps: Annotated[int, Field(ge=0, le=2**40)] = 100
+    weight_decay: NonNegative = 0.0
+    ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.999
+    gradient_clip: Positive = 1.0
+    p_uncond: Probability = 0.1
+    seed: Seed = 0
+
+
+class Sampling(Section):
+    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits."""
+
+    samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 256
+    seed: Seed = 0
+    v: Probability = 0.3
+    clip: bool = True
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    guidance: Literal["cfg"] = "cfg"
+    w: Finite = 0.0
+    T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
+
+
+class Evaluation(Section):
+    """What is measured, with which features; `features` is the data set's own extractor unless it is named."""
+
+    features: FeaturesName | None = None
+    metrics: Annotated[list[Literal["fid", "is"]], Field(min_length=1)] = ["fid", "is"]
+    inception_weights: Annotated[Path, Field(strict=False)] | None = None
+
+
+class SweepSpec(Section):
+    """A whole sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    dataset: Dataset
+    model: Model = Model()
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    grid: Annotated[dict[str, list[Any]], Field(min_length=1)]
+
+    @property
+    def features(self) -> str:
+        """The extractor's name: what the file says, else the data set's own."""
+        own = self.dataset.name if self.dataset.name in PACKAGED else "classifier"
+        return self.evaluation.features or own
+
+    def points(self) -> Iterator[tuple[dict[str, Any], Training, Sampling]]:
+        """The product of the grid's lists: (the axes' values, training, sampling) of each point, in the file's order."""
+        for values in itertools.product(*self.grid.values()):
+            axes = dict(zip(self.grid, values, strict=True))
+            yield axes, _with_axes(self.training, "training", axes), _with_axes(self.sampling, "sampling", axes)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep: train so, sample so, measure so, on the data and features that `data` and `features` name.
+
+    `data` is the data set's content hash with its flips, `features` what names the extractor's numbers: both stand in
+    the identities in place of names and paths, so that other content is another cell.
+    """
+
+    sweep: str
+    dataset: str
+    model: Model
+    training: Training
+    sampling: Sampling
+    metrics: tuple[str, ...]
+    data: str
+    features: str
+    axes: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def checkpoint_id(self) -> str:
+        """Names the trained weights: data, model and training decide them, and nothing else."""
+        return identity([IDENTITY, self.data, self.model.model_dump(), self.training.model_dump()])
+
+    @cached_property
+    def id(self) -> str:
+        """Names the cell's numbers. The sampling batch, the device and the sweep's name do not change them."""
+        sampling = self.sampling.model_dump(exclude={"batch_size"})
+        if self.sampling.sampler == "ddim":
+            del sampling["v"]  # a deterministic step has no variance
+        return identity([IDENTITY, self.checkpoint_id, sampling, self.features, sorted(self.metrics)])
+
+    @property
+    def nfe(self) -> int:
+        """Network calls per image: T without guidance (and at w = -1), 2T with it."""
+        return self.sampling.T * (1 if self.sampling.w in (0, -1) else 2)
+
+    @property
+    def label(self) -> str:
+        """What distinguishes this cell in its sweep: `p_uncond 0.1, w 0.3 (scale 1.3), T 32`."""
+        return ", ".join(
+            f"w {value:g} (scale {1 + value:g})" if axis == "w" else f"{axis} {value}"
+            for axis, value in self.axes.items()
+        )
+
+
+def make_cells(spec: SweepSpec, *, data: str, features: str) -> list[Cell]:
+    """The sweep's cells in the file's order, each identity once."""
+    cells = (
+        Cell(
+            sweep=spec.name,
+            dataset=spec.dataset.name,
+            model=spec.model,
+            training=training,
+            sampling=sampling,
+            metrics=tuple(spec.evaluation.metrics),
+            data=data,
+            features=features,
+            axes=axes,
+        )
+        for axes, training, sampling in spec.points()
+    )
+    return list({cell.id: cell for cell in reversed(list(cells))}.values())[::-1]
+
+
+def load_sweep(path: Path) -> SweepSpec:
+    """Reads and checks a sweep file. Raises UserError with one line that names file, key, value and the way out."""
+    content = load_yaml(path)
+    try:
+        spec = SweepSpec.model_validate(content)
+        spec = spec.model_copy(update={"grid": {axis: _checked_axis(spec, axis) for axis in spec.grid}})
+        _check_together(spec)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return spec
+
+
+def resolved(spec: SweepSpec) -> dict[str, Any]:
+    """The sweep with every default filled in, as plain YAML content that `load_sweep` reads back to the same sweep."""
+    content = spec.model_dump(mode="json", exclude_none=True)
+    return content | {"evaluation": content["evaluation"] | {"features": spec.features}}
+
+
+_SECTIONS: dict[str, type[Section]] = {"training": Training, "sampling": Sampling}
+
+
+def _owner(axis: str) -> tuple[str, str]:
+    """(section, key) of an axis: `w` is ("sampling", "w"); `training.seed` says which of the two seeds is meant."""
+    section, _, key = axis.rpartition(".")
+    owners = [name for name, kind in _SECTIONS.items() if key in kind.model_fields and section in ("", name)]
+    if not owners:
+        known = sorted({key for kind in _SECTIONS.values() for key in kind.model_fields})
+        raise ValueError(f"grid.{axis}: not a key of training or sampling{_did_you_mean(axis, known)}")
+    if len(owners) > 1:
+        raise ValueError(f"grid.{axis}: training and sampling both have one; write training.{key} or sampling.{key}")
+    if (owners[0], key) == ("sampling", "batch_size"):
+        raise ValueError(f"grid.{axis}: the sampling batch does not change the images; set sampling.batch_size instead")
+    return owners[0], key
+
+
+def _with_axes(base: Section, section: str, axes: Mapping[str, Any]) -> Any:
+    owned = {key: value for axis, value in axes.items() for owner, key in [_owner(axis)] if owner == section}
+    return base.model_copy(update=owned)
+
+
+def _checked_axis(spec: SweepSpec, axis: str) -> list[Any]:
+    section, key = _owner(axis)
+    values = spec.grid[axis]
+    if not values:
+        raise ValueError(f"grid.{axis} = []: an axis needs at least one value")
+    checked: list[Any] = []
+    for position, value in enumerate(values):
+        try:
+            model = type(getattr(spec, section)).model_validate(getattr(spec, section).model_dump() | {key: value})
+        except ValidationError as error:
+            raise ValueError(f"grid.{axis}[{position}]{_explain(error).removeprefix(key)}") from None
+        if getattr(model, key) in checked:
+            raise ValueError(f"grid.{axis}[{position}] = {value}: stands in the list twice; remove one")
+        checked.append(getattr(model, key))
+    return checked
+
+
+def _check_together(spec: SweepSpec) -> None:
+    owners = [_owner(axis) for axis in spec.grid]
+    if len(set(owners)) < len(owners):
+        raise ValueError("grid: one axis stands there twice, as KEY and as SECTION.KEY; remove one")
+    for _, training, sampling in spec.points():
+        where = f"w = {sampling.w:g} with p_uncond = {training.p_uncond:g}"
+        if training.p_uncond == 0 and sampling.w != 0:
+            raise ValueError(f"{where}: the null class was never trained; take p_uncond > 0, or w = 0 only")
+        if training.p_uncond == 1 and sampling.w != -1:
+            raise ValueError(f"{where}: the classes were never trained; take p_uncond < 1, or w = -1 only")
+    features = spec.features
+    if features in PACKAGED and features != spec.dataset.name:
+        way_out = f"leave it out for the data set's own, or name one of {', '.join(INCEPTION)}"
+        raise ValueError(f"evaluation.features = {features}: made for the data set {features} only; {way_out}")
+    if features in INCEPTION[1:] and "is" in spec.evaluation.metrics:
+        raise ValueError(
+            f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid], or inception"
+        )
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, as `key = value: what would be right`."""
+    first = error.errors(include_url=False)[0]
+    where = _location(first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{_did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}{more}"
+    if kind == "missing":
+        return f"{where}: missing{more}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if kind == "literal_error":
+        message = f"should be one of {context['expected']}{_did_you_mean(str(first['input']), _options(context))}"
+    if kind == "string_pattern_mismatch":
+        message = "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit"
+    if where == "grid":
+        message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
+    return f"{where} = {_brief(first['input'])}: {message}{more}"
+
+
+def _location(loc: tuple[int | str, ...]) -> str:
+    words = [part for part in loc if not (isinstance(part, str) and (part.startswith("list[") or part == "int"))]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words)
+    return text.removeprefix(".") or "the file"
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
+    return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]
+
+
+def _options(context: Mapping[str, Any]) -> list[str]:
+    return [option.strip(" '") for option in str(context["expected"]).replace(" or ", ",").split(",")]
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
