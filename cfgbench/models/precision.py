@@ -1,0 +1,43 @@
+"""Which arithmetic a network runs in, and where."""
+
+import platform
+from contextlib import AbstractContextManager
+
+import torch
+
+from cfgbench.errors import UserError
+
+PRECISIONS = "auto", "fp32", "bf16"
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name, or without one the first GPU, or else the processor. Raises UserError."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {' '.join(str(error).split())[:150]}; take cpu, or leave it out") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called, for the record: `cpu (x86_64)`, `cuda (NVIDIA H200)`."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device.type} ({kind})"
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` becomes bf16 where the processor or GPU multiplies it faster than fp32, else fp32. Raises UserError."""
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: should be one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    good = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return "bf16" if good else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Matrix products and convolutions in bf16 within this context, if that is the precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

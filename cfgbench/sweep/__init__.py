@@ -1,0 +1,1 @@
+"""Run a cell, run what is missing, keep the rows."""

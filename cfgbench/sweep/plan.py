@@ -1,0 +1,93 @@
+"""What a sweep needs, and what of it is there: known before any work starts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cfgbench import data
+from cfgbench.data import Images
+from cfgbench.errors import UserError
+from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.spec import INCEPTION, PACKAGED, Cell, SweepSpec, load_sweep, make_cells, resolved
+from cfgbench.sweep.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, its data, its cells in the file's order, and which of them have a row."""
+
+    spec: SweepSpec
+    images: Images
+    cells: list[Cell]
+    store: Store
+    done: frozenset[str]
+
+    @property
+    def missing(self) -> list[Cell]:
+        """The cells to run. Those that failed are tried again: what stopped them may be gone."""
+        return [cell for cell in self.cells if cell.id not in self.done]
+
+    def groups(self) -> Iterator[tuple[Cell, list[Cell]]]:
+        """(any cell of it, the missing cells) of each network that missing cells need."""
+        by_checkpoint: dict[str, list[Cell]] = {}
+        for cell in self.missing:
+            by_checkpoint.setdefault(cell.checkpoint_id, []).append(cell)
+        return ((cells[0], cells) for cells in by_checkpoint.values())
+
+    def networks(self) -> dict[str, Cell]:
+        """One cell of each network of the sweep, by checkpoint id."""
+        return {cell.checkpoint_id: cell for cell in reversed(self.cells)}
+
+
+def make_plan(path: Path, results: Path) -> Plan:
+    """Reads the sweep file and the data, and looks at what is there. Writes nothing. Raises UserError."""
+    spec = load_sweep(path)
+    try:
+        images = data.load(spec.dataset)
+        _check_network(spec, images)
+    except (UserError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+    store = Store(results / spec.name)
+    names = identity([images.content, images.flips])
+    cells = make_cells(spec, data=names, features=features_identity(spec, images))
+    done = frozenset(row["cell_id"] for row in store.statuses() if row["status"] == "ok")
+    return Plan(spec, images, cells, store, done)
+
+
+def features_identity(spec: SweepSpec, images: Images) -> str:
+    """What names the numbers of the sweep's extractor, before it is loaded or trained: weights or recipe, and data."""
+    from cfgbench.models.classifier import packaged
+
+    name = spec.features
+    if name in PACKAGED:
+        return f"{name} {file_digest(packaged(name))}"
+    if name in INCEPTION:
+        weights = spec.evaluation.inception_weights
+        if weights is None:
+            return f"{name} official"
+        try:
+            return f"{name} {file_digest(weights)}"
+        except OSError as error:
+            raise UserError(f"evaluation.inception_weights = {weights}: {error.strerror}") from None
+    return f"{name} {CLASSIFIER_RECIPE} {images.content}"
+
+
+CLASSIFIER_RECIPE = "recipe 1"
+"""Changes with the way in which a data set's own classifier is trained."""
+
+
+def prepare_folder(plan: Plan) -> None:
+    """Makes the results folder and writes the resolved sweep into it; says at once if it cannot be written."""
+    text = yaml.safe_dump(resolved(plan.spec), sort_keys=False, default_flow_style=None, width=120)
+    write_atomically(plan.store.folder / "sweep.yaml", text.encode())
+
+
+def _check_network(spec: SweepSpec, images: Images) -> None:
+    from cfgbench.models.unet import level_sides
+
+    height, width = images.images.shape[2:]
+    if height != width:
+        raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
+    level_sides(spec.model, height)

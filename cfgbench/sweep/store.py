@@ -1,0 +1,102 @@
+"""The results of a sweep on disk: one parquet file a cell, written whole or not at all, so that the folder of them reads
+as one table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cfgbench.errors import UserError
+from cfgbench.files import write_atomically
+
+COLUMNS: dict[str, pa.DataType] = {
+    "sweep": pa.string(),
+    "cell_id": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "dataset": pa.string(),
+    "p_uncond": pa.float64(),
+    "w": pa.float64(),
+    "T": pa.int64(),
+    "v": pa.float64(),
+    "sampler": pa.string(),
+    "guidance": pa.string(),
+    "seed": pa.int64(),
+    "samples": pa.int64(),
+    "fid": pa.float64(),
+    "fid_se": pa.float64(),
+    "is_mean": pa.float64(),
+    "is_std": pa.float64(),
+    "is_se": pa.float64(),
+    "nfe": pa.int64(),
+    "seconds": pa.float64(),
+    "images_per_second": pa.float64(),
+    "protocol": pa.string(),
+    "features_id": pa.string(),
+    "reference_id": pa.string(),
+    "checkpoint_id": pa.string(),
+    "device": pa.string(),
+    "precision": pa.string(),
+    "cfgbench_version": pa.string(),
+    "created": pa.string(),
+}
+"""The columns that every row has; what is not known is null. Other axes of a sweep stand behind them."""
+
+
+class Store:
+    """The folder results/<name> of one sweep.
+
+    cells/<id>.parquet (rows), checkpoints/<id>.safetensors with .losses.csv, samples/<id>.png, references/<id>.npz,
+    sweep.yaml (the sweep with every default filled in).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def checkpoint(self, checkpoint_id: str) -> Path:
+        return self.folder / "checkpoints" / f"{checkpoint_id}.safetensors"
+
+    def samples(self, cell_id: str) -> Path:
+        return self.folder / "samples" / f"{cell_id}.png"
+
+    def reference(self, reference_id: str) -> Path:
+        return self.folder / "references" / f"{reference_id}.npz"
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        """Writes a row, in place of an earlier one of the same cell."""
+        extra = sorted(set(row) - set(COLUMNS))
+        schema = pa.schema([*COLUMNS.items(), *((name, pa.array([row[name]]).type) for name in extra)])
+        table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
+        path = self.folder / "cells" / f"{row['cell_id']}.parquet"
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+    def rows(self) -> pd.DataFrame:
+        """All rows, in the order in which they were made. Raises UserError naming a file that is no row."""
+        rows = pd.DataFrame(self.statuses(columns=None))
+        return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
+
+    def statuses(self, columns: list[str] | None = ["cell_id", "status", "reason"]) -> list[dict[str, Any]]:  # noqa: B006
+        """The rows as dictionaries, of these columns or of all (None)."""
+        rows: list[dict[str, Any]] = []
+        for path in sorted((self.folder / "cells").glob("[!.]*.parquet")):
+            try:
+                rows += pq.read_table(path, columns=columns, partitioning=None).to_pylist()
+            except (pa.ArrowException, OSError, ValueError) as error:
+                reason = " ".join(str(error).split())[:100]
+                raise UserError(f"{path}: not a row of results ({reason}); delete it to run that cell again") from None
+        return rows
+
+
+def find_sweeps(results: Path) -> list[Path]:
+    """The sweeps' folders under the results folder, the newest first."""
+    found = [path.parent for path in results.glob("*/sweep.yaml")]
+    return sorted(found, key=lambda folder: _newest(folder), reverse=True)
+
+
+def _newest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in [folder / "sweep.yaml", *(folder / "cells").glob("[!.]*.parquet")])
+
+
