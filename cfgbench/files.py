@@ -32,7 +32,9 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another --results folder") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --results folder"
+        ) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

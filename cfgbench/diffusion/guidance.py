@@ -6,7 +6,7 @@ r"""How eps(z, c) and eps(z) become one eps (Ho & Salimans 2022, eq. 6):
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ Guided = Callable[[Tensor, Tensor], Tensor]
 """(z [b, ch, h, w], lam [b]) -> eps [b, ch, h, w], class and strength already chosen."""
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """All that guidance and samplers know of a network."""
 

@@ -1,6 +1,6 @@
 r"""Continuous time in log-SNR (Ho & Salimans 2022, section 2).
 
-    lambda = log(alpha^2 / sigma^2),   z = alpha x + sigma eps,   alpha^2 + sigma^2 = 1
+lambda = log(alpha^2 / sigma^2),   z = alpha x + sigma eps,   alpha^2 + sigma^2 = 1
 """
 
 import math

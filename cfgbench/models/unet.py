@@ -46,7 +46,9 @@ class Embedding(nn.Module):
 class ResBlock(nn.Module):
     """norm, SiLU, [resample], conv, norm scaled and shifted by the embedding, SiLU, dropout, conv, plus the input."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, *, dropout: float, resample: nn.Module | None = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, width: int, *, dropout: float, resample: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.resample = resample or nn.Identity()
         self.norm_in, self.norm_out = group_norm(inputs), group_norm(outputs)

@@ -82,11 +82,15 @@ def run_cell(
         accumulator.add(batch.start, bench.extractor(images))
         kept.append(images[[i - batch.start for i in sheet.ravel().tolist() if i in batch]].cpu().numpy())
     seconds = time.monotonic() - began
-    row = describe(cell, bench) | _measure(cell, accumulator, bench) | {
-        "status": "ok",
-        "seconds": seconds,
-        "images_per_second": sampling.samples / seconds,
-    }
+    row = (
+        describe(cell, bench)
+        | _measure(cell, accumulator, bench)
+        | {
+            "status": "ok",
+            "seconds": seconds,
+            "images_per_second": sampling.samples / seconds,
+        }
+    )
     return row, _sheet_png(np.concatenate(kept), sheet, bench.images)
 
 

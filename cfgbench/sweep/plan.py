@@ -10,8 +10,11 @@ from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.models.classifier import packaged
+from cfgbench.models.unet import level_sides
 from cfgbench.spec import INCEPTION, PACKAGED, Cell, SweepSpec, load_sweep, make_cells, resolved
 from cfgbench.sweep.store import Store
+from cfgbench.training.classifier import RECIPE
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,6 @@ def make_plan(path: Path, results: Path) -> Plan:
 
 def features_identity(spec: SweepSpec, images: Images) -> str:
     """What names the numbers of the sweep's extractor, before it is loaded or trained: weights or recipe, and data."""
-    from cfgbench.models.classifier import packaged
-
     name = spec.features
     if name in PACKAGED:
         return f"{name} {file_digest(packaged(name))}"
@@ -71,11 +72,7 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
             return f"{name} {file_digest(weights)}"
         except OSError as error:
             raise UserError(f"evaluation.inception_weights = {weights}: {error.strerror}") from None
-    return f"{name} {CLASSIFIER_RECIPE} {images.content}"
-
-
-CLASSIFIER_RECIPE = "recipe 1"
-"""Changes with the way in which a data set's own classifier is trained."""
+    return f"{name} {RECIPE} {images.content}"
 
 
 def prepare_folder(plan: Plan) -> None:
@@ -85,8 +82,6 @@ def prepare_folder(plan: Plan) -> None:
 
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
-    from cfgbench.models.unet import level_sides
-
     height, width = images.images.shape[2:]
     if height != width:
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")

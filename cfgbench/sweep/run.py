@@ -59,7 +59,9 @@ def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> Feat
     name = plan.spec.features
     if name in INCEPTION:
         layer = int(name.removeprefix("inception").removeprefix("-") or 2048)
-        return Inception(layer, plan.spec.evaluation.inception_weights, device, logits="is" in plan.spec.evaluation.metrics)
+        return Inception(
+            layer, plan.spec.evaluation.inception_weights, device, logits="is" in plan.spec.evaluation.metrics
+        )
     path = classifier.packaged(name) if name in PACKAGED else _own_classifier(plan, device, progress)
     network = classifier.load(path)
     identifier = f"{name}-{file_digest(path)[:8]}"

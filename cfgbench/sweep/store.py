@@ -98,5 +98,3 @@ def find_sweeps(results: Path) -> list[Path]:
 
 def _newest(folder: Path) -> float:
     return max(path.stat().st_mtime for path in [folder / "sweep.yaml", *(folder / "cells").glob("[!.]*.parquet")])
-
-

@@ -55,7 +55,11 @@ def train(
     Goes on from `path` with .partial, where an earlier run left one; the weights are then those of an uninterrupted
     run. Raises TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
-    image = {"image_channels": images.images.shape[1], "side": images.images.shape[2], "num_classes": images.num_classes}
+    image = {
+        "image_channels": images.images.shape[1],
+        "side": images.images.shape[2],
+        "num_classes": images.num_classes,
+    }
     header = {"model": model.model_dump(), "training": training.model_dump(), "image": image, "precision": precision}
     partial = path.with_suffix(".partial")
     state = _begin(UNet(model, **image), training, device)
@@ -100,9 +104,7 @@ def _initialise(network: UNet, generator: torch.Generator) -> None:
     torch.nn.init.normal_(network.embedding.classes.weight, std=0.02, generator=generator)
 
 
-def _step(
-    state: State, pixels: Tensor, labels: Tensor, training: Training, *, flips: bool, precision: str
-) -> None:
+def _step(state: State, pixels: Tensor, labels: Tensor, training: Training, *, flips: bool, precision: str) -> None:
     """One gradient step of Algorithm 1, then the EMA."""
     network, device = state.network, pixels.device
     generator = _generator(training.seed, "step", state.step)
@@ -157,7 +159,10 @@ def _order(seed: int, n: int, start: int, count: int) -> Tensor:
     positions = np.arange(start, start + count)
     epochs = positions // n
     return torch.cat(
-        [_permutation(seed, n, int(epoch))[positions[epochs == epoch] % n] for epoch in range(epochs[0], epochs[-1] + 1)]
+        [
+            _permutation(seed, n, int(epoch))[positions[epochs == epoch] % n]
+            for epoch in range(epochs[0], epochs[-1] + 1)
+        ]
     )
 
 

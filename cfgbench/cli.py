@@ -1,0 +1,224 @@
+"""The command line: parse, call, print. What is heavy is imported by the command that needs it."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfgbench.errors import UserError
+
+if TYPE_CHECKING:
+    from cfgbench.sweep.plan import Plan
+
+app = typer.Typer(
+    help="Benchmark of guidance in diffusion models: train, sweep, measure FID and Inception Score, draw the trade-off.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SweepFile = Annotated[Path, typer.Argument(help="A sweep file, such as sweeps/digits.yaml.", show_default=False)]
+Results = Annotated[Path, typer.Option(help="Where results are kept, a folder for each sweep.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False)
+]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the machine is good at it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+RESULTS = Path("results")
+
+
+@app.command()
+def train(
+    sweep: Annotated[Path | None, typer.Argument(help="A sweep file.", show_default="the digits sweep")] = None,
+    p_uncond: Annotated[
+        float | None, typer.Option(help="Only the networks with this p_uncond.", show_default=False)
+    ] = None,
+    results: Results = RESULTS,
+    device: Device = None,
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train the networks of a sweep that are not trained yet; goes on where an earlier run was stopped."""
+    from cfgbench.sweep.plan import make_plan, prepare_folder
+
+    plan = make_plan(sweep or embedded_sweep(), results)
+    found = sorted({cell.training.p_uncond for cell in plan.cells})
+    if p_uncond is not None and p_uncond not in found:
+        raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
+    from cfgbench.models.precision import find_device, resolve_precision
+    from cfgbench.sweep.run import ensure_trained
+
+    place = find_device(device)
+    arithmetic = resolve_precision(precision, place)
+    prepare_folder(plan)
+    for cell in plan.networks().values():
+        if p_uncond in (None, cell.training.p_uncond):
+            path = ensure_trained(plan, cell, device=place, precision=arithmetic, progress=_progress(quiet))
+            print(path)
+
+
+@app.command()
+def sweep(
+    sweep: SweepFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; do nothing.")] = False,
+    results: Results = RESULTS,
+    device: Device = None,
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train what is missing, run the cells that are missing, print the table."""
+    from cfgbench.sweep.plan import make_plan, prepare_folder
+
+    plan = make_plan(sweep, results)
+    if dry_run:
+        _print_plan(plan)
+        return
+    failed = 0
+    if plan.missing:
+        from cfgbench.models.precision import find_device, resolve_precision
+        from cfgbench.sweep.run import run
+
+        place = find_device(device)
+        arithmetic = resolve_precision(precision, place)
+        prepare_folder(plan)
+        missing = len(plan.missing)
+        rows = run(plan, device=place, precision=arithmetic, progress=_progress(quiet))
+        for position, row in enumerate(rows, start=1):
+            failed += row["status"] != "ok"
+            if not quiet:
+                print(f"{position}/{missing} {_summary(row)}", flush=True)
+    _print_tables(plan)
+    if failed:
+        print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(help="Names of sweeps, or sweep files.", show_default="the newest")
+    ] = None,
+    plot: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tradeoff, strength, steps or samples; may be repeated.", show_default="all that the rows allow"
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="reports/NAME")] = None,
+    results: Results = RESULTS,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the figures and write the tables of a sweep; prints the paths of what was written."""
+    from cfgbench.report import write
+    from cfgbench.sweep.store import Store
+
+    for folder in _folders(sweeps or [], results):
+        rows = Store(folder).rows()
+        if rows.empty:
+            raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
+        for path in write(folder, rows, out or Path("reports") / folder.name, plots=plot, tables=table):
+            print(path)
+
+
+@app.command()
+def ls(
+    sweep: Annotated[str | None, typer.Argument(help="A sweep's name or file.", show_default="all")] = None,
+    results: Results = RESULTS,
+) -> None:
+    """List the sweeps, or a sweep's cells: what is done, failed, missing."""
+    from cfgbench.sweep.listing import cells_of, overview
+
+    lines = cells_of(_folders([sweep], results)[0]) if sweep else overview(results)
+    print("\n".join(lines) or f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+
+
+def embedded_sweep() -> Path:
+    """The digits sweep: in the package where it is installed, in sweeps/ where the package is a checkout."""
+    package = Path(__file__).parent
+    installed = package / "sweeps" / "digits.yaml"
+    return installed if installed.exists() else package.parent / "sweeps" / "digits.yaml"
+
+
+def main() -> None:
+    """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        sys.exit(_say(str(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; what is finished is kept, and the same command goes on from here", 130))
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(_say("stopped", 130))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
+            raise
+        sys.exit(_say(f"{error.format_message()}; see cfgbench --help", 2))
+
+
+def _say(message: str, code: int) -> int:
+    print(f"cfgbench: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _progress(quiet: bool) -> Any:
+    from cfgbench.progress import Lines, silent
+
+    return silent if quiet else Lines()
+
+
+def _folders(sweeps: list[str], results: Path) -> list[Path]:
+    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given."""
+    from cfgbench.spec import load_sweep
+    from cfgbench.sweep.store import find_sweeps
+
+    found = find_sweeps(results)
+    if not sweeps:
+        if not found:
+            raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+        return found[:1]
+    names = [load_sweep(Path(name)).name if name.endswith((".yaml", ".yml")) else name for name in sweeps]
+    for name in names:
+        if results / name not in found:
+            known = ", ".join(folder.name for folder in found) or "none"
+            raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
+    return [results / name for name in names]
+
+
+def _summary(row: dict[str, Any]) -> str:
+    where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g})"
+    if row["status"] != "ok":
+        return f"{where}: failed: {row['reason']}"
+    numbers = [f"FID {row['fid']:.3f}"] if "fid" in row else []
+    numbers += [f"IS {row['is_mean']:.3f} ± {row['is_std']:.3f} over splits"] if "is_mean" in row else []
+    return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
+
+
+def _print_plan(plan: "Plan") -> None:
+    for cell in plan.cells:
+        state = "done" if cell.id in plan.done else "missing"
+        calls = cell.nfe * cell.sampling.samples
+        print(f"{cell.id}  {state:7}  {cell.label}: {cell.nfe} network calls an image, {calls:,} in all")
+    for checkpoint_id, cell in plan.networks().items():
+        state = "trained" if plan.store.checkpoint(checkpoint_id).exists() else "to train"
+        trained = f"p_uncond {cell.training.p_uncond:g}, {cell.training.steps:,} steps of {cell.training.batch_size}"
+        print(f"network {checkpoint_id}  {state}: {trained}")
+    calls = sum(cell.nfe * cell.sampling.samples for cell in plan.missing)
+    print(f"{len(plan.cells)} cells, {len(plan.missing)} to run, {calls:,} network calls")
+
+
+def _print_tables(plan: "Plan") -> None:
+    from cfgbench.report import print_tables
+
+    rows = plan.store.rows()
+    wanted = {cell.id for cell in plan.cells}
+    print_tables(rows[rows["cell_id"].isin(wanted)])

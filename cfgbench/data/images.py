@@ -1,0 +1,87 @@
+"""The one type that comes out of every data set."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cfgbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images [n, ch, h, w] uint8 with labels [n] int64 in 0 .. classes - 1, every class present.
+
+    `flips` says whether a mirrored image is as good as the original. Raises UserError for an empty class.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    flips: bool
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == np.uint8
+        assert self.images.ndim == 4
+        assert self.labels.dtype == np.int64
+        assert self.labels.shape == self.images.shape[:1]
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        assert len(counts) == self.num_classes
+        if not counts.all():
+            raise UserError(f"dataset: class {self.class_names[int(counts.argmin())]} has no images")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 over shape, pixels, labels and class names: the data's identity, wherever it lies."""
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int]:
+    """Positions in `known` of the classes that `dataset.classes` asks for: the first N, or by name. Raises UserError."""
+    if wanted is None:
+        return list(range(len(known)))
+    if isinstance(wanted, int):
+        if wanted > len(known):
+            raise UserError(f"dataset.classes = {wanted}: there are only {len(known)}")
+        return list(range(wanted))
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"dataset.classes = {name}: no such class; there are {', '.join(known[:20])}")
+    if len(set(wanted)) < len(wanted):
+        raise UserError(f"dataset.classes = {wanted}: a class stands there twice")
+    return [known.index(name) for name in wanted]
+
+
+def share(limit: int | None, sizes: list[int]) -> list[int]:
+    """How many of each class to take so that there are at most `limit` in all, evenly. Raises UserError."""
+    if limit is None:
+        return sizes
+    if limit < len(sizes):
+        raise UserError(f"dataset.limit = {limit}: {len(sizes)} classes need at least one image each")
+    taken = [0] * len(sizes)
+    while limit > 0 and taken != sizes:
+        open_classes = [i for i, size in enumerate(sizes) if taken[i] < size]
+        each = max(1, limit // len(open_classes))
+        for i in open_classes[:limit]:
+            more = min(each, sizes[i] - taken[i])
+            taken[i] += more
+            limit -= more
+    return taken
+
+
+def select(images: np.ndarray, labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The images of the chosen classes in their order, labelled anew 0, 1, ..., at most `limit` of them, evenly."""
+    members = [np.flatnonzero(labels == position) for position in chosen]
+    counts = share(limit, [len(member) for member in members])
+    pairs = [(index, new) for new, member in enumerate(members) for index in member[: counts[new]]]
+    order = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+    return images[order[:, 0]], order[:, 1]

@@ -1,0 +1,92 @@
+"""What looks at images: networks whose pooled features and logits the metrics are made of."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from cfgbench.errors import UserError
+
+OFFICIAL_FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True)
+class Features:
+    """pooled [b, d], and logits [b, k] where the extractor classifies."""
+
+    pooled: Float[Tensor, "b d"]
+    logits: Float[Tensor, "b k"] | None
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Gives the features of uint8 images; `id` names all that decides them."""
+
+    id: str
+
+    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features: ...
+
+
+class ClassifierFeatures:
+    """The pooled features and logits of a classifier: a module from images [b, ch, side, side] in [-1, 1] to both.
+
+    Larger images are cut to the middle `side` pixels, which undoes padding. Raises ValueError for smaller ones.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor], tuple[Tensor, Tensor]], id: str, *, side: int, device: torch.device
+    ) -> None:
+        self.network = network.to(device).eval() if isinstance(network, torch.nn.Module) else network
+        self.id, self.side, self.device = id, side, device
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
+        top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
+        if min(top, left) < 0:
+            raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(images.shape[2:])}")
+        middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
+        return Features(*self.network(middle.float() / 127.5 - 1))
+
+
+class Inception:
+    """The published FID network through torch-fidelity: its 2015 graph, its resize, features of the given layer.
+
+    `layer` is 64, 192, 768 or 2048; logits (without bias, as the published evaluators have it) come on request.
+    Weights come from `weights`, else from torch-fidelity's own download. Raises UserError where there are none.
+    """
+
+    def __init__(self, layer: int, weights: Path | None, device: torch.device, *, logits: bool) -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        names = [str(layer), *(["logits_unbiased"] if logits else [])]
+        try:
+            if weights is not None:
+                torch.load(weights, map_location="cpu", weights_only=True)  # refuse a pickle before the library opens it
+            path = None if weights is None else str(weights)
+            network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
+        except Exception as error:  # download, unpickling and missing keys fail in many ways
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(
+                f"inception weights {weights or 'download'}: {reason}; put {OFFICIAL_FILE} (SHA-256 begins 6726825d) "
+                "somewhere and name it in evaluation.inception_weights"
+            ) from None
+        self.network, self.device, self.logits = network.to(device).eval(), device, logits
+        self.id = f"inception-{layer}-{_weights_digest(weights)}"
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
+        found = self.network(images.to(self.device).expand(-1, 3, -1, -1))
+        return Features(found[0].float(), found[1].float() if self.logits else None)
+
+
+def _weights_digest(weights: Path | None) -> str:
+    """8 hex digits of the weights' SHA-256; torch-fidelity's download is named by the digest it checks."""
+    if weights is None:
+        return "6726825d"
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]

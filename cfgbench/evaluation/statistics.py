@@ -1,0 +1,96 @@
+"""Statistics that merge: any split of the images, in any order, on any machine, gives the whole to rounding."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean [d] and scatter [d, d] (the sum of outer products about the mean) of features, in float64."""
+
+    n: int
+    mean: Tensor
+    scatter: Tensor
+
+    @staticmethod
+    def empty() -> "Moments":
+        """No features yet: the neutral element of `merge`, of any dimension."""
+        return Moments(0, torch.zeros(0, dtype=torch.float64), torch.zeros(0, 0, dtype=torch.float64))
+
+    @staticmethod
+    def of(features: Float[Tensor, "n d"]) -> "Moments":
+        """The moments of at least one feature vector. Raises ValueError where one is not finite."""
+        features = features.double()
+        if not features.isfinite().all():
+            raise ValueError("features that are not finite")
+        mean = features.mean(dim=0)
+        centred = features - mean
+        return Moments(len(features), mean.cpu(), (centred.T @ centred).cpu())
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets together (Chan, Golub & LeVeque 1979)."""
+        if self.n == 0 or other.n == 0:
+            return other if self.n == 0 else self
+        n = self.n + other.n
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.n / n)
+        between = torch.outer(delta, delta) * (self.n * other.n / n)
+        return Moments(n, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Float[Tensor, "d d"]:
+        """The unbiased covariance, scatter / (n - 1). Raises ValueError for fewer than two vectors."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least 2 images, not {self.n}")
+        return self.scatter / (self.n - 1)
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz with n, mean and scatter."""
+        with path.open("wb") as file:
+            np.savez(file, n=self.n, mean=self.mean.numpy(), scatter=self.scatter.numpy())
+
+    @staticmethod
+    def load(path: Path) -> "Moments":
+        """Reads what `save` wrote; never unpickles. Raises ValueError naming a file that is something else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                n, mean, scatter = int(file["n"]), torch.from_numpy(file["mean"]), torch.from_numpy(file["scatter"])
+        except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
+            raise ValueError(f"{path}: not a whole file of statistics ({' '.join(str(error).split())[:80]})") from None
+        if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
+            raise ValueError(f"{path}: statistics of unfitting shapes")
+        return Moments(n, mean, scatter)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the Inception Score needs of a set of class probabilities p(y|x): n, sum p [k], sum of p log p."""
+
+    n: int
+    sum_p: Tensor
+    sum_p_log_p: float
+
+    @staticmethod
+    def empty() -> "Predictions":
+        """No predictions yet: the neutral element of `merge`, of any number of classes."""
+        return Predictions(0, torch.zeros(0, dtype=torch.float64), 0.0)
+
+    @staticmethod
+    def of(logits: Float[Tensor, "n k"]) -> "Predictions":
+        """From logits, through a softmax in float64. Raises ValueError where one is not finite."""
+        if not logits.isfinite().all():
+            raise ValueError("logits that are not finite")
+        log_p = logits.double().log_softmax(dim=1)
+        p = log_p.exp()
+        return Predictions(len(logits), p.sum(dim=0).cpu(), (p * log_p).sum().item())
+
+    def merge(self, other: "Predictions") -> "Predictions":
+        """The predictions of both sets together."""
+        if self.n == 0 or other.n == 0:
+            return other if self.n == 0 else self
+        return Predictions(self.n + other.n, self.sum_p + other.sum_p, self.sum_p_log_p + other.sum_p_log_p)

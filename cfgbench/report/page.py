@@ -1,0 +1,89 @@
+"""The page of a sweep: index.md, which GitHub shows with its figures and tables."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import pandas as pd
+
+from cfgbench.report.slices import METRICS, Slice, named, strength
+from cfgbench.report.tables import escape_markdown, markdown
+
+_FIGURES = {
+    "tradeoff": ("Trade-off", "FID against Inception Score as guidance grows; points are labelled with w."),
+    "strength": ("Over guidance strength", "The w axis is stretched between 0 and 1."),
+    "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
+    "samples": ("Samples", "Rows are classes, columns are w; along a row all images begin with the same noise."),
+}
+FID, _ = METRICS
+
+
+def index(name: str, rows: pd.DataFrame, parts: Sequence[Slice], files: Sequence[str]) -> str:
+    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files."""
+    sections = [f"# {escape_markdown(name)}", _summary(rows, parts)]
+    figures = {kind: _figures(kind, files) for kind in _FIGURES}
+    if figures["tradeoff"]:
+        sections.append(figures.pop("tradeoff"))
+    sections.append(f"## Tables\n\n{markdown(parts).strip()}")
+    sections += [figure for figure in figures.values() if figure]
+    sections += [_protocol(rows, parts), _failed(rows), _files(files)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _summary(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
+    done = int((rows["status"] == "ok").sum())
+    lines = [f"{len(rows)} cells: {done} done, {len(rows) - done} failed.", ""]
+    for part in parts:
+        for value, curve in part.curves(FID):
+            best = curve.loc[curve["fid"].idxmin()]
+            place = named(part.columns, value) + (f", {escape_markdown(part.differs)}" if part.differs else "")
+            unguided = curve[curve["w"] == 0]["fid"]
+            against = f"; {unguided.iloc[0]:.4g} without guidance" if len(unguided) and best["w"] != 0 else ""
+            lines.append(
+                f"- {place}: best FID {best['fid']:.4g} at {strength(best['w'])}{against} ({part.extractor} features)"
+            )
+    if left := len(rows) - sum(len(part.rows) for part in parts):
+        lines += [
+            "",
+            f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
+        ]
+    return "\n".join(lines)
+
+
+def _figures(kind: str, files: Sequence[str]) -> str:
+    title, caption = _FIGURES[kind]
+    images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
+    if not images:
+        return ""
+    return "\n\n".join([f"## {title}", *(f"![{title}]({image})" for image in images), caption])
+
+
+def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
+    """What the numbers mean and where they were made, each thing once."""
+    facts: dict[str, list[str]] = {}
+    for part in parts:
+        for key, value in part.provenance.items():
+            facts.setdefault(key, []).append(value)
+    for key in ("device", "precision", "cfgbench_version"):
+        if key in rows:
+            facts[key.replace("_", " ")] = [str(value) for value in rows[key].dropna()]
+    lines = ["| | |", "|:--|:--|"]
+    lines += [
+        f"| {key} | {'; '.join(map(escape_markdown, dict.fromkeys(facts[key])))} |" for key in facts if facts[key]
+    ]
+    return "## Protocol\n\n" + "\n".join(lines)
+
+
+def _failed(rows: pd.DataFrame) -> str:
+    failed = rows[rows["status"] != "ok"]
+    if failed.empty:
+        return ""
+    lines = ["| cell | place | reason |", "|:--|:--|:--|"]
+    for _, row in failed.iterrows():
+        place = f"{strength(row['w'])}, {named('p_uncond', row['p_uncond'])}, {named('T', row['T'])}"
+        lines.append(f"| `{row.get('cell_id', '')}` | {place} | {escape_markdown(str(row.get('reason')))} |")
+    return "## Failed cells\n\n" + "\n".join(lines)
+
+
+def _files(files: Sequence[str]) -> str:
+    listed = ", ".join(f"[{file}]({file})" for file in ["rows.parquet", *files])
+    return f"## Files\n\n{listed}"

@@ -1,0 +1,155 @@
+"""What all figures share: colours, axes, headings, and files that are the same for the same numbers."""
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from cfgbench.report.slices import Metric, Slice
+
+DPI = 160
+INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
+LOG_FROM = 8.0
+"""A metric whose largest value is this many times its smallest gets a logarithmic axis."""
+
+# Okabe & Ito (2008): distinct for all common kinds of colour vision, and dark enough for text on white
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#8C6D00", "#333333")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def looks(number: int, count: int) -> tuple[str, str]:
+    """(colour, marker) of curve `number` of `count`; more curves than distinct colours take steps of one dark scale."""
+    if count <= len(_COLOURS):
+        return _COLOURS[number], _MARKERS[number]
+    shade = matplotlib.colormaps["viridis"](0.9 * number / (count - 1))
+    return matplotlib.colors.to_hex(shade), _MARKERS[number % len(_MARKERS)]
+
+
+def canvas(width: float, height: float, title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of `panels` axes side by side under a heading; sizes in inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    heading = header(figure, title, subtitle, height=lambda _: height)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - heading / height), w_pad=0.08, h_pad=0.06))
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    for one in axes:
+        one.grid(color=GRID, linewidth=0.8)
+        one.set_axisbelow(True)
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set_color("#999999")
+        one.tick_params(colors=INK, labelsize=9)
+    return figure, axes
+
+
+def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float], float]) -> float:
+    """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
+    width = figure.get_figwidth()
+    titles, lines = textwrap.wrap(title, int(width * 10.5)), textwrap.wrap(subtitle, int(width * 16))
+    below_title = 0.16 + 0.2 * len(titles)
+    heading = below_title + 0.09 + 0.17 * len(lines)
+    figure.set_figheight(height(heading))
+    x, y = 0.1 / width, 1 / figure.get_figheight()
+    style = {"va": "top", "linespacing": 1.25}
+    figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
+    figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
+    return heading
+
+
+def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:
+    """The y axis of a metric: named with its extractor, logarithmic where the values ask for it."""
+    axes.set_ylabel(axis_name(metric, part), color=INK)
+    if metric.column != "fid" or values.min() <= 0 or values.max() < LOG_FROM * values.min():
+        return
+    axes.set_yscale("log")
+    decades = np.log10(values.max() / values.min())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if decades < 2 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def axis_name(metric: Metric, part: Slice) -> str:
+    """`FID (digits features)`: so that nobody takes it for an FID of the Inception network."""
+    return f"{metric.long_name} ({part.extractor} features)"
+
+
+def fixed_ticks(axes: Axes, values: Sequence[float], *, gap: float = 0.058) -> None:
+    """Ticks of the x axis at the given values, the round ones written first, all at least `gap` of its width apart."""
+    start, end = (axes.transScale.transform((x, 1.0))[0] for x in axes.get_xlim())
+    places = {value: (axes.transScale.transform((value, 1.0))[0] - start) / (end - start) for value in values}
+    written: list[float] = []
+    for value in sorted(values, key=lambda value: (_roughness(value), value)):
+        if all(abs(places[value] - places[other]) >= gap for other in written):
+            written.append(value)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(written)))
+    axes.xaxis.set_minor_locator(FixedLocator(sorted(set(values) - set(written))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _roughness(value: float) -> int:
+    """How early a value deserves its tick: whole numbers, then even tenths, then the others."""
+    return next((rank for rank, unit in enumerate((1, 0.2)) if abs(value / unit - round(value / unit)) < 1e-9), 2)
+
+
+def curve_name(columns: str, value: float) -> str:
+    """`p_uncond = 0.1` as mathematics."""
+    symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[columns]
+    return f"{symbol} = {value:g}"
+
+
+def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
+    """Marks the best points (x, FID, colour) of the curves, the lowest FID on top where they lie on each other."""
+    for x, y, colour in sorted(best, key=lambda mark: -mark[1]):
+        axes.plot([x], [y], "*", markersize=15, color=colour, markeredgecolor="white", zorder=5, label="_best")
+
+
+def star_entry() -> Line2D:
+    """The legend's entry for the star."""
+    return Line2D([], [], linestyle="none", marker="*", markersize=11, color=FAINT, label="best FID")
+
+
+def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend for all panels, between heading and axes, where it covers nothing."""
+    engine = figure.get_layout_engine()
+    left, bottom, width, height = engine.get()["rect"]
+    per_row = 6
+    room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
+    engine.set(rect=(left, bottom, width, height - room))
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0.1 / figure.get_figwidth(), bottom + height),
+        ncols=min(per_row, len(handles)),
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def settle(figure: Figure) -> None:
+    """Fixes the layout: from here on a place in data units stays at its place on the page, in every file format."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, without the date and the version of the program that made it."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None})
+        return file.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG: the same bytes for the same numbers, text as outlines that look the same everywhere."""
+    with matplotlib.rc_context({"svg.hashsalt": "cfgbench", "svg.fonttype": "path"}), io.BytesIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        return file.getvalue()

@@ -1,0 +1,37 @@
+"""What the results folder holds, in a line each; quick, for it loads no data and no network."""
+
+from collections import Counter
+from pathlib import Path
+
+from cfgbench.spec import load_sweep
+from cfgbench.sweep.store import Store, find_sweeps
+
+
+def overview(results: Path) -> list[str]:
+    """A line a sweep, the newest first: `digits: 42 of 42 cells done`, with failed and other cells."""
+    return [f"{folder.name}: {_count(folder)}" for folder in find_sweeps(results)]
+
+
+def cells_of(folder: Path) -> list[str]:
+    """A line a row of this sweep, then the count."""
+    columns = ["cell_id", "status", "reason", "p_uncond", "w", "T", "fid", "is_mean", "features_id"]
+    rows = sorted(Store(folder).statuses(columns), key=lambda row: (row["p_uncond"], row["T"], row["w"]))
+    return [_line(row) for row in rows] + [f"{folder.name}: {_count(folder)}"]
+
+
+def _line(row: dict) -> str:
+    where = f"{row['cell_id']}  {row['status']:6}  p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}"
+    if row["status"] != "ok":
+        return f"{where}: {row['reason']}"
+    numbers = [f"{name} {row[key]:.3f}" for name, key in (("FID", "fid"), ("IS", "is_mean")) if row[key] is not None]
+    return f"{where}: {', '.join(numbers)} ({row['features_id']})"
+
+
+def _count(folder: Path) -> str:
+    states = Counter(row["status"] for row in Store(folder).statuses())
+    asked = len(list(load_sweep(folder / "sweep.yaml").points()))
+    trained = len(list((folder / "checkpoints").glob("*.safetensors")))
+    parts = [f"{states['ok']} of {asked} cells done"]
+    parts += [f"{states['failed']} failed"] if states["failed"] else []
+    parts += [f"{max(0, asked - states['ok'] - states['failed'])} missing", f"{trained} networks trained"]
+    return ", ".join(parts)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from scipy import stats
+
+from cfgbench.diffusion.streams import noise, philox
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [  # the known answers that Random123 ships for philox4x32-10
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_gives_the_published_words(counter, key, words):
+    found = philox(tuple(torch.tensor([word]) for word in counter), key)
+    assert tuple(int(word) for word in found) == words
+
+
+def test_an_images_noise_does_not_depend_on_its_batch():
+    together = noise(3, torch.arange(50), 7, (3, 5, 5))
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    apart = torch.cat([noise(3, part, 7, (3, 5, 5)) for part in order.split(7)])
+    assert torch.equal(together[order], apart)
+
+
+def test_seed_image_step_and_large_indices_all_matter():
+    draws = [
+        noise(seed, torch.tensor([index]), step, (1, 4, 4))
+        for seed, index, step in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2**40, 0, 0), (0, 2**40, 0)]
+    ]
+    for i, a in enumerate(draws):
+        assert not any((a == b).any() for b in draws[:i])
+
+
+def test_noise_is_standard_normal_and_uncorrelated():
+    x = noise(0, torch.arange(20_000), 1, (1, 2, 3)).double().flatten(1)
+    assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 1e-3
+    assert torch.corrcoef(x.T).fill_diagonal_(0).abs().max() < 4 / 20_000**0.5
+    y = noise(0, torch.arange(20_000), 2, (1, 2, 3)).double().flatten(1)
+    assert abs((x * y).mean().item()) < 4 / 120_000**0.5

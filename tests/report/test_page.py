@@ -1,0 +1,87 @@
+import re
+
+import pandas as pd
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.report import print_tables, write
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "reports" / "digits"
+
+
+def test_everything_that_the_rows_allow(tmp_path, out, with_failures):
+    paths = write(tmp_path / "digits", with_failures, out)
+    names = {path.name for path in paths}
+    figures = {f"{name}.{kind}" for name in ("tradeoff", "strength") for kind in ("png", "svg")}
+    assert names == figures | {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"}
+    assert {path.name for path in out.iterdir()} == names
+    read = pd.read_parquet(out / "rows.parquet")
+    assert list(read) == list(with_failures)
+    assert read["cell_id"].tolist() == with_failures["cell_id"].tolist()
+    assert read["fid"].equals(with_failures["fid"].astype(float))
+
+
+def test_the_page_tells_the_whole(tmp_path, out, with_failures):
+    write(tmp_path / "digits", with_failures, out)
+    page = (out / "index.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert all((out / link).is_file() for link in links)
+    assert {"tradeoff.png", "strength.png", "rows.parquet", "table.csv"} <= set(links)
+    assert "42 cells: 39 done, 3 failed" in page
+    assert "- p_uncond 0.5: best FID 1.91 at w 0.1 (scale 1.1); 2.21 without guidance (digits features)" in page
+    assert "| features | digits-0123456789ab |" in page
+    assert r"| `cell001` | w 0.1 (scale 1.1), p_uncond 0.1, T 256 | out of memory \| 50% of a_b & c |" in page
+    assert (out / "table.md").read_text().strip() in page
+
+
+def test_figures_of_several_slices_are_numbered_and_shown(tmp_path, out, both):
+    paths = write(tmp_path / "digits", both[both["w"].isin([0, 0.1, 4])], out)
+    names = {path.name for path in paths if path.suffix == ".png"}
+    assert names == {f"{kind}{k}.png" for kind in ("tradeoff", "strength", "steps") for k in ("", "-2", "-3")}
+    page = (out / "index.md").read_text()
+    assert all(f"]({name})" in page for name in names)
+
+
+def test_only_what_is_named(tmp_path, out, table1):
+    assert [path.name for path in write(tmp_path, table1, out, plots=["tradeoff"])] == ["tradeoff.png", "tradeoff.svg"]
+    assert [path.name for path in write(tmp_path, table1, out, tables=["tex", "csv"])] == ["table.tex", "table.csv"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"plots": ["tradeoff", "steps"]}, "--plot steps: needs finished cells at two values of T"),
+        ({"plots": ["samples"]}, "--plot samples: needs images"),
+        ({"plots": ["trade"]}, "--plot trade: not known; there are tradeoff"),
+        ({"tables": ["html"]}, "--table html: not known; there are md, csv, tex"),
+    ],
+)
+def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path, out, table1, asked, words):
+    with pytest.raises(UserError, match=words):
+        write(tmp_path, table1, out, **asked)
+    assert not out.exists()
+
+
+def test_a_sweep_where_all_failed_has_tables_and_a_page(tmp_path, out, table1):
+    rows = table1.assign(status="failed", reason="NaN in the images", fid=None, is_mean=None)
+    names = {path.name for path in write(tmp_path, rows, out)}
+    assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"}
+    assert "42 failed" in (out / "index.md").read_text()
+
+
+def test_rows_that_gave_way_are_counted(tmp_path, out, table1):
+    old = table1.assign(checkpoint_id="old", created="2023-01-01", fid=0.5)
+    write(tmp_path, pd.concat([table1, old], ignore_index=True), out)
+    page = (out / "index.md").read_text()
+    assert "42 rows of an earlier version" in page
+    assert "0.5 at" not in page
+
+
+def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1):
+    print_tables(table1)
+    text = capsys.readouterr().out
+    assert "260.20" in text
+    assert "…" not in text

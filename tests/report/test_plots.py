@@ -1,0 +1,159 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from cfgbench.report.plots import NothingToPlot, steps, strength, tradeoff
+from cfgbench.report.slices import slices
+from cfgbench.report.style import png, svg
+
+
+def curves(axes):
+    """{legend's name: (xs, ys)} of the curves, without the stars."""
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+    return {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in lines}
+
+
+def stars(axes):
+    return [(*line.get_xdata(), *line.get_ydata(), line.get_color()) for line in axes.lines if line.get_marker() == "*"]
+
+
+def words(figure):
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_tradeoff_draws_the_papers_curves(table1):
+    (figure,) = tradeoff(slices(table1))
+    (axes,) = figure.axes
+    drawn = curves(axes)
+    assert list(drawn) == [
+        rf"$p_\mathrm{{uncond}}$ = {p}: FID {fid} at w 0.1" for p, fid in ((0.1, 1.55), (0.2, 1.62), (0.5, 1.91))
+    ]
+    for (xs, ys), (_, rows) in zip(drawn.values(), table1.groupby("p_uncond"), strict=True):
+        np.testing.assert_array_equal(xs, rows["is_mean"])
+        np.testing.assert_array_equal(ys, rows["fid"])
+    assert sorted(star[:2] for star in stars(axes)) == [(56.1, 1.91), (64.58, 1.62), (66.11, 1.55)]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylabel() == "FID (digits features)"
+    assert axes.get_xlabel() == "Inception Score (digits features)"
+    for text in ("digits:", "50,000 images", "T 256", "v 0.3", "digits features"):
+        assert text in words(figure)
+
+
+def test_tradeoff_labels_lie_free_and_name_their_points(table1, table2):
+    for rows, columns in ((table1, "p_uncond"), (table2, "T")):
+        (figure,) = tradeoff(slices(rows))
+        (axes,) = figure.axes
+        places = {(row["is_mean"], row["fid"]): row for _, row in rows.iterrows()}
+        written = [(note.get_text(), places[note.xy]) for note in axes.texts]
+        assert all(float(text) == row["w"] for text, row in written)
+        best = rows.loc[rows.groupby(columns)["fid"].idxmin()]
+        needed = {(row[columns], w) for _, row in best.iterrows() for w in (0.0, row["w"], 4.0)}
+        assert needed <= {(row[columns], row["w"]) for _, row in written}
+        boxes = [Text.get_window_extent(note) for note in axes.texts]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+        assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes)
+
+
+def test_curves_go_in_order_of_w_whatever_the_rows_order(table1):
+    (figure,) = tradeoff(slices(table1.sample(frac=1, random_state=1)))
+    xs, _ = next(iter(curves(figure.axes[0]).values()))
+    np.testing.assert_array_equal(xs, table1["is_mean"][:14])
+
+
+def test_a_narrow_range_has_a_linear_axis(table1):
+    (figure,) = tradeoff(slices(table1.assign(fid=table1["fid"] + 100)))
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_failed_cells_are_not_drawn(with_failures):
+    (figure,) = tradeoff(slices(with_failures))
+    assert [len(xs) for xs, _ in curves(figure.axes[0]).values()] == [12, 13, 14]
+
+
+def test_a_figure_for_each_part_that_does_not_compare(both):
+    parts = slices(both)
+    for figures in (tradeoff(parts), strength(parts)):
+        assert [f"(T {T})" in words(figure) for T, figure in zip((8, 16, 32), figures, strict=True)] == [True] * 3
+
+
+def test_strength_draws_both_metrics_over_w(table1):
+    (figure,) = strength(slices(table1))
+    left, right = figure.axes
+    assert [axes.get_ylabel() for axes in (left, right)] == [
+        "FID (digits features)",
+        "Inception Score (digits features)",
+    ]
+    for axes, column in ((left, "fid"), (right, "is_mean")):
+        for (xs, ys), (_, rows) in zip(curves(axes).values(), table1.groupby("p_uncond"), strict=True):
+            np.testing.assert_array_equal(xs, rows["w"])
+            np.testing.assert_array_equal(ys, rows[column])
+    assert [star[:2] for star in stars(left)] == [(0.1, 1.91), (0.1, 1.62), (0.1, 1.55)]
+    assert stars(right) == []
+    assert "scale = 1 + w" in left.get_xlabel()
+    place = [left.transScale.transform((w, 1.0))[0] for w in (0, 1, 4)]
+    assert place[1] - place[0] > place[2] - place[1]  # 0 ... 1 takes more room than 1 ... 4
+    assert set(left.xaxis.get_majorticklocs()) >= {0, 1, 2, 3, 4}
+
+
+def test_strength_of_one_metric_has_one_panel(table1):
+    (figure,) = strength(slices(table1.assign(is_mean=None)))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["FID (digits features)"]
+
+
+def test_steps_draws_a_few_strengths_over_T(table2):
+    (figure,) = steps(slices(table2))
+    left, right = figure.axes
+    assert left.get_xscale() == "log"
+    assert list(curves(left)) == ["w = 0", "w = 0.3 (best FID)", "w = 1", "w = 4"]
+    for axes, column in ((left, "fid"), (right, "is_mean")):
+        for w, (xs, ys) in zip((0, 0.3, 1, 4), curves(axes).values(), strict=True):
+            rows = table2[table2["w"] == w].sort_values("T")
+            np.testing.assert_array_equal(xs, rows["T"])
+            np.testing.assert_array_equal(ys, rows[column])
+    assert left.xaxis.get_majorticklocs().tolist() == [128, 256, 1024]
+
+
+def test_steps_of_several_models_are_kept_apart(both):
+    figures = steps(slices(both))
+    assert [f"(p_uncond {p})" in words(f) for p, f in zip((0.1, 0.2, 0.5), figures, strict=True)] == [True] * 3
+    for p, figure in zip((0.1, 0.2, 0.5), figures, strict=True):
+        xs, ys = curves(figure.axes[0])["w = 0"]
+        rows = both.query(f"p_uncond == {p} and w == 0").sort_values("T")
+        np.testing.assert_array_equal(xs, [8, 16, 32])
+        np.testing.assert_array_equal(ys, rows["fid"])
+
+
+def test_nothing_to_plot_says_why(table1):
+    with pytest.raises(NothingToPlot, match="two values of T"):
+        steps(slices(table1))
+    with pytest.raises(NothingToPlot, match="two values of w"):
+        strength(slices(table1[table1["w"] == 0]))
+    with pytest.raises(NothingToPlot, match="FID and IS"):
+        tradeoff(slices(table1.assign(is_mean=None)))
+    with pytest.raises(NothingToPlot):
+        tradeoff(slices(table1.assign(status="failed")))
+
+
+def test_standard_errors_become_bars(table1):
+    def bars(figure):
+        return sum(len(collection.get_segments()) for axes in figure.axes for collection in axes.collections)
+
+    assert bars(strength(slices(table1))[0]) == 0
+    assert bars(strength(slices(table1.assign(fid_se=0.1)))[0]) == 42
+    assert bars(tradeoff(slices(table1.assign(fid_se=0.1, is_se=1.0)))[0]) == 84
+
+
+def test_many_curves_stay_distinct(table1):
+    rows = pd.concat([table1[table1["p_uncond"] == 0.1].assign(T=T, cell_id=f"{T}") for T in range(4, 16)])
+    (figure,) = strength(slices(rows))
+    looks = {(line.get_color(), line.get_marker()) for line in figure.axes[1].lines}
+    assert len(looks) == 12
+
+
+def test_files_are_the_same_for_the_same_numbers(table1):
+    first, again = (tradeoff(slices(table1))[0] for _ in range(2))
+    assert svg(first) == svg(again) == svg(first)
+    assert png(first) == png(again)
+    assert b"<dc:date>" not in svg(first)

@@ -1,0 +1,117 @@
+import pandas as pd
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.report.slices import METRICS, extractor_name, slices
+
+
+def test_columns_are_what_varies(table1, table2, both):
+    assert [(part.columns, part.setting["T"]) for part in slices(table1)] == [("p_uncond", 256)]
+    assert [(part.columns, part.setting["p_uncond"]) for part in slices(table2)] == [("T", 0.1)]
+    assert [(part.columns, part.setting["T"], part.differs) for part in slices(both)] == [
+        ("p_uncond", 8, "T 8"),
+        ("p_uncond", 16, "T 16"),
+        ("p_uncond", 32, "T 32"),
+    ]
+
+
+def test_every_row_stands_in_one_slice(both):
+    ids = [cell for part in slices(both) for cell in part.rows["cell_id"]]
+    assert sorted(ids) == sorted(both["cell_id"])
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [
+        ("features_id", "inception-beef"),
+        ("reference_id", "other"),
+        ("samples", 1000),
+        ("protocol", "clip off; fp32"),
+        ("v", 0.75),
+        ("sampler", "ddim"),
+        ("seed", 1),
+        ("guidance", "interval"),
+        ("dataset", "fashion-mnist"),
+    ],
+)
+def test_what_does_not_compare_is_kept_apart(table1, column, other):
+    parts = slices(pd.concat([table1, table1.assign(**{column: other}, fid=table1["fid"] * 2)]))
+    assert [part.setting[column] for part in parts] == [table1[column].iloc[0], other]
+    assert [len(part.rows) for part in parts] == [42, 42]
+    assert all(part.rows[column].nunique() == 1 for part in parts)
+    assert str(other) in parts[1].caption.replace(",", "")
+
+
+def test_another_axis_is_kept_apart_and_named(table1):
+    parts = slices(pd.concat([table1.assign(learning_rate=rate) for rate in (1e-4, 1.0000001e-4)]))
+    assert [part.setting["learning_rate"] for part in parts] == [1e-4, 1.0000001e-4]
+    assert "learning_rate 0.0001" in parts[0].caption
+    assert parts[0].apart == ("learning_rate",)
+
+
+def test_an_axis_named_with_its_section_does_not_split_the_plane(table1):
+    assert len(slices(table1.assign(**{"training.p_uncond": table1["p_uncond"]}))) == 1
+
+
+def test_rows_of_an_older_model_give_way(table1):
+    old = table1.assign(checkpoint_id="old", created="2023-01-01", fid=0.5, w=table1["w"] + 0.05)
+    (part,) = slices(pd.concat([table1, old]))
+    assert part.rows["checkpoint_id"].ne("old").all()
+    assert len(part.rows) == 42
+
+
+def test_the_newest_of_two_rows_at_one_point_counts(table1):
+    again = table1.iloc[[3]].assign(fid=9.0, created="2025-01-01")
+    (part,) = slices(pd.concat([again, table1]))
+    assert part.rows.query("w == 0.3 and p_uncond == 0.1")["fid"].tolist() == [9.0]
+
+
+def test_metrics_are_those_that_were_measured(table1):
+    assert slices(table1)[0].metrics == METRICS
+    assert [metric.name for metric in slices(table1.assign(is_mean=None))[0].metrics] == ["FID"]
+    assert [metric.name for metric in slices(table1.drop(columns=["fid", "fid_se"]))[0].metrics] == ["IS"]
+
+
+def test_curves_are_in_order_of_w(table1):
+    (part,) = slices(table1.sample(frac=1, random_state=0))
+    for value, rows in part.curves(*METRICS):
+        assert rows["w"].is_monotonic_increasing
+        assert set(rows["p_uncond"]) == {value}
+
+
+def test_caption_tells_extractor_images_and_conditions(table1):
+    caption = slices(table1)[0].caption
+    for words in (
+        "digits:",
+        "50,000 images",
+        "T 256",
+        "ancestral",
+        "v 0.3",
+        "digits-0123456789ab",
+        "clip on",
+        "fedcba",
+    ):
+        assert words in caption
+
+
+@pytest.mark.parametrize(
+    ("features_id", "name"),
+    [
+        ("inception-6726825d", "inception"),
+        ("inception-64-6726825d", "inception-64"),
+        ("inception-768 6726825d", "inception-768"),
+        ("inception-6426825d", "inception"),
+        ("digits", "digits"),
+        ("fashion-mnist:abc", "fashion-mnist"),
+        ("digits2", "digits2"),
+    ],
+)
+def test_extractor_name(features_id, name):
+    assert extractor_name(features_id) == name
+
+
+def test_no_rows(table1):
+    with pytest.raises(UserError, match=r"results/x: no cells yet"):
+        slices(table1.iloc[:0], where="results/x")
+    with pytest.raises(UserError, match="features_id"):
+        slices(table1.drop(columns="features_id"))

@@ -1,0 +1,158 @@
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from cfgbench.report.layout import layout
+from cfgbench.report.slices import slices
+from cfgbench.report.tables import csv, escape_latex, latex, markdown, terminal
+
+
+def markdown_cells(text):
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if re.match(r"\| -?\d", line)]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def latex_cells(text):
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)&", line[:-2])] for line in body.strip().splitlines()]
+
+
+def plain(cell):
+    return float(re.sub(r"\*\*|\\textbf\{|\}", "", cell))
+
+
+def best_places(part):
+    """{(metric, value of the columns): [w of the best]}"""
+    table = layout(part)
+    return {
+        (metric.name, value): [w for w, row in zip(table.ws, table.body, strict=True) if row[j].best]
+        for j, (metric, value) in enumerate(table.columns)
+    }
+
+
+def test_best_of_the_papers_tables(table1, table2):
+    assert best_places(slices(table1)[0]) == {
+        **{("FID", p): [0.1] for p in (0.1, 0.2, 0.5)},
+        **{("IS", p): [4.0] for p in (0.1, 0.2, 0.5)},
+    }
+    assert best_places(slices(table2)[0]) == {
+        **{("FID", 128): [0.4], ("FID", 256): [0.3], ("FID", 1024): [0.3]},
+        **{("IS", T): [4.0] for T in (128, 256, 1024)},
+    }
+
+
+def test_ties_are_all_best(table1):
+    table1.loc[2, "fid"] = 1.55
+    assert best_places(slices(table1)[0])["FID", 0.1] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "bold"), [(markdown, markdown_cells, "**1.55**"), (latex, latex_cells, None)]
+)
+def test_text_reads_back_to_the_papers_numbers(table1, write, read, bold):
+    cells = read(write(slices(table1)))
+    numbers = np.array([[plain(cell) for cell in row] for row in cells])
+    wide = table1.pivot(index="w", columns="p_uncond", values=["fid", "is_mean"])
+    np.testing.assert_array_equal(numbers[:, 0], wide.index)
+    np.testing.assert_allclose(numbers[:, 1], wide.index + 1)
+    np.testing.assert_array_equal(numbers[:, 2:], wide.to_numpy())
+    assert cells[1][2] == (bold or r"\textbf{1.55}")
+    assert sum("**" in cell or "textbf" in cell for row in cells for cell in row) == 6
+
+
+def test_csv_reads_back_to_the_same_floats(table1):
+    table1["fid"] = np.random.default_rng(0).uniform(0, 30, len(table1))
+    read = pd.read_csv(io.StringIO(csv(slices(table1))))
+    wide = table1.pivot(index="w", columns="p_uncond", values="fid")
+    np.testing.assert_array_equal(read[[f"FID p_uncond={p}" for p in (0.1, 0.2, 0.5)]].to_numpy(), wide.to_numpy())
+    assert read["scale"].tolist()[:4] == [1.0, 1.1, 1.2, 1.3]
+    assert set(read["features_id"]) == {"digits-0123456789ab"}
+    assert set(read["samples"]) == {50_000}
+
+
+def test_several_tables_in_one_file(both):
+    parts = slices(both)
+    text = markdown(parts)
+    assert [f"**Table {n}.**" in text for n in (1, 2, 3, 4)] == [True, True, True, False]
+    assert len(markdown_cells(text)) == 3 * 14
+    assert latex(parts).count(r"\begin{tabular}") == 3
+    read = pd.read_csv(io.StringIO(csv(parts)))
+    assert read.groupby("table")["T"].unique().map(list).tolist() == [[8], [16], [32]]
+    np.testing.assert_allclose(read.query("T == 8 and w == 0.1")["FID p_uncond=0.1"], 1.55 + 8)
+
+
+def test_mixed_features_are_never_in_one_table(table1):
+    other = table1.assign(features_id="inception-beef", fid=table1["fid"] * 7)
+    tables = markdown(slices(pd.concat([table1, other]))).split("**Table ")[1:]
+    assert ["digits-0123456789ab" in table for table in tables] == [True, False]
+    assert ["inception-beef" in table for table in tables] == [False, True]
+    assert ["**1.55**" in table for table in tables] == [True, False]
+
+
+def test_failed_cells_are_dashes_with_the_reason(with_failures):
+    parts = slices(with_failures)
+    cells = markdown_cells(markdown(parts))
+    assert cells[1][2] == cells[5][2] == cells[1][5] == "– (a)"
+    assert cells[0][3] == "– (b)"
+    assert r"(a) w 0.1, p_uncond 0.1; w 0.5, p_uncond 0.1: out of memory \| 50% of a_b & c" in markdown(parts)
+    assert best_places(parts[0])["FID", 0.1] == [0.0]
+    assert latex_cells(latex(parts))[1][2] == "-- (a)"
+    assert r"out of memory | 50\% of a\_b \& c" in latex(parts)
+    read = pd.read_csv(io.StringIO(csv(parts)))
+    assert np.isnan(read["FID p_uncond=0.1"][1])
+    assert "50% of a_b" in read["notes"][0]
+
+
+def test_cells_that_were_not_run_are_empty(table1):
+    cells = markdown_cells(markdown(slices(table1.drop(index=1))))
+    assert cells[1][2] == ""
+    assert cells[1][3] == "**1.62**"
+
+
+def test_everything_failed(table1):
+    rows = table1.assign(status="failed", reason="NaN", fid=None, is_mean=None)
+    cells = markdown_cells(markdown(slices(rows)))
+    assert {cell for row in cells for cell in row[2:]} == {"– (a)"}
+    assert "**" not in "".join(cell for row in cells for cell in row)
+
+
+def test_standard_errors_are_printed_where_known(table1):
+    table1.loc[:13, "fid_se"] = 0.02
+    parts = slices(table1)
+    cells = markdown_cells(markdown(parts))
+    assert cells[0][2] == "1.80 ± 0.02"
+    assert cells[1][2] == "**1.55 ± 0.02**"
+    assert cells[0][3] == "1.80"
+    assert latex_cells(latex(parts))[0][2] == r"1.80 $\pm$ 0.02"
+    assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.02] * 14
+
+
+def test_small_numbers_keep_two_digits(table1):
+    cells = markdown_cells(markdown(slices(table1.assign(fid=table1["fid"] / 1000))))
+    assert cells[1][2] == "**0.0015**" or cells[1][2] == "**0.0016**"
+
+
+def test_latex_is_balanced_and_escaped(table1):
+    text = latex(slices(table1.assign(features_id="digits_a&b #1 ~^\\", dataset="my_{set}")))
+    assert r"digits\_a\&b \#1 \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
+    assert r"my\_\{set\}" in text
+    bare = re.sub(r"\\[\\{}&%$#_]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert escape_latex("100%") == r"100\%"
+    columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
+    assert {len(row) for row in latex_cells(text)} == {len(columns)}
+
+
+def test_terminal_shows_numbers_scale_and_conditions(with_failures):
+    (table,) = terminal(slices(with_failures))
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(table)
+    text = console.export_text()
+    row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["0.3"])
+    assert row == ["0.3", "1.3", "3.03", "2.93", "2.65", "92.80", "88.64", "74.92"]
+    for words in ("digits features", "50,000 images", "(a) w 0.1", "out of memory"):
+        assert words in text
