@@ -273,7 +273,8 @@ def _check_together(spec: SweepSpec) -> None:
 
 def _explain(error: ValidationError) -> str:
     """The first thing that is wrong, as `key = value: what would be right`."""
-    first = error.errors(include_url=False)[0]
+    # a word that is not known explains a key that is missing, not the other way round
+    first = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     where = _location(first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -292,7 +293,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _location(loc: tuple[int | str, ...]) -> str:
-    words = [part for part in loc if not (isinstance(part, str) and (part.startswith("list[") or part == "int"))]
+    words = [part for part in loc if not (isinstance(part, str) and part.startswith(("list[", "constrained-")))]
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words)
     return text.removeprefix(".") or "the file"
 
@@ -307,7 +308,8 @@ def _options(context: Mapping[str, Any]) -> list[str]:
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    same = [name for name in known if name.casefold() == word.casefold()]
+    close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
 
 

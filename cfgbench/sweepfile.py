@@ -56,7 +56,7 @@ def load_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{path}: {line}{error.problem or 'not a YAML file'}") from None

@@ -118,7 +118,9 @@ def _files_by_class(source: _Source, split: str | None) -> dict[str, list[str]]:
             if folder.is_dir() and not folder.name.startswith("."):
                 classes.setdefault(folder.name, [])
     if not classes and split:
-        raise UserError(f"dataset.split = {split}: not in {source.where}; it has {', '.join(sorted(splits)) or 'nothing'}")
+        raise UserError(
+            f"dataset.split = {split}: not in {source.where}; it has {', '.join(sorted(splits)) or 'nothing'}"
+        )
     if not classes:
         raise UserError(f"dataset.path = {source.where}: no class; it needs one sub-folder of images per class")
     return classes
@@ -134,7 +136,9 @@ def _decode(source: _Source, name: str, resolution: int | None) -> Image.Image:
     except (OSError, ValueError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error, NotImplementedError,
             Image.DecompressionBombError) as error:  # fmt: skip
         reason = "not a PNG or JPEG" if "cannot identify" in str(error) else " ".join(str(error).split())[:100]
-        raise UserError(f"{source.where}: {name}: cannot be read as an image ({reason}); replace or remove it") from None
+        raise UserError(
+            f"{source.where}: {name}: cannot be read as an image ({reason}); replace or remove it"
+        ) from None
     return image if resolution is None else _fit(image, resolution)
 
 

@@ -78,7 +78,9 @@ def share(limit: int | None, sizes: list[int]) -> list[int]:
     return taken
 
 
-def select(images: np.ndarray, labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+def select(
+    images: np.ndarray, labels: np.ndarray, chosen: list[int], limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The images of the chosen classes in their order, labelled anew 0, 1, ..., at most `limit` of them, evenly."""
     members = [np.flatnonzero(labels == position) for position in chosen]
     counts = share(limit, [len(member) for member in members])

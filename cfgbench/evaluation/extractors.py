@@ -13,6 +13,8 @@ from torch import Tensor
 from cfgbench.errors import UserError
 
 OFFICIAL_FILE = "weights-inception-2015-12-05-6726825d.pth"
+RESIZE = "tf1-bilinear-299"
+"""Bilinear as TensorFlow 1 had it, corners not aligned and no antialias: the resize of the published protocol."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,27 @@ class FeatureExtractor(Protocol):
 class ClassifierFeatures:
     """The pooled features and logits of a classifier: a module from images [b, ch, side, side] in [-1, 1] to both.
 
-    Larger images are cut to the middle `side` pixels, which undoes padding. Raises ValueError for smaller ones.
+    With `crop`, larger images are cut to the middle `side` pixels, which undoes a border as Fashion-MNIST's; otherwise
+    only images of that side are taken. Raises ValueError for others.
     """
 
     def __init__(
-        self, network: Callable[[Tensor], tuple[Tensor, Tensor]], id: str, *, side: int, device: torch.device
+        self,
+        network: Callable[[Tensor], tuple[Tensor, Tensor]],
+        id: str,
+        *,
+        side: int,
+        device: torch.device,
+        crop: bool = True,
     ) -> None:
         self.network = network.to(device).eval() if isinstance(network, torch.nn.Module) else network
-        self.id, self.side, self.device = id, side, device
+        self.id, self.side, self.device, self.crop = id, side, device, crop
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
         top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
-        if min(top, left) < 0:
+        fits = images.shape[2:] == (self.side, self.side)
+        if min(top, left) < 0 or not (fits or self.crop):
             raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(images.shape[2:])}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         return Features(*self.network(middle.float() / 127.5 - 1))
@@ -66,7 +76,9 @@ class Inception:
         names = [str(layer), *(["logits_unbiased"] if logits else [])]
         try:
             if weights is not None:
-                torch.load(weights, map_location="cpu", weights_only=True)  # refuse a pickle before the library opens it
+                torch.load(
+                    weights, map_location="cpu", weights_only=True
+                )  # refuse a pickle before the library opens it
             path = None if weights is None else str(weights)
             network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
         except Exception as error:  # download, unpickling and missing keys fail in many ways
@@ -76,7 +88,7 @@ class Inception:
                 "somewhere and name it in evaluation.inception_weights"
             ) from None
         self.network, self.device, self.logits = network.to(device).eval(), device, logits
-        self.id = f"inception-{layer}-{_weights_digest(weights)}"
+        self.id = f"inception-{layer}-{_weights_digest(weights)}-{RESIZE}"
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:

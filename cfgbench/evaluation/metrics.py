@@ -8,18 +8,25 @@ from torch import Tensor
 
 from cfgbench.evaluation.statistics import Moments, Predictions
 
+ROUNDING = 1e-6
+"""More than rounding costs the distance, relative to the traces: the root of a nearly singular product doubles it."""
+
 
 def frechet_distance(a: Moments, b: Moments) -> float:
     """FID: |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64  (Heusel et al. 2017).
 
-    Real, finite and non-negative to rounding for every rank. Raises ValueError for unequal dimensions or n < 2.
+    Real, finite and never negative, whatever the ranks. Raises ValueError for unequal dimensions or n < 2.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
     s_a, s_b = a.covariance, b.covariance
-    difference = a.mean - b.mean
+    difference, spread = a.mean - b.mean, s_a.trace() + s_b.trace()
     root = _trace_of_root(s_a, s_b, full_rank=min(a.n, b.n) > len(a.mean))
-    return (difference @ difference + s_a.trace() + s_b.trace() - 2 * root).item()
+    distance = (difference @ difference + spread - 2 * root).item()
+    # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: below zero there
+    # is only rounding, which zero is nearer to the truth than; anything more would be our mistake, and is not hidden
+    assert distance >= -ROUNDING * spread.item(), f"FID {distance}"
+    return max(distance, 0.0)
 
 
 def _trace_of_root(s_a: Float[Tensor, "d d"], s_b: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
@@ -28,7 +35,8 @@ def _trace_of_root(s_a: Float[Tensor, "d d"], s_b: Float[Tensor, "d d"], *, full
         factor, failed = torch.linalg.cholesky_ex(s_b)
         if not failed:
             eigenvalues = torch.linalg.eigvalsh(factor.T @ s_a @ factor)
-            if eigenvalues[0] > 0:
+            # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
+            if eigenvalues[0] > len(s_b) ** 0.5 * torch.finfo(s_b.dtype).eps * eigenvalues[-1]:
                 return eigenvalues.sqrt().sum()
     # of lower rank: with S = F F^T the trace is the nuclear norm of F_a^T F_b, whose singular values are never negative
     return torch.linalg.svdvals(_factor(s_a).T @ _factor(s_b)).sum()

@@ -24,18 +24,22 @@ class Moments:
 
     @staticmethod
     def of(features: Float[Tensor, "n d"]) -> "Moments":
-        """The moments of at least one feature vector. Raises ValueError where one is not finite."""
+        """The moments of these feature vectors. Raises ValueError where a number is not finite."""
         features = features.double()
         if not features.isfinite().all():
-            raise ValueError("features that are not finite")
+            raise ValueError(f"features that are not finite, in {_bad_rows(features)} of {len(features)} images")
+        if len(features) == 0:
+            return Moments.empty()
         mean = features.mean(dim=0)
         centred = features - mean
         return Moments(len(features), mean.cpu(), (centred.T @ centred).cpu())
 
     def merge(self, other: "Moments") -> "Moments":
-        """The moments of both sets together (Chan, Golub & LeVeque 1979)."""
+        """The moments of both sets together (Chan, Golub & LeVeque 1979). Raises ValueError for unequal dimensions."""
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(f"features of {len(self.mean)} and of {len(other.mean)} dimensions cannot be merged")
         n = self.n + other.n
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.n / n)
@@ -64,6 +68,8 @@ class Moments:
             raise ValueError(f"{path}: not a whole file of statistics ({' '.join(str(error).split())[:80]})") from None
         if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
             raise ValueError(f"{path}: statistics of unfitting shapes")
+        if not (mean.dtype == scatter.dtype == torch.float64 and mean.isfinite().all() and scatter.isfinite().all()):
+            raise ValueError(f"{path}: statistics that are not finite numbers in float64")
         return Moments(n, mean, scatter)
 
 
@@ -84,13 +90,21 @@ class Predictions:
     def of(logits: Float[Tensor, "n k"]) -> "Predictions":
         """From logits, through a softmax in float64. Raises ValueError where one is not finite."""
         if not logits.isfinite().all():
-            raise ValueError("logits that are not finite")
+            raise ValueError(f"logits that are not finite, in {_bad_rows(logits)} of {len(logits)} images")
+        if len(logits) == 0:
+            return Predictions.empty()
         log_p = logits.double().log_softmax(dim=1)
         p = log_p.exp()
         return Predictions(len(logits), p.sum(dim=0).cpu(), (p * log_p).sum().item())
 
     def merge(self, other: "Predictions") -> "Predictions":
-        """The predictions of both sets together."""
+        """The predictions of both sets together. Raises ValueError for unequal numbers of classes."""
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
+        if self.sum_p.shape != other.sum_p.shape:
+            raise ValueError(f"predictions of {len(self.sum_p)} and of {len(other.sum_p)} classes cannot be merged")
         return Predictions(self.n + other.n, self.sum_p + other.sum_p, self.sum_p_log_p + other.sum_p_log_p)
+
+
+def _bad_rows(values: Float[Tensor, "n k"]) -> int:
+    return int((~values.isfinite()).any(dim=1).sum())

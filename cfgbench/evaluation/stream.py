@@ -7,15 +7,24 @@ SPLITS = 10
 
 
 class Accumulator:
-    """The moments of all features, and the predictions of ten consecutive splits of `total` images."""
+    """The moments of all features, and the predictions of ten consecutive splits of `total` images.
+
+    The borders are floor(split * total / 10), those of the published evaluators; a batch that spans one is divided.
+    """
 
     def __init__(self, total: int) -> None:
+        self.total = total
         self.moments = Moments.empty()
         self.predictions = [Predictions.empty() for _ in range(SPLITS)]
         self._borders = [split * total // SPLITS for split in range(SPLITS + 1)]
 
     def add(self, first: int, features: Features) -> None:
-        """Takes in the images first, first + 1, ...; batches may come in any order, each image once."""
+        """Takes in the images first, first + 1, ...; batches may come in any order, each image once.
+
+        Raises ValueError for images beyond `total`, and for numbers that are not finite.
+        """
+        if first < 0 or first + len(features.pooled) > self.total:
+            raise ValueError(f"images {first} to {first + len(features.pooled) - 1} of {self.total}")
         self.moments = self.moments.merge(Moments.of(features.pooled))
         if features.logits is None:
             return

@@ -4,7 +4,6 @@ Inside a slice only w and one other quantity vary (p_uncond, or T); data set, fe
 protocol and every further axis are one and the same, so that its numbers compare.
 """
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -47,6 +46,7 @@ class Slice:
     """Rows that compare. `columns` names what the table's columns, or the figure's curves, stand for."""
 
     rows: pd.DataFrame
+    """In order of `columns`, then w."""
     columns: Literal["p_uncond", "T"]
     setting: dict[str, Any] = field(default_factory=dict)
     """What all rows share, in the order in which a caption tells it."""
@@ -68,8 +68,7 @@ class Slice:
         wanted = [metric.column for metric in metrics]
         if any(column not in self.ok for column in wanted):
             return
-        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns):
-            yield value, rows.sort_values("w")
+        yield from self.ok.dropna(subset=wanted).groupby(self.columns)
 
     @property
     def extractor(self) -> str:
@@ -79,10 +78,11 @@ class Slice:
     @property
     def differs(self) -> str:
         """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
-        words = [key for key in self.apart if key not in _PROVENANCE] or list(self.apart[:1])
-        if "features_id" in self.apart and "features_id" not in words:
-            words.append("features_id")
-        return textwrap.shorten(", ".join(named(key, self.setting[key]) for key in words), 80, placeholder=" …")
+        keys = [key for key in self.apart if key not in _PROVENANCE]
+        if "features_id" in self.apart or not keys:  # reference and protocol follow from other features
+            keys += [key for key in _PROVENANCE if key in self.apart][:1]
+        words = [named(key, self.setting[key]) for key in keys]
+        return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)
 
     @property
     def conditions(self) -> list[str]:

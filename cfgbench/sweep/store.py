@@ -1,16 +1,18 @@
 """The results of a sweep on disk: one parquet file a cell, written whole or not at all, so that the folder of them reads
 as one table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
 from cfgbench.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS: dict[str, pa.DataType] = {
     "sweep": pa.string(),
@@ -73,17 +75,19 @@ class Store:
         path = self.folder / "cells" / f"{row['cell_id']}.parquet"
         write_atomically(path, lambda temporary: pq.write_table(table, temporary))
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> "pd.DataFrame":
         """All rows, in the order in which they were made. Raises UserError naming a file that is no row."""
+        import pandas as pd  # slow, and `ls` does without it
+
         rows = pd.DataFrame(self.statuses(columns=None))
         return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
 
-    def statuses(self, columns: list[str] | None = ["cell_id", "status", "reason"]) -> list[dict[str, Any]]:  # noqa: B006
+    def statuses(self, columns: Sequence[str] | None = ("cell_id", "status", "reason")) -> list[dict[str, Any]]:
         """The rows as dictionaries, of these columns or of all (None)."""
         rows: list[dict[str, Any]] = []
         for path in sorted((self.folder / "cells").glob("[!.]*.parquet")):
             try:
-                rows += pq.read_table(path, columns=columns, partitioning=None).to_pylist()
+                rows += pq.read_table(path, columns=columns and list(columns), partitioning=None).to_pylist()
             except (pa.ArrowException, OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:100]
                 raise UserError(f"{path}: not a row of results ({reason}); delete it to run that cell again") from None

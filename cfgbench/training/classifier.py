@@ -39,7 +39,9 @@ def train_classifier(
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
     precision = resolve_precision("auto", device)
-    for step, chosen in enumerate(batch for _ in range(epochs) for batch in torch.randperm(n, generator=generator).split(BATCH)):
+    for step, chosen in enumerate(
+        batch for _ in range(epochs) for batch in torch.randperm(n, generator=generator).split(BATCH)
+    ):
         x = _augmented(pixels[chosen.to(device)], generator, flips=images.flips)
         with autocast(precision, device):
             loss = F.cross_entropy(network(x)[1], labels[chosen.to(device)])

@@ -62,7 +62,9 @@ def train(
     }
     header = {"model": model.model_dump(), "training": training.model_dump(), "image": image, "precision": precision}
     partial = path.with_suffix(".partial")
-    state = _begin(UNet(model, **image), training, device)
+    with torch.random.fork_rng():  # building a network draws from the global state
+        network = UNet(model, **image)
+    state = _begin(network, training, device)
     if partial.exists():
         _load(partial, state, header)
     pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)

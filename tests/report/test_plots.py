@@ -50,6 +50,7 @@ def test_tradeoff_labels_lie_free_and_name_their_points(table1, table2):
         best = rows.loc[rows.groupby(columns)["fid"].idxmin()]
         needed = {(row[columns], w) for _, row in best.iterrows() for w in (0.0, row["w"], 4.0)}
         assert needed <= {(row[columns], row["w"]) for _, row in written}
+        figure.draw_without_rendering()
         boxes = [Text.get_window_extent(note) for note in axes.texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
         assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)

@@ -79,6 +79,19 @@ def test_curves_are_in_order_of_w(table1):
         assert set(rows["p_uncond"]) == {value}
 
 
+def test_what_tells_slices_apart_is_said_in_their_titles(table1):
+    long = "features digits-0123456789ab; reference digits, 1797 images; uint8 by rounding; clip"
+    other = table1.assign(protocol=f"{long} on; bf16")
+    first, second = slices(pd.concat([table1.assign(protocol=f"{long} on; fp32"), other]))
+    assert first.differs != second.differs
+    assert len(first.differs) <= 50
+    parts = slices(pd.concat([table1, other.assign(features_id="inception-2048-beef", seed=1)]))
+    assert [part.differs for part in parts] == [
+        "seed 0, features digits-0123456789ab",
+        "seed 1, features inception-2048-beef",
+    ]
+
+
 def test_caption_tells_extractor_images_and_conditions(table1):
     caption = slices(table1)[0].caption
     for words in (

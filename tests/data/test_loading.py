@@ -1,0 +1,208 @@
+import gzip
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cfgbench import data
+from cfgbench.data.fashion_mnist import DEBIAN
+from cfgbench.errors import UserError
+from cfgbench.spec import Dataset
+
+TINY = Path(__file__).parents[3] / "shared" / "data" / "tiny-imagenet-50.zip"
+
+
+def picture(path, side=8, mode="RGB", value=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (side, side), value if mode == "L" else (value, 0, 255)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "photos"
+    for number in range(3):
+        picture(root / "cat" / f"{number}.png", value=number)
+        picture(root / "dog" / f"{number}.jpg", value=200 + number)
+    (root / "dog" / "notes.txt").write_text("not an image, and not named like one")
+    return root
+
+
+def zipped(root, path, extra=()):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.*")):
+            archive.write(file, file.relative_to(root))
+        for name, content in extra:
+            archive.writestr(name, content)
+    return path
+
+
+def load(path, **keys):
+    return data.load(Dataset(name="folder", path=path, **keys))
+
+
+def test_digits_are_scikit_learns_scans_in_bytes():
+    digits = data.load(Dataset(name="digits"))
+    assert digits.images.shape == (1797, 1, 8, 8)
+    assert (digits.images.min(), digits.images.max()) == (0, 255)
+    assert np.bincount(digits.labels).sum() == 1797
+    assert not digits.flips
+
+
+def test_a_folder_and_its_zip_hold_the_same_images(folder, tmp_path):
+    a, b = load(folder), load(zipped(folder, tmp_path / "photos.zip"))
+    assert a.class_names == ("cat", "dog")
+    assert a.images.shape == (6, 3, 8, 8)
+    assert a.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert a.images[1, :, 0, 0].tolist() == [1, 0, 255]
+    assert a.content == b.content
+    assert a.flips
+    assert not load(folder, flip=False).flips
+
+
+def test_the_content_hash_sees_a_single_pixel_and_a_class_name(folder):
+    before = load(folder).content
+    picture(folder / "cat" / "0.png", value=77)
+    after = load(folder).content
+    (folder / "cat").rename(folder / "bat")
+    assert len({before, after, load(folder).content}) == 3
+
+
+def test_grey_stays_one_channel_until_a_colour_image_joins(tmp_path):
+    picture(tmp_path / "a" / "0.png", mode="L")
+    assert load(tmp_path).images.shape == (1, 1, 8, 8)
+    picture(tmp_path / "a" / "1.png")
+    assert load(tmp_path).images.shape == (2, 3, 8, 8)
+
+
+def test_resolution_averages_areas_of_the_middle_square(tmp_path):
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[:, 2:4], pixels[:, 4:6] = 100, 200
+    pixels[::2] //= 2
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
+    assert load(tmp_path, resolution=2).images[0, 0].tolist() == [[75, 150], [75, 150]]
+
+
+def test_split_classes_and_limit(folder, tmp_path):
+    top = tmp_path / "top"
+    top.mkdir()
+    folder.rename(top / "train")
+    found = load(top, split="train", classes=["dog"], limit=2)
+    assert (found.class_names, len(found.images)) == (("dog",), 2)
+    assert load(top, split="train", limit=3).labels.tolist() == [0, 0, 1]
+    assert load(top, split="train", classes=1).class_names == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"classes": ["cow"]}, "dataset.classes = cow: no such class; there are cat, dog"),
+        ({"classes": 3}, "dataset.classes = 3: there are only 2"),
+        ({"limit": 1}, "dataset.limit = 1: 2 classes need"),
+        ({"split": "test"}, "dataset.split = test: not in"),
+    ],
+)
+def test_choices_that_cannot_be_met(folder, keys, said):
+    with pytest.raises(UserError, match=said):
+        load(folder, **keys)
+
+
+def test_broken_content_names_the_file(folder, tmp_path):
+    (folder / "cat" / "9.png").write_text("just text")
+    with pytest.raises(UserError, match=r"cat/9\.png: cannot be read as an image \(not a PNG or JPEG\)"):
+        load(folder)
+    picture(folder / "cat" / "9.png", side=64)
+    whole = (folder / "cat" / "9.png").read_bytes()
+    (folder / "cat" / "9.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cat/9\.png"):
+        load(folder)
+    (folder / "cat" / "9.png").write_bytes(whole)
+    with pytest.raises(
+        UserError, match=r"cat/9\.png: 64 x 64 pixels, where cat/0\.png has 8 x 8; set dataset\.resolution"
+    ):
+        load(folder)
+
+
+def test_an_empty_class_and_no_class(folder, tmp_path):
+    (folder / "emu").mkdir()
+    with pytest.raises(UserError, match="class emu has no images"):
+        load(folder)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no class"):
+        load(tmp_path / "none")
+    with pytest.raises(UserError, match="no such file or folder"):
+        load(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["../out/0.png", "/etc/0.png", "cat/../../0.png"])
+def test_a_zip_that_climbs_out_is_refused(folder, tmp_path, name):
+    with pytest.raises(UserError, match="climbs out"):
+        load(zipped(folder, tmp_path / "bad.zip", [(name, b"x")]))
+
+
+def test_a_cut_zip_is_refused(folder, tmp_path):
+    path = zipped(folder, tmp_path / "cut.zip")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match="not a whole zip"):
+        load(path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "a" / "bomb.png")
+    with pytest.raises(UserError, match=r"bomb\.png"):
+        load(tmp_path)
+
+
+def test_keys_that_a_data_set_does_not_use_are_refused():
+    with pytest.raises(UserError, match="dataset.resolution: the data set digits does not use it"):
+        data.load(Dataset(name="digits", resolution=16))
+
+
+def idx(path, array):
+    head = struct.pack(f">{1 + array.ndim}i", 0x800 + array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(head + array.tobytes()))
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    rng = np.random.default_rng(0)
+    idx(tmp_path / "train-images-idx3-ubyte.gz", rng.integers(0, 256, (20, 28, 28), dtype=np.uint8))
+    idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(20, dtype=np.uint8) % 10)
+    return tmp_path
+
+
+def test_fashion_mnist_reads_idx_and_pads_to_32(fashion):
+    plain = data.load(Dataset(name="fashion-mnist", path=fashion))
+    padded = data.load(Dataset(name="fashion-mnist", path=fashion, resolution=32))
+    assert plain.images.shape == (20, 1, 28, 28)
+    assert (padded.images[:, :, 2:-2, 2:-2] == plain.images).all()
+    assert padded.images[:, :, :2].max() == 0
+
+
+def test_fashion_mnist_absent_or_broken_says_what_to_do(fashion, tmp_path):
+    with pytest.raises(UserError, match="apt-get install dataset-fashion-mnist"):
+        data.load(Dataset(name="fashion-mnist", path=tmp_path / "nowhere"))
+    file = fashion / "train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz: not a whole IDX file"):
+        data.load(Dataset(name="fashion-mnist", path=fashion))
+    idx(file, np.zeros(5, np.uint8))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz"):
+        data.load(Dataset(name="fashion-mnist", path=fashion))
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_debians_fashion_mnist_is_found():
+    found = data.load(Dataset(name="fashion-mnist"))
+    assert np.bincount(found.labels).tolist() == [6000] * 10
+
+
+@pytest.mark.skipif(not TINY.exists(), reason="the zip of photographs is not here")
+def test_a_zip_of_real_photographs():
+    found = data.load(Dataset(name="folder", path=TINY, split="train", classes=3, limit=30))
+    assert found.images.shape == (30, 3, 64, 64)
+    assert found.class_names[0] == "goldfish"

@@ -1,0 +1,31 @@
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.files import file_digest, identity, write_atomically
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_atomically(path, b"old")
+
+    def breaks(temporary):
+        temporary.write_bytes(b"ne")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, breaks)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="file/a.txt: cannot be written"):
+        write_atomically(tmp_path / "file" / "a.txt", b"x")
+
+
+def test_identities_depend_on_content_not_on_the_order_of_keys(tmp_path):
+    assert identity({"a": 1, "b": 2.0}) == identity({"b": 2.0, "a": 1})
+    assert identity({"a": 1}) != identity({"a": 2})
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_digest(tmp_path / "x").startswith("ba7816bf")  # SHA-256 of "abc", FIPS 180-2

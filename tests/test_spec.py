@@ -1,0 +1,147 @@
+import pytest
+import yaml
+
+from cfgbench.errors import UserError
+from cfgbench.spec import load_sweep, make_cells, resolved
+
+BASE = """
+name: small
+dataset: {name: digits}
+model: {name: unet, channels: 16, multipliers: [1, 2]}
+training: {steps: 10, learning_rate: 2e-3}
+sampling: {samples: 100, batch_size: 50}
+evaluation: {features: digits, metrics: [fid, is]}
+grid:
+  p_uncond: [0.1, 0.5]
+  w: [0, 0.1, 4]
+  T: [4]
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def write(old="", new=""):
+        assert old in BASE
+        path = tmp_path / "sweep.yaml"
+        path.write_text(BASE.replace(old, new) if old else BASE)
+        return path
+
+    return write
+
+
+def cells(path, data="d", features="f"):
+    return make_cells(load_sweep(path), data=data, features=features)
+
+
+def test_the_grid_is_the_product_of_its_lists_in_the_files_order(sweep):
+    found = [(cell.training.p_uncond, cell.sampling.w, cell.sampling.T) for cell in cells(sweep())]
+    assert found == [(p, w, 4) for p in (0.1, 0.5) for w in (0, 0.1, 4)]
+    assert [cell.nfe for cell in cells(sweep())] == [4, 8, 8] * 2
+    assert load_sweep(sweep()).training.learning_rate == 0.002
+
+
+def test_p_uncond_trains_a_network_each_and_w_samples_it(sweep):
+    found = cells(sweep())
+    assert len({cell.checkpoint_id for cell in found}) == 2
+    assert len({cell.id for cell in found}) == 6
+
+
+@pytest.mark.parametrize("change", [("batch_size: 50", "batch_size: 7"), ("name: small", "name: other"), ("[0, 0.1, 4]", "[0.0, 1e-1, 4]"),
+                                    ("[fid, is]", "[is, fid]"), ("features: digits, ", "")])  # fmt: skip
+def test_what_does_not_decide_the_numbers_does_not_change_the_identity(sweep, change):
+    before = {cell.id for cell in cells(sweep())}
+    assert {cell.id for cell in cells(sweep(*change))} == before
+
+
+@pytest.mark.parametrize("change", [("steps: 10", "steps: 11"), ("samples: 100", "samples: 101"), ("channels: 16", "channels: 32"),
+                                    ("batch_size: 50", "v: 0.2"), ("batch_size: 50", "seed: 1"), ("batch_size: 50", "clip: false"),
+                                    ("T: [4]", "T: [5]"), ("batch_size: 50", "sampler: ddim"), ("[fid, is]", "[fid]")])  # fmt: skip
+def test_what_decides_the_numbers_changes_the_identity(sweep, change):
+    before = {cell.id for cell in cells(sweep())}
+    assert not {cell.id for cell in cells(sweep(*change))} & before
+
+
+def test_data_and_features_are_in_the_identity_by_content(sweep):
+    before = {cell.id for cell in cells(sweep())}
+    assert not {cell.id for cell in cells(sweep(), data="e")} & before
+    assert not {cell.id for cell in cells(sweep(), features="g")} & before
+
+
+def test_the_variance_exponent_means_nothing_to_ddim(sweep):
+    a = cells(sweep("batch_size: 50", "sampler: ddim, v: 0.1"))
+    assert [cell.id for cell in a] == [cell.id for cell in cells(sweep("batch_size: 50", "sampler: ddim, v: 0.9"))]
+
+
+def test_any_scalar_of_training_or_sampling_may_be_an_axis(sweep):
+    found = cells(sweep("T: [4]", "learning_rate: [1e-3, 2e-3]\n  sampling.seed: [0, 1]"))
+    assert len(found) == 24
+    assert {cell.training.learning_rate for cell in found} == {1e-3, 2e-3}
+    assert {cell.sampling.seed for cell in found} == {0, 1}
+
+
+def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(resolved(load_sweep(sweep()))))
+    assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(sweep())]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps:", "stepz:", "training.stepz: unknown key; did you mean steps?"),
+        ("dataset:", "datast:", "datast: unknown key; did you mean dataset?"),
+        ("T: [4]", "T: [4]\n  T: [8]", "key 'T' stands there twice"),
+        ("p_uncond: [0.1, 0.5]", "p_uncond: [1.2]", "grid.p_uncond[0] = 1.2: should be less than or equal to 1"),
+        ("batch_size: 50", "p_uncond: 1.2", "sampling.p_uncond: unknown key"),
+        ("steps: 10", "p_uncond: 1.2", "training.p_uncond = 1.2"),
+        ("T: [4]", "T: [4, 1]", "grid.T[1] = 1: should be greater than or equal to 2"),
+        ("[0, 0.1, 4]", "[0, .nan]", "grid.w[1] = nan: should be a finite number"),
+        ("[0, 0.1, 4]", "[0, nan]", "grid.w[1] = 'nan': should be a valid number"),
+        ("[0, 0.1, 4]", "[0, .inf]", "grid.w[1] = inf"),
+        ("[0, 0.1, 4]", "[0, 0.0]", "grid.w[1] = 0.0: stands in the list twice"),
+        ("[0.1, 0.5]", "[0]", "w = 0.1 with p_uncond = 0: the null class was never trained"),
+        ("[0.1, 0.5]", "[1]", "w = 0 with p_uncond = 1: the classes were never trained"),
+        ("T: [4]", "T: []", "grid.T = []: an axis needs at least one value"),
+        ("T: [4]", "T: 4", "grid.T = 4"),
+        ("T: [4]", "seed: [1]", "grid.seed: training and sampling both have one; write training.seed"),
+        ("T: [4]", "t: [4]", "grid.t: not a key of training or sampling; did you mean T?"),
+        ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),
+        ("batch_size: 50", "sampler: dim", "sampling.sampler = 'dim': should be one of 'ancestral' or 'ddim'"),
+        ("batch_size: 50", "clip: no", "sampling.clip = 'no': should be a valid boolean"),
+        ("name: small", "name: ../up", "name = '../up': should be a plain folder name"),
+        ("features: digits", "features: inception-64", "has no logits for the Inception Score"),
+        ("features: digits", "features: fashion-mnist", "made for the data set fashion-mnist only"),
+        ("name: small", "name: [", "line 4"),
+    ],
+)
+def test_bad_input_is_one_line_with_file_key_and_value(sweep, old, new, said):
+    path = sweep(old, new)
+    with pytest.raises(UserError) as error:
+        load_sweep(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "just words", "- a\n- list", "grid: {}", "\x00\x01", "a: &a [*a]", "? [1]\n: 2", "[" * 5000]
+)
+def test_what_is_no_sweep_file_is_refused(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        load_sweep(path)
+
+
+def test_an_empty_grid_says_what_a_grid_is(sweep):
+    path = sweep()
+    path.write_text(BASE[: BASE.index("grid:")] + "grid: {}\n")
+    with pytest.raises(UserError, match=r"grid = \{\}: should name at least one axis"):
+        load_sweep(path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_sweep(path)

@@ -1,0 +1,38 @@
+"""The house keeps its order: a room imports only from rooms above it, and the mathematics from no room at all."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import cfgbench
+
+PACKAGE = Path(cfgbench.__file__).parent
+ORDER = ["errors", "files", "progress", "sweepfile", "spec", "data", "diffusion", "models", "training", "evaluation",
+         "sweep", "report", "cli"]  # fmt: skip
+PURE = {"diffusion", "evaluation"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "cfgbench" else [f"cfgbench.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("cfgbench."))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_those_above_it(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in set(imports(path)) - {room, "__version__"}:
+        assert ORDER.index(other) < ORDER.index(room), f"{path.name} imports {other}"
+        assert room not in PURE or other == "errors", f"{path.name} imports {other}"
+
+
+def test_only_the_specification_knows_pydantic():
+    users = {
+        path.name for path in PACKAGE.rglob("*.py") if "pydantic" in path.read_text().replace("knows pydantic", "")
+    }
+    assert users == {"spec.py"}
