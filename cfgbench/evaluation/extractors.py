@@ -76,9 +76,8 @@ class Inception:
         names = [str(layer), *(["logits_unbiased"] if logits else [])]
         try:
             if weights is not None:
-                torch.load(
-                    weights, map_location="cpu", weights_only=True
-                )  # refuse a pickle before the library opens it
+                # the library unpickles anything: let a file that holds more than tensors fail here first
+                torch.load(weights, map_location="cpu", weights_only=True)
             path = None if weights is None else str(weights)
             network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
         except Exception as error:  # download, unpickling and missing keys fail in many ways

@@ -9,7 +9,7 @@ from torch import Tensor
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 ROUNDING = 1e-6
-"""More than rounding costs the distance, relative to the traces: the root of a nearly singular product doubles it."""
+"""More than rounding may cost the distance, relative to the traces: roots of nearly singular products magnify it."""
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -23,8 +23,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     difference, spread = a.mean - b.mean, s_a.trace() + s_b.trace()
     root = _trace_of_root(s_a, s_b, full_rank=min(a.n, b.n) > len(a.mean))
     distance = (difference @ difference + spread - 2 * root).item()
-    # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: below zero there
-    # is only rounding, which zero is nearer to the truth than; anything more would be our mistake, and is not hidden
+    # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
+    # zero is rounding, and zero is nearer to the truth; anything more would be our mistake, and is not hidden
     assert distance >= -ROUNDING * spread.item(), f"FID {distance}"
     return max(distance, 0.0)
 

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfgbench.evaluation.statistics import Moments, Predictions
+
+
+def _features(n: int, d: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, d)) @ generator.normal(size=(d, d)) + generator.normal(size=d)
+
+
+def _assert_same(a: Moments, b: Moments) -> None:
+    assert a.n == b.n
+    torch.testing.assert_close(a.mean, b.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(a.scatter, b.scatter, rtol=1e-11, atol=1e-11)
+
+
+def test_moments_are_those_of_numpy():
+    x = _features(50, 7)
+    moments = Moments.of(torch.from_numpy(x))
+    np.testing.assert_allclose(moments.mean, x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.covariance, np.cov(x, rowvar=False), rtol=1e-11)
+
+
+def test_the_covariance_divides_by_n_minus_1():
+    assert Moments.of(torch.tensor([[0.0], [2.0]])).covariance.item() == 2
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_have_no_covariance(n):
+    with pytest.raises(ValueError, match=f"at least 2 images, not {n}"):
+        _ = Moments.of(torch.ones(n, 3)).covariance
+
+
+def test_float32_features_far_from_zero_keep_their_covariance():
+    x = (1e5 + _features(400, 5)).astype(np.float32)  # sums of squares would lose it all: 1e10 * 1e-7 = 1e3
+    halves = [Moments.of(torch.from_numpy(half)) for half in np.split(x, 2)]
+    expected = np.cov(x.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(halves[0].merge(halves[1]).covariance, expected, rtol=1e-8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(borders=st.lists(st.integers(0, 40), max_size=5), order=st.randoms(use_true_random=False))
+def test_any_split_merged_in_any_order_gives_the_whole(borders, order):
+    x = torch.from_numpy(_features(40, 4))
+    parts = [Moments.of(part) for part in x.tensor_split(sorted(borders))]
+    order.shuffle(parts)
+    merged = Moments.empty()
+    for part in parts:
+        merged = merged.merge(part)
+    _assert_same(merged, Moments.of(x))
+
+
+def test_merging_is_associative_and_commutative():
+    a, b, c = (Moments.of(torch.from_numpy(_features(n, 3, seed=n))) for n in (2, 9, 30))
+    _assert_same(a.merge(b).merge(c), a.merge(b.merge(c)))
+    _assert_same(a.merge(b), b.merge(a))
+
+
+def test_different_dimensions_do_not_merge():
+    with pytest.raises(ValueError, match="3 and of 1 dimensions"):
+        Moments.of(torch.ones(2, 3)).merge(Moments.of(torch.ones(2, 1)))
+    with pytest.raises(ValueError, match="3 and of 1 classes"):
+        Predictions.of(torch.ones(2, 3)).merge(Predictions.of(torch.ones(2, 1)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("statistic", [Moments, Predictions])
+def test_numbers_that_are_not_finite_are_refused(statistic, bad):
+    values = torch.ones(5, 3)
+    values[1, 2] = values[1, 0] = values[4, 0] = bad
+    with pytest.raises(ValueError, match="not finite, in 2 of 5 images"):
+        statistic.of(values)
+
+
+def test_saved_moments_come_back_exactly(tmp_path):
+    moments = Moments.of(torch.from_numpy(_features(9, 4)))
+    moments.save(tmp_path / "reference.npz")
+    loaded = Moments.load(tmp_path / "reference.npz")
+    assert loaded.n == 9
+    assert torch.equal(loaded.mean, moments.mean)
+    assert torch.equal(loaded.scatter, moments.scatter)
+
+
+class Bomb:
+    """Its pickle makes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_files_that_are_no_statistics_are_named(tmp_path):
+    path = tmp_path / "reference.npz"
+    good = {"n": 5, "mean": np.zeros(2), "scatter": np.eye(2)}
+    bad = [
+        good | {"mean": np.zeros(3)},
+        good | {"n": 0},
+        good | {"scatter": np.full((2, 2), np.nan)},
+        good | {"mean": np.zeros(2, np.float32)},
+        {"mu": np.zeros(2)},
+    ]
+    for content in bad:
+        np.savez(path, **content)
+        with pytest.raises(ValueError, match=r"reference\.npz: "):
+            Moments.load(path)
+    np.savez(path, **(good | {"mean": np.array([Bomb(tmp_path / "fired")])}))
+    with pytest.raises(ValueError, match=r"reference\.npz: not a whole file"):
+        Moments.load(path)
+    assert not (tmp_path / "fired").exists()
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"reference\.npz: not a whole file"):
+        Moments.load(path)
+
+
+def test_predictions_are_those_of_numpy():
+    logits = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32) * 10
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    predictions = Predictions.of(torch.from_numpy(logits))
+    assert predictions.n == 20
+    np.testing.assert_allclose(predictions.sum_p, p.sum(axis=0), rtol=1e-13)
+    assert predictions.sum_p_log_p == pytest.approx((p * np.log(p)).sum(), rel=1e-13)
+
+
+def test_certain_predictions_have_no_entropy():
+    predictions = Predictions.of(torch.tensor([[2000.0, 0.0], [0.0, 2000.0]]))  # p is exactly 0 or 1
+    assert predictions.sum_p.tolist() == [1, 1]
+    assert predictions.sum_p_log_p == 0
+
+
+def test_predictions_merge_to_the_whole():
+    logits = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    whole, merged = Predictions.of(logits), Predictions.empty()
+    for part in reversed(logits.tensor_split([0, 1, 11])):
+        merged = merged.merge(Predictions.of(part))
+    assert merged.n == whole.n
+    torch.testing.assert_close(merged.sum_p, whole.sum_p)
+    assert merged.sum_p_log_p == pytest.approx(whole.sum_p_log_p, rel=1e-13)

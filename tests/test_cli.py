@@ -1,0 +1,317 @@
+"""Through the door that users use: the command line, on real if small sweeps."""
+
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cfgbench import cli
+from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.spec import Sampling
+from cfgbench.sweep import cell as cells
+
+TOP = Path(__file__).parents[1]
+SMALL = """
+name: digits
+dataset: {name: digits, limit: 200}
+model: {channels: 8, multipliers: [1, 2], attention: [4]}
+training: {steps: 12, batch_size: 16, learning_rate: 3e-3}
+sampling: {samples: 40, batch_size: 20}
+grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
+"""
+MEASURED = ["seconds", "images_per_second", "created"]
+
+
+def run(monkeypatch, capsys, *words):
+    """(exit code, standard output, standard error) of a command."""
+    monkeypatch.setattr(sys, "argv", ["cfgbench", *map(str, words)])
+    capsys.readouterr()
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def rows(folder="results/digits"):
+    table = pd.read_parquet(f"{folder}/cells")
+    return table.sort_values("cell_id", ignore_index=True).drop(columns=MEASURED)
+
+
+def test_a_sweep_gives_a_row_a_cell_and_the_second_time_no_work(small, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "sweep", small)
+    assert code == 0
+    assert "4/4" in out
+    table = rows()
+    assert list(table["status"]) == ["ok"] * 4
+    assert sorted(zip(table["p_uncond"], table["w"], strict=True)) == [(0.1, 0), (0.1, 1), (0.5, 0), (0.5, 1)]
+    assert table.loc[table["w"] == 0, "nfe"].tolist() == [3, 3]
+    assert table.loc[table["w"] == 1, "nfe"].tolist() == [6, 6]
+    assert table["fid"].gt(0).all()
+    assert table["is_mean"].between(1, 10).all()
+    assert table["features_id"].str.startswith("digits-").all()
+    assert table["fid_se"].isna().all()
+    before = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
+    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    assert (code, err) == (0, "")
+    assert before == {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
+
+
+def test_one_more_w_runs_only_the_new_cells(small, monkeypatch, capsys):
+    run(monkeypatch, capsys, "sweep", small)
+    before = rows()
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
+    _, out, _ = run(monkeypatch, capsys, "sweep", small, "--dry-run")
+    assert "6 cells, 2 to run, 480 network calls" in out
+    assert len(re.findall("trained: p_uncond", out)) == 2
+    _, out, err = run(monkeypatch, capsys, "sweep", small)
+    assert "2/2" in out
+    assert "train" not in err
+    after = rows()
+    assert len(after) == 6
+    pd.testing.assert_frame_equal(after[after["w"] != 0.5].reset_index(drop=True), before)
+
+
+def test_a_dry_run_writes_nothing(small, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "sweep", small, "--dry-run")
+    assert code == 0
+    assert out.count("missing") == 4
+    assert not Path("results").exists()
+
+
+def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, monkeypatch, capsys):
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0], learning_rate: [1e30, 3e-3]"))
+    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    assert code == 1
+    assert "2 cells failed" in err
+    table = rows()
+    failed = table[table["status"] == "failed"]
+    assert failed["learning_rate"].tolist() == [1e30, 1e30]
+    assert failed["reason"].str.contains("lower training.learning_rate").all()
+    assert (table["status"] == "ok").sum() == 2
+    assert "2 of 4 cells done, 2 failed" in run(monkeypatch, capsys, "ls")[1]
+
+
+def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypatch, capsys):
+    honest = cells.generate
+
+    def breaks(denoiser, sampling, *rest):
+        if sampling.w == 1:
+            raise torch.OutOfMemoryError("no memory left")
+        return honest(denoiser, sampling, *rest)
+
+    monkeypatch.setattr(cells, "generate", breaks)
+    assert run(monkeypatch, capsys, "sweep", small)[0] == 1
+    assert rows().query("w == 1")["reason"].tolist() == ["OutOfMemoryError: no memory left"] * 2
+    monkeypatch.setattr(cells, "generate", honest)
+    code, out, _ = run(monkeypatch, capsys, "sweep", small)
+    assert code == 0
+    assert "2/2" in out
+    assert (rows()["status"] == "ok").all()
+
+
+def test_batch_size_changes_neither_images_nor_fid(small, monkeypatch, capsys):
+    found = []
+    for size in (7, 20, 40):
+        small.write_text(SMALL.replace("batch_size: 20", f"batch_size: {size}").replace("name: digits\n", f"name: b{size}\n", 1))
+        run(monkeypatch, capsys, "sweep", small, "--precision", "fp32")
+        found.append(rows(f"results/b{size}"))
+    for other in found[1:]:
+        assert other["cell_id"].tolist() == found[0]["cell_id"].tolist()
+        assert other["fid"].tolist() == pytest.approx(found[0]["fid"].tolist(), rel=1e-6)
+    denoiser = load_denoiser(next(Path("results/b7/checkpoints").glob("*.safetensors")), torch.device("cpu"))
+    sampling = Sampling(w=1.5, T=8, samples=500)
+    together = cells.generate(denoiser, sampling, torch.arange(500), (1, 8, 8), "fp32")
+    for size in (64, 100):
+        apart = torch.cat([cells.generate(denoiser, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)])
+        assert torch.equal(apart, together)
+
+
+def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(small, monkeypatch, capsys):
+    text = SMALL.replace("steps: 12", "steps: 150").replace("samples: 40", "samples: 400")
+    small.write_text(text.replace("name: digits\n", "name: calm\n", 1))
+    run(monkeypatch, capsys, "sweep", small, "--quiet")
+    small.write_text(text.replace("name: digits\n", "name: stormy\n", 1))
+    command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small), "--quiet"]
+    delays = random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delays.uniform(1, 6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    pd.testing.assert_frame_equal(rows("results/stormy").drop(columns="sweep"), rows("results/calm").drop(columns="sweep"))
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_politely_says_how_to_go_on(small, name):
+    small.write_text(SMALL.replace("steps: 12", "steps: 100000"))
+    command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while "train" not in process.stderr.readline():
+        pass
+    process.send_signal(name)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in err
+    assert "Traceback" not in err
+    assert len(list(Path("results/digits/checkpoints").glob("*.partial"))) == 1
+
+
+def bad(text, old, new):
+    assert old in text
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bad(SMALL, "steps", "stepz"), "training.stepz: unknown key; did you mean steps?"),
+        (SMALL + "name: twice\n", "key 'name' stands there twice"),
+        (bad(SMALL, "[0.1, 0.5]", "[1.2]"), "grid.p_uncond[0] = 1.2"),
+        (bad(SMALL, "T: [3]", "T: [1]"), "grid.T[0] = 1"),
+        (bad(SMALL, "[0, 1]", "[nan]"), "grid.w[0] = 'nan'"),
+        (bad(SMALL, "[0.1, 0.5]", "[0]"), "the null class was never trained"),
+        ("{{{", "line 1"),
+        (SMALL[: SMALL.index("grid")] + "grid: {}", "grid = {}"),
+        (bad(SMALL, "[1, 2]", "[1, 2, 2, 2, 2]"), "model.multipliers"),
+        (bad(SMALL, "attention: [4]", "attention: [5]"), "model.attention"),
+        (bad(SMALL, "{name: digits, limit: 200}", "{name: folder, path: nowhere}"), "dataset.path = nowhere: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, monkeypatch, capsys, content, said):
+    small.write_text(content)
+    code, out, err = run(monkeypatch, capsys, "sweep", small)
+    assert code == 2
+    assert err.startswith(f"cfgbench: {small}: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sweep", "absent.yaml"], "absent.yaml: no such file"),
+        (["sweep"], "Missing argument"),
+        (["sweep", "small.yaml", "--device", "tpu9"], "--device tpu9"),
+        (["sweep", "small.yaml", "--precision", "fp7"], "--precision fp7"),
+        (["sweep", "small.yaml", "--wrong"], "No such option"),
+        (["train", "small.yaml", "--p-uncond", "0.3"], "--p-uncond 0.3: not in this sweep; it has 0.1, 0.5"),
+        (["report"], "no sweeps yet"),
+        (["report", "other"], "other: no such sweep"),
+        (["sweep", "small.yaml", "--results", "small.yaml/inside"], "cannot be written"),
+    ],
+)
+def test_bad_commands_are_one_line_and_exit_code_2(small, monkeypatch, capsys, words, said):
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_checkpoint_or_row_is_named_and_nothing_is_lost(small, monkeypatch, capsys):
+    run(monkeypatch, capsys, "train", small)
+    path = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))[0]
+    path.write_bytes(path.read_bytes()[:-50])
+    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    assert code == 2
+    assert f"{path}: not a whole cfgbench checkpoint" in err
+    path.unlink()
+    assert run(monkeypatch, capsys, "sweep", small)[0] == 0
+    row = sorted(Path("results/digits/cells").glob("*.parquet"))[0]
+    row.write_bytes(row.read_bytes()[:-50])
+    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    assert code == 2
+    assert f"{row}: not a row of results" in err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
+def test_a_read_only_results_folder_is_said_at_once(small, monkeypatch, capsys):
+    Path("ro").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "ro"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        code, _, err = run(monkeypatch, capsys, "sweep", small, "--results", "ro")
+    finally:
+        subprocess.run(["umount", "ro"], check=True)
+    assert code == 2
+    assert "Read-only file system" in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small, monkeypatch, capsys):
+    from PIL import Image
+
+    for name, value in (("dark", 30), ("bright", 220)):
+        for number in range(30):
+            path = Path("photos") / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (value + number % 5, value, value - number % 7)).save(path)
+    small.write_text(bad(SMALL, "{name: digits, limit: 200}", "{name: folder, path: photos}"))
+    assert run(monkeypatch, capsys, "sweep", small)[0] == 0
+    assert rows()["features_id"].str.startswith("classifier-").all()
+    assert len(list(Path("results/digits/classifier").glob("*.safetensors"))) == 1
+
+
+README = (TOP / "README.md").read_text()
+
+
+def test_every_command_of_the_readme_works(small, monkeypatch, capsys):
+    Path("sweeps").mkdir()
+    Path("sweeps/digits.yaml").write_text(SMALL)
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("cfgbench ")]
+    assert len(commands) >= 8
+    for command in commands:
+        code, out, err = run(monkeypatch, capsys, *shlex.split(command)[1:])
+        assert code == 0, f"{command}: {err}"
+        assert out
+    assert Path("reports/digits/tradeoff.png").exists()
+    assert Path("paper/tables/table.tex").exists()
+
+
+def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
+    from cfgbench.spec import load_sweep
+
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        assert load_sweep(path).name == yaml.safe_load(block)["name"]
+    counts = {path.stem: len(list(load_sweep(path).points())) for path in (TOP / "sweeps").glob("*.yaml")}
+    assert counts["digits"] == 42
+    assert counts["fashion"] == 42
+    assert counts["digits-steps"] == 30
+
+
+def test_help_and_ls_load_no_torch():
+    code = "import sys; sys.argv[1:] = {}; from cfgbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    for words in (["--help"], ["sweep", "--help"], ["ls", "--results", "absent"]):
+        done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True, check=False)
+        assert "AssertionError" not in done.stderr
+        assert done.returncode == 0
