@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
-    help="Benchmark of guidance in diffusion models: train, sweep, measure FID and Inception Score, draw the trade-off.",
+    help="Benchmark of guidance in diffusion models: train, sweep, measure FID and IS, draw the trade-off.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +29,8 @@ Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 w
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
+STOPPED = 130
+"""The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
 
 @app.command()
@@ -150,19 +152,18 @@ def main() -> None:
     """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except UserError as error:
         sys.exit(_say(str(error), 2))
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped; what is finished is kept, and the same command goes on from here", 130))
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(_say("stopped", 130))
+    except (KeyboardInterrupt, typer.Abort):
+        code = STOPPED
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
             raise
         sys.exit(_say(f"{error.format_message()}; see cfgbench --help", 2))
+    if code == STOPPED:
+        _say("stopped; what is finished is kept, and the same command goes on from here", STOPPED)
+    sys.exit(code or 0)
 
 
 def _say(message: str, code: int) -> int:

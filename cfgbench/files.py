@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         else:
             temporary.write_bytes(content)
         _flush_to_disk(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
         temporary = None
     except OSError as error:

@@ -15,7 +15,7 @@ def silent(task: str, done: int, total: int, note: str) -> None:
 
 
 class Lines:
-    """A line on stderr when a task begins, every ten seconds, and when it ends; on a terminal one line that is redrawn."""
+    """Lines on stderr every ten seconds and when a task ends; on a terminal one line that is redrawn."""
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()

@@ -122,7 +122,7 @@ class SweepSpec(Section):
         return self.evaluation.features or own
 
     def points(self) -> Iterator[tuple[dict[str, Any], Training, Sampling]]:
-        """The product of the grid's lists: (the axes' values, training, sampling) of each point, in the file's order."""
+        """The product of the grid's lists, in the file's order: (the axes' values, training, sampling)."""
         for values in itertools.product(*self.grid.values()):
             axes = dict(zip(self.grid, values, strict=True))
             yield axes, _with_axes(self.training, "training", axes), _with_axes(self.sampling, "sampling", axes)
@@ -267,7 +267,7 @@ def _check_together(spec: SweepSpec) -> None:
         raise ValueError(f"evaluation.features = {features}: made for the data set {features} only; {way_out}")
     if features in INCEPTION[1:] and "is" in spec.evaluation.metrics:
         raise ValueError(
-            f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid], or inception"
+            f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid]"
         )
 
 

@@ -135,7 +135,9 @@ def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypat
 def test_batch_size_changes_neither_images_nor_fid(small, monkeypatch, capsys):
     found = []
     for size in (7, 20, 40):
-        small.write_text(SMALL.replace("batch_size: 20", f"batch_size: {size}").replace("name: digits\n", f"name: b{size}\n", 1))
+        small.write_text(
+            SMALL.replace("batch_size: 20", f"batch_size: {size}").replace("name: digits\n", f"name: b{size}\n", 1)
+        )
         run(monkeypatch, capsys, "sweep", small, "--precision", "fp32")
         found.append(rows(f"results/b{size}"))
     for other in found[1:]:
@@ -145,7 +147,9 @@ def test_batch_size_changes_neither_images_nor_fid(small, monkeypatch, capsys):
     sampling = Sampling(w=1.5, T=8, samples=500)
     together = cells.generate(denoiser, sampling, torch.arange(500), (1, 8, 8), "fp32")
     for size in (64, 100):
-        apart = torch.cat([cells.generate(denoiser, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)])
+        apart = torch.cat(
+            [cells.generate(denoiser, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
+        )
         assert torch.equal(apart, together)
 
 
@@ -162,7 +166,9 @@ def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(s
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    pd.testing.assert_frame_equal(rows("results/stormy").drop(columns="sweep"), rows("results/calm").drop(columns="sweep"))
+    pd.testing.assert_frame_equal(
+        rows("results/stormy").drop(columns="sweep"), rows("results/calm").drop(columns="sweep")
+    )
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
@@ -198,7 +204,10 @@ def bad(text, old, new):
         (SMALL[: SMALL.index("grid")] + "grid: {}", "grid = {}"),
         (bad(SMALL, "[1, 2]", "[1, 2, 2, 2, 2]"), "model.multipliers"),
         (bad(SMALL, "attention: [4]", "attention: [5]"), "model.attention"),
-        (bad(SMALL, "{name: digits, limit: 200}", "{name: folder, path: nowhere}"), "dataset.path = nowhere: no such file"),
+        (
+            bad(SMALL, "{name: digits, limit: 200}", "{name: folder, path: nowhere}"),
+            "dataset.path = nowhere: no such file",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, monkeypatch, capsys, content, said):
@@ -310,7 +319,8 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
 
 
 def test_help_and_ls_load_no_torch():
-    code = "import sys; sys.argv[1:] = {}; from cfgbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; sys.argv[1:] = {}; from cfgbench.cli import main\n"
+    code += "try: main()\nfinally: assert 'torch' not in sys.modules"
     for words in (["--help"], ["sweep", "--help"], ["ls", "--results", "absent"]):
         done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True, check=False)
         assert "AssertionError" not in done.stderr

@@ -20,7 +20,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="file/a.txt: cannot be written"):
+    with pytest.raises(UserError, match=r"file/a\.txt: cannot be written"):
         write_atomically(tmp_path / "file" / "a.txt", b"x")
 
 

@@ -46,16 +46,35 @@ def test_p_uncond_trains_a_network_each_and_w_samples_it(sweep):
     assert len({cell.id for cell in found}) == 6
 
 
-@pytest.mark.parametrize("change", [("batch_size: 50", "batch_size: 7"), ("name: small", "name: other"), ("[0, 0.1, 4]", "[0.0, 1e-1, 4]"),
-                                    ("[fid, is]", "[is, fid]"), ("features: digits, ", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("batch_size: 50", "batch_size: 7"),
+        ("name: small", "name: other"),
+        ("[0, 0.1, 4]", "[0.0, 1e-1, 4]"),
+        ("[fid, is]", "[is, fid]"),
+        ("features: digits, ", ""),
+    ],
+)
 def test_what_does_not_decide_the_numbers_does_not_change_the_identity(sweep, change):
     before = {cell.id for cell in cells(sweep())}
     assert {cell.id for cell in cells(sweep(*change))} == before
 
 
-@pytest.mark.parametrize("change", [("steps: 10", "steps: 11"), ("samples: 100", "samples: 101"), ("channels: 16", "channels: 32"),
-                                    ("batch_size: 50", "v: 0.2"), ("batch_size: 50", "seed: 1"), ("batch_size: 50", "clip: false"),
-                                    ("T: [4]", "T: [5]"), ("batch_size: 50", "sampler: ddim"), ("[fid, is]", "[fid]")])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("steps: 10", "steps: 11"),
+        ("samples: 100", "samples: 101"),
+        ("channels: 16", "channels: 32"),
+        ("batch_size: 50", "v: 0.2"),
+        ("batch_size: 50", "seed: 1"),
+        ("batch_size: 50", "clip: false"),
+        ("T: [4]", "T: [5]"),
+        ("batch_size: 50", "sampler: ddim"),
+        ("[fid, is]", "[fid]"),
+    ],
+)
 def test_what_decides_the_numbers_changes_the_identity(sweep, change):
     before = {cell.id for cell in cells(sweep())}
     assert not {cell.id for cell in cells(sweep(*change))} & before

@@ -46,7 +46,7 @@ class Images:
 
 
 def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int]:
-    """Positions in `known` of the classes that `dataset.classes` asks for: the first N, or by name. Raises UserError."""
+    """Positions in `known` of what `dataset.classes` asks for: the first N, or by name. Raises UserError."""
     if wanted is None:
         return list(range(len(known)))
     if isinstance(wanted, int):

@@ -1,4 +1,4 @@
-"""The small classifier whose features measure a data set's own samples, where the Inception network would be out of place."""
+"""The small classifier whose features measure samples of data where the Inception network would be out of place."""
 
 import math
 from importlib import resources

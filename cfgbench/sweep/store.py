@@ -1,5 +1,4 @@
-"""The results of a sweep on disk: one parquet file a cell, written whole or not at all, so that the folder of them reads
-as one table."""
+"""The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -158,7 +158,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 
 
 def test_keys_that_a_data_set_does_not_use_are_refused():
-    with pytest.raises(UserError, match="dataset.resolution: the data set digits does not use it"):
+    with pytest.raises(UserError, match=r"dataset\.resolution: the data set digits does not use it"):
         data.load(Dataset(name="digits", resolution=16))
 
 

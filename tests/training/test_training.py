@@ -110,7 +110,7 @@ def test_every_epoch_visits_every_image_once_in_another_order():
 
 
 def test_a_loss_that_is_no_number_stops_training_and_leaves_no_checkpoint(images, tmp_path):
-    with pytest.raises(TrainingFailed, match="lower training.learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
         run(images, tmp_path / "a.safetensors", spec(learning_rate=1e30, warmup_steps=0))
     assert not (tmp_path / "a.safetensors").exists()
 
