@@ -175,7 +175,9 @@ def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(s
 def test_stopping_politely_says_how_to_go_on(small, name):
     small.write_text(SMALL.replace("steps: 12", "steps: 100000"))
     command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # a suite started in the background inherits an ignored Ctrl-C; the program under test is one in the foreground
+    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=foreground)
     while "train" not in process.stderr.readline():
         pass
     process.send_signal(name)
