@@ -3,22 +3,31 @@
 Everything that the file may say is checked here, before any work starts. This is the only file that knows pydantic.
 """
 
-import difflib
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from cfgbench.errors import UserError
+from cfgbench.explain import did_you_mean, explain
 from cfgbench.files import identity
+from cfgbench.presets import MODELS, TRAININGS
 from cfgbench.sweepfile import load_yaml
 
-IDENTITY = 1
+IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
 
 INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
@@ -55,31 +64,89 @@ class Dataset(Section):
     flip: bool | None = None
 
 
+def _with_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The section's content on top of its preset's; a name that is no preset is refused by the field's own type."""
+    preset = content.get("preset") if isinstance(content, dict) else None
+    return {**presets.get(preset, {}), **content} if isinstance(preset, str) else content
+
+
 class Model(Section):
     """The U-Net: `channels` at full resolution, times `multipliers` at each halving, with attention where the feature
-    map's side is in `attention`."""
+    map's side is in `attention`, in so many `heads` or in heads of `head_channels`. `preset` gives what is not given.
+    """
 
     name: Literal["unet"] = "unet"
+    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
     channels: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 64
     multipliers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=10)] = [1, 2]
     blocks: Annotated[int, Field(ge=1, le=64)] = 1
     attention: list[Side] = []
     head_channels: Annotated[int, Field(ge=1, le=4096)] = 32
+    heads: Annotated[int, Field(ge=1, le=4096)] | None = None
     dropout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, content: Any) -> Any:
+        return _with_preset(content, MODELS)
+
+
+class Checkpoint(Section):
+    """A released network that is sampled as it is. ADM's were never trained without their class."""
+
+    checkpoint: Annotated[Path, Field(strict=False)]
+    format: Literal["adm"]
+
+    @property
+    def p_uncond(self) -> float:
+        return 0.0
+
+
+class Factory(Section):
+    """A network of the user's own: `function(**arguments)` of an importable module gives it.
+
+    `prediction` says what it predicts, `p_uncond` how often its class was dropped in training: 0 has no null class.
+    """
+
+    factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    prediction: Literal["eps", "x", "v"] = "eps"
+    p_uncond: Probability = 0.0
+    arguments: dict[str, Any] = {}
+
+
+Pretrained = Checkpoint | Factory
+"""Networks that exist before the sweep: nothing is trained."""
 
 
 class Training(Section):
-    """Algorithm 1. `warmup_steps` of linearly growing learning rate, then constant."""
+    """Algorithm 1. `warmup_steps` of linearly growing learning rate, then constant; `gradient_clip: 0` clips nothing.
 
+    `micro_batch_size` images at a time go through the network on each device, and `recompute` keeps no activations
+    between residual blocks: both save memory and change the weights by rounding only.
+    """
+
+    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
     steps: Count = 10_000
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     learning_rate: Positive = 2e-4
     warmup_steps: Annotated[int, Field(ge=0, le=2**40)] = 100
     weight_decay: NonNegative = 0.0
     ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.999
-    gradient_clip: Positive = 1.0
+    gradient_clip: NonNegative = 1.0
+    micro_batch_size: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    recompute: bool = False
     p_uncond: Probability = 0.1
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, content: Any) -> Any:
+        return _with_preset(content, TRAININGS)
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights: all but how the work is divided."""
+        return self.model_dump(exclude={"micro_batch_size", "recompute"})
 
 
 class Sampling(Section):
@@ -104,12 +171,21 @@ class Evaluation(Section):
     inception_weights: Annotated[Path, Field(strict=False)] | None = None
 
 
+def _kind_of_model(content: Any) -> str:
+    """Which of the three kinds of `model` is meant: the key that only one has decides."""
+    keys = content if isinstance(content, dict) else getattr(type(content), "model_fields", ())
+    return next((kind for kind in ("checkpoint", "factory") if kind in keys), "unet")
+
+
 class SweepSpec(Section):
     """A whole sweep file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     dataset: Dataset
-    model: Model = Model()
+    model: Annotated[
+        Annotated[Model, Tag("unet")] | Annotated[Checkpoint, Tag("checkpoint")] | Annotated[Factory, Tag("factory")],
+        Discriminator(_kind_of_model),
+    ] = Model()
     training: Training = Training()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
@@ -123,9 +199,12 @@ class SweepSpec(Section):
 
     def points(self) -> Iterator[tuple[dict[str, Any], Training, Sampling]]:
         """The product of the grid's lists, in the file's order: (the axes' values, training, sampling)."""
+        training = self.training
+        if isinstance(self.model, Pretrained):
+            training = training.model_copy(update={"p_uncond": self.model.p_uncond})
         for values in itertools.product(*self.grid.values()):
             axes = dict(zip(self.grid, values, strict=True))
-            yield axes, _with_axes(self.training, "training", axes), _with_axes(self.sampling, "sampling", axes)
+            yield axes, _with_axes(training, "training", axes), _with_axes(self.sampling, "sampling", axes)
 
 
 @dataclass(frozen=True)
@@ -133,23 +212,27 @@ class Cell:
     """One point of a sweep: train so, sample so, measure so, on the data and features that `data` and `features` name.
 
     `data` is the data set's content hash with its flips, `features` what names the extractor's numbers: both stand in
-    the identities in place of names and paths, so that other content is another cell.
+    the identities in place of names and paths, so that other content is another cell; so does `weights` for networks
+    that are not trained here.
     """
 
     sweep: str
     dataset: str
-    model: Model
+    model: Model | Checkpoint | Factory
     training: Training
     sampling: Sampling
     metrics: tuple[str, ...]
     data: str
     features: str
+    weights: str = ""
     axes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def checkpoint_id(self) -> str:
         """Names the trained weights: data, model and training decide them, and nothing else."""
-        return identity([IDENTITY, self.data, self.model.model_dump(), self.training.model_dump()])
+        if self.weights:
+            return identity([IDENTITY, self.data, self.weights])
+        return identity([IDENTITY, self.data, self.model.model_dump(exclude_none=True), self.training.decisive])
 
     @cached_property
     def id(self) -> str:
@@ -173,7 +256,7 @@ class Cell:
         )
 
 
-def make_cells(spec: SweepSpec, *, data: str, features: str) -> list[Cell]:
+def make_cells(spec: SweepSpec, *, data: str, features: str, weights: str = "") -> list[Cell]:
     """The sweep's cells in the file's order, each identity once."""
     cells = (
         Cell(
@@ -185,6 +268,7 @@ def make_cells(spec: SweepSpec, *, data: str, features: str) -> list[Cell]:
             metrics=tuple(spec.evaluation.metrics),
             data=data,
             features=features,
+            weights=weights,
             axes=axes,
         )
         for axes, training, sampling in spec.points()
@@ -208,7 +292,8 @@ def load_sweep(path: Path) -> SweepSpec:
 
 def resolved(spec: SweepSpec) -> dict[str, Any]:
     """The sweep with every default filled in, as plain YAML content that `load_sweep` reads back to the same sweep."""
-    content = spec.model_dump(mode="json", exclude_none=True)
+    untrained = {"training"} if isinstance(spec.model, Pretrained) else set()
+    content = spec.model_dump(mode="json", exclude_none=True, exclude=untrained)
     return content | {"evaluation": content["evaluation"] | {"features": spec.features}}
 
 
@@ -221,7 +306,7 @@ def _owner(axis: str) -> tuple[str, str]:
     owners = [name for name, kind in _SECTIONS.items() if key in kind.model_fields and section in ("", name)]
     if not owners:
         known = sorted({key for kind in _SECTIONS.values() for key in kind.model_fields})
-        raise ValueError(f"grid.{axis}: not a key of training or sampling{_did_you_mean(axis, known)}")
+        raise ValueError(f"grid.{axis}: not a key of training or sampling{did_you_mean(axis, known)}")
     if len(owners) > 1:
         raise ValueError(f"grid.{axis}: training and sampling both have one; write training.{key} or sampling.{key}")
     if (owners[0], key) == ("sampling", "batch_size"):
@@ -232,6 +317,27 @@ def _owner(axis: str) -> tuple[str, str]:
 def _with_axes(base: Section, section: str, axes: Mapping[str, Any]) -> Any:
     owned = {key: value for axis, value in axes.items() for owner, key in [_owner(axis)] if owner == section}
     return base.model_copy(update=owned)
+
+
+def _check_nothing_is_trained(spec: SweepSpec, owners: list[tuple[str, str]]) -> None:
+    if "training" in spec.model_fields_set:
+        raise ValueError("training: nothing is trained where the model is a checkpoint or a factory; remove it")
+    for axis, (section, _) in zip(spec.grid, owners, strict=True):
+        if section == "training":
+            raise ValueError(f"grid.{axis}: nothing is trained where the model is a checkpoint or a factory; remove it")
+
+
+def _explain(error: ValidationError) -> str:
+    return explain(error.errors(include_url=False), _known_keys)
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand where `loc` stands."""
+    kinds: dict[int | str, type[Section]] = {"checkpoint": Checkpoint, "factory": Factory, "unet": Model}
+    if len(loc) > 2 and loc[0] == "model":
+        return list(kinds[loc[1]].model_fields)
+    section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
+    return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]
 
 
 def _checked_axis(spec: SweepSpec, axis: str) -> list[Any]:
@@ -253,12 +359,17 @@ def _checked_axis(spec: SweepSpec, axis: str) -> list[Any]:
 
 def _check_together(spec: SweepSpec) -> None:
     owners = [_owner(axis) for axis in spec.grid]
+    if isinstance(spec.model, Pretrained):
+        _check_nothing_is_trained(spec, owners)
     if len(set(owners)) < len(owners):
         raise ValueError("grid: one axis stands there twice, as KEY and as SECTION.KEY; remove one")
     for _, training, sampling in spec.points():
         where = f"w = {sampling.w:g} with p_uncond = {training.p_uncond:g}"
+        if isinstance(spec.model, Checkpoint) and sampling.w != 0:
+            raise ValueError(f"w = {sampling.w:g}: ADM's released networks have no null class; take w: [0] only")
         if training.p_uncond == 0 and sampling.w != 0:
-            raise ValueError(f"{where}: the null class was never trained; take p_uncond > 0, or w = 0 only")
+            key = "model.p_uncond" if isinstance(spec.model, Factory) else "p_uncond"
+            raise ValueError(f"{where}: the null class was never trained; take {key} > 0, or w = 0 only")
         if training.p_uncond == 1 and sampling.w != -1:
             raise ValueError(f"{where}: the classes were never trained; take p_uncond < 1, or w = -1 only")
     features = spec.features
@@ -269,52 +380,3 @@ def _check_together(spec: SweepSpec) -> None:
         raise ValueError(
             f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid]"
         )
-
-
-def _explain(error: ValidationError) -> str:
-    """The first thing that is wrong, as `key = value: what would be right`."""
-    # a word that is not known explains a key that is missing, not the other way round
-    first = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-    where = _location(first["loc"])
-    kind, context = first["type"], first.get("ctx", {})
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if kind == "extra_forbidden":
-        return f"{where}: unknown key{_did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}{more}"
-    if kind == "missing":
-        return f"{where}: missing{more}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    if kind == "literal_error":
-        message = f"should be one of {context['expected']}{_did_you_mean(str(first['input']), _options(context))}"
-    if kind == "string_pattern_mismatch":
-        message = "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit"
-    if where == "grid":
-        message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
-    return f"{where} = {_brief(first['input'])}: {message}{more}"
-
-
-def _location(loc: tuple[int | str, ...]) -> str:
-    words = [part for part in loc if not (isinstance(part, str) and part.startswith(("list[", "constrained-")))]
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words)
-    return text.removeprefix(".") or "the file"
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
-    return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]
-
-
-def _options(context: Mapping[str, Any]) -> list[str]:
-    return [option.strip(" '") for option in str(context["expected"]).replace(" or ", ",").split(",")]
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    same = [name for name in known if name.casefold() == word.casefold()]
-    close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -131,6 +131,12 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("features: digits", "features: inception-64", "has no logits for the Inception Score"),
         ("features: digits", "features: fashion-mnist", "made for the data set fashion-mnist only"),
         ("name: small", "name: [", "line 4"),
+        ("name: unet, channels: 16", "preset: adm-65", "model.preset = 'adm-65': should be one of"),
+        ("name: unet, channels: 16", "chanels: 16", "model.chanels: unknown key; did you mean channels?"),
+        ("{name: unet, channels: 16, multipliers: [1, 2]}", "3", "model = 3: should be keys with values"),
+        ("{name: unet, channels: 16, multipliers: [1, 2]}", "{checkpoint: a.pt}", "model.format: missing"),
+        ("{name: unet, channels: 16, multipliers: [1, 2]}", "{checkpoint: a.pt, format: adm}", "training: nothing is"),
+        ("{name: unet, channels: 16, multipliers: [1, 2]}", "{factory: net}", "model.factory = 'net': should be pack"),
     ],
 )
 def test_bad_input_is_one_line_with_file_key_and_value(sweep, old, new, said):
@@ -164,3 +170,53 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         load_sweep(path)
+
+
+PRETRAINED = "name: small\ndataset: {name: digits}\nmodel: MODEL\nsampling: {samples: 100}\ngrid: {w: WS, T: [4]}\n"
+ADM = "{checkpoint: a.pt, format: adm}"
+
+
+@pytest.mark.parametrize(
+    ("model", "ws", "said"),
+    [
+        (ADM, "[0, 1]", "w = 1: ADM's released networks have no null class; take w: [0] only"),
+        ("{factory: 'a.b:c'}", "[1]", "take model.p_uncond > 0, or w = 0 only"),
+        (ADM, "[0], p_uncond: [0.1]", "grid.p_uncond: nothing is trained where the model is a checkpoint"),
+    ],
+)
+def test_networks_that_exist_are_guided_only_if_they_know_the_null_class(tmp_path, model, ws, said):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(PRETRAINED.replace("MODEL", model).replace("WS", ws))
+    with pytest.raises(UserError) as error:
+        load_sweep(path)
+    assert said in str(error.value)
+
+
+def test_cells_of_networks_that_exist_are_named_by_their_weights(tmp_path):
+    path, again = tmp_path / "sweep.yaml", tmp_path / "again.yaml"
+    path.write_text(PRETRAINED.replace("MODEL", "{factory: 'a.b:c', p_uncond: 0.2}").replace("WS", "[0, 1]"))
+    again.write_text(yaml.safe_dump(resolved(load_sweep(path))))
+    first, second = (make_cells(load_sweep(path), data="d", features="f", weights=name) for name in "ab")
+    assert [cell.training.p_uncond for cell in first] == [0.2, 0.2]
+    assert len({cell.checkpoint_id for cell in first + second}) == 2
+    assert not {cell.id for cell in first} & {cell.id for cell in second}
+    resolved_cells = make_cells(load_sweep(again), data="d", features="f", weights="a")
+    assert [cell.id for cell in resolved_cells] == [cell.id for cell in first]
+
+
+def test_a_preset_fills_in_what_is_not_given_and_is_the_same_as_its_keys_written_out(sweep, tmp_path):
+    path = sweep("{name: unet, channels: 16, multipliers: [1, 2]}", "{preset: adm-64, dropout: 0.2}")
+    path.write_text(path.read_text().replace("{steps: 10,", "{preset: adm-64, steps: 10,"))
+    spec = load_sweep(path)
+    assert (spec.model.channels, spec.model.head_channels, spec.model.dropout) == (192, 64, 0.2)
+    assert (spec.training.batch_size, spec.training.steps, spec.training.ema_decay) == (2048, 10, 0.9999)
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(resolved(spec)))
+    assert "preset" not in again.read_text()
+    assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(path)]
+
+
+def test_how_training_is_divided_does_not_change_the_identity(sweep):
+    divided = sweep("steps: 10", "steps: 10, micro_batch_size: 4, recompute: true")
+    before = {cell.id for cell in cells(divided)}
+    assert {cell.id for cell in cells(sweep())} == before

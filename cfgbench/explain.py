@@ -1,0 +1,67 @@
+"""What is wrong with a sweep file, in the words of one who wants it mended."""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Location = tuple[int | str, ...]
+
+
+def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location], list[str]]) -> str:
+    """The first thing that is wrong, as `key = value: what would be right`.
+
+    `errors` are the validation's; `known_keys` gives the keys that may stand at a place.
+    """
+    # a word that is not known explains a key that is missing, not the other way round
+    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    where = _location(first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), known_keys(first['loc']))}{more}"
+    if kind == "missing":
+        return f"{where}: missing{more}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if kind == "literal_error":
+        message = f"should be one of {context['expected']}{did_you_mean(str(first['input']), _options(context))}"
+    if kind == "model_type":
+        message = "should be keys with values, such as {name: ...}"
+    if kind == "string_pattern_mismatch":
+        message = _PATTERNS.get(where, message)
+    if where == "grid":
+        message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
+    return f"{where} = {_brief(first['input'])}: {message}{more}"
+
+
+_PATTERNS = {
+    "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    "model.factory": "should be package.module:function",
+}
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The nearest of the known words, or all of them, to end an error with."""
+    same = [name for name in known if name.casefold() == word.casefold()]
+    close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _location(loc: Location) -> str:
+    """`model.channels`, `grid.T[1]`: the path without the validation's own words for lists and kinds of model."""
+    words = [part for part in loc if not (isinstance(part, str) and part.startswith(("list[", "constrained-")))]
+    if words[:1] == ["model"] and words[1:2] in (["unet"], ["checkpoint"], ["factory"]):
+        del words[1]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words)
+    return text.removeprefix(".") or "the file"
+
+
+def _options(context: Mapping[str, Any]) -> list[str]:
+    return [option.strip(" '") for option in str(context["expected"]).replace(" or ", ",").split(",")]
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
