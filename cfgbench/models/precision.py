@@ -7,7 +7,8 @@ import torch
 
 from cfgbench.errors import UserError
 
-PRECISIONS = "auto", "fp32", "bf16"
+PRECISIONS = "auto", "fp32", "bf16", "fp16"
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str | None) -> torch.device:
@@ -39,5 +40,5 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Matrix products and convolutions in bf16 within this context, if that is the precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Matrix products and convolutions in half precision within this context, if that is the precision."""
+    return torch.autocast(device.type, dtype=_HALF.get(precision), enabled=precision in _HALF)

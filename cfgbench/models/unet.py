@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from cfgbench.spec import Model
 
@@ -26,20 +27,23 @@ def zeroed(module: nn.Module) -> nn.Module:
 
 
 class Embedding(nn.Module):
-    """Log-SNR [b] and class [b] to one vector [b, width]; the null class is the last row of the table."""
+    """Time [b] in [0, 1000] and class [b] below `classes` to one vector [b, width]."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         width = 4 * channels
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(channels // 2) / (channels // 2))
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("frequencies", torch.empty(channels // 2), persistent=False)
+        self.reset_frequencies()
         self.time = nn.Sequential(nn.Linear(channels // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
-        self.classes = nn.Embedding(num_classes + 1, width)
+        self.classes = nn.Embedding(classes, width)
 
-    def forward(self, lam: Tensor, c: Tensor) -> Tensor:
-        # the angle whose tangent is sigma / alpha runs from 0 to 1 like u itself, where lam would crowd at its ends
-        u = torch.atan(torch.exp(-lam / 2)) * (2 / math.pi)
-        angles = 1000 * u[:, None] * self.frequencies
+    def reset_frequencies(self) -> None:
+        """Geometric from 1 down to 1 / 10,000; to be called again after memory was taken without contents."""
+        count = len(self.frequencies)
+        self.frequencies.copy_(torch.exp(-math.log(10_000) * torch.arange(count) / count))
+
+    def forward(self, time: Tensor, c: Tensor) -> Tensor:
+        angles = time[:, None] * self.frequencies
         return self.time(torch.cat([angles.cos(), angles.sin()], dim=1)) + self.classes(c)
 
 
@@ -66,11 +70,11 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all positions, in heads of `head_channels`."""
+    """Self-attention over all positions."""
 
-    def __init__(self, channels: int, head_channels: int) -> None:
+    def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_channels)
+        self.heads = heads
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
@@ -97,21 +101,31 @@ class Stage(nn.Module):
 class UNet(nn.Module):
     """eps(z, lam, c): z [b, ch, side, side] at log-SNR lam [b] and class c [b] int64 gives eps of z's shape.
 
-    Class id `num_classes` is the null class. Raises ValueError where the levels do not divide the side, or an
-    attention resolution is none of the levels'.
+    Class id `num_classes` is the null class, which ADM's own networks do not have (`null_class`). With `recompute`,
+    training keeps no activations inside the stages. Raises ValueError where the levels do not divide the side, an
+    attention resolution is none of the levels', or the heads do not divide the channels.
     """
 
-    def __init__(self, model: Model, *, image_channels: int, side: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        image_channels: int,
+        side: int,
+        num_classes: int,
+        outputs: int | None = None,
+        null_class: bool = True,
+    ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.recompute = num_classes, False
         sides = level_sides(model, side)
         width = 4 * model.channels
-        self.embedding = Embedding(model.channels, num_classes)
+        self.embedding = Embedding(model.channels, num_classes + null_class)
         self.first = nn.Conv2d(image_channels, model.channels, 3, padding=1)
 
         def stage(inputs: int, outputs: int, at: int) -> Stage:
             block = ResBlock(inputs, outputs, width, dropout=model.dropout)
-            return Stage(block, Attention(outputs, model.head_channels) if at in model.attention else None)
+            return Stage(block, Attention(outputs, heads(model, outputs)) if at in model.attention else None)
 
         def resampled(channels: int, resample: nn.Module) -> Stage:
             return Stage(ResBlock(channels, channels, width, dropout=model.dropout, resample=resample), None)
@@ -126,7 +140,7 @@ class UNet(nn.Module):
                 self.down.append(stage(channels, multiplier * model.channels, at))
                 channels = multiplier * model.channels
                 skips.append(channels)
-        middle_attention = Attention(channels, model.head_channels) if model.attention else None
+        middle_attention = Attention(channels, heads(model, channels)) if model.attention else None
         self.middle = nn.ModuleList(
             [
                 Stage(ResBlock(channels, channels, width, dropout=model.dropout), middle_attention),
@@ -140,22 +154,45 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(resampled(channels, nn.Upsample(scale_factor=2, mode="nearest")))
         self.norm = group_norm(channels)
-        self.last = zeroed(nn.Conv2d(channels, image_channels, 3, padding=1))
+        self.last = zeroed(nn.Conv2d(channels, outputs or image_channels, 3, padding=1))
 
     def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        embedding = F.silu(self.embedding(lam, c))
+        return self.at(z, time_of(lam), c)
+
+    def at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
+        """The output [b, outputs, side, side] at time [b] in [0, 1000], which is how ADM counts noise."""
+        embedding = F.silu(self.embedding(time, c))
         h = self.first(z)
         skips = [h]
         for stage in self.down:
-            h = stage(h, embedding)
+            h = self._run(stage, h, embedding)
             skips.append(h)
         for stage in self.middle:
-            h = stage(h, embedding)
+            h = self._run(stage, h, embedding)
         for stage in self.up:
             if stage.block.resample.__class__ is not nn.Upsample:
                 h = torch.cat([h, skips.pop()], dim=1)
-            h = stage(h, embedding)
+            h = self._run(stage, h, embedding)
         return self.last(F.silu(self.norm(h))).float()
+
+    def _run(self, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        if self.recompute and self.training:
+            return checkpoint(stage, h, embedding, use_reentrant=False)
+        return stage(h, embedding)
+
+
+def time_of(lam: Tensor) -> Tensor:
+    """1000 u of log-SNR [b]: the angle whose tangent is sigma / alpha is even where lam would crowd at its ends."""
+    return torch.atan(torch.exp(-lam / 2)) * (2000 / math.pi)
+
+
+def heads(model: Model, channels: int) -> int:
+    """The number of attention heads at so many channels. Raises ValueError where they do not divide them."""
+    count = model.heads or max(1, channels // model.head_channels)
+    if channels % count:
+        key = "heads" if model.heads else "head_channels"
+        raise ValueError(f"model.{key} = {getattr(model, key)}: does not divide {channels} channels")
+    return count
 
 
 def level_sides(model: Model, side: int) -> list[int]:

@@ -1,0 +1,105 @@
+"""Networks that exist before the sweep: a released checkpoint, or whatever a function of the user's own gives."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfgbench.diffusion.guidance import Denoiser
+from cfgbench.diffusion.schedule import alpha, sigma
+from cfgbench.errors import UserError
+from cfgbench.files import file_digest, identity
+from cfgbench.models.adm import load_adm
+from cfgbench.spec import Checkpoint, Factory
+
+
+def load_pretrained(model: Checkpoint | Factory, device: torch.device) -> Denoiser:
+    """The network that `model` names, ready to be sampled. Raises UserError naming file, key or function."""
+    if isinstance(model, Checkpoint):
+        return load_adm(model.checkpoint, device)
+    return _made(model, device)
+
+
+def weights_identity(model: Checkpoint | Factory) -> str:
+    """What names the network's numbers: a file's digest; or a function's source, arguments, and the files they name.
+
+    Raises UserError for a file or module that is not there.
+    """
+    if isinstance(model, Checkpoint):
+        return f"{model.format} {_digest('model.checkpoint', model.checkpoint)}"
+    module, _, function = model.factory.partition(":")
+    _look_where_the_user_stands()
+    try:
+        source = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        source = None
+    if source is None or not source.origin:
+        raise UserError(f"model.factory = {model.factory}: no module {module}, neither installed nor where you stand")
+    files = [value for value in model.arguments.values() if isinstance(value, str) and Path(value).is_file()]
+    digests = [file_digest(Path(source.origin)), *(file_digest(Path(file)) for file in files)]
+    return f"{function} {identity([model.prediction, model.arguments, digests])}"
+
+
+class Predicting(nn.Module):
+    """A Denoiser of a network that predicts the image x, or v = alpha eps - sigma x (Salimans & Ho 2022)."""
+
+    def __init__(self, network: Callable[[Tensor, Tensor, Tensor], Tensor], prediction: str, num_classes: int) -> None:
+        super().__init__()
+        self.network, self.num_classes, self.to_eps = network, num_classes, PREDICTIONS[prediction]
+
+    def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+        return self.to_eps(self.network(z, lam, c), z, lam.double()[:, None, None, None]).to(z.dtype)
+
+
+PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "eps": lambda eps, z, lam: eps,
+    "x": lambda x, z, lam: (z - alpha(lam) * x) / sigma(lam),
+    "v": lambda v, z, lam: alpha(lam) * v + sigma(lam) * z,
+}
+"""What networks predict -> eps from the prediction, z and the log-SNR, by z = alpha x + sigma eps."""
+
+
+def _made(model: Factory, device: torch.device) -> Denoiser:
+    module, _, function = model.factory.partition(":")
+    _look_where_the_user_stands()
+    try:
+        network = getattr(importlib.import_module(module), function)(**model.arguments)
+        num_classes = int(network.num_classes)
+    except Exception as error:  # the user's own code fails as it likes
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"model.factory = {model.factory}: {reason}") from None
+    if isinstance(network, nn.Module):
+        network = network.to(device).eval().requires_grad_(False)
+    return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
+
+
+def check_shape(denoiser: Denoiser, image: tuple[int, int, int], classes: int, device: torch.device) -> None:
+    """One call with two images of noise: raises UserError where the network does not fit images and classes."""
+    if denoiser.num_classes != classes:
+        raise UserError(f"model: made for {denoiser.num_classes} classes, the data set has {classes}")
+    z, lam, c = torch.zeros(2, *image, device=device), torch.zeros(2, device=device), torch.tensor([0, classes - 1])
+    try:
+        with torch.inference_mode():
+            eps = denoiser(z, lam, c.to(device))
+        if eps.shape != z.shape:
+            raise ValueError(f"it gives {tuple(eps.shape)} for images {tuple(z.shape)}")
+    except Exception as error:  # the user's own code fails as it likes
+        raise UserError(f"model: does not fit the images: {' '.join(str(error).split())[:200]}") from None
+
+
+def _digest(key: str, path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise UserError(f"{key} = {path}: {error.strerror}") from None
+
+
+def _look_where_the_user_stands() -> None:
+    here: Any = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)

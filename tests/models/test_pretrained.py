@@ -1,0 +1,96 @@
+"""Networks of the user's own: eps, x and v are three words for one thing."""
+
+import sys
+
+import pytest
+import torch
+
+from cfgbench.diffusion.schedule import alpha, sigma
+from cfgbench.errors import UserError
+from cfgbench.models.pretrained import check_shape, load_pretrained, weights_identity
+from cfgbench.spec import Checkpoint, Factory
+
+SOURCE = """
+import torch
+
+class Net(torch.nn.Module):
+    num_classes = 3
+
+    def __init__(self, prediction, gain=1.0):
+        super().__init__()
+        self.prediction, self.gain = prediction, gain
+
+    def forward(self, z, lam, c):
+        lam = lam[:, None, None, None]
+        alpha, sigma = torch.sigmoid(lam).sqrt(), torch.sigmoid(-lam).sqrt()
+        x = 0.5 * self.gain * torch.ones_like(z)
+        eps = (z - alpha * x) / sigma
+        return {"eps": eps, "x": x, "v": alpha * eps - sigma * x}[self.prediction]
+
+def make(prediction, **more):
+    return Net(prediction, **more)
+
+def fails(**more):
+    raise RuntimeError("no weights")
+"""
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mynet", raising=False)
+    (tmp_path / "mynet.py").write_text(SOURCE)
+    return tmp_path / "mynet.py"
+
+
+def factory(prediction="eps", function="make", **arguments):
+    return Factory(factory=f"mynet:{function}", prediction=prediction, arguments={"prediction": prediction} | arguments)
+
+
+def test_predictions_of_eps_x_and_v_become_one_eps(module):
+    z, lam, c = torch.randn(4, 3, 8, 8), torch.tensor([-20.0, -3.0, 2.0, 9.0]), torch.tensor([0, 1, 2, 3])
+    at = lam.double()[:, None, None, None]
+    wanted = ((z - alpha(at) * 0.5) / sigma(at)).float()
+    for prediction in ("eps", "x", "v"):
+        denoiser = load_pretrained(factory(prediction), CPU)
+        assert denoiser.num_classes == 3
+        torch.testing.assert_close(denoiser(z, lam, c), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_what_decides_a_factorys_numbers_is_in_its_identity(module, tmp_path):
+    first = weights_identity(factory())
+    assert weights_identity(factory()) == first
+    assert weights_identity(factory("x")) != first
+    assert weights_identity(factory(gain=2.0)) != first
+    weights = tmp_path / "w.bin"
+    weights.write_bytes(b"1")
+    named = factory(path=str(weights))
+    before = weights_identity(named)
+    weights.write_bytes(b"2")
+    assert weights_identity(named) != before
+    module.write_text(SOURCE + "\n")
+    assert weights_identity(factory()) != first
+
+
+def test_a_factory_that_cannot_be_used_is_named(module, tmp_path):
+    with pytest.raises(UserError, match="no module nowhere, neither installed nor where you stand"):
+        weights_identity(Factory(factory="nowhere:make"))
+    with pytest.raises(UserError, match="mynet:absent: AttributeError"):
+        load_pretrained(factory(function="absent"), CPU)
+    with pytest.raises(UserError, match="mynet:fails: RuntimeError: no weights"):
+        load_pretrained(factory(function="fails"), CPU)
+    with pytest.raises(UserError, match=r"model\.checkpoint = .*gone\.pt: No such file"):
+        weights_identity(Checkpoint(checkpoint=tmp_path / "gone.pt", format="adm"))
+
+
+def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
+    denoiser = load_pretrained(factory(), CPU)
+    check_shape(denoiser, (3, 8, 8), 3, CPU)
+    with pytest.raises(UserError, match="made for 3 classes, the data set has 10"):
+        check_shape(denoiser, (3, 8, 8), 10, CPU)
+    with pytest.raises(UserError, match=r"does not fit the images: it gives \(2, 1\)"):
+        wrong = lambda z, lam, c: z[:, 0, :1, 0]  # noqa: E731
+        wrong.num_classes = 3
+        check_shape(wrong, (3, 8, 8), 3, CPU)
