@@ -31,6 +31,13 @@ def philox(
     return c0, c1, c2, c3
 
 
+def uniforms(seed: int, indices: Int[Tensor, "b"], step: int) -> Float[Tensor, "b 4"]:
+    """Four uniform numbers in (0, 1), float64, for each of the images with these indices; arguments as for `noise`."""
+    zero = torch.zeros_like(indices)
+    words = philox((zero, zero + step, indices & _WORD, indices >> 32), (seed & _WORD, seed >> 32))
+    return (torch.stack(words, dim=-1).double() + 0.5) * 2.0**-32
+
+
 def noise(seed: int, indices: Int[Tensor, "b"], step: int, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
     """Standard normal noise [b, *shape] in float32 for the images with these indices at this step of the sampler.
 

@@ -78,7 +78,8 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
     except Exception as error:  # a damaged pickle fails in many ways, all of which mean the same
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"model.checkpoint = {path}: not ADM's 64x64_diffusion.pt or 128x128_diffusion.pt ({reason}); fetch it again"
+            f"model.checkpoint = {path}: not ADM's 64x64_diffusion.pt or 128x128_diffusion.pt ({reason}); "
+            "fetch it again"
         ) from None
     return DiscreteTime(network, log_snrs()).to(device).eval().requires_grad_(False)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cfgbench.errors import UserError
@@ -18,7 +18,8 @@ from cfgbench.spec import Model
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes tensors and a JSON header to a safetensors file, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, serialise(contiguous, metadata={"cfgbench": json.dumps(header)}))
+    metadata = {"cfgbench": json.dumps(header)}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""ADM's released networks: names, shapes and arithmetic against an independent account of the published architecture."""
+"""ADM's released networks: names, shapes and arithmetic, against an independent account of what was published."""
 
 import math
 
@@ -16,8 +16,8 @@ from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
 RELEASED = {
-    "adm-64": dict(channels=192, multipliers=(1, 2, 3, 4), blocks=3, attention=(2, 4, 8)),
-    "adm-128": dict(channels=256, multipliers=(1, 1, 2, 3, 4), blocks=2, attention=(4, 8, 16)),
+    "adm-64": {"channels": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention": (2, 4, 8)},
+    "adm-128": {"channels": 256, "multipliers": (1, 1, 2, 3, 4), "blocks": 2, "attention": (4, 8, 16)},
 }
 SIDES = {"adm-64": 64, "adm-128": 128}
 
@@ -162,7 +162,7 @@ def test_every_layer_has_a_released_tensor_of_its_shape(preset):
 @pytest.fixture(params=[False, True], ids=["new-attention-order", "legacy-attention-order"])
 def small(request):
     """A small network of ADM's kind with random tensors, as ADM would have saved them."""
-    shape = dict(channels=128, multipliers=(1, 2), blocks=2, attention=(2,))
+    shape = {"channels": 128, "multipliers": (1, 2), "blocks": 2, "attention": (2,)}
     generator = torch.Generator().manual_seed(0)
     tensors = {
         name: torch.randn(size, generator=generator) * (0.3 if len(size) < 2 else math.prod(size[1:]) ** -0.5)

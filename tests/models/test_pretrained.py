@@ -90,7 +90,10 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
     check_shape(denoiser, (3, 8, 8), 3, CPU)
     with pytest.raises(UserError, match="made for 3 classes, the data set has 10"):
         check_shape(denoiser, (3, 8, 8), 10, CPU)
+
+    def wrong(z, lam, c):
+        return z[:, 0, :1, 0]
+
+    wrong.num_classes = 3
     with pytest.raises(UserError, match=r"does not fit the images: it gives \(2, 1\)"):
-        wrong = lambda z, lam, c: z[:, 0, :1, 0]  # noqa: E731
-        wrong.num_classes = 3
         check_shape(wrong, (3, 8, 8), 3, CPU)

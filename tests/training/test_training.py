@@ -7,10 +7,16 @@ import torch
 from cfgbench.data import Images
 from cfgbench.models.checkpoint import load_denoiser, load_tensors
 from cfgbench.models.classifier import accuracy
+from cfgbench.models.precision import resolve_precision
+from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Training
 from cfgbench.training import diffusion
+from cfgbench.training import feed as feeds
 from cfgbench.training.classifier import train_classifier
-from cfgbench.training.diffusion import TrainingFailed, train
+from cfgbench.training.diffusion import TrainingFailed, gradient_step, image_of, train
+from cfgbench.training.distributed import Group
+from cfgbench.training.feed import Feed, order
+from cfgbench.training.state import begin
 
 CPU = torch.device("cpu")
 MODEL = Model(channels=8, multipliers=[1], dropout=0.1)
@@ -42,7 +48,7 @@ def run(images, path, training, **keys):
 def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch):
     run(images, tmp_path / "whole.safetensors", spec())
     path = tmp_path / "parts.safetensors"
-    inner = diffusion._step
+    inner = diffusion.gradient_step
     for stop in (7, 18):  # killed between saves: what is on the disk is older than what is lost
 
         def step(state, *args, stop=stop, **keys):
@@ -50,13 +56,14 @@ def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, mo
                 raise RuntimeError("killed")
             inner(state, *args, **keys)
 
-        monkeypatch.setattr(diffusion, "_step", step)
+        monkeypatch.setattr(diffusion, "gradient_step", step)
         monkeypatch.setattr(diffusion, "SECONDS_BETWEEN_SAVES", -1.0)
+        monkeypatch.setattr(diffusion, "SHARE_OF_SAVING", float("inf"))
         with pytest.raises(RuntimeError, match="killed"):
             run(images, path, spec())
         assert not path.exists()
         assert load_tensors(path.with_suffix(".partial"))[1]["step"] == stop
-    monkeypatch.setattr(diffusion, "_step", inner)
+    monkeypatch.setattr(diffusion, "gradient_step", inner)
     run(images, path, spec())
     whole, parts = weights(tmp_path / "whole.safetensors"), weights(path)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -102,11 +109,71 @@ def test_the_ema_is_what_is_sampled(images, tmp_path):
 
 
 def test_every_epoch_visits_every_image_once_in_another_order():
-    epochs = [diffusion._order(0, 10, start, 10).tolist() for start in (0, 10, 20)]
+    epochs = [order(0, 10, range(start, start + 10)).tolist() for start in (0, 10, 20)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    across = diffusion._order(0, 10, 7, 16).tolist()
+    across = order(0, 10, range(7, 23)).tolist()
     assert across == epochs[0][7:] + epochs[1] + epochs[2][:3]
+
+
+@pytest.mark.parametrize("keys", [{"micro_batch_size": 5}, {"recompute": True}, {"micro_batch_size": 1}])
+def test_how_the_batch_is_divided_changes_the_weights_by_rounding_only(images, tmp_path, keys):
+    plain = MODEL.model_copy(update={"dropout": 0.0, "multipliers": [1, 2]})
+    for name, more in (("whole", {}), ("parts", keys)):
+        path = tmp_path / f"{name}.safetensors"
+        train(images, plain, spec(**more), path, device=CPU, precision="fp32")
+    whole, parts = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "parts.safetensors")
+    assert max((whole[name] - parts[name]).abs().max().item() for name in whole) < 1e-5
+
+
+def test_a_group_shares_each_batch_and_each_place_is_drawn_alike(images):
+    whole = Feed(images, spec(), range(16), CPU)
+    wanted = whole.draw(*whole.batch(3))
+    shares = [Feed(images, spec(), Group(rank, 3).share(16), CPU) for rank in range(3)]
+    assert [len(feed.share) for feed in shares] == [5, 5, 6]
+    drawn = zip(*(feed.draw(*feed.batch(3)) for feed in shares), strict=True)
+    assert all(torch.equal(torch.cat(parts), whole) for parts, whole in zip(drawn, wanted, strict=True))
+
+
+def test_what_is_drawn_has_the_laws_of_algorithm_1(images):
+    feed = Feed(images, spec(batch_size=4000, p_uncond=0.3), range(4000), CPU)
+    x, c, lam, eps = feed.draw(*feed.batch(0))
+    assert x.abs().max() <= 1
+    assert (c == 2).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert eps.std().item() == pytest.approx(1, abs=0.01)
+    # u = atan(e^(-lambda/2)) 2 / pi is uniform
+    u = torch.atan(torch.exp(-lam / 2)) * 2 / np.pi
+    assert np.allclose(np.quantile(u, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+    again = feed.draw(*feed.batch(1))
+    assert not torch.equal(eps, again[3])
+
+
+def test_images_that_are_fetched_batch_by_batch_are_the_same(images, monkeypatch):
+    held = Feed(images, spec(), range(4, 9), CPU)
+    monkeypatch.setattr(feeds, "HELD_ON_DEVICE", 0)
+    fetched = Feed(images, spec(), range(4, 9), CPU)
+    for step in (0, 1, 5, 2):
+        assert all(torch.equal(a, b) for a, b in zip(held.batch(step), fetched.batch(step), strict=True))
+    fetched.close()
+
+
+def test_half_precision_trains(images, tmp_path):
+    train(images, MODEL, spec(steps=60), tmp_path / "a.safetensors", device=CPU, precision="fp16")
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "a.losses.csv").open())]
+    assert np.mean(losses[-10:]) < 0.9 * losses[0]
+
+
+def test_the_papers_network_takes_a_step_on_a_processor(tmp_path):
+    """adm-64 at batch 1: a forward pass and a gradient step, at 296 M parameters."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
+    images = Images("photos", pixels, np.array([0, 1, 0, 1]), ("a", "b"), flips=True)
+    training = Training(preset="adm-64", batch_size=1, steps=1, recompute=True)
+    network = UNet(Model(preset="adm-64"), **image_of(images))
+    state = begin(network, training, CPU, "fp32")
+    before = network.last.weight.detach().clone()
+    gradient_step(state, network, Feed(images, training, range(1), CPU), Group(), resolve_precision("auto", CPU))
+    assert state.losses[0].item() == pytest.approx(1, abs=0.1)  # ends that begin at zero: eps is predicted as 0
+    assert (network.last.weight - before).abs().max().item() == pytest.approx(3e-4, rel=0.01)  # Adam's first step
 
 
 def test_a_loss_that_is_no_number_stops_training_and_leaves_no_checkpoint(images, tmp_path):

@@ -1,0 +1,57 @@
+"""Training on several devices at once: which part of the batch is whose. `torchrun` says who is who."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from cfgbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among `world` that train one network together."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> range:
+        """This process's part of a batch, 0 .. batch - 1 in consecutive ranges as even as can be. Raises UserError."""
+        if batch < self.world:
+            raise UserError(f"training.batch_size = {batch}: {self.world} processes need an image each at least")
+        return range(self.rank * batch // self.world, (self.rank + 1) * batch // self.world)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of every process's `value`."""
+        if self.world > 1:
+            distributed.all_reduce(value)
+        return value
+
+
+def launched() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
+    """This process's place in its group, and its own device; one process alone where torchrun did not start it."""
+    if not launched():
+        yield Group(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Group(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,95 @@
+"""What training sees: an endless order of the images, and what is drawn for each place in it.
+
+Place p of the order decides which image comes there, whether it is mirrored, whether its class is dropped, its log-SNR
+and its noise. So the batch may be divided among processes, or seen in smaller parts, and stays the same.
+"""
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfgbench.data import Images
+from cfgbench.diffusion.schedule import log_snr
+from cfgbench.diffusion.streams import noise, uniforms
+from cfgbench.spec import Training
+
+HELD_ON_DEVICE = 1 << 30
+"""Bytes of images that are moved to the device once; more are fetched batch by batch while the last one is at work."""
+
+
+class Feed:
+    """The images of step 0, 1, ...: `share` is this process's part of each batch."""
+
+    def __init__(self, images: Images, training: Training, share: range, device: torch.device) -> None:
+        self.images, self.training, self.share, self.device = images, training, share, device
+        self.seed = number(training.seed, "noise", 0)
+        self.labels = torch.from_numpy(images.labels)
+        held = images.images.nbytes <= HELD_ON_DEVICE
+        self.pixels = torch.from_numpy(np.array(images.images)).to(device) if held else None
+        self._ahead = ThreadPoolExecutor(1, "feed")
+        self._next: tuple[int, Future] | None = None
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(pixels [b, ch, h, w] uint8, labels [b], places [b] in the order) of this process's part of a step."""
+        first = step * self.training.batch_size
+        places = torch.arange(first + self.share.start, first + self.share.stop, device=self.device)
+        if self.pixels is not None:
+            chosen = self._chosen(step)
+            return self.pixels[chosen.to(self.device)], self.labels[chosen].to(self.device), places
+        fetched = self._next[1] if self._next and self._next[0] == step else self._ahead.submit(self._fetch, step)
+        self._next = step + 1, self._ahead.submit(self._fetch, step + 1)
+        pixels, labels = fetched.result()
+        return pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), places
+
+    def draw(self, pixels: Tensor, labels: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Algorithm 1, lines 1 to 4: x in [-1, 1], c with the null class in places, lam and eps."""
+        u = uniforms(self.seed, places, 0)
+        x = pixels.float() / 127.5 - 1
+        if self.images.flips:
+            x = torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(-1), x)
+        c = torch.where(u[:, 1] < self.training.p_uncond, self.images.num_classes, labels)
+        return x, c, log_snr(u[:, 2]).float(), noise(self.seed, places, 1, tuple(x.shape[1:]))
+
+    def close(self) -> None:
+        """Stops fetching ahead."""
+        self._ahead.shutdown(cancel_futures=True)
+
+    def _chosen(self, step: int) -> Tensor:
+        first = step * self.training.batch_size
+        return order(self.training.seed, len(self.labels), range(first + self.share.start, first + self.share.stop))
+
+    def _fetch(self, step: int) -> tuple[Tensor, Tensor]:
+        chosen = self._chosen(step)
+        pixels, labels = torch.from_numpy(self.images.images[chosen.numpy()]), self.labels[chosen]
+        return (pixels.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (pixels, labels)
+
+
+def order(seed: int, n: int, places: range) -> Tensor:
+    """The images at these places of an endless order that visits each of n images once an epoch."""
+    at = np.arange(places.start, places.stop)
+    epochs = at // n
+    return torch.cat(
+        [
+            _permutation(seed, n, int(epoch))[at[epochs == epoch] % n]
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+        ]
+    )
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, n: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=generator(seed, "epoch", epoch))
+
+
+def generator(seed: int, purpose: str, count: int) -> torch.Generator:
+    """A generator of its own for each purpose."""
+    return torch.Generator().manual_seed(number(seed, purpose, count))
+
+
+def number(seed: int, purpose: str, count: int) -> int:
+    """A seed below 2**56 for each purpose of a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{count}".encode()).digest()[:7])

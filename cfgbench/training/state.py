@@ -1,0 +1,103 @@
+"""All that training goes on from, in memory and on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfgbench.files import write_atomically
+from cfgbench.models.checkpoint import load_tensors, save_tensors
+from cfgbench.models.unet import UNet
+from cfgbench.spec import Training
+from cfgbench.training.feed import generator
+
+
+class TrainingFailed(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class State:
+    """`losses` holds one number a step; those still to come are 0. The scaler does something in fp16 only."""
+
+    network: UNet
+    ema: list[Tensor]
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    losses: Tensor
+    step: int = 0
+
+
+def begin(network: UNet, training: Training, device: torch.device, precision: str) -> State:
+    """Step 0: weights from the seed."""
+    _initialise(network, generator(training.seed, "weights", 0))
+    network.to(device).train()
+    network.recompute = training.recompute
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    ema = [parameter.detach().clone() for parameter in network.parameters()]
+    return State(network, ema, optimizer, scaler, torch.zeros(training.steps, device=device))
+
+
+def _initialise(network: UNet, randomness: torch.Generator) -> None:
+    """torch's own initial ranges, from our own generator; what begins at zero stays so."""
+    for parameter in network.parameters():
+        if parameter.dim() > 1 and parameter.any():
+            bound = parameter[0].numel() ** -0.5
+            torch.nn.init.uniform_(parameter, -bound, bound, generator=randomness)
+        elif parameter.dim() == 1 and not (parameter == 1).all():
+            torch.nn.init.zeros_(parameter)
+    torch.nn.init.normal_(network.embedding.classes.weight, std=0.02, generator=randomness)
+
+
+def recent_loss(state: State) -> float:
+    """The mean of the last hundred losses. Raises TrainingFailed where it is not finite."""
+    loss = state.losses[max(0, state.step - 100) : state.step].mean().item()
+    if not np.isfinite(loss):
+        raise TrainingFailed(f"the loss is {loss} at step {state.step}; lower training.learning_rate")
+    return loss
+
+
+def save(path: Path, state: State, header: dict[str, Any]) -> None:
+    """Writes all that `load` needs to go on, whole or not at all."""
+    names = [name for name, _ in state.network.named_parameters()]
+    tensors = {f"network.{name}": value for name, value in state.network.named_parameters()}
+    tensors |= {f"ema.{name}": value for name, value in zip(names, state.ema, strict=True)}
+    for name, parameter in state.network.named_parameters():
+        for kind, value in state.optimizer.state[parameter].items():
+            tensors[f"optimizer.{kind}.{name}"] = value
+    progress = {"step": state.step, "scaler": state.scaler.state_dict()}
+    save_tensors(path, tensors | {"losses": state.losses}, header | progress)
+
+
+def load(path: Path, state: State, header: dict[str, Any]) -> None:
+    """Goes on from what `save` wrote; from the beginning if that was another training. Raises UserError."""
+    tensors, found = load_tensors(path)
+    step, scaler = found.pop("step"), found.pop("scaler", {})
+    if found != header:
+        return  # another precision, say: numbers of two kinds are not mixed
+    state.step = step
+    state.scaler.load_state_dict(scaler)
+    state.losses.copy_(tensors["losses"])
+    with torch.no_grad():
+        for (name, parameter), average in zip(state.network.named_parameters(), state.ema, strict=True):
+            parameter.copy_(tensors[f"network.{name}"])
+            average.copy_(tensors[f"ema.{name}"])
+            state.optimizer.state[parameter] = {
+                kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)
+                for kind in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+
+def finish(path: Path, state: State, header: dict[str, Any]) -> None:
+    """Writes the EMA weights to `path`, and the loss of each step beside it."""
+    recent_loss(state)
+    losses = "step,loss\n" + "".join(f"{i + 1},{loss:.6g}\n" for i, loss in enumerate(state.losses.tolist()))
+    write_atomically(path.with_suffix(".losses.csv"), losses.encode())
+    names = [name for name, _ in state.network.named_parameters()]
+    save_tensors(path, dict(zip(names, state.ema, strict=True)), header)
