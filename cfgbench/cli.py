@@ -25,7 +25,7 @@ Results = Annotated[Path, typer.Option(help="Where results are kept, a folder fo
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False)
 ]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the machine is good at it.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is bf16 where the machine is good at it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
@@ -44,23 +44,33 @@ def train(
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train the networks of a sweep that are not trained yet; goes on where an earlier run was stopped."""
+    """Train the networks of a sweep that are not trained yet; goes on where an earlier run was stopped.
+
+    Several GPUs train one network together: torchrun --nproc-per-node 8 -m cfgbench train SWEEP.yaml
+    """
     from cfgbench.sweep.plan import make_plan, prepare_folder
 
-    plan = make_plan(sweep or embedded_sweep(), results)
+    plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
+    if not plan.networks():
+        raise UserError(f"{sweep}: nothing to train: its model exists already; run: cfgbench sweep {sweep}")
     found = sorted({cell.training.p_uncond for cell in plan.cells})
     if p_uncond is not None and p_uncond not in found:
         raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.run import ensure_trained
+    from cfgbench.training.distributed import joined
 
-    place = find_device(device)
-    arithmetic = resolve_precision(precision, place)
-    prepare_folder(plan)
-    for cell in plan.networks().values():
-        if p_uncond in (None, cell.training.p_uncond):
-            path = ensure_trained(plan, cell, device=place, precision=arithmetic, progress=_progress(quiet))
-            print(path)
+    with joined(find_device(device)) as (group, place):
+        arithmetic = resolve_precision(precision, place)
+        if group.leads:
+            prepare_folder(plan)
+        for cell in plan.networks().values():
+            if p_uncond in (None, cell.training.p_uncond):
+                path = ensure_trained(
+                    plan, cell, device=place, precision=arithmetic, progress=_progress(quiet), group=group
+                )
+                if group.leads:
+                    print(path)
 
 
 @app.command()
@@ -74,10 +84,13 @@ def sweep(
 ) -> None:
     """Train what is missing, run the cells that are missing, print the table."""
     from cfgbench.sweep.plan import make_plan, prepare_folder
+    from cfgbench.training.distributed import launched
 
-    plan = make_plan(sweep, results)
+    if launched():
+        raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
+    plan = make_plan(sweep, results, _progress(quiet))
     if dry_run:
-        _print_plan(plan)
+        _print_plan(plan, device, precision)
         return
     failed = 0
     if plan.missing:
@@ -204,17 +217,43 @@ def _summary(row: dict[str, Any]) -> str:
     return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "Plan", device: str | None, precision: str) -> None:
+    from cfgbench.models.precision import device_name, find_device, resolve_precision
+    from cfgbench.sweep.estimate import measure
+
+    place = find_device(device)
+    arithmetic = resolve_precision(precision, place)
+    costs = measure(plan, place, arithmetic)
     for cell in plan.cells:
-        state = "done" if cell.id in plan.done else "missing"
-        calls = cell.nfe * cell.sampling.samples
-        print(f"{cell.id}  {state:7}  {cell.label}: {cell.nfe} network calls an image, {calls:,} in all")
+        state, calls = "done" if cell.id in plan.done else "missing", cell.nfe * cell.sampling.samples
+        print(
+            f"{cell.id}  {state:7}  {cell.label}: {cell.nfe} network calls an image, {calls:,} in all, "
+            f"{_duration(costs.seconds(cell))}"
+        )
+    untrained = []
     for checkpoint_id, cell in plan.networks().items():
-        state = "trained" if plan.store.checkpoint(checkpoint_id).exists() else "to train"
-        trained = f"p_uncond {cell.training.p_uncond:g}, {cell.training.steps:,} steps of {cell.training.batch_size}"
-        print(f"network {checkpoint_id}  {state}: {trained}")
+        trained = plan.store.checkpoint(checkpoint_id).exists()
+        untrained += [] if trained else [cell]
+        print(
+            f"network {checkpoint_id}  {'trained' if trained else 'to train'}: p_uncond {cell.training.p_uncond:g}, "
+            f"{cell.training.steps:,} steps of {cell.training.batch_size}, {_duration(costs.training_seconds(cell))}"
+        )
     calls = sum(cell.nfe * cell.sampling.samples for cell in plan.missing)
+    sampling, training = sum(map(costs.seconds, plan.missing)), sum(map(costs.training_seconds, untrained))
+    disk = costs.disk(len(plan.missing), len(untrained))
     print(f"{len(plan.cells)} cells, {len(plan.missing)} to run, {calls:,} network calls")
+    print(
+        f"sampling {_duration(sampling)}, training {_duration(training)}, at most {disk / 1e6:,.0f} MB on the disk; "
+        f"from steps measured on {device_name(place)} in {arithmetic}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """About how long, in the unit that a person would take."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.{0 if seconds > 10 * length else 1}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _print_tables(plan: "Plan") -> None:

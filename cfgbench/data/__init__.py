@@ -5,6 +5,7 @@ from cfgbench.data.fashion_mnist import load_fashion_mnist
 from cfgbench.data.folder import load_folder
 from cfgbench.data.images import Images
 from cfgbench.errors import UserError
+from cfgbench.progress import Progress, silent
 from cfgbench.spec import Dataset
 
 __all__ = ["Images", "load"]
@@ -17,7 +18,7 @@ LOADERS = {
 """The names that sweep files use: how to load, and which keys have a meaning."""
 
 
-def load(dataset: Dataset) -> Images:
+def load(dataset: Dataset, progress: Progress = silent) -> Images:
     """The images that a sweep's `dataset` names. Raises UserError naming key or file."""
     loader, keys = LOADERS[dataset.name]
     for key in dataset.model_fields_set - keys - {"name"}:

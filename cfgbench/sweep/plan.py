@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 
 from cfgbench import data
@@ -11,10 +12,13 @@ from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.files import file_digest, identity, write_atomically
 from cfgbench.models.classifier import packaged
-from cfgbench.models.unet import level_sides
-from cfgbench.spec import INCEPTION, PACKAGED, Cell, SweepSpec, load_sweep, make_cells, resolved
+from cfgbench.models.pretrained import weights_identity
+from cfgbench.models.unet import UNet
+from cfgbench.progress import Progress, silent
+from cfgbench.spec import INCEPTION, PACKAGED, Cell, Model, Pretrained, SweepSpec, load_sweep, make_cells, resolved
 from cfgbench.sweep.store import Store
 from cfgbench.training.classifier import RECIPE
+from cfgbench.training.diffusion import image_of
 
 
 @dataclass(frozen=True)
@@ -40,21 +44,24 @@ class Plan:
         return ((cells[0], cells) for cells in by_checkpoint.values())
 
     def networks(self) -> dict[str, Cell]:
-        """One cell of each network of the sweep, by checkpoint id."""
+        """One cell of each network that the sweep trains, by checkpoint id."""
+        if isinstance(self.spec.model, Pretrained):
+            return {}
         return {cell.checkpoint_id: cell for cell in reversed(self.cells)}
 
 
-def make_plan(path: Path, results: Path) -> Plan:
+def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     """Reads the sweep file and the data, and looks at what is there. Writes nothing. Raises UserError."""
     spec = load_sweep(path)
     try:
-        images = data.load(spec.dataset)
+        images = data.load(spec.dataset, progress)
         _check_network(spec, images)
+        weights = weights_identity(spec.model) if isinstance(spec.model, Pretrained) else ""
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     store = Store(results / spec.name)
     names = identity([images.content, images.flips])
-    cells = make_cells(spec, data=names, features=features_identity(spec, images))
+    cells = make_cells(spec, data=names, features=features_identity(spec, images), weights=weights)
     done = frozenset(row["cell_id"] for row in store.statuses() if row["status"] == "ok")
     return Plan(spec, images, cells, store, done)
 
@@ -85,4 +92,6 @@ def _check_network(spec: SweepSpec, images: Images) -> None:
     height, width = images.images.shape[2:]
     if height != width:
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
-    level_sides(spec.model, height)
+    if isinstance(spec.model, Model):
+        with torch.device("meta"):  # building it says what does not fit
+            UNet(spec.model, **image_of(images))

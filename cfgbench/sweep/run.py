@@ -7,17 +7,20 @@ from typing import Any
 import torch
 
 from cfgbench.data import Images
+from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.evaluation.extractors import ClassifierFeatures, FeatureExtractor, Inception
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, write_atomically
 from cfgbench.models import classifier
 from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.progress import Progress
-from cfgbench.spec import INCEPTION, PACKAGED, Cell
+from cfgbench.spec import INCEPTION, PACKAGED, Cell, Pretrained
 from cfgbench.sweep.cell import Bench, batches, describe, run_cell
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.classifier import train_classifier
 from cfgbench.training.diffusion import TrainingFailed, train
+from cfgbench.training.distributed import Group
 
 REFERENCE_BATCH = 500
 
@@ -36,8 +39,7 @@ def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress)
     bench = Bench(plan.images, extractor, reference, reference_id, device, precision)
     for first, cells in plan.groups():
         try:
-            ensure_trained(plan, first, device=device, precision=precision, progress=progress)
-            denoiser = load_denoiser(plan.store.checkpoint(first.checkpoint_id), device)
+            denoiser = _denoiser(plan, first, device=device, precision=precision, progress=progress)
         except (TrainingFailed, MemoryError, torch.OutOfMemoryError) as error:
             for cell in cells:
                 yield _put(plan, _failed(cell, bench, error))
@@ -46,12 +48,38 @@ def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress)
             yield _attempt(plan, cell, denoiser, bench, progress)
 
 
-def ensure_trained(plan: Plan, cell: Cell, *, device: torch.device, precision: str, progress: Progress) -> Path:
+def ensure_trained(
+    plan: Plan,
+    cell: Cell,
+    *,
+    device: torch.device,
+    precision: str,
+    progress: Progress,
+    group: Group | None = None,
+) -> Path:
     """Trains the cell's network unless its checkpoint is there."""
     path = plan.store.checkpoint(cell.checkpoint_id)
     if not path.exists():
-        train(plan.images, cell.model, cell.training, path, device=device, precision=precision, progress=progress)
+        train(
+            plan.images,
+            cell.model,
+            cell.training,
+            path,
+            device=device,
+            precision=precision,
+            group=group,
+            progress=progress,
+        )
     return path
+
+
+def _denoiser(plan: Plan, cell: Cell, *, device: torch.device, precision: str, progress: Progress) -> Denoiser:
+    """The network of the cell: as it was made elsewhere, or trained here if it is not yet."""
+    if isinstance(cell.model, Pretrained):
+        denoiser = load_pretrained(cell.model, device)
+        check_shape(denoiser, plan.images.images.shape[1:], plan.images.num_classes, device)
+        return denoiser
+    return load_denoiser(ensure_trained(plan, cell, device=device, precision=precision, progress=progress), device)
 
 
 def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> FeatureExtractor:

@@ -34,9 +34,12 @@ class Feed:
         self._next: tuple[int, Future] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(pixels [b, ch, h, w] uint8, labels [b], places [b] in the order) of this process's part of a step."""
+        """(pixels [b, ch, h, w] uint8, labels [b], places [b] in the order) of this process's part of a step.
+
+        The places stay on the host, where nobody has to wait for them.
+        """
         first = step * self.training.batch_size
-        places = torch.arange(first + self.share.start, first + self.share.stop, device=self.device)
+        places = torch.arange(first + self.share.start, first + self.share.stop)
         if self.pixels is not None:
             chosen = self._chosen(step)
             return self.pixels[chosen.to(self.device)], self.labels[chosen].to(self.device), places
@@ -47,6 +50,7 @@ class Feed:
 
     def draw(self, pixels: Tensor, labels: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Algorithm 1, lines 1 to 4: x in [-1, 1], c with the null class in places, lam and eps."""
+        places = places.to(self.device, non_blocking=True)
         u = uniforms(self.seed, places, 0)
         x = pixels.float() / 127.5 - 1
         if self.images.flips:

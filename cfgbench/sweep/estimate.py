@@ -1,0 +1,102 @@
+"""What the missing part of a sweep will cost: seconds from steps measured on this machine, and bytes on the disk."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from cfgbench.diffusion.guidance import Denoiser
+from cfgbench.models.precision import autocast
+from cfgbench.models.pretrained import load_pretrained
+from cfgbench.models.unet import UNet
+from cfgbench.spec import Cell, Pretrained
+from cfgbench.sweep.cell import SHEET_COLUMNS, SHEET_ROWS
+from cfgbench.sweep.plan import Plan
+from cfgbench.training.diffusion import gradient_step, image_of
+from cfgbench.training.distributed import Group
+from cfgbench.training.feed import Feed
+from cfgbench.training.state import begin
+
+SECONDS_TO_MEASURE = 3.0
+ROW_BYTES = 20_000
+RESUMABLE = 4
+"""Weights, their average and Adam's two moments: what a network in training takes on the disk, in networks."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """`call` seconds a network call of one image, `training` seconds an image of a training step, `network` bytes."""
+
+    call: float
+    training: float
+    network: int
+    sheet: int
+
+    def seconds(self, cell: Cell) -> float:
+        """Of sampling a cell; features and metrics come on top."""
+        return cell.nfe * cell.sampling.samples * self.call
+
+    def training_seconds(self, cell: Cell) -> float:
+        """Of training the cell's network from the beginning."""
+        return cell.training.steps * cell.training.batch_size * self.training
+
+    def disk(self, cells: int, networks: int) -> int:
+        """Bytes of so many cells and networks when all is done, and of the one network in training."""
+        training = RESUMABLE * self.network if networks else 0
+        return cells * (ROW_BYTES + self.sheet) + networks * self.network + training
+
+
+def measure(plan: Plan, device: torch.device, precision: str) -> Costs:
+    """Times the sweep's own network: a call, and a training step where something is trained."""
+    cell, images = plan.cells[0], plan.images
+    pixels = int(images.images[0].size)
+    tiles = min(SHEET_ROWS * SHEET_COLUMNS, cell.sampling.samples)
+    if isinstance(cell.model, Pretrained):
+        denoiser = load_pretrained(cell.model, device)
+        return Costs(_call(denoiser, plan, device, precision), 0.0, 0, tiles * pixels)
+    network = UNet(cell.model, **image_of(images))
+    size = sum(4 * parameter.numel() for parameter in network.parameters())
+    training = _training(network, plan, device, precision)
+    return Costs(_call(network.eval(), plan, device, precision), training, size, tiles * pixels)
+
+
+def _call(denoiser: Denoiser, plan: Plan, device: torch.device, precision: str) -> float:
+    shape = plan.images.images.shape[1:]
+
+    @torch.inference_mode()
+    def work(b: int) -> None:
+        z, lam = torch.zeros(b, *shape, device=device), torch.zeros(b, device=device)
+        with autocast(precision, device):
+            denoiser(z, lam, torch.zeros(b, dtype=torch.int64, device=device))
+
+    return _seconds_an_image(work, plan.cells[0].sampling.batch_size, device)
+
+
+def _training(network: UNet, plan: Plan, device: torch.device, precision: str) -> float:
+    training = plan.cells[0].training
+    part = training.micro_batch_size or training.batch_size
+    state = begin(network, training.model_copy(update={"steps": 1}), device, precision)
+
+    def work(b: int) -> None:
+        state.step = 0
+        feed = Feed(plan.images, training.model_copy(update={"batch_size": b}), range(b), device)
+        gradient_step(state, network, feed, Group(), precision)
+        feed.close()
+
+    return _seconds_an_image(work, part, device)
+
+
+def _seconds_an_image(work: Callable[[int], None], largest: int, device: torch.device) -> float:
+    """Of the largest batch that is quick enough to be tried: doubled as long as the next one will not take long."""
+    b, began = 1, time.monotonic()
+    work(b)  # what is done once is not counted
+    while True:
+        start = time.monotonic()
+        work(b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.monotonic()
+        if 2 * b > largest or now - began + 2 * (2 * (now - start)) > SECONDS_TO_MEASURE:
+            return (now - start) / b
+        b *= 2

@@ -1,0 +1,55 @@
+"""Several processes train one network: through torchrun, as users start it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfgbench.models.checkpoint import load_tensors
+
+SWEEP = """
+name: digits
+dataset: {name: digits, limit: 200}
+model: {channels: 8, multipliers: [1, 2], attention: [4]}
+training: {steps: 20, batch_size: 32, learning_rate: 3e-3, MORE}
+sampling: {samples: 20}
+grid: {p_uncond: [0.2], w: [0], T: [3]}
+"""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def train(folder: Path, *launcher, more="seed: 0", command="train"):
+    folder.mkdir()
+    (folder / "small.yaml").write_text(SWEEP.replace("MORE", more))
+    words = [sys.executable, *launcher, "-m", "cfgbench", command, "small.yaml", "--quiet", "--device", "cpu"]
+    done = subprocess.run(
+        [*words, "--precision", "fp32"],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done, list((folder / "results/digits/checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("more", ["seed: 0", "micro_batch_size: 5"])
+def test_two_processes_train_the_weights_of_one(tmp_path, more):
+    alone, (one,) = train(tmp_path / "one")
+    together, (two,) = train(tmp_path / "two", *TORCHRUN, more=more)
+    assert alone.returncode == 0, alone.stderr
+    assert together.returncode == 0, together.stderr
+    assert together.stdout.count("safetensors") == 1, "one process speaks"
+    assert one.name == two.name
+    wanted, found = load_tensors(one)[0], load_tensors(two)[0]
+    assert max((wanted[name] - found[name]).abs().max().item() for name in wanted) < 1e-5
+    losses = [path.with_suffix(".losses.csv").read_text().splitlines() for path in (one, two)]
+    assert len(losses[0]) == len(losses[1]) == 21
+
+
+def test_a_sweep_is_not_for_torchrun(tmp_path):
+    done, _ = train(tmp_path / "two", *TORCHRUN, command="sweep")
+    assert done.returncode != 0
+    assert "torchrun is for cfgbench train" in done.stderr
