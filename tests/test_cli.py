@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 
-from cfgbench import cli
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import cell as cells
@@ -32,21 +31,6 @@ grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 MEASURED = ["seconds", "images_per_second", "created"]
 
 
-def run(monkeypatch, capsys, *words):
-    """(exit code, standard output, standard error) of a command."""
-    monkeypatch.setattr(sys, "argv", ["cfgbench", *map(str, words)])
-    capsys.readouterr()
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -60,8 +44,8 @@ def rows(folder="results/digits"):
     return table.sort_values("cell_id", ignore_index=True).drop(columns=MEASURED)
 
 
-def test_a_sweep_gives_a_row_a_cell_and_the_second_time_no_work(small, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "sweep", small)
+def test_a_sweep_gives_a_row_a_cell_and_the_second_time_no_work(small, run):
+    code, out, _ = run("sweep", small)
     assert code == 0
     assert "4/4" in out
     table = rows()
@@ -74,19 +58,19 @@ def test_a_sweep_gives_a_row_a_cell_and_the_second_time_no_work(small, monkeypat
     assert table["features_id"].str.startswith("digits-").all()
     assert table["fid_se"].isna().all()
     before = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
-    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    code, _, err = run("sweep", small)
     assert (code, err) == (0, "")
     assert before == {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
 
 
-def test_one_more_w_runs_only_the_new_cells(small, monkeypatch, capsys):
-    run(monkeypatch, capsys, "sweep", small)
+def test_one_more_w_runs_only_the_new_cells(small, run):
+    run("sweep", small)
     before = rows()
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
-    _, out, _ = run(monkeypatch, capsys, "sweep", small, "--dry-run")
+    _, out, _ = run("sweep", small, "--dry-run")
     assert "6 cells, 2 to run, 480 network calls" in out
     assert len(re.findall("trained: p_uncond", out)) == 2
-    _, out, err = run(monkeypatch, capsys, "sweep", small)
+    _, out, err = run("sweep", small)
     assert "2/2" in out
     assert "train" not in err
     after = rows()
@@ -94,16 +78,16 @@ def test_one_more_w_runs_only_the_new_cells(small, monkeypatch, capsys):
     pd.testing.assert_frame_equal(after[after["w"] != 0.5].reset_index(drop=True), before)
 
 
-def test_a_dry_run_writes_nothing(small, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "sweep", small, "--dry-run")
+def test_a_dry_run_writes_nothing(small, run):
+    code, out, _ = run("sweep", small, "--dry-run")
     assert code == 0
     assert out.count("missing") == 4
     assert not Path("results").exists()
 
 
-def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, monkeypatch, capsys):
+def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0], learning_rate: [1e30, 3e-3]"))
-    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    code, _, err = run("sweep", small)
     assert code == 1
     assert "2 cells failed" in err
     table = rows()
@@ -111,10 +95,10 @@ def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, m
     assert failed["learning_rate"].tolist() == [1e30, 1e30]
     assert failed["reason"].str.contains("lower training.learning_rate").all()
     assert (table["status"] == "ok").sum() == 2
-    assert "2 of 4 cells done, 2 failed" in run(monkeypatch, capsys, "ls")[1]
+    assert "2 of 4 cells done, 2 failed" in run("ls")[1]
 
 
-def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypatch, capsys):
+def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypatch, run):
     honest = cells.generate
 
     def breaks(denoiser, sampling, *rest):
@@ -123,22 +107,22 @@ def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypat
         return honest(denoiser, sampling, *rest)
 
     monkeypatch.setattr(cells, "generate", breaks)
-    assert run(monkeypatch, capsys, "sweep", small)[0] == 1
+    assert run("sweep", small)[0] == 1
     assert rows().query("w == 1")["reason"].tolist() == ["OutOfMemoryError: no memory left"] * 2
     monkeypatch.setattr(cells, "generate", honest)
-    code, out, _ = run(monkeypatch, capsys, "sweep", small)
+    code, out, _ = run("sweep", small)
     assert code == 0
     assert "2/2" in out
     assert (rows()["status"] == "ok").all()
 
 
-def test_batch_size_changes_neither_images_nor_fid(small, monkeypatch, capsys):
+def test_batch_size_changes_neither_images_nor_fid(small, run):
     found = []
     for size in (7, 20, 40):
         small.write_text(
             SMALL.replace("batch_size: 20", f"batch_size: {size}").replace("name: digits\n", f"name: b{size}\n", 1)
         )
-        run(monkeypatch, capsys, "sweep", small, "--precision", "fp32")
+        run("sweep", small, "--precision", "fp32")
         found.append(rows(f"results/b{size}"))
     for other in found[1:]:
         assert other["cell_id"].tolist() == found[0]["cell_id"].tolist()
@@ -153,10 +137,10 @@ def test_batch_size_changes_neither_images_nor_fid(small, monkeypatch, capsys):
         assert torch.equal(apart, together)
 
 
-def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(small, monkeypatch, capsys):
+def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(small, run):
     text = SMALL.replace("steps: 12", "steps: 150").replace("samples: 40", "samples: 400")
     small.write_text(text.replace("name: digits\n", "name: calm\n", 1))
-    run(monkeypatch, capsys, "sweep", small, "--quiet")
+    run("sweep", small, "--quiet")
     small.write_text(text.replace("name: digits\n", "name: stormy\n", 1))
     command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small), "--quiet"]
     delays = random.Random(0)
@@ -212,9 +196,9 @@ def bad(text, old, new):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, monkeypatch, capsys, content, said):
+def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, run, content, said):
     small.write_text(content)
-    code, out, err = run(monkeypatch, capsys, "sweep", small)
+    code, out, err = run("sweep", small)
     assert code == 2
     assert err.startswith(f"cfgbench: {small}: ")
     assert said in err
@@ -237,36 +221,36 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, mon
         (["sweep", "small.yaml", "--results", "small.yaml/inside"], "cannot be written"),
     ],
 )
-def test_bad_commands_are_one_line_and_exit_code_2(small, monkeypatch, capsys, words, said):
-    code, _, err = run(monkeypatch, capsys, *words)
+def test_bad_commands_are_one_line_and_exit_code_2(small, run, words, said):
+    code, _, err = run(*words)
     assert code == 2
     assert said in err
     assert "Traceback" not in err
 
 
-def test_a_damaged_checkpoint_or_row_is_named_and_nothing_is_lost(small, monkeypatch, capsys):
-    run(monkeypatch, capsys, "train", small)
+def test_a_damaged_checkpoint_or_row_is_named_and_nothing_is_lost(small, run):
+    run("train", small)
     path = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))[0]
     path.write_bytes(path.read_bytes()[:-50])
-    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    code, _, err = run("sweep", small)
     assert code == 2
     assert f"{path}: not a whole cfgbench checkpoint" in err
     path.unlink()
-    assert run(monkeypatch, capsys, "sweep", small)[0] == 0
+    assert run("sweep", small)[0] == 0
     row = sorted(Path("results/digits/cells").glob("*.parquet"))[0]
     row.write_bytes(row.read_bytes()[:-50])
-    code, _, err = run(monkeypatch, capsys, "sweep", small)
+    code, _, err = run("sweep", small)
     assert code == 2
     assert f"{row}: not a row of results" in err
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
-def test_a_read_only_results_folder_is_said_at_once(small, monkeypatch, capsys):
+def test_a_read_only_results_folder_is_said_at_once(small, run):
     Path("ro").mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "ro"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        code, _, err = run(monkeypatch, capsys, "sweep", small, "--results", "ro")
+        code, _, err = run("sweep", small, "--results", "ro")
     finally:
         subprocess.run(["umount", "ro"], check=True)
     assert code == 2
@@ -274,7 +258,7 @@ def test_a_read_only_results_folder_is_said_at_once(small, monkeypatch, capsys):
     assert err.count("\n") == 1
 
 
-def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small, monkeypatch, capsys):
+def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small, run):
     from PIL import Image
 
     for name, value in (("dark", 30), ("bright", 220)):
@@ -283,7 +267,7 @@ def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small,
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (value + number % 5, value, value - number % 7)).save(path)
     small.write_text(bad(SMALL, "{name: digits, limit: 200}", "{name: folder, path: photos}"))
-    assert run(monkeypatch, capsys, "sweep", small)[0] == 0
+    assert run("sweep", small)[0] == 0
     assert rows()["features_id"].str.startswith("classifier-").all()
     assert len(list(Path("results/digits/classifier").glob("*.safetensors"))) == 1
 
@@ -291,14 +275,14 @@ def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small,
 README = (TOP / "README.md").read_text()
 
 
-def test_every_command_of_the_readme_works(small, monkeypatch, capsys):
+def test_every_command_of_the_readme_works(small, run):
     Path("sweeps").mkdir()
     Path("sweeps/digits.yaml").write_text(SMALL)
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("cfgbench ")]
     assert len(commands) >= 8
     for command in commands:
-        code, out, err = run(monkeypatch, capsys, *shlex.split(command)[1:])
+        code, out, err = run(*shlex.split(command)[1:])
         assert code == 0, f"{command}: {err}"
         assert out
     assert Path("reports/digits/tradeoff.png").exists()

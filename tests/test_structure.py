@@ -8,7 +8,8 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "files", "progress", "sweepfile", "explain", "presets", "spec", "data", "diffusion", "models", "training", "evaluation",
+ORDER = ["errors", "files", "progress", "sweepfile", "explain", "presets", "spec", "data", "diffusion", "models",
+         "training", "evaluation",
          "sweep", "report", "cli"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 
