@@ -304,6 +304,26 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
     assert counts["digits-steps"] == 30
 
 
+def test_the_network_of_ones_own_in_the_readme_runs(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (code,) = re.findall(r"```python\n(# mymodel.*?)```", README, re.S)
+    (sweep,) = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.S) if "mymodel" in block]
+    Path("mymodel.py").write_text(code)
+    Path("mine.yaml").write_text(sweep)
+    code, out, err = run("sweep", "mine.yaml", "--dry-run")
+    assert code == 0, err
+    assert "training 0 s" in out
+    code, _, err = run("sweep", "mine.yaml")
+    assert code == 0, err
+    table = rows("results/mine")
+    assert list(table["status"]) == ["ok", "ok"]
+    assert list(table["p_uncond"]) == [0.1, 0.1]
+    code, _, err = run("train", "mine.yaml")
+    assert code == 2
+    assert "nothing to train" in err
+
+
 def test_help_and_ls_load_no_torch():
     code = "import sys; sys.argv[1:] = {}; from cfgbench.cli import main\n"
     code += "try: main()\nfinally: assert 'torch' not in sys.modules"
