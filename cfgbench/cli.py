@@ -126,19 +126,31 @@ def report(
     table: Annotated[
         list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: its tables and figures alone, or beside the sweeps that are named.", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="reports/NAME")] = None,
     results: Results = RESULTS,
     quiet: Quiet = False,
 ) -> None:
     """Draw the figures and write the tables of a sweep; prints the paths of what was written."""
-    from cfgbench.report import write
+    from cfgbench.report import print_reference, write, write_reference
     from cfgbench.sweep.store import Store
 
+    if reference and not sweeps:
+        print_reference(reference)
+        for path in write_reference(reference, out or Path("reports") / reference, plots=plot, tables=table):
+            print(path)
+        return
     for folder in _folders(sweeps or [], results):
         rows = Store(folder).rows()
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
-        for path in write(folder, rows, out or Path("reports") / folder.name, plots=plot, tables=table):
+        target = out or Path("reports") / folder.name
+        for path in write(folder, rows, target, plots=plot, tables=table, reference=reference):
             print(path)
 
 

@@ -324,6 +324,22 @@ def test_the_network_of_ones_own_in_the_readme_runs(tmp_path, monkeypatch, run):
     assert "nothing to train" in err
 
 
+def test_the_papers_tables_need_no_run_and_stand_beside_ones_own(small, run):
+    code, out, err = run("report", "--reference", "paper")
+    assert code == 0, err
+    assert "2.43" in out
+    assert "422.29" in out
+    for name in ("table-1.md", "table-2.csv", "figure-4.png", "figure-5.svg"):
+        assert (Path("reports/paper") / name).stat().st_size > 0
+    run("sweep", small)
+    code, out, err = run("report", "digits", "--reference", "paper")
+    assert code == 0, err
+    assert "reports/digits/reference.md" in out
+    code, _, err = run("report", "--reference", "papers")
+    assert code == 2
+    assert "--reference papers: not known; there are paper" in err
+
+
 def test_help_and_ls_load_no_torch():
     code = "import sys; sys.argv[1:] = {}; from cfgbench.cli import main\n"
     code += "try: main()\nfinally: assert 'torch' not in sys.modules"

@@ -9,8 +9,7 @@ import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
 ORDER = ["errors", "files", "progress", "sweepfile", "explain", "presets", "spec", "data", "diffusion", "models",
-         "training", "evaluation",
-         "sweep", "report", "cli"]  # fmt: skip
+         "training", "evaluation", "sweep", "report", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 
 

@@ -2,19 +2,19 @@
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cfgbench.errors import UserError
 from cfgbench.files import write_atomically
 from cfgbench.report import plots as figures
 from cfgbench.report import tables as formats
 from cfgbench.report.page import index
+from cfgbench.report.reference import compare, load, pages
 from cfgbench.report.samples import samples
 from cfgbench.report.slices import Slice, slices
 from cfgbench.report.style import png, svg
@@ -38,33 +38,90 @@ def write(
     *,
     plots: Sequence[str] | None = None,
     tables: Sequence[str] | None = None,
+    reference: str | None = None,
 ) -> list[Path]:
     """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
 
     `plots` and `tables` name what is made (see PLOTS and tables.TABLES). With neither, all that the rows allow is made,
     and with it the page index.md and all rows as rows.parquet; with one of them, only what it names. A name that is not
     known, or for which the rows hold nothing, is a UserError; then nothing is written.
+
+    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
+    reference.csv and on the page, and in the trade-off where they share its axes.
     """
     parts = slices(rows, where=folder)
+    drawers = PLOTS
+    if reference:
+        load(reference)
+        drawers = PLOTS | {"tradeoff": lambda _, parts: figures.tradeoff(parts, behind=compare.comparable)}
     if not plots and not tables:
-        files = _tables(parts, list(formats.TABLES)) | _plots(folder, parts, None)
-        files |= {"rows.parquet": _parquet(rows), "index.md": index(folder.name, rows, parts, list(files)).encode()}
+        files = _tables(parts, list(formats.TABLES)) | _plots(folder, parts, None, drawers)
+        against = _against(parts, ("md", "csv")) if reference else {}
+        section = _section(against["reference.md"].decode()) if against else ""
+        files |= against
+        page = index(folder.name, rows, parts, list(files), against=section)
+        files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
     else:
         files = _tables(parts, _known(tables, formats.TABLES, "table"))
-        files |= _plots(folder, parts, _known(plots, PLOTS, "plot"))
+        files |= _against(parts, tables or ()) if reference else {}
+        files |= _plots(folder, parts, _known(plots, PLOTS, "plot"), drawers)
+    return _save(files, out)
+
+
+def write_reference(
+    name: str, out: Path, *, plots: Sequence[str] | None = None, tables: Sequence[str] | None = None
+) -> list[Path]:
+    """Writes the published tables and figures of the reference `name`, which need no run; returns the files' paths.
+
+    With neither `plots` nor `tables`: table-1 and table-2 in every format, figure-4 and figure-5 (the trade-offs),
+    literature.md and .csv, and the page index.md. With one of them only what it names, other figures too (strength,
+    steps). A name that is not known, or that published numbers cannot give, is a UserError; then nothing is written.
+    """
+    published = load(name)
+    whole = not plots and not tables
+    from_numbers = [kind for kind in PLOTS if kind != "samples"]
+    files: dict[str, bytes] = {}
+    for kind in pages.FORMATS if whole else _known(tables, pages.FORMATS, "table"):
+        files |= {f"table-{one.number}.{kind}": pages.FORMATS[kind](one).encode() for one in published}
+    for kind in ["tradeoff"] if whole else _known(plots, from_numbers, "plot"):
+        if kind == "tradeoff":
+            for one in published:
+                files |= _figure(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
+        else:
+            files |= _plots(Path(name), [one.part for one in published], [kind], PLOTS)
+    if whole:
+        files |= {
+            "literature.md": pages.literature_markdown().encode(),
+            "literature.csv": pages.literature_csv().encode(),
+        }
+        files["index.md"] = pages.index(published, list(files)).encode()
+    return _save(files, out)
+
+
+def print_reference(name: str) -> None:
+    """The published tables on the terminal, with the models that they quote and what they leave open."""
+    for one in load(name):
+        _print(pages.terminal(one))
+
+
+def print_tables(rows: pd.DataFrame) -> None:
+    """The sweep's tables on the terminal; elsewhere as plain text that is as wide as it needs."""
+    _print(formats.terminal(slices(rows)))
+
+
+def _print(views: Sequence[RenderableType]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    for view in views:
+        console.print(view)
+
+
+def _save(files: Mapping[str, bytes], out: Path) -> list[Path]:
     for name, content in files.items():
         write_atomically(out / name, content)
     return [out / name for name in files]
 
 
-def print_tables(rows: pd.DataFrame) -> None:
-    """The sweep's tables on the terminal; elsewhere as plain text that is as wide as it needs."""
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    for table in formats.terminal(slices(rows)):
-        console.print(table)
-
-
-def _known(names: Sequence[str] | None, known: Mapping[str, Any], option: str) -> list[str]:
+def _known(names: Sequence[str] | None, known: Iterable[str], option: str) -> list[str]:
     for name in names or []:
         if name not in known:
             raise UserError(f"--{option} {name}: not known; there are {', '.join(known)}")
@@ -75,23 +132,46 @@ def _tables(parts: Sequence[Slice], names: Sequence[str]) -> dict[str, bytes]:
     return {file: make(parts).encode() for file, make in (formats.TABLES[name] for name in names)}
 
 
-def _plots(folder: Path, parts: Sequence[Slice], names: Sequence[str] | None) -> dict[str, bytes]:
+def _against(parts: Sequence[Slice], kinds: Sequence[str]) -> dict[str, bytes]:
+    """Published beside measured in those of the formats that there are, and the literature on the same data sets."""
+    comparisons = [compare.compare(part) for part in parts]
+    sizes = sorted({one.published.resolution for one in comparisons if compare.counterpart(one.measured)})
+    files: dict[str, bytes] = {}
+    if "md" in kinds:
+        files["reference.md"] = compare.markdown(comparisons).encode()
+        files |= {"literature.md": pages.literature_markdown(sizes).encode()} if sizes else {}
+    if "csv" in kinds:
+        files["reference.csv"] = compare.csv(comparisons).encode()
+        files |= {"literature.csv": pages.literature_csv(sizes).encode()} if sizes else {}
+    return files
+
+
+def _section(text: str) -> str:
+    return f"## Beside the published numbers\n\n{text.strip()}"
+
+
+Drawers = Mapping[str, Callable[[Path, Sequence[Slice]], list[Figure]]]
+
+
+def _plots(folder: Path, parts: Sequence[Slice], names: Sequence[str] | None, drawers: Drawers) -> dict[str, bytes]:
     """The figures' files: tradeoff.png, tradeoff.svg, and tradeoff-2.png ... where there are several slices."""
     files: dict[str, bytes] = {}
-    for name in PLOTS if names is None else names:
+    for name in drawers if names is None else names:
         try:
-            drawn = PLOTS[name](folder, parts)
+            drawn = drawers[name](folder, parts)
         except figures.NothingToPlot as error:
             if names is None:
                 continue
             raise UserError(f"{folder}: --plot {error}") from None
         for number, figure in enumerate(drawn, 1):
-            stem = name if number == 1 else f"{name}-{number}"
-            files[f"{stem}.png"] = png(figure)
-            vector = svg(figure)
-            if len(vector) <= LARGEST_SVG:
-                files[f"{stem}.svg"] = vector
+            files |= _figure(name if number == 1 else f"{name}-{number}", figure)
     return files
+
+
+def _figure(stem: str, figure: Figure) -> dict[str, bytes]:
+    files = {f"{stem}.png": png(figure)}
+    vector = svg(figure)
+    return files | ({f"{stem}.svg": vector} if len(vector) <= LARGEST_SVG else {})
 
 
 def _parquet(rows: pd.DataFrame) -> bytes:

@@ -1,24 +1,25 @@
 """The paper's table as data: rows w, columns FID and IS per p_uncond (or T), the best of each column known."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.slices import Metric, Slice
+from cfgbench.report.slices import Metric, Slice, known, named
 
 
 @dataclass(frozen=True)
 class Entry:
     """One number of the table. A failed cell has no value and a `note`, the letter of its footnote; a cell that was
-    not run has neither."""
+    not run has neither. A published number has the digits that its source has, `printed`."""
 
     value: float = np.nan
     se: float = np.nan
     best: bool = False
     note: str = ""
+    printed: str = ""
 
     def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–") -> str:
         """The number rounded, with its standard error where that is known: `1.80 ± 0.02`."""
@@ -27,7 +28,7 @@ class Entry:
         if np.isnan(self.value):
             return ""
         error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
-        return f"{self.value:.{decimals}f}{error}"
+        return f"{self.printed or f'{self.value:.{decimals}f}'}{error}"
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ def layout(part: Slice) -> Layout:
     """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with ties."""
     rows = part.rows
     ws = tuple(sorted(rows["w"].unique()))
-    values = sorted(rows[part.columns].unique())
+    values = [known(value) for value in rows[part.columns].sort_values().unique()]  # null stands last
     columns = tuple((metric, value) for metric in part.metrics for value in values)
     notes = _notes(part)
-    by_place = {(row["w"], row[part.columns]): row for _, row in rows.iterrows()}
+    by_place = {(row["w"], known(row[part.columns])): row for _, row in rows.iterrows()}
     table = [[_entry(by_place.get((w, value)), metric, notes) for metric, value in columns] for w in ws]
     body = tuple(zip(*(_mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table)))))  # noqa: B905
     decimals = {metric.column: _decimals(part, metric) for metric in part.metrics}
@@ -83,7 +84,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     failed = part.rows[part.rows["status"] != "ok"]
     notes: dict[str, tuple[str, str]] = {}
     for _, row in failed.iterrows():
-        place = f"w {row['w']:g}, {part.columns} {row[part.columns]:g}"
+        place = f"w {row['w']:g}, {named(part.columns, row[part.columns])}"
         letter, places = notes.get(_reason(row), (_letter(len(notes)), ""))
         notes[_reason(row)] = (letter, f"{places}; {place}" if places else place)
     return notes
@@ -104,7 +105,8 @@ def _entry(row: pd.Series | None, metric: Metric, notes: dict[str, tuple[str, st
         return Entry()
     if row["status"] != "ok":
         return Entry(note=notes[_reason(row)][0])
-    return Entry(_number(row, metric.column), _number(row, metric.se))
+    printed = known(row.get(f"{metric.column}_printed")) or ""
+    return Entry(_number(row, metric.column), _number(row, metric.se), printed=printed)
 
 
 def _number(row: pd.Series, column: str) -> float:
@@ -113,15 +115,15 @@ def _number(row: pd.Series, column: str) -> float:
 
 
 def _mark_best(entries: tuple[Entry, ...], metric: Metric) -> list[Entry]:
-    known = [entry.value for entry in entries if not np.isnan(entry.value)]
-    best = (min if metric.best == "min" else max)(known, default=np.nan)
-    return [Entry(entry.value, entry.se, entry.value == best, entry.note) for entry in entries]
+    values = [entry.value for entry in entries if not np.isnan(entry.value)]
+    best = (min if metric.best == "min" else max)(values, default=np.nan)
+    return [replace(entry, best=entry.value == best) for entry in entries]
 
 
 def _decimals(part: Slice, metric: Metric) -> int:
     """Two, as in the paper; more where the smallest number would lose its second digit."""
-    known = part.ok[metric.column].dropna().abs() if metric.column in part.ok else pd.Series(dtype=float)
-    known = known[known > 0]
-    if known.empty:
+    values = part.ok[metric.column].dropna().abs() if metric.column in part.ok else pd.Series(dtype=float)
+    values = values[values > 0]
+    if values.empty:
         return 2
-    return int(np.clip(1 - np.floor(np.log10(known.min())), 2, 6))
+    return int(np.clip(1 - np.floor(np.log10(values.min())), 2, 6))

@@ -17,14 +17,15 @@ _FIGURES = {
 FID, _ = METRICS
 
 
-def index(name: str, rows: pd.DataFrame, parts: Sequence[Slice], files: Sequence[str]) -> str:
-    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files."""
+def index(name: str, rows: pd.DataFrame, parts: Sequence[Slice], files: Sequence[str], *, against: str = "") -> str:
+    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files;
+    `against` is the section that lays published numbers beside the measured."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts)]
     figures = {kind: _figures(kind, files) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections.append(f"## Tables\n\n{markdown(parts).strip()}")
-    sections += [figure for figure in figures.values() if figure]
+    sections += [against, *(figure for figure in figures.values() if figure)]
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -1,16 +1,17 @@
 """The figures of a sweep: the trade-off, and what guidance strength and sampling steps do to each metric."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cfgbench.errors import UserError
 from cfgbench.report.labels import Label, place
-from cfgbench.report.slices import METRICS, Metric, Slice, as_text, named
+from cfgbench.report.slices import METRICS, Metric, Slice, as_text, known, named
 from cfgbench.report.style import (
     axis_name,
     canvas,
@@ -25,6 +26,7 @@ from cfgbench.report.style import (
 )
 
 FID, IS = METRICS
+_BEHIND = "#808080"
 _MARK = {"linewidth": 1.7, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 
 
@@ -32,12 +34,15 @@ class NothingToPlot(UserError):
     """The sweep has no rows from which this figure could be drawn."""
 
 
-def tradeoff(parts: Sequence[Slice]) -> list[Figure]:
-    """Inception Score on x, FID on y, a curve per p_uncond (or T) through the values of w (paper, figures 4 and 5)."""
+def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Figure]:
+    """Inception Score on x, FID on y, a curve per p_uncond (or T) through the values of w (paper, figures 4 and 5).
+
+    `behind` gives the published slice whose curves stand behind those of a part, or None.
+    """
     drawn = [part for part in parts if any(len(rows) > 1 for _, rows in part.curves(FID, IS))]
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
-    return [_tradeoff(part) for part in drawn]
+    return [_tradeoff(part, behind(part)) for part in drawn]
 
 
 def strength(parts: Sequence[Slice]) -> list[Figure]:
@@ -56,10 +61,11 @@ def steps(parts: Sequence[Slice]) -> list[Figure]:
     return [_steps(part, rows) for part, rows in drawn]
 
 
-def _tradeoff(part: Slice) -> Figure:
+def _tradeoff(part: Slice, behind: Slice | None) -> Figure:
     curves = list(part.curves(FID, IS))
+    published = [] if behind is None else list(behind.curves(FID, IS))
     figure, (axes,) = canvas(8, 5.4, _title(part, "FID against Inception Score"), _subtitle(part))
-    every = pd.concat([rows for _, rows in curves])
+    every = pd.concat([rows for _, rows in [*curves, *published]])
     metric_axis(axes, FID, every["fid"].to_numpy(), part)
     axes.set_xlabel(axis_name(IS, part))
     axes.margins(0.07, 0.09)
@@ -73,13 +79,32 @@ def _tradeoff(part: Slice) -> Figure:
         _error_bars(axes, rows, colour)
         marks.append((best["is_mean"], best["fid"], colour))
         labels += _labels(rows, best["w"], colour)
+    if behind is not None:
+        handles.append(_published(axes, behind, published))
+        labels += _ends(behind, published)
     stars(axes, marks)
     legend = axes.legend(handles=[*handles, star_entry()], frameon=False, fontsize=9, loc="best")
     legend.set_title("labels: w  (scale = 1 + w)", {"size": 9})
     legend.set_alignment("left")
     settle(figure)
-    place(axes, _by_importance(labels), [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in curves])
+    lines = [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in [*curves, *published]]
+    place(axes, _by_importance(labels), lines)
     return figure
+
+
+def _published(axes: Axes, behind: Slice, curves: Sequence[tuple[Any, pd.DataFrame]]) -> Line2D:
+    """Draws published curves, thin and grey, behind the measured; returns the legend's entry for them."""
+    look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
+    for _, rows in curves:
+        axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
+    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.columns}", **look)
+
+
+def _ends(behind: Slice, curves: Sequence[tuple[Any, pd.DataFrame]]) -> list[Label]:
+    """At the end of each published curve: which it is."""
+    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.columns]
+    ends = [(value, rows.iloc[-1]) for value, rows in curves]
+    return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
 
 
 def _labels(rows: pd.DataFrame, best: float, colour: str) -> list[Label]:
@@ -122,12 +147,12 @@ def _strength(part: Slice) -> Figure:
 
 def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
     """Finished rows that differ in w and T only, each with a slice that says what else holds."""
-    several = len({value for part in parts for value in part.ok["p_uncond"]}) > 1
+    several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
     for part in parts:
         apart = [key for key in part.apart if key not in ("T", "p_uncond")] + ["p_uncond"] * several
-        for p_uncond, rows in part.ok.groupby("p_uncond"):
-            setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": p_uncond}
+        for p_uncond, rows in part.ok.dropna(subset="T").groupby("p_uncond", dropna=False):
+            setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": known(p_uncond)}
             key = repr(sorted((name, repr(held)) for name, held in setting.items()))
             groups.setdefault(key, (Slice(part.rows, "T", setting, tuple(apart)), []))[1].append(rows)
     return [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
@@ -166,11 +191,11 @@ def _w_name(rows: pd.DataFrame, w: float) -> str:
 
 def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str) -> None:
     """Curves of one metric over the column `x`, the best FID of each starred where x is w."""
-    known = [(name, rows.dropna(subset=[metric.column])) for name, rows in curves]
-    metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in known]).to_numpy(), part)
+    drawn = [(name, rows.dropna(subset=[metric.column])) for name, rows in curves]
+    metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part)
     marks: list[tuple[float, float, str]] = []
-    for number, (name, rows) in enumerate(known):
-        colour, marker = looks(number, len(known))
+    for number, (name, rows) in enumerate(drawn):
+        colour, marker = looks(number, len(drawn))
         xs, ys = rows[x].to_numpy(float), rows[metric.column].to_numpy(float)
         axes.plot(xs, ys, marker=marker, color=colour, label=name, **_MARK)
         if metric.se in rows and rows[metric.se].notna().any():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.slices import METRICS, Slice, named
+from cfgbench.report.slices import METRICS, Slice, at, named
 from cfgbench.report.style import DPI, FAINT, INK, header
 
 _TILE = 80  # pixels that a tile has at least
@@ -59,7 +59,7 @@ def _sheet(folder: Path, part: Slice) -> Figure | None:
     if rows.empty:
         return None
     best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
-    rows = rows[rows[part.columns] == best[part.columns]].sort_values("w")
+    rows = at(rows, part.columns, best[part.columns]).sort_values("w")
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
     shown = _shown(cells[0])
     alike = [cell.labels.shape == cells[0].labels.shape and (cell.labels == cells[0].labels).all() for cell in cells]

@@ -29,11 +29,14 @@ METRICS = (
 )
 
 PLANE = ("w", "p_uncond", "T")
-"""What varies inside a slice (one of the last two at a time)."""
+"""What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""
+
+NOT_STATED = "not stated"
 
 _MEASURED = {
     *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "is_mean", "is_std", "is_se", "nfe", "seconds"),
     *("images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version", "created"),
+    *("fid_printed", "is_mean_printed"),  # the digits of a published number
 }
 _NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
 _ORDER = ("dataset", "samples", "p_uncond", "T", "sampler", "v", "guidance", "seed")
@@ -64,11 +67,15 @@ class Slice:
         return tuple(m for m in METRICS if m.column in self.rows and self.ok[m.column].notna().any()) or METRICS
 
     def curves(self, *metrics: Metric) -> Iterator[tuple[Any, pd.DataFrame]]:
-        """(value of `columns`, its rows in order of w), only rows where all of `metrics` are known."""
+        """(value of `columns`, its rows in order of w), only rows where all of `metrics` are known.
+
+        A value that is not stated is None and comes last.
+        """
         wanted = [metric.column for metric in metrics]
         if any(column not in self.ok for column in wanted):
             return
-        yield from self.ok.dropna(subset=wanted).groupby(self.columns)
+        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns, dropna=False):
+            yield known(value), rows
 
     @property
     def extractor(self) -> str:
@@ -88,13 +95,14 @@ class Slice:
     def conditions(self) -> list[str]:
         """How the numbers came about, shortly: `1,000 images`, `T 32`, `sampler ancestral` ..."""
         hidden = ("dataset", *_PROVENANCE)
-        return [named(key, value) for key, value in self.setting.items() if key not in hidden and not _absent(value)]
+        shown = {key: value for key, value in self.setting.items() if key not in hidden}
+        return [named(key, value) for key, value in shown.items() if key in PLANE or known(value) is not None]
 
     @property
     def provenance(self) -> dict[str, str]:
         """What the numbers are measured with and against: features, reference, protocol."""
         names = {"features_id": "features", "reference_id": "reference", "protocol": "protocol"}
-        return {names[key]: str(value) for key in _PROVENANCE if not _absent(value := self.setting.get(key))}
+        return {names[key]: str(value) for key in _PROVENANCE if known(value := self.setting.get(key)) is not None}
 
     @property
     def caption(self) -> str:
@@ -118,7 +126,8 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Slice]:
     if missing := [column for column in _NEEDED if column not in rows]:
         raise UserError(f"{where}: rows without the column {missing[0]}; they were not written by cfgbench sweep")
     numbers = {key: rows[key].astype(float) for m in METRICS for key in (m.column, m.se) if key in rows}  # None is NaN
-    rows = rows.assign(**numbers)
+    nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
+    rows = rows.assign(**numbers, **nulls)
     parts = [part for group in _comparable(rows) for part in _planes(_newest(group))]
     settings = [_setting(part, columns) for part, columns in parts]
     apart = tuple(key for key in settings[0] if len({repr(setting.get(key)) for setting in settings}) > 1)
@@ -133,8 +142,20 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Slice]:
     ]
 
 
+def known(value: Any) -> Any:
+    """The value, or None where there is none: null, NaN, empty text."""
+    return None if value is None or value is pd.NA or value != value or value == "" else value
+
+
+def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
+    """The rows that have `value` in `column`; those that have none where it is null."""
+    return rows[rows[column].isna()] if known(value) is None else rows[rows[column] == value]
+
+
 def as_text(value: Any) -> str:
-    """A value as a person writes it: 0.1, 32, 2e-05, ancestral."""
+    """A value as a person writes it: 0.1, 32, 2e-05, ancestral; `not stated` where there is none."""
+    if known(value) is None:
+        return NOT_STATED
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -166,9 +187,9 @@ def _comparable(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _setting_columns(rows: pd.DataFrame) -> list[str]:
     """The columns that decide whether rows compare: every column that is neither a result nor a place in the plane."""
-    known = [key for key in (*_ORDER, *_PROVENANCE) if key in rows and key not in PLANE]
-    own = [key for key in rows if key not in (*known, *_MEASURED) and key.rpartition(".")[2] not in PLANE]
-    return [*known, *own]
+    usual = [key for key in (*_ORDER, *_PROVENANCE) if key in rows and key not in PLANE]
+    own = [key for key in rows if key not in (*usual, *_MEASURED) and key.rpartition(".")[2] not in PLANE]
+    return [*usual, *own]
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -177,24 +198,20 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.drop_duplicates(list(PLANE), keep="last")
     if "checkpoint_id" not in rows:
         return rows
-    done = rows[(rows["status"] == "ok") & rows["checkpoint_id"].notna()]
-    newest = rows["p_uncond"].map(done.groupby("p_uncond")["checkpoint_id"].last())
+    done = rows["checkpoint_id"].where(rows["status"] == "ok")
+    newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
     return rows[newest.isna() | rows["checkpoint_id"].isna() | (rows["checkpoint_id"] == newest)]
 
 
 def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Literal["p_uncond", "T"]]]:
-    if rows["p_uncond"].nunique() == 1 and rows["T"].nunique() > 1:
+    if rows["p_uncond"].nunique(dropna=False) == 1 and rows["T"].nunique(dropna=False) > 1:
         return [(rows, "T")]
-    return [(part, "p_uncond") for _, part in rows.groupby("T")]
+    return [(part, "p_uncond") for _, part in rows.groupby("T", dropna=False)]
 
 
 def _setting(rows: pd.DataFrame, columns: str) -> dict[str, Any]:
     fixed = [key for key in PLANE[1:] if key != columns]
     first = rows.iloc[0]
-    known = [key for key in _ORDER if key in rows and (key not in PLANE or key in fixed)]
-    own = [key for key in _setting_columns(rows) if key not in known]
-    return {key: first[key] for key in [*known, *own]}
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value != value or value == ""  # NaN is the only value that differs from itself
+    usual = [key for key in _ORDER if key in rows and (key not in PLANE or key in fixed)]
+    own = [key for key in _setting_columns(rows) if key not in usual]
+    return {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}

@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.slices import Metric, Slice
+from cfgbench.report.slices import NOT_STATED, Metric, Slice
 
 DPI = 160
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
@@ -52,7 +52,7 @@ def canvas(width: float, height: float, title: str, subtitle: str, panels: int =
 def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float], float]) -> float:
     """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
     width = figure.get_figwidth()
-    titles, lines = textwrap.wrap(title, int(width * 10.5)), textwrap.wrap(subtitle, int(width * 16))
+    titles, lines = textwrap.wrap(title, int(width * 10.5)), _balanced(subtitle, int(width * 16))
     below_title = 0.16 + 0.2 * len(titles)
     heading = below_title + 0.09 + 0.17 * len(lines)
     figure.set_figheight(height(heading))
@@ -61,6 +61,14 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
     figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
     return heading
+
+
+def _balanced(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, as few as possible and about equally long; none begins with a dot."""
+    text = text.replace(" · ", "\u00a0· ")
+    count = len(textwrap.wrap(text, width))
+    narrow = next(n for n in range(len(text) // max(count, 1) or 1, width + 1) if len(textwrap.wrap(text, n)) <= count)
+    return textwrap.wrap(text, narrow)
 
 
 def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:
@@ -99,10 +107,10 @@ def _roughness(value: float) -> int:
     return next((rank for rank, unit in enumerate((1, 0.2)) if abs(value / unit - round(value / unit)) < 1e-9), 2)
 
 
-def curve_name(columns: str, value: float) -> str:
-    """`p_uncond = 0.1` as mathematics."""
+def curve_name(columns: str, value: float | None) -> str:
+    """`p_uncond = 0.1` as mathematics; `p_uncond not stated` where there is no value."""
     symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[columns]
-    return f"{symbol} = {value:g}"
+    return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
 
 def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:

@@ -8,29 +8,31 @@ from rich.table import Table
 from rich.text import Text
 
 from cfgbench.report.layout import Layout, layout
-from cfgbench.report.slices import Slice, as_text
+from cfgbench.report.slices import NOT_STATED, Slice, as_text
 
 
-def markdown(parts: Sequence[Slice]) -> str:
-    """All tables of a sweep, each under its caption, as GitHub's Markdown; best numbers are bold."""
-    return "\n\n".join(_markdown(layout(part), number) for number, part in enumerate(parts, 1)) + "\n"
+def markdown(parts: Sequence[Slice], *, first: int = 1) -> str:
+    """All tables of a sweep, each under its caption, as GitHub's Markdown; best numbers are bold. `first` numbers the
+    first of them."""
+    return "\n\n".join(_markdown(layout(part), number) for number, part in enumerate(parts, first)) + "\n"
 
 
-def csv(parts: Sequence[Slice]) -> str:
+def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
     """All tables below each other, unrounded. `table` numbers them, the last columns say what the caption says.
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
     """
-    frames = [_frame(layout(part), number) for number, part in enumerate(parts, 1)]
+    frames = [_frame(layout(part), number) for number, part in enumerate(parts, first)]
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
-    first = [column for column in whole if column not in last]
-    return whole[[*first, *last]].to_csv(index=False, lineterminator="\n")
+    front = [column for column in whole if column not in last]
+    return whole[[*front, *last]].to_csv(index=False, lineterminator="\n")
 
 
-def latex(parts: Sequence[Slice]) -> str:
-    """All tables as LaTeX floats; the document needs the package booktabs."""
-    tables = (_latex(layout(part)) for part in parts)
+def latex(parts: Sequence[Slice], *, below: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+    """All tables as LaTeX floats; the document needs the package booktabs. `below` are more rows of each table, as
+    LaTeX, under a line of their own; `notes` are texts that stand under it."""
+    tables = (_latex(layout(part), below, notes) for part in parts)
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
 
 
@@ -93,17 +95,20 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     return frame.assign(**conditions), list(conditions)
 
 
-def _latex(table: Layout) -> str:
+def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     part, count = table.slice, len(table.values)
     groups = [rf"\multicolumn{{{count}}}{{c}}{{{metric.name}}}" for metric in table.metrics]
     rules = [rf"\cmidrule(lr){{{3 + k * count}-{2 + (k + 1) * count}}}" for k in range(len(groups))]
     symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[part.columns]
-    heads = [f"${symbol} = {as_text(value)}$" for _, value in table.columns]
+    heads = [
+        f"${symbol}$ {NOT_STATED}" if value is None else f"${symbol} = {as_text(value)}$" for _, value in table.columns
+    ]
     body = []
     for w, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in entries]
         body.append(rf"{w:g} & {1 + w:g} & {' & '.join(cells)} \\")
     notes = [rf"\par\footnotesize ({letter}) {escape_latex(text)}" for letter, text in table.notes]
+    notes += [rf"\par\footnotesize {escape_latex(text)}" for text in more]
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -115,6 +120,7 @@ def _latex(table: Layout) -> str:
         rf"$w$ & scale & {' & '.join(heads)} \\",
         r"\midrule",
         *body,
+        *([r"\midrule", *below] if below else []),
         r"\bottomrule",
         r"\end{tabular}",
         *notes,

@@ -85,3 +85,17 @@ def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1):
     text = capsys.readouterr().out
     assert "260.20" in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize("column", ["p_uncond", "T"])
+def test_a_report_of_rows_where_it_is_not_stated(tmp_path, out, with_failures, column):
+    rows = with_failures[with_failures["p_uncond"] == 0.1].assign(**{column: None})
+    names = {path.name for path in write(tmp_path, rows, out)}
+    assert {"tradeoff.png", "strength.png", "table.tex", "index.md"} <= names
+    page = (out / "index.md").read_text()
+    assert f"{column} not stated" in page
+    assert "nan" not in page.replace("NaN", "").lower().split()
+    assert "1.80" in page
+    assert "– (a)" in page
+    head = "$p_\\mathrm{uncond}$ not stated" if column == "p_uncond" else "T not stated"
+    assert head in (out / "table.tex").read_text()

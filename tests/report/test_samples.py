@@ -102,3 +102,10 @@ def test_a_broken_file_is_named(tmp_path, damage):
         save(path, 0, labels=[[0, 1]] * 2)
     with pytest.raises(UserError, match=r"broken\.png"):
         read_tiles(path)
+
+
+def test_images_of_a_model_of_unknown_p_uncond(folder, table1):
+    rows = table1[table1["p_uncond"] == 0.1].assign(p_uncond=None)
+    (figure,) = samples(folder, slices(rows))
+    assert tile_shades(figure).shape == (6, 14)
+    assert "p_uncond not stated" in figure.texts[0].get_text()

@@ -128,3 +128,29 @@ def test_no_rows(table1):
         slices(table1.iloc[:0], where="results/x")
     with pytest.raises(UserError, match="features_id"):
         slices(table1.drop(columns="features_id"))
+
+
+def test_p_uncond_and_T_may_be_null(table1, table2):
+    unknown = pd.concat([table1[table1["p_uncond"] == 0.1].assign(p_uncond=None), table1], ignore_index=True)
+    (part,) = slices(unknown)
+    assert len(part.rows) == 56
+    assert [value for value, _ in part.curves(*METRICS)] == [0.1, 0.2, 0.5, None]
+    (part,) = slices(table1.assign(T=None))
+    assert part.setting["T"] is None
+    assert "T not stated" in part.caption
+    (part,) = slices(table2.assign(p_uncond=pd.NA))
+    assert part.columns == "T"
+    assert "p_uncond not stated" in part.caption
+    parts = slices(pd.concat([table1, table1.assign(T=None)]))
+    assert [len(part.rows) for part in parts] == [42, 42]
+    assert [part.differs for part in parts] == ["T 256", "T not stated"]
+    (part,) = slices(table1[table1["p_uncond"] == 0.1].assign(p_uncond=None, T=None))
+    assert (part.columns, len(part.rows)) == ("p_uncond", 14)
+
+
+def test_an_older_model_of_unknown_p_uncond_gives_way_too(table1):
+    rows = table1[table1["p_uncond"] == 0.1].assign(p_uncond=None)
+    old = rows.assign(checkpoint_id="old", created="2023-01-01", w=rows["w"] + 0.05)
+    (part,) = slices(pd.concat([old, rows]))
+    assert part.rows["checkpoint_id"].ne("old").all()
+    assert len(part.rows) == 14

@@ -1,0 +1,204 @@
+"""Published and measured numbers side by side, with their difference and in what their protocols differ."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cfgbench.report.layout import layout
+from cfgbench.report.reference import TABLES, Published
+from cfgbench.report.reference.pages import remarks
+from cfgbench.report.slices import METRICS, Metric, Slice, as_text, extractor_name, known, named
+from cfgbench.report.tables import escape_markdown
+
+_OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
+_IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing in which two protocols agree or differ, or that the paper does not state."""
+
+    kind: Literal["same", "differs", "not stated"]
+    what: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measured slice beside a published table.
+
+    `rows` are the points that both have: w, p_uncond, T, and for each metric its column, `..._published`,
+    `..._difference` (measured - published) and `..._printed`, the paper's digits.
+    """
+
+    measured: Slice
+    published: Published
+    rows: pd.DataFrame
+    alone: int
+    """Measured points that the published table does not have."""
+    notes: tuple[Note, ...]
+
+    def of_kind(self, kind: str) -> list[Note]:
+        return [note for note in self.notes if note.kind == kind]
+
+
+def compare(part: Slice) -> Comparison:
+    """Lays a slice beside the paper's table of its data set (Table 1 where it has none), on w and p_uncond or T."""
+    published = counterpart(part) or TABLES[0]
+    columns = ["w", published.key]
+    theirs = published.rows.assign(**_rounded(published.rows, columns))
+    ours = part.ok.assign(**_rounded(part.ok, columns)).dropna(subset=columns)
+    wanted = [column for m in METRICS for column in (m.column, f"{m.column}_printed")]
+    rows = ours.drop(columns=wanted[1::2], errors="ignore").merge(
+        theirs[[*columns, *wanted]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=columns
+    )
+    for metric in _metrics(part):
+        rows[f"{metric.column}_difference"] = rows[metric.column] - rows[f"{metric.column}_published"]
+    rows = rows.sort_values([published.key, _other(published), "w"], ignore_index=True)
+    return Comparison(part, published, rows, len(part.ok) - len(rows), tuple(_notes(part, published)))
+
+
+def counterpart(part: Slice) -> Published | None:
+    """The paper's table of the same data set."""
+    return next((table for table in TABLES if table.resolution == imagenet_size(part.setting["dataset"])), None)
+
+
+def comparable(part: Slice) -> Slice | None:
+    """The published numbers that may stand on the slice's axes: ImageNet of its size, through the same network."""
+    table = counterpart(part)
+    return table.part if table is not None and _OFFICIAL.match(str(part.setting["features_id"])) else None
+
+
+def imagenet_size(dataset: str) -> int | None:
+    """64 for imagenet64, ImageNet 64x64 and the like; None for other data sets."""
+    match = _IMAGENET.fullmatch(dataset)
+    return int(match[1]) if match else None
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """For each slice: in what the protocols differ, then the numbers; at the end what the paper leaves open."""
+    parts = [_markdown(comparison, number) for number, comparison in enumerate(comparisons, 1)]
+    used = [table for table in TABLES if any(one.published == table for one in comparisons)]
+    parts += [f"**About the paper's Table {table.number}.**\n\n{remarks(table)}" for table in used]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv(comparisons: Sequence[Comparison]) -> str:
+    """All points below each other, unrounded; `table` is the measured table's number, `published` the paper's table."""
+    return pd.concat([_frame(one, number) for number, one in enumerate(comparisons, 1)], ignore_index=True).to_csv(
+        index=False, lineterminator="\n"
+    )
+
+
+def _metrics(part: Slice) -> list[Metric]:
+    return [metric for metric in part.metrics if metric.column in part.rows]
+
+
+def _other(published: Published) -> Literal["p_uncond", "T"]:
+    """What the paper does not state of p_uncond and T."""
+    return "T" if published.key == "p_uncond" else "p_uncond"
+
+
+def _rounded(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.Series]:
+    """Values as they are written: 0.1 + 0.2 meets 0.3."""
+    return {column: rows[column].astype(float).round(9) for column in columns}
+
+
+def _notes(part: Slice, published: Published) -> list[Note]:
+    held, stated = part.setting, published.part.setting
+    return [
+        _note("data set", held["dataset"], stated["dataset"], same=counterpart(part) == published),
+        _features(str(held["features_id"])),
+        _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
+        *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance")),
+        *_unstated(part, _other(published)),
+    ]
+
+
+def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) -> Note:
+    if ours == theirs if same is None else same:
+        return Note("same", what, f"{what} {as_text(ours)}")
+    return Note("differs", what, f"{what}: {as_text(ours)} here, {as_text(theirs)} in the paper")
+
+
+def _features(features_id: str) -> Note:
+    if _OFFICIAL.match(features_id):
+        return Note("same", "features", "features of the Inception network, 2048 of them")
+    if extractor_name(features_id) == "inception":
+        words = f"weights of the Inception network that are not the published evaluators' ({features_id})"
+        return Note("differs", "features", f"features: {words}")
+    scale = "so neither FID nor IS is on the same scale"
+    return Note("differs", "features", f"features: {features_id} here, the Inception network's in the paper, {scale}")
+
+
+def _unstated(part: Slice, other: str) -> list[Note]:
+    """What the paper does not say about its own numbers, and what holds here."""
+    values = [known(value) for value in part.rows[other].sort_values().unique()]
+    notes = [Note("not stated", other, f"{named(other, ', '.join(map(as_text, values)))} here")]
+    provenance = part.provenance
+    held = f" ({provenance['protocol']})" if "protocol" in provenance else ""
+    return [
+        *notes,
+        Note("not stated", "reference", f"reference set, crop, IS splits, clipping, balance of classes{held}"),
+    ]
+
+
+def _markdown(one: Comparison, number: int) -> str:
+    table = one.published
+    head = f"**Measured Table {number} beside the paper's Table {table.number}** ({table.part.setting['dataset']})."
+    parts = [head, _protocols(one)]
+    if len(one.rows):
+        parts.append(_numbers(one))
+    if one.alone:
+        parts.append(
+            f"{one.alone} measured points have no counterpart: the paper's table has no such w and {table.key}."
+        )
+    return "\n\n".join(parts)
+
+
+def _protocols(one: Comparison) -> str:
+    different = [f"- {escape_markdown(note.text)}" for note in one.of_kind("differs")]
+    head = "The protocols differ, so a difference below is not a gain or a loss:" if different else ""
+    same = ", ".join(note.text for note in one.of_kind("same"))
+    unstated = "; ".join(note.text for note in one.of_kind("not stated"))
+    parts = [
+        "\n".join([head, "", *different]) if different else "The protocols agree in all that the paper states.",
+        f"The same: {escape_markdown(same)}." if same else "",
+        f"Not stated by the paper: {escape_markdown(unstated)}.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _numbers(one: Comparison) -> str:
+    metrics, keys = _metrics(one.measured), [one.published.key, _other(one.published)]
+    heads = [f"{m.name}<br>{word}" for m in metrics for word in ("measured", "published", "difference")]
+    lines = [f"| {' | '.join(keys)} | w | scale | {' | '.join(heads)} |", "|" + "--:|" * (4 + len(heads))]
+    decimals = layout(one.measured).decimals
+    for _, row in one.rows.iterrows():
+        place = [*(as_text(row[key]) for key in keys), f"{row['w']:g}", f"{1 + row['w']:g}"]
+        cells = [text for metric in metrics for text in _cells(row, metric, decimals[metric.column])]
+        lines.append(f"| {' | '.join([*place, *cells])} |")
+    return "\n".join(lines)
+
+
+def _cells(row: pd.Series, metric: Metric, decimals: int) -> tuple[str, str, str]:
+    """Measured, published as printed, difference with its sign."""
+    if np.isnan(row[metric.column]):
+        return "", row[f"{metric.column}_printed"], ""
+    difference = f"{row[f'{metric.column}_difference']:+.{decimals}f}"
+    return f"{row[metric.column]:.{decimals}f}", row[f"{metric.column}_printed"], difference
+
+
+def _frame(one: Comparison, number: int) -> pd.DataFrame:
+    numbers = [f"{m.column}{end}" for m in _metrics(one.measured) for end in ("", "_published", "_difference")]
+    frame = one.rows[["w", "p_uncond", "T", *numbers]].copy()
+    frame.insert(0, "published", one.published.name)
+    frame.insert(0, "table", number)
+    frame.insert(3, "scale", (1 + frame["w"]).round(12))
+    words = {kind: "; ".join(note.text for note in one.of_kind(kind)) for kind in ("differs", "same", "not stated")}
+    setting = {key: one.measured.setting.get(key) for key in ("dataset", "samples", "features_id", "protocol")}
+    return frame.assign(**setting, **{kind.replace(" ", "_"): text for kind, text in words.items()})
