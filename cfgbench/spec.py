@@ -40,7 +40,7 @@ NonNegative = Annotated[Finite, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-DataName = Literal["digits", "fashion-mnist", "folder"]
+DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128"]
 FeaturesName = Literal[
     "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier"
 ]
@@ -59,6 +59,7 @@ class Dataset(Section):
     path: Annotated[Path, Field(strict=False)] | None = None
     split: str | None = None
     resolution: Side | None = None
+    preprocess: Literal["adm", "area", "box"] | None = None
     classes: Count | Annotated[list[str], Field(min_length=1)] | None = None
     limit: Count | None = None
     flip: bool | None = None

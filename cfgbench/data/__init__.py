@@ -3,6 +3,7 @@
 from cfgbench.data.digits import load_digits
 from cfgbench.data.fashion_mnist import load_fashion_mnist
 from cfgbench.data.folder import load_folder
+from cfgbench.data.imagenet import load_imagenet
 from cfgbench.data.images import Images
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress, silent
@@ -10,18 +11,23 @@ from cfgbench.spec import Dataset
 
 __all__ = ["Images", "load"]
 
+_FILES = {"path", "split", "resolution", "classes", "limit", "flip"}
+_IMAGENET = {"path", "split", "preprocess", "classes", "limit", "flip"}
+
 LOADERS = {
-    "digits": (load_digits, {"classes", "limit", "flip"}),
-    "fashion-mnist": (load_fashion_mnist, {"path", "split", "resolution", "classes", "limit", "flip"}),
-    "folder": (load_folder, {"path", "split", "resolution", "classes", "limit", "flip"}),
+    "digits": (lambda dataset, _: load_digits(dataset), {"classes", "limit", "flip"}),
+    "fashion-mnist": (lambda dataset, _: load_fashion_mnist(dataset), _FILES),
+    "folder": (lambda dataset, _: load_folder(dataset), _FILES),
+    "imagenet64": (load_imagenet, _IMAGENET),
+    "imagenet128": (load_imagenet, _IMAGENET),
 }
 """The names that sweep files use: how to load, and which keys have a meaning."""
 
 
 def load(dataset: Dataset, progress: Progress = silent) -> Images:
-    """The images that a sweep's `dataset` names. Raises UserError naming key or file."""
+    """The images that a sweep's `dataset` names; large ones are prepared once. Raises UserError naming key or file."""
     loader, keys = LOADERS[dataset.name]
     for key in dataset.model_fields_set - keys - {"name"}:
         if getattr(dataset, key) is not None:
             raise UserError(f"dataset.{key}: the data set {dataset.name} does not use it; remove the key")
-    return loader(dataset)
+    return loader(dataset, progress)

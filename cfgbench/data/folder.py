@@ -21,14 +21,18 @@ LARGEST_FILE = 1 << 28
 """Bytes."""
 
 
-class _Source(Protocol):
-    """Files by their path inside the data set."""
+class Source(Protocol):
+    """Files by their path inside the data set; a stamp changes when the file does."""
 
     where: str
 
     def names(self) -> Iterable[str]: ...
 
     def read(self, name: str) -> bytes: ...
+
+    def stamp(self, name: str) -> tuple[int, int]: ...
+
+    def has(self, folder: str) -> bool: ...
 
 
 class _Folder:
@@ -40,6 +44,13 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        status = (self.root / name).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def has(self, folder: str) -> bool:
+        return (self.root / folder).is_dir()
 
 
 class _Zip:
@@ -63,13 +74,20 @@ class _Zip:
             raise ValueError(f"larger than {LARGEST_FILE} bytes")
         return self.archive.read(name)
 
+    def stamp(self, name: str) -> tuple[int, int]:
+        entry = self.archive.getinfo(name)
+        return entry.file_size, entry.CRC
+
+    def has(self, folder: str) -> bool:
+        return any(name.startswith(f"{folder}/") for name in self.archive.namelist())
+
 
 def load_folder(dataset: Dataset) -> Images:
     """PNG and JPEG, grey or RGB; if one is RGB all are. Raises UserError naming the file that cannot be used."""
     if dataset.path is None:
         raise UserError("dataset.path: missing; name a folder with one sub-folder per class, or a zip of that")
-    source = _open(dataset.path)
-    classes = _files_by_class(source, dataset.split)
+    source = open_source(dataset.path)
+    classes = files_by_class(source, dataset.split)
     known = sorted(classes)
     names = [known[i] for i in choose_classes(dataset.classes, known)]
     for name in names:
@@ -77,7 +95,7 @@ def load_folder(dataset: Dataset) -> Images:
             raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG)")
     counts = share(dataset.limit, [len(classes[name]) for name in names])
     files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])[: counts[label]]]
-    images = [_decode(source, file, dataset.resolution) for file, _ in files]
+    images = [_fit(decode(source, file), dataset.resolution) for file, _ in files]
     _check_sizes(source, [file for file, _ in files], images)
     if any(image.mode == "RGB" for image in images):
         images = [image.convert("RGB") for image in images]
@@ -88,7 +106,8 @@ def load_folder(dataset: Dataset) -> Images:
     return Images("folder", pixels, labels, _readable(source, names), flips=flips)
 
 
-def _open(path: Path) -> _Source:
+def open_source(path: Path) -> Source:
+    """The folder or zip at this path. Raises UserError for anything else."""
     if path.is_dir():
         return _Folder(path)
     if not path.exists():
@@ -96,7 +115,7 @@ def _open(path: Path) -> _Source:
     return _Zip(path)
 
 
-def _files_by_class(source: _Source, split: str | None) -> dict[str, list[str]]:
+def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
     """The image files of each class: of `split`/class/... where a split is given, else of class/..."""
     depth = 1 if split else 0
     classes: dict[str, list[str]] = {}
@@ -126,7 +145,8 @@ def _files_by_class(source: _Source, split: str | None) -> dict[str, list[str]]:
     return classes
 
 
-def _decode(source: _Source, name: str, resolution: int | None) -> Image.Image:
+def decode(source: Source, name: str) -> Image.Image:
+    """A PNG or JPEG as grey (L) or RGB. Raises UserError naming the file."""
     try:
         with Image.open(io.BytesIO(source.read(name)), formats=["PNG", "JPEG"]) as image:
             if max(image.size) > LARGEST_SIDE:
@@ -139,18 +159,22 @@ def _decode(source: _Source, name: str, resolution: int | None) -> Image.Image:
         raise UserError(
             f"{source.where}: {name}: cannot be read as an image ({reason}); replace or remove it"
         ) from None
-    return image if resolution is None else _fit(image, resolution)
+    return image
 
 
-def _fit(image: Image.Image, side: int) -> Image.Image:
-    """The middle square, brought to side x side by averaging areas (box filter)."""
+def _fit(image: Image.Image, side: int | None) -> Image.Image:
+    """The middle square, brought to side x side by averaging areas (box filter); the image itself without a side."""
+    return image if side is None else middle_square(image).resize((side, side), Image.Resampling.BOX)
+
+
+def middle_square(image: Image.Image) -> Image.Image:
+    """The largest square around the middle."""
     short = min(image.size)
     left, top = (image.size[0] - short) // 2, (image.size[1] - short) // 2
-    square = image.crop((left, top, left + short, top + short))
-    return square if short == side else square.resize((side, side), Image.Resampling.BOX)
+    return image.crop((left, top, left + short, top + short))
 
 
-def _check_sizes(source: _Source, files: list[str], images: list[Image.Image]) -> None:
+def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) -> None:
     width, height = images[0].size
     for file, image in zip(files, images, strict=True):
         if image.size != (width, height) or width != height:
@@ -160,7 +184,7 @@ def _check_sizes(source: _Source, files: list[str], images: list[Image.Image]) -
             )
 
 
-def _readable(source: _Source, names: list[str]) -> tuple[str, ...]:
+def _readable(source: Source, names: list[str]) -> tuple[str, ...]:
     """The classes' names from a classes.tsv (id, tab, name) at the top, where there is one."""
     try:
         lines = source.read("classes.tsv").decode().splitlines()

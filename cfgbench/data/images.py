@@ -1,7 +1,7 @@
 """The one type that comes out of every data set."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,8 @@ class Images:
     labels: np.ndarray
     class_names: tuple[str, ...]
     flips: bool
+    known_content: str | None = field(default=None, repr=False, compare=False)
+    """The content hash where it was computed before; such images may be mapped from a file larger than memory."""
 
     def __post_init__(self) -> None:
         assert self.images.dtype == np.uint8
@@ -39,10 +41,15 @@ class Images:
     @cached_property
     def content(self) -> str:
         """SHA-256 over shape, pixels, labels and class names: the data's identity, wherever it lies."""
-        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.labels).data)
-        return digest.hexdigest()
+        return self.known_content or content_of(self.images, self.labels, self.class_names)
+
+
+def content_of(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> str:
+    """The hash that `Images.content` is."""
+    digest = hashlib.sha256(repr((images.shape, class_names)).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels).data)
+    return digest.hexdigest()
 
 
 def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int]:

@@ -1,0 +1,233 @@
+"""ImageNet at 64x64 and 128x128: the downsampled data set's npz batches, or an ILSVRC2012 tree that is scaled here.
+
+FIDs of the two are not comparable, nor those of different scalings; the choice is part of the data's identity.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from cfgbench.data.cache import Prepared, prepared
+from cfgbench.data.folder import Source, decode, files_by_class, middle_square, open_source
+from cfgbench.data.images import Images, choose_classes, share
+from cfgbench.errors import UserError
+from cfgbench.progress import Progress
+from cfgbench.spec import Dataset
+
+SIDES = {"imagenet64": 64, "imagenet128": 128}
+CLASSES = 1000
+LAYOUT = 1
+"""Part of every cache's key: raised when the same source would be prepared to other pixels."""
+CHUNK = 1000
+"""Images that are read or decoded at a time."""
+
+
+def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
+    """Train or val split. Classes are those that have images, in the order of their labels or folder names.
+
+    The images are prepared once into a cache (CFGBENCH_CACHE, else the user's cache folder) and mapped from there.
+    Raises UserError naming the file that cannot be used.
+    """
+    if dataset.path is None or not dataset.path.exists():
+        raise UserError(
+            f"dataset.path = {dataset.path}: not there; name the folder with train_data_batch_1.npz ... 10.npz and "
+            "val_data.npz, or ILSVRC2012's folder of class folders"
+        )
+    source = _source(dataset)
+    chosen = choose_classes(dataset.classes, source.names)
+    wanted, labels = _select(source.labels, chosen, dataset.limit)
+    names = tuple(source.names[position] for position in chosen)
+    key = [LAYOUT, source.fingerprint, [source.names[position] for position in chosen], dataset.limit]
+    side = SIDES[dataset.name]
+    task = Prepared(key, names, labels, (3, side, side), lambda: source.read(wanted))
+    pixels, labels, content = prepared(task, dataset.name, progress)
+    flips = True if dataset.flip is None else dataset.flip
+    return Images(dataset.name, pixels, labels, names, flips=flips, known_content=content)
+
+
+class _Origin(Protocol):
+    """Where images come from: what identifies them, the class of each, and the pixels of those that are wanted."""
+
+    fingerprint: list
+    names: list[str]
+    labels: np.ndarray
+
+    def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]: ...
+
+
+def _source(dataset: Dataset) -> _Origin:
+    split = dataset.split or "train"
+    if split not in ("train", "val"):
+        raise UserError(f"dataset.split = {split}: should be train or val")
+    files = _batches(dataset.path, split) if dataset.path.is_dir() else []
+    if not files:
+        return _Tree.found(dataset, split)
+    if dataset.name != "imagenet64":
+        raise UserError(f"dataset.name = {dataset.name}: {files[0]} holds 64x64 images; take imagenet64")
+    if dataset.preprocess is not None:
+        raise UserError(f"dataset.preprocess: the images of {files[0]} are scaled already; remove the key")
+    return _Npz.found(files)
+
+
+def _batches(folder: Path, split: str) -> list[Path]:
+    if split == "val":
+        return [path for path in [folder / "val_data.npz"] if path.exists()]
+    number = lambda path: int("".join(filter(str.isdigit, path.stem)) or 0)  # noqa: E731
+    return sorted(folder.glob("train_data_batch_*.npz"), key=number)
+
+
+def _select(labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(positions in the source's order, new labels 0, 1, ...) of the chosen classes, at most `limit`, evenly."""
+    members = [np.flatnonzero(labels == position) for position in chosen]
+    counts = share(limit, [len(member) for member in members])
+    positions = np.concatenate([member[:count] for member, count in zip(members, counts, strict=True)])
+    new = np.repeat(np.arange(len(chosen), dtype=np.int64), counts)
+    order = np.argsort(positions, kind="stable")
+    return positions[order], new[order]
+
+
+@dataclass(frozen=True)
+class _Npz:
+    """Batches of `data` uint8 [n, 12288] in channel planes and `labels` 1 .. 1000 (Chrabaszcz et al. 2017)."""
+
+    files: list[Path]
+    counts: list[int]
+    fingerprint: list
+    names: list[str]
+    labels: np.ndarray
+
+    @staticmethod
+    def found(files: list[Path]) -> "_Npz":
+        batches = [_npz_labels(path) for path in files]
+        labels = np.concatenate(batches) - 1
+        there = np.unique(labels)
+        fingerprint = ["npz", [[entry.CRC, entry.file_size] for path in files for entry in _members(path)]]
+        position = np.zeros(CLASSES, dtype=np.int64)
+        position[there] = np.arange(len(there))
+        names = [str(label + 1) for label in there.tolist()]
+        return _Npz(files, [len(batch) for batch in batches], fingerprint, names, position[labels])
+
+    def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        first = 0
+        for path, count in zip(self.files, self.counts, strict=True):
+            here = wanted[(wanted >= first) & (wanted < first + count)] - first
+            for begin, rows in _npz_rows(path, count):
+                inside = here[(here >= begin) & (here < begin + len(rows))] - begin
+                if len(inside):
+                    yield rows[inside].reshape(-1, 3, 64, 64)
+            first += count
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [archive.getinfo(name) for name in ("data.npy", "labels.npy")]
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a whole batch of data and labels ({error}); fetch it again") from None
+
+
+def _npz_labels(path: Path) -> np.ndarray:
+    _members(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("labels.npy") as file:
+            labels = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: labels cannot be read ({error}); fetch it again") from None
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise UserError(f"{path}: labels {labels.shape} of {labels.dtype}, where a row of integers is expected")
+    labels = labels.astype(np.int64)
+    if labels.min() < 1 or labels.max() > CLASSES:
+        raise UserError(f"{path}: labels from {labels.min()} to {labels.max()}, where 1 to {CLASSES} are expected")
+    return labels
+
+
+def _npz_rows(path: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, rows [b, 12288]) of `data`, read piece by piece; the archive's checksum is checked at the end."""
+    width = 3 * 64 * 64
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("data.npy") as file:
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(file)
+            if shape != (count, width) or fortran or dtype != np.uint8:
+                raise ValueError(f"data {shape} of {dtype}, where ({count}, {width}) of uint8 is expected")
+            for begin in range(0, count, CHUNK):
+                size = min(CHUNK, count - begin)
+                content = file.read(size * width)
+                if len(content) != size * width:
+                    raise ValueError("data ends early")
+                yield begin, np.frombuffer(content, np.uint8).reshape(size, width)
+            file.read(1)  # the archive compares its checksum when the end is read
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}; fetch it again") from None
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Class folders of JPEGs, scaled by one of the recipes in the literature."""
+
+    source: Source
+    files: list[str]
+    scale: Callable[[Image.Image], Image.Image]
+    fingerprint: list
+    names: list[str]
+    labels: np.ndarray
+
+    @staticmethod
+    def found(dataset: Dataset, split: str) -> "_Tree":
+        source = open_source(dataset.path)
+        inside = split if source.has(split) else None
+        classes = files_by_class(source, inside)
+        names = sorted(name for name, files in classes.items() if files)
+        if not names:
+            raise UserError(f"dataset.path = {dataset.path}: neither npz batches nor class folders of JPEGs")
+        files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])]
+        recipe, side = dataset.preprocess or "adm", SIDES[dataset.name]
+        fingerprint = ["tree", recipe, side, [[file, *source.stamp(file)] for file, _ in files]]
+        labels = np.array([label for _, label in files], dtype=np.int64)
+        return _Tree(
+            source, [file for file, _ in files], lambda image: SCALES[recipe](image, side), fingerprint, names, labels
+        )
+
+    def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+            for begin in range(0, len(wanted), CHUNK):
+                files = [self.files[position] for position in wanted[begin : begin + CHUNK]]
+                yield np.stack(list(pool.map(self._pixels, files)))
+
+    def _pixels(self, file: str) -> np.ndarray:
+        image = self.scale(decode(self.source, file).convert("RGB"))
+        return np.asarray(image).transpose(2, 0, 1)
+
+
+def adm(image: Image.Image, side: int) -> Image.Image:
+    """Dhariwal & Nichol 2021: halved by box as long as the short side is at least twice `side`, then bicubic to `side`,
+    then the middle square."""
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.size[0] // 2, image.size[1] // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    image = image.resize(tuple(round(length * scale) for length in image.size), Image.Resampling.BICUBIC)
+    left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def area(image: Image.Image, side: int) -> Image.Image:
+    """The middle square, then the mean over each pixel's area, which is what "area-downsampled" says in the paper."""
+    return middle_square(image).resize((side, side), Image.Resampling.BOX)
+
+
+def box(image: Image.Image, side: int) -> Image.Image:
+    """The whole image squeezed into a square by means over areas, as in the downsampled data set."""
+    return image.resize((side, side), Image.Resampling.BOX)
+
+
+SCALES: dict[str, Callable[[Image.Image, int], Image.Image]] = {"adm": adm, "area": area, "box": box}
+"""The names that sweep files use."""

@@ -1,0 +1,260 @@
+"""ImageNet's two layouts from real photographs: scikit-learn's two, cut into tiles."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import datasets
+
+from cfgbench import data
+from cfgbench.data import imagenet
+from cfgbench.data.imagenet import adm, area, box
+from cfgbench.errors import UserError
+from cfgbench.spec import Dataset
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """60 photographs of 64x64, [n, 3, 64, 64]."""
+    sample = datasets.load_sample_images().images
+    tiles = [
+        photo[top : top + 64, left : left + 64]
+        for photo in sample
+        for top in range(0, 427 - 64, 64)
+        for left in range(0, 640 - 64, 64)
+    ]
+    return np.stack(tiles[:60]).transpose(0, 3, 1, 2)
+
+
+LABELS = np.array([7, 1, 1000] * 10)
+
+
+@pytest.fixture
+def batches(tmp_path, photos):
+    """Two batch files in the published layout, and the validation file."""
+    folder = tmp_path / "npz"
+    folder.mkdir()
+    flat = photos.reshape(60, -1)
+    for number, part in ((1, flat[:30]), (2, flat[30:])):
+        np.savez(folder / f"train_data_batch_{number}.npz", data=part, labels=LABELS, mean=flat.mean(axis=0))
+    np.savez(folder / "val_data.npz", data=flat[5:15], labels=[7, 1] * 5)
+    return folder
+
+
+def load(path, name="imagenet64", progress=lambda *_: None, **keys):
+    return data.load(Dataset(name=name, path=path, **keys), progress)
+
+
+def test_batches_give_the_same_pixels_and_labels(batches, photos):
+    images = load(batches)
+    assert np.array_equal(images.images, photos)
+    assert images.class_names == ("1", "7", "1000")
+    assert images.labels.tolist() == [1, 0, 2] * 20
+    assert images.flips
+    assert isinstance(images.images, np.memmap)
+    held_out = load(batches, split="val")
+    assert np.array_equal(held_out.images, photos[5:15])
+    assert held_out.class_names == ("1", "7")
+
+
+def test_batches_are_read_in_the_order_of_their_numbers(batches, photos):
+    flat = photos[:1].reshape(1, -1)
+    np.savez(batches / "train_data_batch_10.npz", data=255 - flat, labels=[7])
+    images = load(batches)
+    assert np.array_equal(images.images[-1], 255 - photos[0])
+
+
+def test_classes_and_limit_choose_from_the_batches(batches, photos):
+    images = load(batches, classes=["7", "1000"], limit=6)
+    assert images.class_names == ("7", "1000")
+    assert np.array_equal(images.images, photos[[0, 2, 3, 5, 6, 8]])
+    assert images.labels.tolist() == [0, 1] * 3
+
+
+def test_the_content_is_what_it_would_be_in_memory(batches):
+    images = load(batches)
+    plain = data.Images("x", np.array(images.images), images.labels, images.class_names, flips=True)
+    assert images.known_content == plain.content
+
+
+def test_images_are_prepared_once_and_anew_when_the_source_changes(batches, photos, cache):
+    seen = []
+    load(batches, progress=lambda *words: seen.append(words))
+    assert seen[-1][:3] == ("prepare imagenet64", 60, 60)
+    seen.clear()
+    load(batches, progress=lambda *words: seen.append(words))
+    assert not seen
+    assert len(list(cache.iterdir())) == 1
+    np.savez(batches / "train_data_batch_2.npz", data=255 - photos[30:].reshape(30, -1), labels=LABELS)
+    assert np.array_equal(load(batches).images[30:], 255 - photos[30:])
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_process_killed_while_preparing_leaves_nothing_that_is_taken_for_whole(batches, photos, cache):
+    code = f"""
+import os, signal
+from pathlib import Path
+from cfgbench import data
+from cfgbench.spec import Dataset
+die = lambda task, done, total, note: done and os.kill(os.getpid(), signal.SIGKILL)
+data.load(Dataset(name="imagenet64", path=Path({str(batches)!r})), die)
+"""
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == -9
+    (left,) = cache.iterdir()
+    assert left.name.startswith(".part-")
+    assert np.array_equal(load(batches).images, photos)
+    (made,) = cache.iterdir()
+    assert not made.name.startswith(".")
+
+
+def test_a_cache_that_was_cut_is_named(batches, cache):
+    load(batches)
+    (made,) = cache.iterdir()
+    (made / "images.npy").write_bytes((made / "images.npy").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"imagenet64-.*: damaged .*delete it"):
+        load(batches)
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(batches, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match="name another folder in CFGBENCH_CACHE"):
+        load(batches)
+
+
+def rewritten(path, **members):
+    with np.load(path) as file:
+        np.savez(path, **{"data": file["data"], "labels": file["labels"]} | members)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"labels": np.arange(30)}, "labels from 0 to 29, where 1 to 1000"),
+        ({"labels": np.array([1001] * 30)}, "labels from 1001 to 1001"),
+        ({"labels": np.ones((30, 1), int)}, r"labels \(30, 1\) of int64"),
+        ({"labels": np.array([1.5] * 30)}, "of float64"),
+        ({"labels": np.array([1] * 30, dtype=object)}, "labels cannot be read"),
+        ({"labels": np.ones(29, int)}, r"data \(30, 12288\) of uint8, where \(29, 12288\)"),
+        ({"data": np.zeros((30, 3072), np.uint8)}, r"data \(30, 3072\)"),
+        ({"data": np.zeros((30, 12288), np.float32)}, "of float32"),
+        ({"data": np.asfortranarray(np.zeros((30, 12288), np.uint8))}, "of uint8 is expected"),
+    ],
+)
+def test_a_batch_that_is_none_is_named(batches, members, said):
+    path = batches / "train_data_batch_2.npz"
+    rewritten(path, **members)
+    with pytest.raises(UserError, match=rf"train_data_batch_2\.npz: .*{said}"):
+        load(batches)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 200_000])
+def test_a_batch_that_was_cut_is_named(batches, keep):
+    path = batches / "train_data_batch_2.npz"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"train_data_batch_2\.npz: "):
+        load(batches)
+
+
+def test_a_flipped_bit_in_the_pixels_is_found(batches, cache):
+    path = batches / "train_data_batch_1.npz"
+    content = bytearray(path.read_bytes())
+    content[100_000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"train_data_batch_1\.npz: Bad CRC"):
+        load(batches)
+    assert not list(cache.iterdir())
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Class folders of JPEGs of several sizes, as ILSVRC2012 has them."""
+    for name, photo in zip(("n02", "n01"), datasets.load_sample_images().images, strict=True):
+        folder = tmp_path / "ILSVRC" / "train" / name
+        folder.mkdir(parents=True)
+        for number, (height, width) in enumerate([(200, 300), (140, 130), (427, 640)]):
+            Image.fromarray(photo[:height, :width]).save(folder / f"{name}_{number}.JPEG", quality=95)
+    Image.fromarray(photo[:150, :150, 0]).save(folder / "n01_grey.JPEG")
+    return tmp_path / "ILSVRC"
+
+
+@pytest.mark.parametrize("name", ["imagenet64", "imagenet128"])
+@pytest.mark.parametrize("preprocess", ["adm", "area", "box", None])
+def test_a_tree_is_scaled_as_asked(tree, name, preprocess):
+    images = load(tree, name, preprocess=preprocess)
+    side = int(name.removeprefix("imagenet"))
+    assert images.class_names == ("n01", "n02")
+    assert images.images.shape == (7, 3, side, side)
+    with Image.open(tree / "train/n01/n01_1.JPEG") as image:
+        wanted = imagenet.SCALES[preprocess or "adm"](image, side)
+    assert np.array_equal(images.images[1].transpose(1, 2, 0), np.asarray(wanted))
+    assert np.array_equal(load(tree / "train", name, preprocess=preprocess).images, images.images)
+
+
+def photo_of(height, width):
+    return Image.fromarray(datasets.load_sample_images().images[0][:height, :width])
+
+
+def test_area_is_the_mean_over_each_pixels_area_of_the_middle_square():
+    image = photo_of(256, 384)
+    middle = np.asarray(image, float)[:, 64:320]
+    means = middle.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
+    assert np.abs(np.asarray(area(image, 64)) - means).max() <= 1  # rounded after each direction
+
+
+def test_box_squeezes_the_whole_image():
+    image = photo_of(128, 384)
+    means = np.asarray(image, float).reshape(64, 2, 64, 6, 3).mean(axis=(1, 3))
+    assert np.abs(np.asarray(box(image, 64)) - means).max() <= 1  # rounded after each direction
+
+
+def test_adm_halves_by_box_before_it_scales():
+    image = photo_of(256, 320)
+    halves = np.asarray(image, float)
+    for _ in range(2):  # 256 -> 128 -> 64, rounded each time
+        height, width = halves.shape[:2]
+        halves = np.floor(halves.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3)) + 0.5)
+    assert np.abs(np.asarray(adm(image, 64)) - halves[:, 8:72]).max() <= 2  # rounded four times
+    smaller = photo_of(100, 90)
+    wanted = smaller.resize((64, 71), Image.Resampling.BICUBIC).crop((0, 3, 64, 67))
+    assert np.array_equal(np.asarray(adm(smaller, 64)), np.asarray(wanted))
+
+
+def test_a_zip_of_the_tree_gives_the_same_images(tree, tmp_path):
+    path = tmp_path / "tree.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tree.rglob("*.JPEG")):
+            archive.write(file, file.relative_to(tree).as_posix())
+    assert load(path).content == load(tree).content
+
+
+def test_what_is_wrong_is_one_line(tree, batches, tmp_path):
+    broken = tree / "train/n02/n02_9.JPEG"
+    content = io.BytesIO()
+    photo_of(100, 100).save(content, "JPEG")
+    broken.write_bytes(content.getvalue()[:400])
+    with pytest.raises(UserError, match=r"n02_9\.JPEG: cannot be read as an image"):
+        load(tree)
+    (tmp_path / "empty").mkdir()
+    for path, keys, said in [
+        (None, {}, "dataset.path = None: not there"),
+        (tmp_path / "absent", {}, "absent: not there; name the folder with train_data_batch_1.npz"),
+        (tmp_path / "empty", {}, "empty: no class"),
+        (batches, {"preprocess": "adm"}, "dataset.preprocess: the images of .* are scaled already"),
+        (batches, {"name": "imagenet128"}, "holds 64x64 images; take imagenet64"),
+        (batches, {"split": "test"}, "dataset.split = test: should be train or val"),
+        (batches, {"classes": ["2"]}, "dataset.classes = 2: no such class"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            load(path, **keys)
