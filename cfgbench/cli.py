@@ -155,6 +155,58 @@ def report(
 
 
 @app.command()
+def eval(
+    samples: Annotated[
+        Path, typer.Argument(help="An .npz with arr_0, a folder or a zip of PNG or JPEG.", show_default=False)
+    ],
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="digits, fashion-mnist, a sweep file, images as SAMPLES, or an .npz with mu and sigma.",
+            show_default=False,
+        ),
+    ],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="inception, inception-768, -192, -64, digits or fashion-mnist.", show_default="the reference's own"
+        ),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="The Inception network's weights.", show_default="CFGBENCH_INCEPTION_WEIGHTS")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Where to write the result.", show_default=False)] = None,
+    save_stats: Annotated[
+        Path | None, typer.Option(help="Where to write the samples' statistics (.npz).", show_default=False)
+    ] = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure FID and Inception Score of images made anywhere."""
+    from json import dumps
+
+    from cfgbench.files import write_atomically
+    from cfgbench.models.precision import find_device
+    from cfgbench.sweep.external import evaluate
+
+    result = evaluate(
+        samples,
+        reference,
+        features=features,
+        weights=inception_weights,
+        save_stats=save_stats,
+        device=find_device(device),
+        progress=_progress(quiet),
+    )
+    if json is not None:
+        write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
+    score = "" if result.is_mean is None else f", IS {result.is_mean:.3f} ± {result.is_std:.3f} over splits"
+    print(f"FID {result.fid:.4f}{score} ({result.protocol})")
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
 def ls(
     sweep: Annotated[str | None, typer.Argument(help="A sweep's name or file.", show_default="all")] = None,
     results: Results = RESULTS,

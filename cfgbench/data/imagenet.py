@@ -4,8 +4,6 @@ FIDs of the two are not comparable, nor those of different scalings; the choice 
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.folder import Source, decode, files_by_class, middle_square, open_source
 from cfgbench.data.images import Images, choose_classes, share
@@ -109,7 +108,8 @@ class _Npz:
         batches = [_npz_labels(path) for path in files]
         labels = np.concatenate(batches) - 1
         there = np.unique(labels)
-        fingerprint = ["npz", [[entry.CRC, entry.file_size] for path in files for entry in _members(path)]]
+        entries = [npz.members(path)[name] for path in files for name in ("data", "labels")]
+        fingerprint = ["npz", [[entry.CRC, entry.file_size] for entry in entries]]
         position = np.zeros(CLASSES, dtype=np.int64)
         position[there] = np.arange(len(there))
         names = [str(label + 1) for label in there.tolist()]
@@ -119,55 +119,25 @@ class _Npz:
         first = 0
         for path, count in zip(self.files, self.counts, strict=True):
             here = wanted[(wanted >= first) & (wanted < first + count)] - first
-            for begin, rows in _npz_rows(path, count):
+            for number, rows in enumerate(npz.rows(path, "data", CHUNK)):
+                begin = number * CHUNK
                 inside = here[(here >= begin) & (here < begin + len(rows))] - begin
                 if len(inside):
                     yield rows[inside].reshape(-1, 3, 64, 64)
             first += count
 
 
-def _members(path: Path) -> list[zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [archive.getinfo(name) for name in ("data.npy", "labels.npy")]
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a whole batch of data and labels ({error}); fetch it again") from None
-
-
 def _npz_labels(path: Path) -> np.ndarray:
-    _members(path)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("labels.npy") as file:
-            labels = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: labels cannot be read ({error}); fetch it again") from None
+    """The labels 1 .. 1000 of a batch, which is checked to be one."""
+    labels = npz.array(path, "labels")
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
         raise UserError(f"{path}: labels {labels.shape} of {labels.dtype}, where a row of integers is expected")
-    labels = labels.astype(np.int64)
     if labels.min() < 1 or labels.max() > CLASSES:
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()}, where 1 to {CLASSES} are expected")
-    return labels
-
-
-def _npz_rows(path: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows [b, 12288]) of `data`, read piece by piece; the archive's checksum is checked at the end."""
-    width = 3 * 64 * 64
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("data.npy") as file:
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(file)
-            if shape != (count, width) or fortran or dtype != np.uint8:
-                raise ValueError(f"data {shape} of {dtype}, where ({count}, {width}) of uint8 is expected")
-            for begin in range(0, count, CHUNK):
-                size = min(CHUNK, count - begin)
-                content = file.read(size * width)
-                if len(content) != size * width:
-                    raise ValueError("data ends early")
-                yield begin, np.frombuffer(content, np.uint8).reshape(size, width)
-            file.read(1)  # the archive compares its checksum when the end is read
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}; fetch it again") from None
+    shape, dtype = npz.header(path, "data")
+    if shape != (len(labels), 3 * 64 * 64) or dtype != np.uint8:
+        raise UserError(f"{path}: data {shape} of {dtype}, where ({len(labels)}, {3 * 64 * 64}) of uint8 is expected")
+    return labels.astype(np.int64)
 
 
 @dataclass(frozen=True)

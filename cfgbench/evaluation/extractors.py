@@ -1,7 +1,10 @@
 """What looks at images: networks whose pooled features and logits the metrics are made of."""
 
 import hashlib
+import io
+import os
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,7 +15,10 @@ from torch import Tensor
 
 from cfgbench.errors import UserError
 
-OFFICIAL_FILE = "weights-inception-2015-12-05-6726825d.pth"
+OFFICIAL_DIGEST = "6726825d"
+"""What the SHA-256 of the published network's weights begins with."""
+OFFICIAL_FILE = f"weights-inception-2015-12-05-{OFFICIAL_DIGEST}.pth"
+WEIGHTS_VARIABLE = "CFGBENCH_INCEPTION_WEIGHTS"
 RESIZE = "tf1-bilinear-299"
 """Bilinear as TensorFlow 1 had it, corners not aligned and no antialias: the resize of the published protocol."""
 
@@ -37,6 +43,7 @@ class FeatureExtractor(Protocol):
 class ClassifierFeatures:
     """The pooled features and logits of a classifier: a module from images [b, ch, side, side] in [-1, 1] to both.
 
+    `channels` says how many it looks at, where that is known.
     With `crop`, larger images are cut to the middle `side` pixels, which undoes a border as Fashion-MNIST's; otherwise
     only images of that side are taken. Raises ValueError for others.
     """
@@ -48,10 +55,11 @@ class ClassifierFeatures:
         *,
         side: int,
         device: torch.device,
+        channels: int | None = None,
         crop: bool = True,
     ) -> None:
         self.network = network.to(device).eval() if isinstance(network, torch.nn.Module) else network
-        self.id, self.side, self.device, self.crop = id, side, device, crop
+        self.id, self.side, self.device, self.crop, self.channels = id, side, device, crop, channels
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
@@ -59,6 +67,8 @@ class ClassifierFeatures:
         fits = images.shape[2:] == (self.side, self.side)
         if min(top, left) < 0 or not (fits or self.crop):
             raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(images.shape[2:])}")
+        if self.channels not in (None, images.shape[1]):
+            raise ValueError(f"{self.id} looks at {self.channels} channels, not {images.shape[1]}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         return Features(*self.network(middle.float() / 127.5 - 1))
 
@@ -67,7 +77,8 @@ class Inception:
     """The published FID network through torch-fidelity: its 2015 graph, its resize, features of the given layer.
 
     `layer` is 64, 192, 768 or 2048; logits (without bias, as the published evaluators have it) come on request.
-    Weights come from `weights`, else from torch-fidelity's own download. Raises UserError where there are none.
+    Weights come from `weights` (see `inception_weights`), else from torch-fidelity's own download. Raises UserError
+    where there are none. Weights that are not the official file's say `unofficial` in the id.
     """
 
     def __init__(self, layer: int, weights: Path | None, device: torch.device, *, logits: bool) -> None:
@@ -79,15 +90,18 @@ class Inception:
                 # the library unpickles anything: let a file that holds more than tensors fail here first
                 torch.load(weights, map_location="cpu", weights_only=True)
             path = None if weights is None else str(weights)
-            network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
+            with redirect_stderr(io.StringIO()):  # a failed download is told in one line, ours
+                network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
         except Exception as error:  # download, unpickling and missing keys fail in many ways
             reason = " ".join(str(error).split())[:120]
             raise UserError(
-                f"inception weights {weights or 'download'}: {reason}; put {OFFICIAL_FILE} (SHA-256 begins 6726825d) "
-                "somewhere and name it in evaluation.inception_weights"
+                f"inception weights {weights or 'download'}: {reason}; put {OFFICIAL_FILE} (SHA-256 begins "
+                f"{OFFICIAL_DIGEST}) somewhere and name it in evaluation.inception_weights, --inception-weights or "
+                f"{WEIGHTS_VARIABLE}"
             ) from None
         self.network, self.device, self.logits = network.to(device).eval(), device, logits
-        self.id = f"inception-{layer}-{_weights_digest(weights)}-{RESIZE}"
+        digest = _weights_digest(weights or _downloaded())
+        self.id = f"inception-{layer}-{digest}{'' if digest == OFFICIAL_DIGEST else '-unofficial'}-{RESIZE}"
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
@@ -95,9 +109,20 @@ class Inception:
         return Features(found[0].float(), found[1].float() if self.logits else None)
 
 
-def _weights_digest(weights: Path | None) -> str:
-    """8 hex digits of the weights' SHA-256; torch-fidelity's download is named by the digest it checks."""
-    if weights is None:
-        return "6726825d"
+def inception_weights(path: Path | None) -> Path | None:
+    """The file that is to be used: the one that is named, else CFGBENCH_INCEPTION_WEIGHTS, else torch-fidelity's
+    download where that is there already."""
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if path is None and named:
+        return Path(named)
+    return path or (_downloaded() if _downloaded().exists() else None)
+
+
+def _downloaded() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE
+
+
+def _weights_digest(weights: Path) -> str:
+    """8 hex digits of the weights' SHA-256."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:8]

@@ -59,6 +59,24 @@ class Moments:
             np.savez(file, n=self.n, mean=self.mean.numpy(), scatter=self.scatter.numpy())
 
     @staticmethod
+    def from_covariance(mean: Tensor, covariance: Tensor) -> "Moments":
+        """The moments of published statistics, mean [d] and covariance [d, d] of an unknown number of images.
+
+        The number is then d + 2, the least that could give full rank.
+        Raises ValueError for shapes that do not fit, and for what is no covariance.
+        """
+        mean, covariance, d = mean.double(), covariance.double(), mean.numel()
+        if mean.ndim != 1 or covariance.shape != (d, d):
+            raise ValueError(f"mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} do not fit")
+        if not (mean.isfinite().all() and covariance.isfinite().all()):
+            raise ValueError("mu or sigma is not finite")
+        if (covariance - covariance.T).abs().max() > 1e-5 * covariance.diagonal().abs().max():
+            raise ValueError("sigma is not symmetric")
+        if covariance.diagonal().min() < 0:
+            raise ValueError("sigma has negative variances")
+        return Moments(d + 2, mean, (covariance + covariance.T) / 2 * (d + 1))
+
+    @staticmethod
     def load(path: Path) -> "Moments":
         """Reads what `save` wrote; never unpickles. Raises ValueError naming a file that is something else."""
         try:

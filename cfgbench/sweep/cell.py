@@ -41,6 +41,7 @@ class Bench:
     extractor: FeatureExtractor
     reference: Moments
     reference_id: str
+    reference_name: str
     device: torch.device
     precision: str
 
@@ -126,7 +127,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
 def protocol(cell: Cell, bench: Bench) -> str:
     """How the numbers were measured, in words: rows whose protocols differ are not comparable."""
     return (
-        f"features {bench.extractor.id}; reference {bench.images.name}, {bench.reference.n} images; "
+        f"features {bench.extractor.id}; reference {bench.reference_name}; "
         f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS 10 splits in index order; "
         f"clip {'on' if cell.sampling.clip else 'off'}; {bench.precision}"
     )

@@ -10,6 +10,7 @@ import yaml
 from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.errors import UserError
+from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.files import file_digest, identity, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.pretrained import weights_identity
@@ -61,7 +62,10 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         raise UserError(f"{path}: {error}") from None
     store = Store(results / spec.name)
     names = identity([images.content, images.flips])
-    cells = make_cells(spec, data=names, features=features_identity(spec, images), weights=weights)
+    features = features_identity(spec, images)
+    if spec.evaluation.reference is not None:
+        features += f" {_digest('reference', spec.evaluation.reference)}"
+    cells = make_cells(spec, data=names, features=features, weights=weights)
     done = frozenset(row["cell_id"] for row in store.statuses() if row["status"] == "ok")
     return Plan(spec, images, cells, store, done)
 
@@ -72,14 +76,17 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
     if name in PACKAGED:
         return f"{name} {file_digest(packaged(name))}"
     if name in INCEPTION:
-        weights = spec.evaluation.inception_weights
-        if weights is None:
-            return f"{name} official"
-        try:
-            return f"{name} {file_digest(weights)}"
-        except OSError as error:
-            raise UserError(f"evaluation.inception_weights = {weights}: {error.strerror}") from None
+        weights = inception_weights(spec.evaluation.inception_weights)
+        digest = _digest("inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
+        return f"{name} {digest}"
     return f"{name} {RECIPE} {images.content}"
+
+
+def _digest(key: str, path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise UserError(f"evaluation.{key} = {path}: {error.strerror}") from None
 
 
 def prepare_folder(plan: Plan) -> None:

@@ -146,7 +146,7 @@ def test_grey_images_are_seen_as_three_equal_channels(inception):
 @inception_here
 def test_inceptions_name_holds_layer_weights_and_resize(inception):
     digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    assert inception.id == f"inception-768-{digest[:8]}-tf1-bilinear-299"
+    assert inception.id == f"inception-768-{digest[:8]}-unofficial-tf1-bilinear-299"
 
 
 @inception_here

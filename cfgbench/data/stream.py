@@ -1,0 +1,91 @@
+"""Images made anywhere, as they pass by batch by batch: an .npz, a folder, a zip, or a data set."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from cfgbench.data import npz
+from cfgbench.data.folder import SUFFIXES, decode, open_source
+from cfgbench.data.images import Images
+from cfgbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
+    `order` names."""
+
+    name: str
+    count: int
+    shape: tuple[int, int, int]
+    order: str
+    batches: Callable[[int], Iterator[np.ndarray]]
+
+
+def of_images(images: Images) -> Stream:
+    """A data set's images in its own order."""
+    pixels = images.images
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        # a copy of each batch: what is mapped from a file cannot be written, and torch wants what can
+        return (np.array(pixels[first : first + size]) for first in range(0, len(pixels), size))
+
+    return Stream(images.name, len(pixels), pixels.shape[1:], "index order", batches)
+
+
+def open_stream(path: Path, *, channels: int = 3) -> Stream:
+    """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip.
+
+    `arr_0` is uint8, [n, h, w, ch] or [n, h, w]. Files are read as grey or as colours, as `channels` says. Raises
+    UserError naming the file.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    return _from_npz(path) if path.suffix == ".npz" else _from_files(path, channels)
+
+
+def _from_npz(path: Path) -> Stream:
+    if "arr_0" not in npz.members(path):
+        raise UserError(f"{path}: has no array arr_0 of images; it has {', '.join(npz.members(path))[:100]}")
+    shape, dtype = npz.header(path, "arr_0")
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise UserError(f"{path}: arr_0 {shape} of {dtype}, where images [n, height, width, 1 or 3] of uint8 belong")
+    height, width, channels = (*shape[1:], 1)[:3]
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        for rows in npz.rows(path, "arr_0", size):
+            yield np.array(rows.reshape(-1, height, width, channels).transpose(0, 3, 1, 2), order="C")
+
+    return Stream(path.name, shape[0], (channels, height, width), "index order", batches)
+
+
+def _from_files(path: Path, channels: int) -> Stream:
+    """Files come in an order shuffled by the hash of their names: in order of names, each of the Inception Score's
+    splits would hold a few classes only."""
+    source = open_source(path)
+    files = [name for name in source.names() if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    files.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+    if not files:
+        raise UserError(f"{path}: no PNG or JPEG in it")
+    width, height = decode(source, files[0]).size
+
+    def read(name: str) -> np.ndarray:
+        image = decode(source, name)
+        if image.size != (width, height):
+            size = f"{image.size[0]} x {image.size[1]} pixels, where {files[0]} has {width} x {height}"
+            raise UserError(f"{source.where}: {name}: {size}; bring all to one size")
+        if channels == 1 and image.mode != "L":
+            raise UserError(f"{source.where}: {name}: coloured, where these features look at grey images")
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1) if channels == 3 else np.asarray(image)[None]
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+            for first in range(0, len(files), size):
+                yield np.stack(list(pool.map(read, files[first : first + size])))
+
+    return Stream(path.name, len(files), (channels, height, width), "shuffled order", batches)

@@ -1,0 +1,87 @@
+"""Which extractor measures, and the reference statistics it is measured against."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from cfgbench.data.stream import Stream, of_images
+from cfgbench.errors import UserError
+from cfgbench.evaluation.extractors import ClassifierFeatures, FeatureExtractor, Inception, inception_weights
+from cfgbench.evaluation.reference import load_reference
+from cfgbench.evaluation.statistics import Moments
+from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.models import classifier
+from cfgbench.progress import Progress
+from cfgbench.spec import INCEPTION, PACKAGED
+from cfgbench.sweep.plan import Plan
+from cfgbench.training.classifier import train_classifier
+
+BATCH = 500
+SMALL_BATCH = 50
+"""For the Inception network, which blows every image up to 299 x 299."""
+
+
+def packaged_extractor(
+    name: str, weights: Path | None, device: torch.device, *, logits: bool, crop: bool = True
+) -> FeatureExtractor:
+    """The extractor of a name that needs no training: the published network, or a classifier that is shipped.
+
+    Raises UserError.
+    """
+    if name in INCEPTION:
+        layer = int(name.removeprefix("inception").removeprefix("-") or 2048)
+        return Inception(layer, inception_weights(weights), device, logits=logits)
+    if name not in PACKAGED:
+        known = ", ".join((*INCEPTION, *PACKAGED))
+        raise UserError(f"--features {name}: should be one of {known}")
+    return _classifier(name, classifier.packaged(name), device, crop=crop)
+
+
+def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> FeatureExtractor:
+    """The sweep's feature extractor; a classifier of the data set's own is trained once and kept with the results."""
+    name = plan.spec.features
+    if name in (*INCEPTION, *PACKAGED):
+        evaluation = plan.spec.evaluation
+        return packaged_extractor(name, evaluation.inception_weights, device, logits="is" in evaluation.metrics)
+    path = plan.store.folder / "classifier" / f"{identity(plan.cells[0].features)}.safetensors"
+    if not path.exists():
+        classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+    return _classifier(name, path, device)
+
+
+def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> FeatureExtractor:
+    network = classifier.load(path)
+    identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
+    return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
+
+
+def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> tuple[str, str, Moments]:
+    """(id, what it is in words, statistics) of the sweep's reference: the file that is named, else the training images,
+    whose statistics are computed once and kept with the results."""
+    file = plan.spec.evaluation.reference
+    if file is not None:
+        moments = load_reference(file, extractor.id)
+        return identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments
+    reference_id = identity([plan.images.content, extractor.id])
+    path = plan.store.reference(reference_id)
+    if not path.exists():
+        moments = moments_of(of_images(plan.images), extractor, progress)
+        write_atomically(path, moments.save)
+    moments = Moments.load(path)
+    return reference_id, f"{plan.images.name}, {moments.n} images", moments
+
+
+def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) -> Moments:
+    """The feature statistics of a whole stream."""
+    total = Moments.empty()
+    for first, batch in numbered(images, extractor):
+        progress(f"reference features of {images.name}", first, images.count, "")
+        total = total.merge(Moments.of(extractor(batch).pooled))
+    return total
+
+
+def numbered(images: Stream, extractor: FeatureExtractor) -> Iterator[tuple[int, torch.Tensor]]:
+    """(index of its first image, batch) of a stream, in batches that suit the extractor."""
+    size = SMALL_BATCH if isinstance(extractor, Inception) else BATCH
+    return ((number * size, torch.from_numpy(batch)) for number, batch in enumerate(images.batches(size)))

@@ -1,0 +1,301 @@
+"""`cfgbench eval` through the command line: the same images in any wrapping give the same numbers."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from PIL import Image
+from torch import nn
+
+from cfgbench import data
+from cfgbench.evaluation import extractors
+from cfgbench.models import classifier
+from cfgbench.spec import Dataset
+
+DIGITS = data.load(Dataset(name="digits")).images
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CFGBENCH_INCEPTION_WEIGHTS", raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+def as_npz(images, path="samples.npz"):
+    np.savez(path, images.transpose(0, 2, 3, 1), np.zeros(len(images), int))
+    return path
+
+
+def as_folder(images, path="samples"):
+    Path(path, "sub").mkdir(parents=True)
+    for number, image in enumerate(images):
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(pixels).save(Path(path, "sub" if number % 2 else "", f"{number:05}.png"))
+    return path
+
+
+def as_zip(images, path="samples.zip"):
+    as_folder(images, "zipped")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(Path("zipped").rglob("*.png")):
+            archive.write(file, file.relative_to("zipped").as_posix())
+    return path
+
+
+def result(run, *words):
+    code, out, err = run("eval", *words, "--json", "result.json")
+    assert code == 0, err
+    assert out.startswith("FID ")
+    return json.loads(Path("result.json").read_text())
+
+
+def features_of(images):
+    with torch.inference_mode():
+        network = classifier.load(classifier.packaged("digits"))
+        return network(torch.from_numpy(images).float() / 127.5 - 1)[0].double().numpy()
+
+
+def by_sqrtm(a, b):
+    s_a, s_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(s_a @ s_b).real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s_a + s_b - 2 * root)
+
+
+def test_any_wrapping_gives_the_distance_of_the_pixels(run):
+    samples = DIGITS[:400]
+    found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
+    assert list(found[0]) == [
+        "fid", "fid_se", "is_mean", "is_std", "samples", "features_id", "reference", "protocol"
+    ]  # fmt: skip
+    wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
+    for one in found:
+        assert one["fid"] == pytest.approx(wanted, rel=1e-6)
+        assert one["samples"] == 400
+        assert one["features_id"].startswith("digits-")
+        assert one["fid_se"] is None
+        assert 1 < one["is_mean"] < 10
+    assert "splits in index order" in found[0]["protocol"]
+    assert "splits in shuffled order" in found[1]["protocol"]
+    assert found[1]["is_mean"] == pytest.approx(found[2]["is_mean"], rel=0.05)
+
+
+def test_images_are_at_no_distance_from_themselves(run):
+    as_npz(DIGITS[:200])
+    found = result(run, "samples.npz", "--reference", "samples.npz", "--features", "digits")
+    assert found["fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_saved_statistics_take_the_place_of_the_images(run):
+    as_npz(DIGITS[:400])
+    as_npz(DIGITS[400:], "others.npz")
+    direct = result(run, "samples.npz", "--reference", "others.npz", "--features", "digits")
+    result(run, "others.npz", "--reference", "digits", "--save-stats", "stats.npz")
+    with np.load("stats.npz") as file:
+        assert np.allclose(file["mu"], features_of(DIGITS[400:]).mean(0))
+        assert np.allclose(file["sigma"], np.cov(features_of(DIGITS[400:]), rowvar=False))
+    saved = result(run, "samples.npz", "--reference", "stats.npz", "--features", "digits")
+    assert saved["fid"] == pytest.approx(direct["fid"], rel=1e-9)
+    assert saved["reference"] == "statistics stats.npz"
+
+
+def test_a_sweep_file_names_its_data_set(run):
+    as_npz(DIGITS[:100])
+    Path("s.yaml").write_text("name: s\ndataset: {name: digits, limit: 300}\ngrid: {w: [0]}\n")
+    found = result(run, "samples.npz", "--reference", "s.yaml", "--features", "digits")
+    assert found["reference"] == "digits, 300 images"
+
+
+def test_a_note_says_that_few_images_bias_the_distance(run):
+    as_npz(DIGITS[:100])
+    _, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    assert err == "note: FID of 100 images is biased upwards; 10,000 or more are usual\n"
+
+
+def published(dimensions=2048, **more):
+    generator = np.random.default_rng(0)
+    factor = generator.normal(size=(dimensions, 8))
+    np.savez("reference.npz", **{"mu": generator.normal(size=dimensions), "sigma": factor @ factor.T} | more)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["absent.npz", "--reference", "digits"], "absent.npz: no such file or folder"),
+        (["samples.npz", "--reference", "absent"], "no such file or folder, and no data set's"),
+        (["samples.npz", "--reference", "digits", "--features", "digit"], "--features digit: should be one of"),
+        (["samples.npz", "--reference", "reference.npz", "--features", "digits"], "names no extractor, so its 2048"),
+        (["empty", "--reference", "digits"], "empty: no PNG or JPEG in it"),
+        (["one.npz", "--reference", "digits"], "one.npz: 1 images; FID needs at least 2"),
+        (["float.npz", "--reference", "digits"], "of float64, where images [n, height, width, 1 or 3] of uint8"),
+        (["other.npz", "--reference", "digits"], "has no array arr_0 of images; it has images"),
+        (["object.npz", "--reference", "digits"], "object.npz: arr_0 cannot be read"),
+        (["cut.npz", "--reference", "digits"], "cut.npz: not a whole .npz file"),
+        (["large.npz", "--reference", "digits"], "looks at 8 x 8 pixels, not (16, 16)"),
+        (["colour.npz", "--reference", "digits"], "looks at 1 channels, not 3"),
+        (["samples.npz", "--reference", "digits", "--features", "inception-768", "--inception-weights", "none.pth"],
+         "weights-inception-2015-12-05-6726825d.pth (SHA-256 begins 6726825d)"),
+        (["mixed", "--reference", "digits"], "pixels, where"),
+        (["coloured", "--reference", "digits"], "coloured, where these features look at grey images"),
+        (["broken", "--reference", "digits"], "1.png: cannot be read as an image"),
+        (["samples.npz"], "Missing option '--reference'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(run, words, said):
+    as_npz(DIGITS[:20])
+    published()
+    Path("empty").mkdir()
+    as_npz(DIGITS[:1], "one.npz")
+    np.savez("float.npz", DIGITS[:4].transpose(0, 2, 3, 1) / 255)
+    np.savez("other.npz", images=DIGITS[:4])
+    np.savez("object.npz", np.array([None, 1], dtype=object))
+    Path("cut.npz").write_bytes(Path("samples.npz").read_bytes()[:500])
+    as_npz(np.kron(DIGITS[:4], np.ones((1, 1, 2, 2), np.uint8)), "large.npz")
+    as_npz(DIGITS[:4].repeat(3, axis=1), "colour.npz")
+    as_folder(DIGITS[:4].repeat(3, axis=1) + np.arange(3, dtype=np.uint8).reshape(1, 3, 1, 1), "coloured")
+    for name, pixels in (("mixed", np.zeros((9, 8), np.uint8)), ("broken", None)):
+        Path(name).mkdir()
+        Image.fromarray(DIGITS[0, 0]).save(f"{name}/0.png")
+        Path(name, "1.png").write_bytes(b"no image")
+        if pixels is not None:
+            Image.fromarray(pixels).save(f"{name}/1.png")
+    before = sorted(Path().rglob("*"))
+    code, _, err = run("eval", *words, "--json", "out.json", "--save-stats", "out.npz", "--quiet")
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"sigma": np.full((2048, 2048), np.nan)}, "not finite"),
+        ({"sigma": np.zeros((4, 4))}, "do not fit"),
+        ({"sigma": np.triu(np.ones((2048, 2048)))}, "not symmetric"),
+        ({"features_id": "inception-768-x"}, "made with the features inception-768-x"),
+    ],
+)
+def test_a_damaged_or_foreign_reference_is_refused(run, more, said):
+    as_npz(DIGITS[:20])
+    published(**more)
+    code, _, err = run("eval", "samples.npz", "--reference", "reference.npz", "--features", "digits", "--quiet")
+    assert code == 2
+    assert "reference.npz: " in err
+    assert said in err
+
+
+@pytest.fixture(scope="module")
+def random_inception(tmp_path_factory):
+    """The published network with random weights: the whole path without a download."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
+        network = FeatureExtractorInceptionV3("random", ["2048"])
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_the_whole_path_from_png_to_number_is_torch_fidelitys(run, random_inception, tmp_path):
+    """calculate_metrics on the same folders: decoding, resize, network, statistics, distance, Inception Score."""
+    import torch_fidelity
+
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (24, 3, 20, 20), dtype=np.uint8)
+    b = (rng.integers(0, 200, (24, 3, 20, 20)) // 2 + 60).astype(np.uint8)
+    for images, name in ((a, "a"), (b, "b")):
+        Path(name).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image.transpose(1, 2, 0)).save(f"{name}/{number}.png")
+    words = ["--features", "inception-192", "--inception-weights", random_inception]
+    found = result(run, "a", "--reference", "b", *words)
+    wanted = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "a"),
+        input2=str(tmp_path / "b"),
+        fid=True,
+        cuda=False,
+        verbose=False,
+        feature_layer_fid="192",
+        feature_extractor_weights_path=str(random_inception),
+        cache=False,
+        save_cpu_ram=True,
+    )["frechet_inception_distance"]
+    assert found["fid"] == pytest.approx(wanted, rel=1e-4)
+    assert found["is_mean"] is None
+    assert "unofficial" in found["protocol"]
+
+
+def test_the_weights_may_be_named_in_the_environment(run, random_inception, monkeypatch):
+    monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", str(random_inception))
+    as_npz(DIGITS[:4])
+    as_npz(DIGITS[4:8], "others.npz")
+    found = result(run, "samples.npz", "--reference", "others.npz", "--features", "inception-64")
+    assert found["features_id"].startswith("inception-64-")
+
+
+def test_published_statistics_are_those_of_the_published_network(run, random_inception):
+    as_npz(DIGITS[:12])
+    published()
+    words = ["--reference", "reference.npz", "--inception-weights", random_inception]
+    found = result(run, "samples.npz", *words)
+    assert found["fid"] > 0
+    assert found["is_mean"] >= 1
+    code, _, err = run("eval", "samples.npz", *words, "--features", "inception-768")
+    assert code == 2
+    assert "take --features inception" in err
+
+
+def test_official_weights_are_known_by_their_digest(tmp_path, random_inception, monkeypatch):
+    monkeypatch.setattr(extractors, "_weights_digest", lambda path: "6726825d")
+    official = extractors.Inception(64, random_inception, torch.device("cpu"), logits=False)
+    assert official.id == "inception-64-6726825d-tf1-bilinear-299"
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+from pathlib import Path
+from cfgbench.evaluation.extractors import Features
+from cfgbench.sweep import external
+
+class Means:  # the extractor aside
+    id, channels = "means", 3
+    def __call__(self, images):
+        small = images.float().unfold(2, 16, 16).unfold(3, 16, 16).mean(dim=(4, 5)).flatten(1)
+        return Features(small, small[:, :10])
+
+external.packaged_extractor = lambda *_, **__: Means()
+result = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
+                           progress=lambda *_: None)
+print(result.samples, result.fid, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """20,000 images of 64x64 (246 MB) against 2,000."""
+    peaks = {}
+    for count in (2_000, 20_000):
+        path = tmp_path / f"{count}.npz"
+        np.savez(path, np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8))
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True, env=os.environ
+        )
+        samples, _, peak = done.stdout.split()
+        assert int(samples) == count
+        peaks[count] = int(peak) / 1024
+        path.unlink()
+    assert peaks[20_000] - peaks[2_000] < 100, peaks
