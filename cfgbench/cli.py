@@ -282,7 +282,9 @@ def _summary(row: dict[str, Any]) -> str:
 
 
 def _print_plan(plan: "Plan", device: str | None, precision: str) -> None:
+    from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
     from cfgbench.models.precision import device_name, find_device, resolve_precision
+    from cfgbench.spec import INCEPTION
     from cfgbench.sweep.estimate import measure
 
     place = find_device(device)
@@ -305,6 +307,8 @@ def _print_plan(plan: "Plan", device: str | None, precision: str) -> None:
     calls = sum(cell.nfe * cell.sampling.samples for cell in plan.missing)
     sampling, training = sum(map(costs.seconds, plan.missing)), sum(map(costs.training_seconds, untrained))
     disk = costs.disk(len(plan.missing), len(untrained))
+    if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
+        print(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     print(f"{len(plan.cells)} cells, {len(plan.missing)} to run, {calls:,} network calls")
     print(
         f"sampling {_duration(sampling)}, training {_duration(training)}, at most {disk / 1e6:,.0f} MB on the disk; "

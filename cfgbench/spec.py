@@ -32,6 +32,7 @@ IDENTITY = 2
 
 INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
 PACKAGED = ("digits", "fashion-mnist")
+IMAGENET = ("imagenet64", "imagenet128")
 
 Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
 Probability = Annotated[Finite, Field(ge=0, le=1)]
@@ -198,7 +199,7 @@ class SweepSpec(Section):
     def features(self) -> str:
         """The extractor's name: what the file says, else the data set's own."""
         own = self.dataset.name if self.dataset.name in PACKAGED else "classifier"
-        return self.evaluation.features or own
+        return self.evaluation.features or ("inception" if self.dataset.name in IMAGENET else own)
 
     def points(self) -> Iterator[tuple[dict[str, Any], Training, Sampling]]:
         """The product of the grid's lists, in the file's order: (the axes' values, training, sampling)."""

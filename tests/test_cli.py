@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -278,6 +279,7 @@ README = (TOP / "README.md").read_text()
 def test_every_command_of_the_readme_works(small, run):
     Path("sweeps").mkdir()
     Path("sweeps/digits.yaml").write_text(SMALL)
+    np.savez("samples.npz", np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("cfgbench ")]
     assert len(commands) >= 8

@@ -34,10 +34,16 @@ def test_the_photograph_sweep_runs_small_on_a_processor(tmp_path, photos, monkey
     content["model"] |= {"channels": 16, "multipliers": [1, 2, 2], "blocks": 1, "attention": [16], "head_channels": 16}
     content["training"] |= {"steps": 12, "batch_size": 8, "learning_rate": 1e-3}
     content["sampling"] |= {"samples": 20, "batch_size": 10}
-    content["evaluation"] = {"metrics": ["fid", "is"]}
     content["grid"] = {"w": [0, 1], "T": [3]}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CFGBENCH_INCEPTION_WEIGHTS", raising=False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     path = tmp_path / "photos.yaml"
+    path.write_text(yaml.safe_dump(content))
+    code, out, err = run("sweep", path, "--dry-run", "--device", "cpu")
+    assert code == 0, err
+    assert "weights-inception-2015-12-05-6726825d.pth will be downloaded" in out
+    content["evaluation"] = {"metrics": ["fid", "is"]}
     path.write_text(yaml.safe_dump(content))
     code, _, err = run("sweep", path, "--device", "cpu")
     assert code == 0, err
@@ -67,3 +73,5 @@ def test_the_papers_sweeps_have_the_papers_settings():
     assert table1.grid["p_uncond"] == [0.1, 0.2, 0.5]
     assert table2.grid["T"] == [128, 256, 1024]
     assert table1.training.batch_size == 2048
+    unnamed = table1.model_copy(update={"evaluation": type(table1.evaluation)()})
+    assert (table1.features, unnamed.features) == ("inception", "inception")
