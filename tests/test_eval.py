@@ -259,6 +259,24 @@ def test_published_statistics_are_those_of_the_published_network(run, random_inc
     assert "take --features inception" in err
 
 
+def test_weights_that_end_early_are_not_taken_for_numbers(run, random_inception):
+    tensors = torch.load(random_inception, weights_only=True)
+    cut = {name: value * float("nan") if name.startswith("Mixed_7") else value for name, value in tensors.items()}
+    torch.save(cut, "cut.pth")
+    as_npz(DIGITS[:12])
+    words = ["samples.npz", "--reference", "samples.npz", "--inception-weights", "cut.pth", "--quiet"]
+    code, _, err = run("eval", *words)
+    assert code == 2
+    assert "not finite, in 12 of 12 images; if these weights end before the last layers, take inception-768" in err
+    sweep = "name: s\ndataset: {name: digits, limit: 20}\nmodel: {channels: 8}\ntraining: {steps: 1}\n"
+    sweep += "evaluation: {features: inception, inception_weights: cut.pth}\n"
+    sweep += "sampling: {samples: 10}\ngrid: {w: [0], T: [2]}\n"
+    Path("s.yaml").write_text(sweep)
+    code, _, err = run("sweep", "s.yaml", "--quiet")
+    assert code == 2
+    assert "evaluation.features = inception: features that are not finite" in err
+
+
 def test_official_weights_are_known_by_their_digest(tmp_path, random_inception, monkeypatch):
     monkeypatch.setattr(extractors, "_weights_digest", lambda path: "6726825d")
     official = extractors.Inception(64, random_inception, torch.device("cpu"), logits=False)

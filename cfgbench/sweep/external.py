@@ -17,7 +17,7 @@ from cfgbench.evaluation.stream import SPLITS, Accumulator
 from cfgbench.files import write_atomically
 from cfgbench.progress import Progress
 from cfgbench.spec import PACKAGED, Dataset, load_sweep
-from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor
+from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
@@ -79,7 +79,7 @@ def evaluate(
         fid = frechet_distance(accumulator.moments, moments)
         is_mean, is_std = _inception_score(accumulator)
     except ValueError as error:
-        raise UserError(f"{samples}: {error}{_way_out(name, error)}") from None
+        raise UserError(f"{samples}: {error}{unreached(name)}") from None
     if save_stats is not None:
         write_atomically(save_stats, lambda path: save_reference(path, accumulator.moments, extractor.id))
     protocol = (
@@ -124,9 +124,3 @@ def _statistics(target: Path | Stream, extractor: FeatureExtractor, progress: Pr
     if isinstance(target, Path):
         return f"statistics {target.name}", load_reference(target, extractor.id)
     return f"{target.name}, {target.count} images", moments_of(target, extractor, progress)
-
-
-def _way_out(name: str, error: ValueError) -> str:
-    if name == "inception" and "not finite" in str(error):
-        return "; these weights do not reach so far; take --features inception-768, which gives FID alone"
-    return ""

@@ -66,10 +66,19 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
     if not path.exists():
-        moments = moments_of(of_images(plan.images), extractor, progress)
+        try:
+            moments = moments_of(of_images(plan.images), extractor, progress)
+        except ValueError as error:
+            reason = f"{error}{unreached(plan.spec.features)}"
+            raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
         write_atomically(path, moments.save)
     moments = Moments.load(path)
     return reference_id, f"{plan.images.name}, {moments.n} images", moments
+
+
+def unreached(features: str) -> str:
+    """The way out where numbers are not finite: weights that end before the last layers have only the earlier ones."""
+    return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 
 
 def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) -> Moments:
