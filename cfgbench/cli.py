@@ -90,7 +90,11 @@ def sweep(
         raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
     plan = make_plan(sweep, results, _progress(quiet))
     if dry_run:
-        _print_plan(plan, device, precision)
+        from cfgbench.models.precision import find_device, resolve_precision
+        from cfgbench.sweep.estimate import forecast
+
+        place = find_device(device)
+        print("\n".join(forecast(plan, place, resolve_precision(precision, place))))
         return
     failed = 0
     if plan.missing:
@@ -279,49 +283,6 @@ def _summary(row: dict[str, Any]) -> str:
     numbers = [f"FID {row['fid']:.3f}"] if "fid" in row else []
     numbers += [f"IS {row['is_mean']:.3f} ± {row['is_std']:.3f} over splits"] if "is_mean" in row else []
     return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
-
-
-def _print_plan(plan: "Plan", device: str | None, precision: str) -> None:
-    from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
-    from cfgbench.models.precision import device_name, find_device, resolve_precision
-    from cfgbench.spec import INCEPTION
-    from cfgbench.sweep.estimate import measure
-
-    place = find_device(device)
-    arithmetic = resolve_precision(precision, place)
-    costs = measure(plan, place, arithmetic)
-    for cell in plan.cells:
-        state, calls = "done" if cell.id in plan.done else "missing", cell.nfe * cell.sampling.samples
-        print(
-            f"{cell.id}  {state:7}  {cell.label}: {cell.nfe} network calls an image, {calls:,} in all, "
-            f"{_duration(costs.seconds(cell))}"
-        )
-    untrained = []
-    for checkpoint_id, cell in plan.networks().items():
-        trained = plan.store.checkpoint(checkpoint_id).exists()
-        untrained += [] if trained else [cell]
-        print(
-            f"network {checkpoint_id}  {'trained' if trained else 'to train'}: p_uncond {cell.training.p_uncond:g}, "
-            f"{cell.training.steps:,} steps of {cell.training.batch_size}, {_duration(costs.training_seconds(cell))}"
-        )
-    calls = sum(cell.nfe * cell.sampling.samples for cell in plan.missing)
-    sampling, training = sum(map(costs.seconds, plan.missing)), sum(map(costs.training_seconds, untrained))
-    disk = costs.disk(len(plan.missing), len(untrained))
-    if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
-        print(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
-    print(f"{len(plan.cells)} cells, {len(plan.missing)} to run, {calls:,} network calls")
-    print(
-        f"sampling {_duration(sampling)}, training {_duration(training)}, at most {disk / 1e6:,.0f} MB on the disk; "
-        f"from steps measured on {device_name(place)} in {arithmetic}"
-    )
-
-
-def _duration(seconds: float) -> str:
-    """About how long, in the unit that a person would take."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.{0 if seconds > 10 * length else 1}f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _print_tables(plan: "Plan") -> None:

@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
             content(temporary)
         else:
             temporary.write_bytes(content)
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
         temporary = None
@@ -40,7 +40,8 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
             temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Returns when the file's content will survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cfgbench.data.images import content_of
 from cfgbench.errors import UserError
-from cfgbench.files import identity
+from cfgbench.files import flush_to_disk, identity
 from cfgbench.progress import Progress
 
 
@@ -77,7 +77,7 @@ def _make(task: Prepared, name: str, place: Path, progress: Progress) -> None:
         content = content_of(images, task.labels, task.class_names)
         (part / "index.json").write_text(json.dumps({"content": content, "images": total}))
         for file in part.iterdir():
-            _flush(file)
+            flush_to_disk(file)
         progress(f"prepare {name}", total, total, "")
         _rename(part, place)
     finally:
@@ -90,14 +90,6 @@ def _rename(part: Path, place: Path) -> None:
     except OSError:
         if not (place / "index.json").exists():  # else another process was quicker, with the same images
             raise
-
-
-def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sweep_up(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the missing part of a sweep will cost: seconds from steps measured on this machine, and bytes on the disk."""
+"""What a sweep will cost, for --dry-run: seconds from steps measured on this machine, and bytes on the disk."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.models.precision import autocast
+from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
+from cfgbench.models.precision import autocast, device_name
 from cfgbench.models.pretrained import load_pretrained
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Cell, Pretrained
+from cfgbench.spec import INCEPTION, Cell, Pretrained
 from cfgbench.sweep.cell import SHEET_COLUMNS, SHEET_ROWS
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import gradient_step, image_of
@@ -45,6 +46,47 @@ class Costs:
         """Bytes of so many cells and networks when all is done, and of the one network in training."""
         training = RESUMABLE * self.network if networks else 0
         return cells * (ROW_BYTES + self.sheet) + networks * self.network + training
+
+
+def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
+    """A line a cell, a line a network, and what is missing in all, for a person to read before it begins."""
+    costs = measure(plan, device, precision)
+    missing, untrained = plan.missing, _untrained(plan)
+    lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
+    lines += [_network_line(key, cell, cell in untrained, costs) for key, cell in plan.networks().items()]
+    if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
+        lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
+    calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
+    lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network calls")
+    sampling, training = sum(map(costs.seconds, missing)), sum(map(costs.training_seconds, untrained))
+    disk = costs.disk(len(missing), len(untrained)) / 1e6
+    made = f"from steps measured on {device_name(device)} in {precision}"
+    work = f"sampling {_duration(sampling)}, training {_duration(training)}"
+    return [*lines, f"{work}, at most {disk:,.0f} MB on the disk; {made}"]
+
+
+def _untrained(plan: Plan) -> list[Cell]:
+    return [cell for key, cell in plan.networks().items() if not plan.store.checkpoint(key).exists()]
+
+
+def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
+    calls = f"{cell.nfe} network calls an image, {cell.nfe * cell.sampling.samples:,} in all"
+    state = "done" if done else "missing"
+    return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
+
+
+def _network_line(key: str, cell: Cell, to_train: bool, costs: Costs) -> str:
+    training = cell.training
+    work = f"p_uncond {training.p_uncond:g}, {training.steps:,} steps of {training.batch_size}"
+    return f"network {key}  {'to train' if to_train else 'trained'}: {work}, {_duration(costs.training_seconds(cell))}"
+
+
+def _duration(seconds: float) -> str:
+    """How long, in the unit that a person would take."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.{0 if seconds > 10 * length else 1}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def measure(plan: Plan, device: torch.device, precision: str) -> Costs:
