@@ -132,6 +132,7 @@ def published(dimensions=2048, **more):
         (["samples.npz", "--reference", "absent"], "no such file or folder, and no data set's"),
         (["samples.npz", "--reference", "digits", "--features", "digit"], "--features digit: should be one of"),
         (["samples.npz", "--reference", "reference.npz", "--features", "digits"], "names no extractor, so its 2048"),
+        (["stats.pkl", "--reference", "digits"], "stats.pkl: neither a folder nor a whole zip file"),
         (["empty", "--reference", "digits"], "empty: no PNG or JPEG in it"),
         (["one.npz", "--reference", "digits"], "one.npz: 1 images; FID needs at least 2"),
         (["float.npz", "--reference", "digits"], "of float64, where images [n, height, width, 1 or 3] of uint8"),
@@ -152,6 +153,7 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(run, words, 
     as_npz(DIGITS[:20])
     published()
     Path("empty").mkdir()
+    Path("stats.pkl").write_bytes(b"no zip")
     as_npz(DIGITS[:1], "one.npz")
     np.savez("float.npz", DIGITS[:4].transpose(0, 2, 3, 1) / 255)
     np.savez("other.npz", images=DIGITS[:4])

@@ -59,7 +59,7 @@ class _Zip:
         try:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, ValueError) as error:
-            raise UserError(f"dataset.path = {path}: not a whole zip file ({error})") from None
+            raise UserError(f"{path}: neither a folder nor a whole zip file ({error})") from None
 
     def names(self) -> Iterable[str]:
         for entry in self.archive.infolist():
@@ -86,7 +86,10 @@ def load_folder(dataset: Dataset) -> Images:
     """PNG and JPEG, grey or RGB; if one is RGB all are. Raises UserError naming the file that cannot be used."""
     if dataset.path is None:
         raise UserError("dataset.path: missing; name a folder with one sub-folder per class, or a zip of that")
-    source = open_source(dataset.path)
+    try:
+        source = open_source(dataset.path)
+    except UserError as error:
+        raise UserError(f"dataset.path = {error}") from None
     classes = files_by_class(source, dataset.split)
     known = sorted(classes)
     names = [known[i] for i in choose_classes(dataset.classes, known)]
@@ -111,7 +114,7 @@ def open_source(path: Path) -> Source:
     if path.is_dir():
         return _Folder(path)
     if not path.exists():
-        raise UserError(f"dataset.path = {path}: no such file or folder")
+        raise UserError(f"{path}: no such file or folder")
     return _Zip(path)
 
 

@@ -78,11 +78,17 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
 
 
-def check_shape(denoiser: Denoiser, image: tuple[int, int, int], classes: int, device: torch.device) -> None:
-    """One call with two images of noise: raises UserError where the network does not fit images and classes."""
+def check_shape(
+    denoiser: Denoiser, image: tuple[int, int, int], classes: int, device: torch.device, *, null_class: bool
+) -> None:
+    """One call with two images: raises UserError where the network does not fit images and classes.
+
+    The second is of the null class, if the network has one.
+    """
     if denoiser.num_classes != classes:
         raise UserError(f"model: made for {denoiser.num_classes} classes, the data set has {classes}")
-    z, lam, c = torch.zeros(2, *image, device=device), torch.zeros(2, device=device), torch.tensor([0, classes - 1])
+    z, lam = torch.zeros(2, *image, device=device), torch.zeros(2, device=device)
+    c = torch.tensor([0, classes if null_class else classes - 1])
     try:
         with torch.inference_mode():
             eps = denoiser(z, lam, c.to(device))

@@ -71,7 +71,8 @@ def _denoiser(plan: Plan, cell: Cell, *, device: torch.device, precision: str, p
     """The network of the cell: as it was made elsewhere, or trained here if it is not yet."""
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, device)
-        check_shape(denoiser, plan.images.images.shape[1:], plan.images.num_classes, device)
+        image, classes = plan.images.images.shape[1:], plan.images.num_classes
+        check_shape(denoiser, image, classes, device, null_class=cell.model.p_uncond > 0)
         return denoiser
     return load_denoiser(ensure_trained(plan, cell, device=device, precision=precision, progress=progress), device)
 

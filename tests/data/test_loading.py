@@ -146,7 +146,7 @@ def test_a_zip_that_climbs_out_is_refused(folder, tmp_path, name):
 def test_a_cut_zip_is_refused(folder, tmp_path):
     path = zipped(folder, tmp_path / "cut.zip")
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserError, match="not a whole zip"):
+    with pytest.raises(UserError, match="neither a folder nor a whole zip"):
         load(path)
 
 

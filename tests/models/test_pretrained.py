@@ -87,13 +87,22 @@ def test_a_factory_that_cannot_be_used_is_named(module, tmp_path):
 
 def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
     denoiser = load_pretrained(factory(), CPU)
-    check_shape(denoiser, (3, 8, 8), 3, CPU)
+    check_shape(denoiser, (3, 8, 8), 3, CPU, null_class=True)
     with pytest.raises(UserError, match="made for 3 classes, the data set has 10"):
-        check_shape(denoiser, (3, 8, 8), 10, CPU)
+        check_shape(denoiser, (3, 8, 8), 10, CPU, null_class=True)
 
     def wrong(z, lam, c):
         return z[:, 0, :1, 0]
 
     wrong.num_classes = 3
     with pytest.raises(UserError, match=r"does not fit the images: it gives \(2, 1\)"):
-        check_shape(wrong, (3, 8, 8), 3, CPU)
+        check_shape(wrong, (3, 8, 8), 3, CPU, null_class=False)
+    table = torch.nn.Embedding(3, 1)
+
+    def without_null(z, lam, c):
+        return z * table(c)[:, :, None, None]
+
+    without_null.num_classes = 3
+    check_shape(without_null, (3, 8, 8), 3, CPU, null_class=False)
+    with pytest.raises(UserError, match="does not fit the images: index out of range"):
+        check_shape(without_null, (3, 8, 8), 3, CPU, null_class=True)
