@@ -166,8 +166,8 @@ def decode(source: Source, name: str) -> Image.Image:
 
 
 def _fit(image: Image.Image, side: int | None) -> Image.Image:
-    """The middle square, brought to side x side by averaging areas (box filter); the image itself without a side."""
-    return image if side is None else middle_square(image).resize((side, side), Image.Resampling.BOX)
+    """The middle square, brought to side x side by averaging areas; the image itself without a side."""
+    return image if side is None else average_areas(middle_square(image), side)
 
 
 def middle_square(image: Image.Image) -> Image.Image:
@@ -175,6 +175,20 @@ def middle_square(image: Image.Image) -> Image.Image:
     short = min(image.size)
     left, top = (image.size[0] - short) // 2, (image.size[1] - short) // 2
     return image.crop((left, top, left + short, top + short))
+
+
+def average_areas(square: Image.Image, side: int) -> Image.Image:
+    """Each pixel of the result is the mean over its area of the square, as TensorFlow's resize has it (method `area`).
+
+    A pixel of the square on the border of two counts for each by the part that lies in it; Pillow's box filter gives
+    it to one of them whole, which is the same only where `side` divides the square's.
+    """
+    edges = np.linspace(0, square.size[0], side + 1)
+    pixels = np.arange(square.size[0])
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights = np.clip(overlap, 0, None) * (side / square.size[0])
+    means = np.einsum("in,nm...,jm->ij...", weights, np.asarray(square, np.float64), weights, optimize=True)
+    return Image.fromarray(np.rint(means).astype(np.uint8))
 
 
 def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) -> None:

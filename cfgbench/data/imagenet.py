@@ -15,7 +15,7 @@ from PIL import Image
 
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
-from cfgbench.data.folder import Source, decode, files_by_class, middle_square, open_source
+from cfgbench.data.folder import Source, average_areas, decode, files_by_class, middle_square, open_source
 from cfgbench.data.images import Images, choose_classes, share
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
@@ -191,7 +191,7 @@ def adm(image: Image.Image, side: int) -> Image.Image:
 
 def area(image: Image.Image, side: int) -> Image.Image:
     """The middle square, then the mean over each pixel's area, which is what "area-downsampled" says in the paper."""
-    return middle_square(image).resize((side, side), Image.Resampling.BOX)
+    return average_areas(middle_square(image), side)
 
 
 def box(image: Image.Image, side: int) -> Image.Image:

@@ -210,7 +210,17 @@ def test_area_is_the_mean_over_each_pixels_area_of_the_middle_square():
     image = photo_of(256, 384)
     middle = np.asarray(image, float)[:, 64:320]
     means = middle.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
-    assert np.abs(np.asarray(area(image, 64)) - means).max() <= 1  # rounded after each direction
+    assert np.abs(np.asarray(area(image, 64)) - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("size", [375, 200, 100, 70, 64, 40])
+def test_area_divides_pixels_that_lie_in_two(size):
+    image = photo_of(size, size)
+    # every pixel of the photograph as 64 x 64 equal ones: whole ones lie in each pixel of the result
+    fine = np.asarray(image, np.float32).repeat(64, axis=0)
+    rows = fine.reshape(64, size, size, 3).mean(axis=1)
+    means = rows.repeat(64, axis=1).reshape(64, 64, size, 3).mean(axis=2)
+    assert np.abs(np.asarray(area(image, 64)) - means).max() <= 0.501
 
 
 def test_box_squeezes_the_whole_image():
