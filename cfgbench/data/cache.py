@@ -1,13 +1,17 @@
 """Images that take long to prepare: made once, written whole, mapped into memory ever after."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -38,17 +42,17 @@ def cache_folder() -> Path:
 def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray, np.ndarray, str]:
     """(images [n, ch, h, w] uint8 mapped from the cache, labels [n] int64, content hash); makes them if need be.
 
-    They are written beside their place and renamed into it, so that what is found there is whole; several processes may
-    do so at once. Raises UserError where the folder cannot be written.
+    They are written beside their place and renamed into it, so that what is found there is whole. Of several processes
+    one makes them, and the others wait. Raises UserError where the folder cannot be written.
     """
     place = cache_folder() / f"{name}-{identity(task.key)}"
-    if not (place / "index.json").exists():
-        try:
-            _make(task, name, place, progress)
-        except OSError as error:
-            raise UserError(
-                f"{place.parent}: cannot be written ({error.strerror or error}); name another folder in CFGBENCH_CACHE"
-            ) from None
+    try:
+        if not (place / "index.json").exists():
+            _make_once(task, name, place, progress)
+    except OSError as error:
+        raise UserError(
+            f"{place.parent}: cannot be written ({error.strerror or error}); name another folder in CFGBENCH_CACHE"
+        ) from None
     try:
         index = json.loads((place / "index.json").read_text())
         images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -56,32 +60,74 @@ def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray,
         if images.shape != (len(task.labels), *task.shape) or not np.array_equal(labels, task.labels):
             raise ValueError("other images than its name says")
         return images, labels, index["content"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UserError(f"{place}: damaged ({error}); delete it, and it is made again") from None
 
 
-def _make(task: Prepared, name: str, place: Path, progress: Progress) -> None:
+def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     _sweep_up(place.parent)
-    part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".part-{os.getpid()}-"))
+    lock = place.with_name(f".{place.name}.lock")
+    with lock.open("w") as file:
+        while not _taken(file):
+            progress(f"another process prepares {name}", 0, len(task.labels), "")
+            time.sleep(0.2)
+        if not (place / "index.json").exists():
+            _make(task, name, place, progress)
+        lock.unlink(missing_ok=True)
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Whether the lock is ours now. Where the file system has no locks it always is: the work is then done twice."""
     try:
-        total, done = len(task.labels), 0
-        images = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, (total, *task.shape))
-        for batch in task.read():
-            progress(f"prepare {name}", done, total, "")
-            images[done : done + len(batch)] = batch
-            done += len(batch)
-        assert done == total
-        images.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def _make(task: Prepared, name: str, place: Path, progress: Progress) -> None:
+    shape = (len(task.labels), *task.shape)
+    _check_space(place.parent, int(np.prod(shape, dtype=np.int64)) + task.labels.nbytes)
+    part = place.with_name(f".part-{place.name}-{uuid.uuid4().hex[:8]}")
+    part.mkdir()
+    try:
+        with (part / "images.npy").open("wb") as file:
+            content = content_of(shape, _written(file, task, name, progress), task.labels, task.class_names)
         np.save(part / "labels.npy", task.labels)
-        content = content_of(images, task.labels, task.class_names)
-        (part / "index.json").write_text(json.dumps({"content": content, "images": total}))
-        for file in part.iterdir():
-            flush_to_disk(file)
-        progress(f"prepare {name}", total, total, "")
+        (part / "index.json").write_text(json.dumps({"content": content, "images": shape[0]}))
+        for made in part.iterdir():
+            flush_to_disk(made)
         _rename(part, place)
+        progress(f"prepare {name}", shape[0], shape[0], "")
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _written(file: IO[bytes], task: Prepared, name: str, progress: Progress) -> Iterator[np.ndarray]:
+    """The images as they are written, batch by batch. Not through a mapping: a full disk would kill the process."""
+    total, done = len(task.labels), 0
+    header = {"descr": "|u1", "fortran_order": False, "shape": (total, *task.shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for batch in task.read():
+        progress(f"prepare {name}", done, total, "")
+        assert batch.dtype == np.uint8
+        assert batch.shape[1:] == task.shape
+        batch = np.ascontiguousarray(batch)
+        file.write(batch.data)
+        done += len(batch)
+        yield batch
+    assert done == total
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    """Raises UserError at once rather than hours later."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {free / 1e9:.3g} GB are free where {needed / 1e9:.3g} GB are needed; make room, or name "
+            "another folder in CFGBENCH_CACHE"
+        )
 
 
 def _rename(part: Path, place: Path) -> None:
@@ -93,8 +139,9 @@ def _rename(part: Path, place: Path) -> None:
 
 
 def _sweep_up(folder: Path) -> None:
-    """Removes what processes that are no more have left half done."""
-    for part in folder.glob(".part-*"):
-        owner = part.name.split("-")[1]
-        if owner.isdigit() and not Path("/proc", owner).exists() and Path("/proc").exists():
-            shutil.rmtree(part, ignore_errors=True)
+    """Removes what processes that are no more have left half done: nobody holds its lock."""
+    for lock in folder.glob(".*.lock"):
+        with contextlib.suppress(OSError), lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for part in folder.glob(f".part-{lock.name[1:].removesuffix('.lock')}-*"):
+                shutil.rmtree(part, ignore_errors=True)

@@ -1,9 +1,11 @@
 """One's own images: a folder with one sub-folder per class, or a zip of that. Nothing is extracted to disk."""
 
+import copy
 import io
+import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -15,8 +17,8 @@ from cfgbench.errors import UserError
 from cfgbench.spec import Dataset
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-LARGEST_SIDE = 8192
-"""Pixels; a larger image is taken for a decompression bomb."""
+LARGEST_SIDE = 16384
+"""Pixels; a larger image is taken for a decompression bomb, as Pillow takes one of more than 179 million pixels."""
 LARGEST_FILE = 1 << 28
 """Bytes."""
 
@@ -34,13 +36,15 @@ class Source(Protocol):
 
     def has(self, folder: str) -> bool: ...
 
+    def below(self, folder: str) -> "Source": ...
+
 
 class _Folder:
     def __init__(self, root: Path) -> None:
         self.root, self.where = root, str(root)
 
     def names(self) -> Iterable[str]:
-        return (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+        return _files(self.root)
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -52,10 +56,31 @@ class _Folder:
     def has(self, folder: str) -> bool:
         return (self.root / folder).is_dir()
 
+    def below(self, folder: str) -> Source:
+        return _Folder(self.root / folder)
+
+
+def _files(folder: Path, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """All files below a folder, through links too, unless a link leads back to a folder that it is in."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in above:
+            return
+        above |= {(status.st_dev, status.st_ino)}
+        with os.scandir(folder) as scanned:
+            entries = list(scanned)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in entries:
+        if entry.is_file():
+            yield prefix + entry.name
+        elif entry.is_dir():
+            yield from _files(folder / entry.name, f"{prefix}{entry.name}/", above)
+
 
 class _Zip:
     def __init__(self, path: Path) -> None:
-        self.where = str(path)
+        self.where, self.prefix = str(path), ""
         try:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, ValueError) as error:
@@ -66,20 +91,25 @@ class _Zip:
             name = PurePosixPath(entry.filename)
             if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
                 raise UserError(f"{self.where}: {entry.filename!r} climbs out of the archive; make the zip anew")
-            if not entry.is_dir():
-                yield entry.filename
+            if not entry.is_dir() and entry.filename.startswith(self.prefix):
+                yield entry.filename.removeprefix(self.prefix)
 
     def read(self, name: str) -> bytes:
-        if self.archive.getinfo(name).file_size > LARGEST_FILE:
+        if self.archive.getinfo(self.prefix + name).file_size > LARGEST_FILE:
             raise ValueError(f"larger than {LARGEST_FILE} bytes")
-        return self.archive.read(name)
+        return self.archive.read(self.prefix + name)
 
     def stamp(self, name: str) -> tuple[int, int]:
-        entry = self.archive.getinfo(name)
+        entry = self.archive.getinfo(self.prefix + name)
         return entry.file_size, entry.CRC
 
     def has(self, folder: str) -> bool:
-        return any(name.startswith(f"{folder}/") for name in self.archive.namelist())
+        return any(name.startswith(f"{self.prefix}{folder}/") for name in self.archive.namelist())
+
+    def below(self, folder: str) -> Source:
+        inner = copy.copy(self)
+        inner.prefix, inner.where = f"{self.prefix}{folder}/", f"{self.where}/{folder}"
+        return inner
 
 
 def load_folder(dataset: Dataset) -> Images:

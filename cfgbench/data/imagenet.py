@@ -1,13 +1,14 @@
 """ImageNet at 64x64 and 128x128: the downsampled data set's npz batches, or an ILSVRC2012 tree that is scaled here.
 
-FIDs of the two are not comparable, nor those of different scalings; the choice is part of the data's identity.
+FIDs of the two are not comparable, nor those of different scalings; the choice is part of the data's identity. Nor need
+their classes have the same numbers: the batches bring theirs, 1 to 1000; a tree's go by its folders' sorted names.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
-from cfgbench.data.folder import Source, average_areas, decode, files_by_class, middle_square, open_source
+from cfgbench.data.folder import SUFFIXES, Source, average_areas, decode, middle_square, open_source
 from cfgbench.data.images import Images, choose_classes, share
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
@@ -23,14 +24,20 @@ from cfgbench.spec import Dataset
 
 SIDES = {"imagenet64": 64, "imagenet128": 128}
 CLASSES = 1000
-LAYOUT = 1
+SPLITS = {
+    "train": ("train", "ILSVRC2012_img_train", "Data/CLS-LOC/train"),
+    "val": ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val"),
+}
+"""Where a tree keeps the class folders of a split, if not at its top."""
+LAYOUT = 2
 """Part of every cache's key: raised when the same source would be prepared to other pixels."""
 CHUNK = 1000
 """Images that are read or decoded at a time."""
 
 
 def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
-    """Train or val split. Classes are those that have images, in the order of their labels or folder names.
+    """Train or val split. Classes are those that have images, in the order of their labels or folder names: a part of
+    ImageNet is a data set of fewer classes, numbered anew, and never one of 1000 with empty ones.
 
     The images are prepared once into a cache (CFGBENCH_CACHE, else the user's cache folder) and mapped from there.
     Raises UserError naming the file that cannot be used.
@@ -66,17 +73,26 @@ def _source(dataset: Dataset) -> _Origin:
     split = dataset.split or "train"
     if split not in ("train", "val"):
         raise UserError(f"dataset.split = {split}: should be train or val")
-    files = _batches(dataset.path, split) if dataset.path.is_dir() else []
+    files = {name: _batches(dataset.path, name) for name in SPLITS}
+    if not any(files.values()):
+        return _Tree.found(dataset, dataset.path)
+    return _Npz.found(_checked_batches(dataset, files[split], split))
+
+
+def _checked_batches(dataset: Dataset, files: list[Path], split: str) -> list[Path]:
     if not files:
-        return _Tree.found(dataset, split)
+        there = {"train": "train_data_batch_1.npz ... 10.npz", "val": "val_data.npz"}[split]
+        raise UserError(f"dataset.split = {split}: {dataset.path} has no {there}")
     if dataset.name != "imagenet64":
         raise UserError(f"dataset.name = {dataset.name}: {files[0]} holds 64x64 images; take imagenet64")
     if dataset.preprocess is not None:
         raise UserError(f"dataset.preprocess: the images of {files[0]} are scaled already; remove the key")
-    return _Npz.found(files)
+    return files
 
 
 def _batches(folder: Path, split: str) -> list[Path]:
+    if folder.suffix == ".npz" and folder.is_file():
+        raise UserError(f"dataset.path = {folder}: a single file; name the folder that it is in")
     if split == "val":
         return [path for path in [folder / "val_data.npz"] if path.exists()]
     number = lambda path: int("".join(filter(str.isdigit, path.stem)) or 0)  # noqa: E731
@@ -152,13 +168,19 @@ class _Tree:
     labels: np.ndarray
 
     @staticmethod
-    def found(dataset: Dataset, split: str) -> "_Tree":
-        source = open_source(dataset.path)
-        inside = split if source.has(split) else None
-        classes = files_by_class(source, inside)
-        names = sorted(name for name, files in classes.items() if files)
+    def found(dataset: Dataset, path: Path) -> "_Tree":
+        source = _class_folders(open_source(path), dataset.split)
+        classes: dict[str, list[str]] = {}
+        for file in source.names():
+            parts = PurePosixPath(file).parts
+            if len(parts) == 2 and not file.startswith((".", "__MACOSX")) and _is_image(parts[1]):
+                classes.setdefault(parts[0], []).append(file)
+        names = sorted(classes)
         if not names:
-            raise UserError(f"dataset.path = {dataset.path}: neither npz batches nor class folders of JPEGs")
+            raise UserError(
+                f"dataset.path = {dataset.path}: neither npz batches nor class folders with JPEGs directly in them "
+                "(n01440764/*.JPEG ...); the official validation images must be sorted into such folders first"
+            )
         files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])]
         recipe, side = dataset.preprocess or "adm", SIDES[dataset.name]
         fingerprint = ["tree", recipe, side, [[file, *source.stamp(file)] for file, _ in files]]
@@ -178,6 +200,27 @@ class _Tree:
         return np.asarray(image).transpose(2, 0, 1)
 
 
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _class_folders(source: Source, split: str | None) -> Source:
+    """Where the class folders are: below the split's folder, or at the top where no split is asked for."""
+    places = {name: next((place for place in SPLITS[name] if source.has(place)), None) for name in SPLITS}
+    place = places[split or "train"]
+    if place is not None:
+        return source.below(place)
+    if split is not None:
+        wanted = ", ".join(SPLITS[split])
+        raise UserError(
+            f"dataset.split = {split}: {source.where} has none of the folders {wanted}; if its class folders are "
+            f"the {split} split, remove the key"
+        )
+    if places["val"] is not None:
+        raise UserError(f"dataset.split: {source.where} has {places['val']} only; set split: val")
+    return source
+
+
 def adm(image: Image.Image, side: int) -> Image.Image:
     """Dhariwal & Nichol 2021: halved by box as long as the short side is at least twice `side`, then bicubic to `side`,
     then the middle square."""
@@ -195,7 +238,8 @@ def area(image: Image.Image, side: int) -> Image.Image:
 
 
 def box(image: Image.Image, side: int) -> Image.Image:
-    """The whole image squeezed into a square by means over areas, as in the downsampled data set."""
+    """The whole image squeezed into a square by Pillow's box filter, as in the downsampled data set (Chrabaszcz et al.
+    2017); the aspect ratio is not kept."""
     return image.resize((side, side), Image.Resampling.BOX)
 
 

@@ -1,6 +1,7 @@
 """The one type that comes out of every data set."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,13 +42,16 @@ class Images:
     @cached_property
     def content(self) -> str:
         """SHA-256 over shape, pixels, labels and class names: the data's identity, wherever it lies."""
-        return self.known_content or content_of(self.images, self.labels, self.class_names)
+        return self.known_content or content_of(self.images.shape, [self.images], self.labels, self.class_names)
 
 
-def content_of(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> str:
-    """The hash that `Images.content` is."""
-    digest = hashlib.sha256(repr((images.shape, class_names)).encode())
-    digest.update(np.ascontiguousarray(images).data)
+def content_of(
+    shape: tuple[int, ...], batches: Iterable[np.ndarray], labels: np.ndarray, class_names: tuple[str, ...]
+) -> str:
+    """The hash that `Images.content` is, of images that come batch by batch."""
+    digest = hashlib.sha256(repr((shape, class_names)).encode())
+    for batch in batches:
+        digest.update(np.ascontiguousarray(batch).data)
     digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 

@@ -1,10 +1,15 @@
 """ImageNet's two layouts from real photographs: scikit-learn's two, cut into tiles."""
 
+import fcntl
 import io
 import os
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +21,8 @@ from cfgbench.data import imagenet
 from cfgbench.data.imagenet import adm, area, box
 from cfgbench.errors import UserError
 from cfgbench.spec import Dataset
+
+TINY = Path(__file__).parents[3] / "shared" / "data" / "tiny-imagenet-50.zip"
 
 
 @pytest.fixture(autouse=True)
@@ -111,8 +118,8 @@ die = lambda task, done, total, note: done and os.kill(os.getpid(), signal.SIGKI
 data.load(Dataset(name="imagenet64", path=Path({str(batches)!r})), die)
 """
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == -9
-    (left,) = cache.iterdir()
-    assert left.name.startswith(".part-")
+    left = sorted(path.name.split("-")[0] for path in cache.iterdir())
+    assert left == [".imagenet64", ".part"]  # a lock that nobody holds, and what is half done
     assert np.array_equal(load(batches).images, photos)
     (made,) = cache.iterdir()
     assert not made.name.startswith(".")
@@ -131,6 +138,61 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(batches, tmp_path, monk
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="name another folder in CFGBENCH_CACHE"):
         load(batches)
+
+
+def test_a_disk_that_is_full_is_said_before_and_while_it_is_written(batches, cache, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=700_000))
+    with pytest.raises(UserError, match=r"cache: 0\.0007 GB are free where 0\.000738 GB are needed; .* CFGBENCH_CACHE"):
+        load(batches)
+    monkeypatch.undo()
+    code = f"""
+import resource
+from pathlib import Path
+from cfgbench import data
+from cfgbench.errors import UserError
+from cfgbench.spec import Dataset
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+try:
+    data.load(Dataset(name="imagenet64", path=Path({str(batches)!r})))
+except UserError as error:
+    print(error)
+"""
+    env = os.environ | {"CFGBENCH_CACHE": str(cache)}
+    said = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+    assert f"{cache}: cannot be written" in said
+    assert "CFGBENCH_CACHE" in said
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_of_several_processes_one_prepares_and_the_others_wait(batches, photos, cache, monkeypatch):
+    monkeypatch.setattr(imagenet, "CHUNK", 10)
+    words, made = [], []
+
+    def slow(task, done, total, note):
+        words.append(task)
+        if done and not made:  # half way: somebody else wants the same
+            made.append(pool.submit(load, batches, progress=lambda *said: words.append(said[0])))
+            deadline = time.monotonic() + 30
+            while "another process prepares imagenet64" not in words and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor() as pool:
+        first = load(batches, progress=slow)
+    assert words.count("prepare imagenet64") == 7  # six batches and the end, by one of the two
+    assert np.array_equal(made[0].result().images, photos)
+    assert first.content == made[0].result().content
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_others_are_at_work_on_is_not_swept_up(batches, cache):
+    cache.mkdir()
+    for name in ("dead", "alive"):
+        (cache / f".{name}.lock").touch()
+        (cache / f".part-{name}-1").mkdir()
+    with (cache / ".alive.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        load(batches)
+    assert sorted(path.name for path in cache.glob(".part-*")) == [".part-alive-1"]
 
 
 def rewritten(path, **members):
@@ -174,7 +236,7 @@ def test_a_flipped_bit_in_the_pixels_is_found(batches, cache):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"train_data_batch_1\.npz: data: Bad CRC"):
         load(batches)
-    assert not list(cache.iterdir())
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
 @pytest.fixture
@@ -200,6 +262,57 @@ def test_a_tree_is_scaled_as_asked(tree, name, preprocess):
         wanted = imagenet.SCALES[preprocess or "adm"](image, side)
     assert np.array_equal(images.images[1].transpose(1, 2, 0), np.asarray(wanted))
     assert np.array_equal(load(tree / "train", name, preprocess=preprocess).images, images.images)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("place", ["{}", "ILSVRC2012_img_{}", "Data/CLS-LOC/{}"])
+def test_the_layouts_of_the_tree_that_are_about(tree, tmp_path, place, split):
+    top = tmp_path / "top"
+    for name, folders in (("train", ["n01", "n02"]), ("val", ["n02"])):
+        for folder in folders:
+            target = top / place.format(name) / folder
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(tree / "train" / folder)
+    images = load(top, split=split)
+    assert images.class_names == (("n01", "n02") if split == "train" else ("n02",))
+    assert np.array_equal(images.images[-1], load(tree).images[-1])
+
+
+def test_a_tree_is_prepared_once_wherever_it_is_entered_and_anew_when_a_file_changes(tree, cache):
+    before = load(tree)
+    assert load(tree / "train").content == before.content
+    assert len(list(cache.iterdir())) == 1
+    photo_of(90, 90).save(tree / "train/n01/n01_0.JPEG")
+    assert load(tree).content != before.content
+
+
+def test_recipes_and_sides_do_not_share_a_cache(tree, cache):
+    sets = [load(tree, name, preprocess=recipe) for name in imagenet.SIDES for recipe in imagenet.SCALES]
+    assert len({images.content for images in sets}) == len(sets) == len(list(cache.iterdir()))
+
+
+def test_folders_above_the_class_folders_are_not_taken_for_classes(tree):
+    with pytest.raises(UserError, match="neither npz batches nor class folders with JPEGs directly in them"):
+        load(tree.parent)
+
+
+def test_a_link_that_leads_in_a_circle_is_walked_once(tree):
+    (tree / "train" / "n01" / "up").symlink_to(tree)
+    assert len(load(tree).images) == 7
+
+
+def test_val_folders_alone_are_not_taken_for_training_images(tree):
+    (tree / "train").rename(tree / "val")
+    with pytest.raises(UserError, match=r"has val only; set split: val"):
+        load(tree)
+    assert len(load(tree, split="val").images) == 7
+
+
+def test_flat_validation_images_say_what_to_do(tree):
+    (tree / "val").mkdir()
+    photo_of(90, 90).save(tree / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(UserError, match="must be sorted into such folders"):
+        load(tree, split="val")
 
 
 def photo_of(height, width):
@@ -260,11 +373,24 @@ def test_what_is_wrong_is_one_line(tree, batches, tmp_path):
     for path, keys, said in [
         (None, {}, "dataset.path = None: not there"),
         (tmp_path / "absent", {}, "absent: not there; name the folder with train_data_batch_1.npz"),
-        (tmp_path / "empty", {}, "empty: no class"),
+        (tmp_path / "empty", {}, "empty: neither npz batches nor class folders"),
         (batches, {"preprocess": "adm"}, "dataset.preprocess: the images of .* are scaled already"),
         (batches, {"name": "imagenet128"}, "holds 64x64 images; take imagenet64"),
         (batches, {"split": "test"}, "dataset.split = test: should be train or val"),
         (batches, {"classes": ["2"]}, "dataset.classes = 2: no such class"),
+        (batches / "val_data.npz", {}, "a single file; name the folder"),
+        (tree, {"split": "val"}, "dataset.split = val: .* has none of the folders val,"),
+        (tree / "train", {"split": "val"}, "if its class folders are the val split, remove the key"),
     ]:
         with pytest.raises(UserError, match=said):
             load(path, **keys)
+
+
+@pytest.mark.skipif(not TINY.exists(), reason="the zip of photographs is not here")
+def test_a_batch_of_photographs_is_what_the_folder_loader_sees(tmp_path):
+    folder = data.load(Dataset(name="folder", path=TINY, split="train", classes=5, limit=100))
+    np.savez(tmp_path / "train_data_batch_1.npz", data=folder.images.reshape(100, -1), labels=folder.labels + 301)
+    images = load(tmp_path)
+    assert np.array_equal(images.images, folder.images)
+    assert np.array_equal(images.labels, folder.labels)
+    assert images.class_names == ("301", "302", "303", "304", "305")
