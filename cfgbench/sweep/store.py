@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,6 +30,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "samples": pa.int64(),
     "fid": pa.float64(),
     "fid_se": pa.float64(),
+    "fid_infinity": pa.float64(),
+    "fid_infinity_se": pa.float64(),
     "is_mean": pa.float64(),
     "is_std": pa.float64(),
     "is_se": pa.float64(),
@@ -36,6 +39,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "seconds": pa.float64(),
     "images_per_second": pa.float64(),
     "protocol": pa.string(),
+    "protocol_id": pa.string(),
     "features_id": pa.string(),
     "reference_id": pa.string(),
     "checkpoint_id": pa.string(),
@@ -65,6 +69,23 @@ class Store:
 
     def reference(self, reference_id: str) -> Path:
         return self.folder / "references" / f"{reference_id}.npz"
+
+    def influence(self, cell_id: str) -> Path:
+        """The file of how far each image of a cell pulls each of its metrics."""
+        return self.folder / "influence" / f"{cell_id}.parquet"
+
+    def put_influences(self, cell_id: str, influences: Mapping[str, np.ndarray]) -> None:
+        """Writes the columns `label` (class) and one per metric's column (fid, is_mean), a row an image."""
+        table = pa.table(dict(influences))
+        write_atomically(self.influence(cell_id), lambda path: pq.write_table(table, path, write_page_checksum=True))
+
+    def influences(self, cell_id: str) -> dict[str, np.ndarray]:
+        """What `put_influences` wrote; nothing where it is not there or damaged."""
+        try:
+            table = pq.read_table(self.influence(cell_id), partitioning=None, page_checksum_verification=True)
+        except (pa.ArrowException, OSError, ValueError):
+            return {}
+        return {name: table[name].to_numpy() for name in table.column_names}
 
     def put(self, row: Mapping[str, Any]) -> None:
         """Writes a row, in place of an earlier one of the same cell."""
