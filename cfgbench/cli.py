@@ -189,7 +189,7 @@ def eval(
     """Measure FID and Inception Score of images made anywhere."""
     from json import dumps
 
-    from cfgbench.files import write_atomically
+    from cfgbench.files import make_folder, write_atomically
     from cfgbench.models.precision import find_device
     from cfgbench.sweep.external import evaluate
 
@@ -203,9 +203,15 @@ def eval(
         progress=_progress(quiet),
     )
     if json is not None:
+        make_folder(json.parent)
         write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
-    score = "" if result.is_mean is None else f", IS {result.is_mean:.3f} ± {result.is_std:.3f} over splits"
-    print(f"FID {result.fid:.4f}{score} ({result.protocol})")
+    score = "" if result.is_mean is None else f", IS {result.is_mean:.3f}{_error(result.is_se)}"
+    limit = (
+        ""
+        if result.fid_infinity is None
+        else f", {result.fid_infinity:.4f}{_error(result.fid_infinity_se)} of infinitely many"
+    )
+    print(f"FID {result.fid:.4f}{_error(result.fid_se)}{limit}{score} ({result.protocol})")
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
 
@@ -280,9 +286,14 @@ def _summary(row: dict[str, Any]) -> str:
     where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g})"
     if row["status"] != "ok":
         return f"{where}: failed: {row['reason']}"
-    numbers = [f"FID {row['fid']:.3f}"] if "fid" in row else []
-    numbers += [f"IS {row['is_mean']:.3f} ± {row['is_std']:.3f} over splits"] if "is_mean" in row else []
+    numbers = [f"FID {row['fid']:.3f}{_error(row.get('fid_se'))}"] if "fid" in row else []
+    numbers += [f"IS {row['is_mean']:.3f}{_error(row.get('is_se'))}"] if "is_mean" in row else []
     return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
+
+
+def _error(se: float | None) -> str:
+    """` ± 0.0123`, one standard error, with two digits of its own; nothing where there is none."""
+    return "" if se is None else f" ± {se:#.2g}"
 
 
 def _print_tables(plan: "Plan") -> None:

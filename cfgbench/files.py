@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all, and what they contain in a few hex digits."""
+"""Files that are written whole or not at all, locks between processes, and contents named by a few hex digits."""
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ from cfgbench.errors import UserError
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Writes `path` whole or not at all: into a temporary file beside it, flushed to the disk, then renamed over it.
 
-    `content` is the bytes, or a function that writes a file at the path it is given. Folders are made as needed. A file
-    that cannot be written is a UserError that names it.
+    `content` is the bytes, or a function that writes a file at the path it is given. Its folder is made if need be, but
+    not the folder around that: it may have vanished for a while. A file that cannot be written is a UserError.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(descriptor)
         temporary = Path(name)
@@ -31,17 +34,41 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
         temporary = None
+        flush_to_disk(path.parent)  # the new name too
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another --results folder"
-        ) from None
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_way_out(error)}") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
+def _way_out(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, and the same command goes on from there"
+    if error.errno == errno.ENOENT:
+        return "its folder has vanished; bring it back, and the same command goes on from there"
+    return "choose another folder"
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those around it. Raises UserError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
+
+
+def remove_parts(path: Path) -> None:
+    """Removes what processes that were killed have left of `write_atomically(path, ...)`.
+
+    For those who know that nobody else is writing there now.
+    """
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def flush_to_disk(path: Path) -> None:
-    """Returns when the file's content will survive a loss of power."""
+    """Returns when the content of the file or folder will survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,3 +92,41 @@ def identity(content: Any) -> str:
     """16 hex digits that name `content` (anything JSON can hold), the same on every machine and in every run."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Whether this process alone holds the lock named by `path`, until the context ends.
+
+    The system lets go of the locks of a process that dies. Where the file system has no locks everybody gets them: work
+    may then be done twice, to the same end. Raises UserError where the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_way_out(error)}") from None
+    with file:
+        held = taken(file.fileno()) and _is_at(file.fileno(), path)
+        try:
+            yield held
+        finally:
+            if held:
+                path.unlink(missing_ok=True)
+
+
+def taken(descriptor: int) -> bool:
+    """Locks an open file for this process, if no other holds it. True too where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`: its last holder may have removed it in between."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False

@@ -167,12 +167,14 @@ class Sampling(Section):
 
 class Evaluation(Section):
     """What is measured, with which features; `features` is the data set's own extractor unless it is named, and
-    `reference` an .npz of statistics to take the place of the training images'."""
+    `reference` an .npz of statistics to take the place of the training images'. `keep_features` keeps them on the disk
+    when a cell is done."""
 
     features: FeaturesName | None = None
     metrics: Annotated[list[Literal["fid", "is"]], Field(min_length=1)] = ["fid", "is"]
     inception_weights: Annotated[Path, Field(strict=False)] | None = None
     reference: Annotated[Path, Field(strict=False)] | None = None
+    keep_features: bool = False
 
 
 def _kind_of_model(content: Any) -> str:

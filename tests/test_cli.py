@@ -29,7 +29,7 @@ training: {steps: 12, batch_size: 16, learning_rate: 3e-3}
 sampling: {samples: 40, batch_size: 20}
 grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 """
-MEASURED = ["seconds", "images_per_second", "created"]
+MEASURED = ["seconds", "images_per_second", "created", "digest"]
 
 
 @pytest.fixture
@@ -235,14 +235,18 @@ def test_a_damaged_checkpoint_or_row_is_named_and_nothing_is_lost(small, run):
     path.write_bytes(path.read_bytes()[:-50])
     code, _, err = run("sweep", small)
     assert code == 2
-    assert f"{path}: not a whole cfgbench checkpoint" in err
+    assert f"{path}: not a whole file of cfgbench" in err
     path.unlink()
     assert run("sweep", small)[0] == 0
     row = sorted(Path("results/digits/cells").glob("*.parquet"))[0]
     row.write_bytes(row.read_bytes()[:-50])
-    code, _, err = run("sweep", small)
+    assert "1 damaged" in run("ls")[1]
+    code, _, err = run("report", "digits")
     assert code == 2
     assert f"{row}: not a row of results" in err
+    code, out, _ = run("sweep", small)
+    assert code == 0
+    assert "1/1" in out
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")

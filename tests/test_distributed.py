@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench.models.checkpoint import load_tensors
+from cfgbench.tensors import load_tensors
 
 SWEEP = """
 name: digits

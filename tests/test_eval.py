@@ -73,14 +73,15 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     samples = DIGITS[:400]
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
-        "fid", "fid_se", "is_mean", "is_std", "samples", "features_id", "reference", "protocol"
+        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "samples", "dimensions",
+        "features_id", "reference", "protocol", "protocol_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
         assert one["fid"] == pytest.approx(wanted, rel=1e-6)
         assert one["samples"] == 400
         assert one["features_id"].startswith("digits-")
-        assert one["fid_se"] is None
+        assert 0 < one["fid_se"] < one["fid"]
         assert 1 < one["is_mean"] < 10
     assert "splits in index order" in found[0]["protocol"]
     assert "splits in shuffled order" in found[1]["protocol"]

@@ -1,7 +1,6 @@
 """Images that take long to prepare: made once, written whole, mapped into memory ever after."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 
 from cfgbench.data.images import content_of
 from cfgbench.errors import UserError
-from cfgbench.files import flush_to_disk, identity
+from cfgbench.files import flush_to_disk, identity, taken
 from cfgbench.progress import Progress
 
 
@@ -69,21 +68,12 @@ def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> No
     _sweep_up(place.parent)
     lock = place.with_name(f".{place.name}.lock")
     with lock.open("w") as file:
-        while not _taken(file):
+        while not taken(file.fileno()):
             progress(f"another process prepares {name}", 0, len(task.labels), "")
             time.sleep(0.2)
         if not (place / "index.json").exists():
             _make(task, name, place, progress)
         lock.unlink(missing_ok=True)
-
-
-def _taken(lock: IO[str]) -> bool:
-    """Whether the lock is ours now. Where the file system has no locks it always is: the work is then done twice."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True
 
 
 def _make(task: Prepared, name: str, place: Path, progress: Progress) -> None:

@@ -32,17 +32,17 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def _trace_of_root(s_a: Float[Tensor, "d d"], s_b: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
     """tr (S_a S_b)^(1/2): with S_b = L L^T the sum of the roots of the eigenvalues of L^T S_a L."""
     if full_rank:
-        factor, failed = torch.linalg.cholesky_ex(s_b)
+        triangle, failed = torch.linalg.cholesky_ex(s_b)
         if not failed:
-            eigenvalues = torch.linalg.eigvalsh(factor.T @ s_a @ factor)
+            eigenvalues = torch.linalg.eigvalsh(triangle.T @ s_a @ triangle)
             # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
             if eigenvalues[0] > len(s_b) ** 0.5 * torch.finfo(s_b.dtype).eps * eigenvalues[-1]:
                 return eigenvalues.sqrt().sum()
     # of lower rank: with S = F F^T the trace is the nuclear norm of F_a^T F_b, whose singular values are never negative
-    return torch.linalg.svdvals(_factor(s_a).T @ _factor(s_b)).sum()
+    return torch.linalg.svdvals(factor(s_a).T @ factor(s_b)).sum()
 
 
-def _factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+def factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     """F [d, rank] with F F^T = S.
 
     Directions whose variance is rounding error are left out, as in any numerical rank: the root that follows would make

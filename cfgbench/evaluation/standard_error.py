@@ -1,7 +1,8 @@
 r"""From influences to standard errors: q_i says how far image i pulls a metric, and their spread is the metric's error.
 
-To first order a metric of n images is M + (1/n) sum q_i about its expectation M. So its standard error is
-std(q_i) / sqrt(n), and that of the difference of two metrics whose images share their noise is std(q_i - q'_i) / sqrt(n).
+To first order a metric of n images is M + (1/n) sum q_i, with its expectation M. So its standard error is
+std(q_i) / sqrt(n), and that of the difference of two metrics whose images share their noise is
+std(q_i - q'_i) / sqrt(n).
 """
 
 import math

@@ -1,36 +1,13 @@
-"""Networks on disk: safetensors, with what made them as JSON in the header."""
+"""Trained networks on disk."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from cfgbench.errors import UserError
-from cfgbench.files import write_atomically
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Writes tensors and a JSON header to a safetensors file, whole or not at all."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"cfgbench": json.dumps(header)}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the header of a file that `save_tensors` wrote. Raises UserError naming a file that is not."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["cfgbench"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a whole cfgbench checkpoint ({reason}); delete it to train again") from None
+from cfgbench.tensors import load_tensors
 
 
 def load_denoiser(path: Path, device: torch.device) -> UNet:
@@ -39,6 +16,7 @@ def load_denoiser(path: Path, device: torch.device) -> UNet:
     try:
         network = UNet(Model.model_validate(header["model"]), **header["image"])
         network.load_state_dict(tensors)
+        network.facts = header
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a checkpoint of a U-Net ({reason}); delete it to train again") from None

@@ -42,3 +42,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Matrix products and convolutions in half precision within this context, if that is the precision."""
     return torch.autocast(device.type, dtype=_HALF.get(precision), enabled=precision in _HALF)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is memory that ran out, on a GPU or on the processor."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from cfgbench.errors import UserError
-from cfgbench.files import write_atomically
+from cfgbench.files import make_folder, write_atomically
 from cfgbench.report import plots as figures
 from cfgbench.report import tables as formats
 from cfgbench.report.page import index
@@ -116,6 +116,7 @@ def _print(views: Sequence[RenderableType]) -> None:
 
 
 def _save(files: Mapping[str, bytes], out: Path) -> list[Path]:
+    make_folder(out)
     for name, content in files.items():
         write_atomically(out / name, content)
     return [out / name for name in files]

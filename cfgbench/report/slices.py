@@ -35,7 +35,8 @@ NOT_STATED = "not stated"
 
 _MEASURED = {
     *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "is_mean", "is_std", "is_se", "nfe", "seconds"),
-    *("images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version", "created"),
+    *("images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version", "created", "digest"),
+    *("fid_infinity", "fid_infinity_se", "protocol_id"),
     *("fid_printed", "is_mean_printed"),  # the digits of a published number
 }
 _NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")

@@ -2,9 +2,6 @@
 
 import io
 import json
-import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,13 +18,14 @@ from cfgbench.diffusion.guidance import GUIDANCES, Denoiser
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import noise
-from cfgbench.evaluation.extractors import FeatureExtractor
-from cfgbench.evaluation.metrics import frechet_distance, inception_score
+from cfgbench.evaluation.extractors import FeatureExtractor, Features
+from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import Accumulator
-from cfgbench.models.precision import autocast, device_name
+from cfgbench.files import identity
+from cfgbench.models.precision import autocast, device_name, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Sampling
+from cfgbench.sweep.shards import Shards
 
 SHEET_ROWS, SHEET_COLUMNS = 4, 10
 """Images kept of each cell: so many of each of the first so many classes."""
@@ -59,40 +57,68 @@ def generate(
     return to_uint8(x)
 
 
-def batches(total: int, size: int) -> Iterator[range]:
-    """0 .. total - 1 in consecutive ranges of at most `size`."""
-    return (range(first, min(first + size, total)) for first in range(0, total, size))
+@dataclass(frozen=True)
+class Result:
+    """A finished cell: its row, its sheet of sample images as PNG, and how far each image pulls each metric."""
+
+    row: dict[str, Any]
+    sheet: bytes
+    influences: dict[str, np.ndarray]
 
 
-def run_cell(
-    cell: Cell, denoiser: Denoiser, bench: Bench, *, progress: Progress = silent
-) -> tuple[dict[str, Any], bytes]:
-    """The cell's row and its sheet of sample images as PNG.
+def run_cell(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
+    """Makes the images that no shard holds yet, and measures all of them.
 
-    Raises ValueError for images or features that are not finite, and what torch raises when memory runs out.
+    Raises ValueError for images or features that are not finite, UserError for shards that cannot be written, and what
+    torch raises when memory runs out for a single image.
     """
-    began = time.monotonic()
+    try:
+        for images in shards.missing():
+            _fill(cell, denoiser, bench, shards, images, progress)
+    finally:
+        shards.flush()  # when stopped too: what is made is made
+    sampling = cell.sampling
+    labels = np.arange(sampling.samples) % bench.images.num_classes
+    asked = {
+        "fid_against": bench.reference if "fid" in cell.metrics else None,
+        "inception": "is" in cell.metrics,
+    }
+    measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
+    took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
+    row = describe(cell, bench) | measured.numbers | {"status": "ok"} | took
+    sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench.images.num_classes), bench.images)
+    return Result(row, sheet, {"label": labels, **measured.influences})
+
+
+def _fill(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, images: range, progress: Progress) -> None:
+    """Makes these images and their features, in batches that are halved where memory runs out."""
     sampling, shape = cell.sampling, bench.images.images.shape[1:]
-    accumulator = Accumulator(sampling.samples)
-    kept: list[np.ndarray] = []
-    sheet = _sheet_indices(sampling.samples, bench.images.num_classes)
-    for batch in batches(sampling.samples, sampling.batch_size):
-        progress(f"cell {cell.label}", batch.start, sampling.samples, "")
+    sheet = _sheet_indices(sampling.samples, bench.images.num_classes).ravel()
+    first, size = images.start, sampling.batch_size
+    while first < images.stop:
+        batch = range(first, min(first + size, images.stop))
+        progress(f"cell {cell.label}", first, sampling.samples, "")
         indices = torch.arange(batch.start, batch.stop, device=bench.device)
-        images = generate(denoiser, sampling, indices, shape, bench.precision)
-        accumulator.add(batch.start, bench.extractor(images))
-        kept.append(images[[i - batch.start for i in sheet.ravel().tolist() if i in batch]].cpu().numpy())
-    seconds = time.monotonic() - began
-    row = (
-        describe(cell, bench)
-        | _measure(cell, accumulator, bench)
-        | {
-            "status": "ok",
-            "seconds": seconds,
-            "images_per_second": sampling.samples / seconds,
-        }
-    )
-    return row, _sheet_png(np.concatenate(kept), sheet, bench.images)
+        try:
+            pixels = generate(denoiser, sampling, indices, shape, bench.precision)
+            features = bench.extractor(pixels)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or len(batch) == 1:
+                raise
+            size = len(batch) // 2
+            progress(f"cell {cell.label}: out of memory, batches of {size} from here", first, sampling.samples, "")
+            continue  # the tensors of the failed batch are free when the handler ends
+        _check_finite(features)
+        shards.add(first, features, pixels[sheet[(sheet >= batch.start) & (sheet < batch.stop)] - batch.start])
+        first = batch.stop
+
+
+def _check_finite(features: Features) -> None:
+    """Numbers that are none do not reach the disk. Raises ValueError."""
+    for name, values in (("features", features.pooled), ("logits", features.logits)):
+        if values is not None and not values.isfinite().all():
+            bad = int((~values.isfinite()).any(dim=1).sum())
+            raise ValueError(f"{name} that are not finite, in {bad} of {len(values)} images")
 
 
 def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
@@ -112,6 +138,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "samples": sampling.samples,
         "nfe": cell.nfe,
         "protocol": protocol(cell, bench),
+        "protocol_id": identity(protocol(cell, bench)),
         "features_id": bench.extractor.id,
         "reference_id": bench.reference_id,
         "checkpoint_id": cell.checkpoint_id,
@@ -131,16 +158,6 @@ def protocol(cell: Cell, bench: Bench) -> str:
         f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS 10 splits in index order; "
         f"clip {'on' if cell.sampling.clip else 'off'}; {bench.precision}"
     )
-
-
-def _measure(cell: Cell, accumulator: Accumulator, bench: Bench) -> dict[str, float]:
-    numbers: dict[str, float] = {}
-    if "fid" in cell.metrics:
-        numbers["fid"] = frechet_distance(accumulator.moments, bench.reference)
-    if "is" in cell.metrics:
-        numbers["is_mean"], numbers["is_std"] = inception_score(accumulator.predictions)
-    assert all(math.isfinite(number) for number in numbers.values())
-    return numbers
 
 
 def _sheet_indices(samples: int, num_classes: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """FID and Inception Score of images made anywhere, against a data set, other images, or published statistics."""
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,37 @@ from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
 from cfgbench.errors import UserError
 from cfgbench.evaluation.extractors import FeatureExtractor
-from cfgbench.evaluation.metrics import frechet_distance, inception_score
+from cfgbench.evaluation.measure import SPLITS, Measurement, measure
 from cfgbench.evaluation.reference import is_statistics, load_reference, save_reference
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import SPLITS, Accumulator
-from cfgbench.files import write_atomically
+from cfgbench.files import identity, make_folder, write_atomically
 from cfgbench.progress import Progress
 from cfgbench.spec import PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
+from cfgbench.sweep.shards import Shards
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
+NUMBERS = "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `cfgbench eval` says; null is what cannot be said. Standard errors are not built yet."""
+    """What `cfgbench eval` says; null is what cannot be said."""
 
     fid: float
     fid_se: float | None
+    fid_infinity: float | None
+    fid_infinity_se: float | None
     is_mean: float | None
     is_std: float | None
+    is_se: float | None
     samples: int
+    dimensions: int
     features_id: str
     reference: str
     protocol: str
+    protocol_id: str
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON content."""
@@ -43,8 +50,13 @@ class Evaluation:
     @property
     def notes(self) -> list[str]:
         """What a reader should know before quoting the numbers."""
-        few = f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual"
-        return [few] if self.samples < ENOUGH else []
+        notes = []
+        if self.samples < ENOUGH:
+            about = "" if self.fid_infinity is None else f" by about {self.fid - self.fid_infinity:.2g}"
+            notes.append(f"FID of {self.samples:,} images is biased upwards{about}; {ENOUGH:,} or more are usual")
+        if self.fid_se is None:
+            notes.append(f"no error of the FID: it takes more images than the features' {self.dimensions:,} dimensions")
+        return notes
 
 
 def default_features(reference: str) -> str:
@@ -75,33 +87,41 @@ def evaluate(
     extractor = packaged_extractor(name, weights, device, logits=name in ("inception", *PACKAGED), crop=False)
     try:
         against, moments = _statistics(target, extractor, progress)
-        accumulator = _accumulate(images, extractor, progress)
-        fid = frechet_distance(accumulator.moments, moments)
-        is_mean, is_std = _inception_score(accumulator)
+        measured = _measure(images, extractor, moments, progress)
     except ValueError as error:
         raise UserError(f"{samples}: {error}{unreached(name)}") from None
     if save_stats is not None:
-        write_atomically(save_stats, lambda path: save_reference(path, accumulator.moments, extractor.id))
+        make_folder(save_stats.parent)
+        write_atomically(save_stats, lambda path: save_reference(path, measured.moments, extractor.id))
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; fp32"
     )
-    return Evaluation(fid, None, is_mean, is_std, images.count, extractor.id, against, protocol)
+    numbers = {column: measured.numbers.get(column) for column in NUMBERS}
+    return Evaluation(
+        **numbers,
+        samples=images.count,
+        dimensions=len(moments.mean),
+        features_id=extractor.id,
+        reference=against,
+        protocol=protocol,
+        protocol_id=identity(protocol),
+    )
 
 
-def _accumulate(images: Stream, extractor: FeatureExtractor, progress: Progress) -> Accumulator:
-    accumulator = Accumulator(images.count)
-    for first, batch in numbered(images, extractor):
-        progress(f"features of {images.name}", first, images.count, "")
-        accumulator.add(first, extractor(batch))
-    progress(f"features of {images.name}", images.count, images.count, "")
-    return accumulator
-
-
-def _inception_score(accumulator: Accumulator) -> tuple[float | None, float | None]:
-    if accumulator.total < SPLITS or not all(split.n for split in accumulator.predictions):
-        return None, None
-    return inception_score(accumulator.predictions)
+def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, progress: Progress) -> Measurement:
+    """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
+    with tempfile.TemporaryDirectory() as folder:
+        shards = Shards(Path(folder) / "features" / "samples", images.count, None)
+        logits = False
+        for first, batch in numbered(images, extractor):
+            progress(f"features of {images.name}", first, images.count, "")
+            features = extractor(batch)
+            logits = features.logits is not None
+            shards.add(first, features, batch[:0])
+        progress(f"features of {images.name}", images.count, images.count, "")
+        shards.flush()
+        return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | Stream:

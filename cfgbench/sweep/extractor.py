@@ -65,14 +65,15 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
         return identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
-    if not path.exists():
+    try:
+        moments = Moments.load(path)
+    except ValueError:  # not there, or damaged: it is made again
         try:
             moments = moments_of(of_images(plan.images), extractor, progress)
         except ValueError as error:
             reason = f"{error}{unreached(plan.spec.features)}"
             raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
         write_atomically(path, moments.save)
-    moments = Moments.load(path)
     return reference_id, f"{plan.images.name}, {moments.n} images", moments
 
 

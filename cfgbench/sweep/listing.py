@@ -14,9 +14,10 @@ def overview(results: Path) -> list[str]:
 
 def cells_of(folder: Path) -> list[str]:
     """A line a row of this sweep, then the count."""
-    columns = ["cell_id", "status", "reason", "p_uncond", "w", "T", "fid", "is_mean", "features_id"]
-    rows = sorted(Store(folder).statuses(columns), key=lambda row: (row["p_uncond"], row["T"], row["w"]))
-    return [_line(row) for row in rows] + [f"{folder.name}: {_count(folder)}"]
+    rows, damaged = Store(folder).read()
+    rows.sort(key=lambda row: (row["p_uncond"], row["T"], row["w"]))
+    lines = [_line(row) for row in rows] + [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
+    return [*lines, f"{folder.name}: {_count(folder)}"]
 
 
 def _line(row: dict) -> str:
@@ -28,10 +29,12 @@ def _line(row: dict) -> str:
 
 
 def _count(folder: Path) -> str:
-    states = Counter(row["status"] for row in Store(folder).statuses())
+    rows, damaged = Store(folder).read()
+    states = Counter(row["status"] for row in rows)
     asked = len(list(load_sweep(folder / "sweep.yaml").points()))
     trained = len(list((folder / "checkpoints").glob("*.safetensors")))
     parts = [f"{states['ok']} of {asked} cells done"]
     parts += [f"{states['failed']} failed"] if states["failed"] else []
+    parts += [f"{len(damaged)} damaged"] if damaged else []
     parts += [f"{max(0, asked - states['ok'] - states['failed'])} missing", f"{trained} networks trained"]
     return ", ".join(parts)

@@ -1,6 +1,6 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
-from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.files import file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.pretrained import weights_identity
 from cfgbench.models.unet import UNet
@@ -24,25 +24,26 @@ from cfgbench.training.diffusion import image_of
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, its data, its cells in the file's order, and which of them have a row."""
+    """A sweep, its data, its cells in the file's order, and the digests of the rows that there are."""
 
     spec: SweepSpec
     images: Images
     cells: list[Cell]
     store: Store
     done: frozenset[str]
+    seen: Mapping[str, str]
 
     @property
     def missing(self) -> list[Cell]:
         """The cells to run. Those that failed are tried again: what stopped them may be gone."""
         return [cell for cell in self.cells if cell.id not in self.done]
 
-    def groups(self) -> Iterator[tuple[Cell, list[Cell]]]:
-        """(any cell of it, the missing cells) of each network that missing cells need."""
+    def groups(self) -> Iterator[list[Cell]]:
+        """The missing cells of each network that missing cells need."""
         by_checkpoint: dict[str, list[Cell]] = {}
         for cell in self.missing:
             by_checkpoint.setdefault(cell.checkpoint_id, []).append(cell)
-        return ((cells[0], cells) for cells in by_checkpoint.values())
+        return iter(by_checkpoint.values())
 
     def networks(self) -> dict[str, Cell]:
         """One cell of each network that the sweep trains, by checkpoint id."""
@@ -66,8 +67,9 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     if spec.evaluation.reference is not None:
         features += f" {_digest('reference', spec.evaluation.reference)}"
     cells = make_cells(spec, data=names, features=features, weights=weights)
-    done = frozenset(row["cell_id"] for row in store.statuses() if row["status"] == "ok")
-    return Plan(spec, images, cells, store, done)
+    rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
+    done = frozenset(row["cell_id"] for row in rows if row["status"] == "ok")
+    return Plan(spec, images, cells, store, done, {row["cell_id"]: row["digest"] for row in rows})
 
 
 def features_identity(spec: SweepSpec, images: Images) -> str:
@@ -91,6 +93,7 @@ def _digest(key: str, path: Path) -> str:
 
 def prepare_folder(plan: Plan) -> None:
     """Makes the results folder and writes the resolved sweep into it; says at once if it cannot be written."""
+    make_folder(plan.store.folder)
     text = yaml.safe_dump(resolved(plan.spec), sort_keys=False, default_flow_style=None, width=120)
     write_atomically(plan.store.folder / "sweep.yaml", text.encode())
 

@@ -1,6 +1,8 @@
 """Train what the grid needs, run what is missing: nothing is done twice, and one failure stops nothing else."""
 
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +11,99 @@ import torch
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.files import write_atomically
 from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.precision import out_of_memory
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.progress import Progress
 from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.cell import Bench, describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.probes import check_extractor, check_network
+from cfgbench.sweep.shards import Shards, remove
 from cfgbench.training.diffusion import TrainingFailed, train
 from cfgbench.training.distributed import Group
 
 Row = dict[str, Any]
 
+SECONDS_BETWEEN_LOOKS = 0.5
+"""At what other processes do, while there is nothing to do here."""
+
 
 def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
-    Raises UserError for files that cannot be read or written; a cell that fails otherwise is a row with its reason.
+    Other processes may run the same sweep at the same time: each network and each cell is made by one of them. Raises
+    UserError for files that cannot be read or written, and for a network or an extractor that a probe finds broken; a
+    cell that fails otherwise is a row with its reason.
     """
     if not plan.missing:
         return
-    extractor = make_extractor(plan, device, progress)
-    reference_id, reference_name, reference = reference_of(plan, extractor, progress)
-    bench = Bench(plan.images, extractor, reference, reference_id, reference_name, device, precision)
-    for first, cells in plan.groups():
-        try:
-            denoiser = _denoiser(plan, first, device=device, precision=precision, progress=progress)
-        except (TrainingFailed, MemoryError, torch.OutOfMemoryError) as error:
-            for cell in cells:
-                yield _put(plan, _failed(cell, bench, error))
-            continue
+    bench = _bench(plan, device, precision, progress)
+    queue, busy = deque(plan.groups()), 0
+    while queue:
+        cells = queue.popleft()
+        left = yield from _run_group(plan, cells, bench, progress)
+        if left:
+            queue.append(left)
+        busy = busy + 1 if left == cells else 0
+        if busy > len(queue) > 0:  # a whole round without a cell to make
+            progress("waiting for another process", len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    _clean_up(plan)
+
+
+def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress) -> Bench:
+    while True:
+        with plan.store.claim("extractor") as held:
+            if held:
+                extractor = make_extractor(plan, device, progress)
+                reference_id, reference_name, reference = reference_of(plan, extractor, progress)
+                check_extractor(extractor, plan.images)
+                return Bench(plan.images, extractor, reference, reference_id, reference_name, device, precision)
+        progress("waiting for another process", 0, len(plan.cells), "")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
+    """Runs those cells of one network that nobody else is at; returns the others."""
+    try:
+        denoiser = _denoiser(plan, cells[0], bench, progress)
+    except (TrainingFailed, MemoryError, RuntimeError) as error:
+        if not isinstance(error, TrainingFailed) and not out_of_memory(error):
+            raise
         for cell in cells:
-            yield _attempt(plan, cell, denoiser, bench, progress)
+            yield _put(plan, _failed(cell, bench, error))
+        return []
+    if denoiser is None:
+        return cells
+    left = []
+    for cell in cells:
+        with plan.store.claim(cell.id) as held:
+            if held and not _made_meanwhile(plan, cell):
+                yield _attempt(plan, cell, denoiser, bench, progress)
+            elif not held:
+                left.append(cell)
+    return left
+
+
+def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
+    """Whether another process has run the cell since this one looked."""
+    row = plan.store.find(cell.id)
+    return row is not None and row["digest"] != plan.seen.get(cell.id)
+
+
+def _clean_up(plan: Plan) -> None:
+    """Removes the shards of finished cells whose process died before it could."""
+    if plan.spec.evaluation.keep_features:
+        return
+    for cell in plan.cells:
+        with plan.store.claim(cell.id) as held:
+            if (
+                held
+                and plan.store.features(cell.id).exists()
+                and (plan.store.find(cell.id) or {}).get("status") == "ok"
+            ):
+                remove(plan.store.features(cell.id))
 
 
 def ensure_trained(
@@ -51,8 +115,29 @@ def ensure_trained(
     progress: Progress,
     group: Group | None = None,
 ) -> Path:
-    """Trains the cell's network unless its checkpoint is there."""
+    """Trains the cell's network unless its checkpoint is there; waits where another process trains it."""
     path = plan.store.checkpoint(cell.checkpoint_id)
+    if group is not None and group.world > 1:  # its members must all come to the same end
+        _train(plan, cell, path, device, precision, group, progress)
+    while not path.exists():
+        with plan.store.claim(cell.checkpoint_id) as held:
+            if held:
+                _train(plan, cell, path, device, precision, group, progress)
+                continue
+        progress("waiting for another process", 0, cell.training.steps, "")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return path
+
+
+def _train(
+    plan: Plan,
+    cell: Cell,
+    path: Path,
+    device: torch.device,
+    precision: str,
+    group: Group | None,
+    progress: Progress,
+) -> None:
     if not path.exists():
         train(
             plan.images,
@@ -64,26 +149,42 @@ def ensure_trained(
             group=group,
             progress=progress,
         )
-    return path
 
 
-def _denoiser(plan: Plan, cell: Cell, *, device: torch.device, precision: str, progress: Progress) -> Denoiser:
-    """The network of the cell: as it was made elsewhere, or trained here if it is not yet."""
+def _denoiser(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Denoiser | None:
+    """The network of the cell: as it was made elsewhere, or trained here if it is not yet. None while another process
+    trains it."""
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, device)
+        denoiser = load_pretrained(cell.model, bench.device)
         image, classes = plan.images.images.shape[1:], plan.images.num_classes
-        check_shape(denoiser, image, classes, device, null_class=cell.model.p_uncond > 0)
-        return denoiser
-    return load_denoiser(ensure_trained(plan, cell, device=device, precision=precision, progress=progress), device)
+        check_shape(denoiser, image, classes, bench.device, null_class=cell.model.p_uncond > 0)
+    else:
+        path = plan.store.checkpoint(cell.checkpoint_id)
+        if not path.exists():
+            with plan.store.claim(cell.checkpoint_id) as held:
+                if not held:
+                    return None
+                _train(plan, cell, path, bench.device, bench.precision, None, progress)
+        denoiser = load_denoiser(path, bench.device)
+    check_network(denoiser, cell, plan.images, bench.device)
+    return denoiser
 
 
-def _attempt(plan: Plan, cell: Cell, denoiser: torch.nn.Module, bench: Bench, progress: Progress) -> Row:
+def _attempt(plan: Plan, cell: Cell, denoiser: Denoiser, bench: Bench, progress: Progress) -> Row:
+    store = plan.store
+    key = [cell.id, bench.extractor.id, bench.precision]
+    shards = Shards(store.features(cell.id), cell.sampling.samples, key)
     try:
-        row, sheet = run_cell(cell, denoiser, bench, progress=progress)
-    except (ValueError, RuntimeError, MemoryError) as error:
+        result = run_cell(cell, denoiser, bench, shards, progress=progress)
+    except (ValueError, RuntimeError, MemoryError, AssertionError) as error:
         return _put(plan, _failed(cell, bench, error))
-    write_atomically(plan.store.samples(cell.id), sheet)
-    return _put(plan, row)
+    store.check()
+    write_atomically(store.samples(cell.id), result.sheet)
+    store.put_influences(cell.id, result.influences)
+    row = _put(plan, result.row)
+    if not plan.spec.evaluation.keep_features:
+        shards.clear()
+    return row
 
 
 def _failed(cell: Cell, bench: Bench, error: BaseException) -> Row:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from cfgbench.data import Images
 from cfgbench.diffusion.schedule import diffuse
-from cfgbench.models.precision import autocast
+from cfgbench.models.precision import autocast, out_of_memory
 from cfgbench.models.unet import UNet
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Model, Training
@@ -21,6 +22,8 @@ from cfgbench.training.feed import Feed, number
 from cfgbench.training.state import State, TrainingFailed, begin, finish, load, recent_loss, save
 
 __all__ = ["TrainingFailed", "train"]
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 SECONDS_BETWEEN_SAVES = 30.0
 SHARE_OF_SAVING = 0.05
@@ -96,10 +99,30 @@ def _steps(
             progress(f"train p_uncond {training.p_uncond:g}", state.step, training.steps, note)
 
 
-def gradient_step(state: State, wrapped: torch.nn.Module, feed: Feed, group: Group, precision: str) -> None:
-    """One gradient step of Algorithm 1, then the EMA. `wrapped` is the network, or the network in its group."""
+def gradient_step(state: State, wrapped: Module, feed: Feed, group: Group, precision: str) -> None:
+    """One gradient step of Algorithm 1, then the EMA. `wrapped` is the network, or the network in its group.
+
+    Where memory runs out, half as many images go through at a time from then on; not in a group, whose members would
+    wait for each other's gradients.
+    """
     batch = feed.batch(state.step)
-    size = feed.training.micro_batch_size or len(batch[0])
+    size = state.part or feed.training.micro_batch_size or len(batch[0])
+    while True:
+        try:
+            loss = _gradients(state, wrapped, feed, batch, size, group, precision)
+            break
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or size == 1 or group.world > 1:
+                raise
+        state.part = size = size // 2
+    state.losses[state.step] = group.total(loss)
+    _update(state, feed.training)
+
+
+def _gradients(
+    state: State, wrapped: Module, feed: Feed, batch: Batch, size: int, group: Group, precision: str
+) -> Tensor:
+    """The batch's loss, its gradients left in the parameters; `size` images go through at a time."""
     parts = list(zip(*(tensor.split(size) for tensor in batch), strict=True))
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=feed.device)
@@ -110,13 +133,10 @@ def gradient_step(state: State, wrapped: torch.nn.Module, feed: Feed, group: Gro
             # the group averages its members' gradients, where the batch wants their sum
             state.scaler.scale(loss * group.world).backward()
         total += loss.detach()
-    state.losses[state.step] = group.total(total)
-    _update(state, feed.training)
+    return total
 
 
-def _loss(
-    network: UNet, wrapped: torch.nn.Module, feed: Feed, part: tuple[Tensor, Tensor, Tensor], precision: str
-) -> Tensor:
+def _loss(network: UNet, wrapped: Module, feed: Feed, part: Batch, precision: str) -> Tensor:
     """These images' share of the batch's mean squared error of eps (Algorithm 1, lines 5 and 6)."""
     x, c, lam, eps = feed.draw(*part)
     with _dropout(network, feed, part[2]), autocast(precision, feed.device):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cfgbench.files import write_atomically
-from cfgbench.models.checkpoint import load_tensors, save_tensors
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Training
+from cfgbench.tensors import digest, load_tensors, save_tensors
 from cfgbench.training.feed import generator
 
 
@@ -29,6 +29,8 @@ class State:
     scaler: torch.amp.GradScaler
     losses: Tensor
     step: int = 0
+    part: int | None = None
+    """Images at a time, once memory has run out for more."""
 
 
 def begin(network: UNet, training: Training, device: torch.device, precision: str) -> State:
@@ -100,4 +102,6 @@ def finish(path: Path, state: State, header: dict[str, Any]) -> None:
     losses = "step,loss\n" + "".join(f"{i + 1},{loss:.6g}\n" for i, loss in enumerate(state.losses.tolist()))
     write_atomically(path.with_suffix(".losses.csv"), losses.encode())
     names = [name for name, _ in state.network.named_parameters()]
-    save_tensors(path, dict(zip(names, state.ema, strict=True)), header)
+    ema = {name: value.cpu() for name, value in zip(names, state.ema, strict=True)}
+    raw = {name: value.detach().cpu() for name, value in state.network.named_parameters()}
+    save_tensors(path, ema, header | {"ema": digest(ema), "raw": digest(raw)})

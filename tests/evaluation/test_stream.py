@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from cfgbench.evaluation.extractors import Features
 from cfgbench.evaluation.metrics import inception_score
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import Accumulator
+from cfgbench.evaluation.stream import Accumulator, quarters_of
 
 TOTAL = 103
 
@@ -16,7 +17,7 @@ def _data() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _stream(batch: int, *, backwards: bool = False) -> Accumulator:
     pooled, logits = _data()
-    accumulator = Accumulator(TOTAL)
+    accumulator = Accumulator(quarters_of(TOTAL, None))
     firsts = list(range(0, TOTAL, batch))
     for first in reversed(firsts) if backwards else firsts:
         accumulator.add(first, Features(pooled[first : first + batch], logits[first : first + batch]))
@@ -44,7 +45,7 @@ def test_the_ten_splits_have_the_published_borders():
 
 
 def test_features_without_logits_give_moments_alone():
-    accumulator = Accumulator(TOTAL)
+    accumulator = Accumulator(quarters_of(TOTAL, None))
     accumulator.add(0, Features(_data()[0], None))
     assert accumulator.moments.n == TOTAL
     assert [split.n for split in accumulator.predictions] == [0] * 10
@@ -53,10 +54,38 @@ def test_features_without_logits_give_moments_alone():
 @pytest.mark.parametrize("first", [-1, TOTAL - 4])
 def test_images_outside_the_total_are_refused(first):
     with pytest.raises(ValueError, match=rf"images {first} to {first + 4} of {TOTAL}"):
-        Accumulator(TOTAL).add(first, Features(torch.ones(5, 2), None))
+        Accumulator(quarters_of(TOTAL, None)).add(first, Features(torch.ones(5, 2), None))
+
+
+def test_parts_are_equally_large_and_the_moments_of_parts_are_those_of_their_images():
+    pooled, _ = _data()
+    accumulator = _stream(7)
+    quarters = accumulator.quarters
+    for count in (1, 2, 4):
+        for number in range(count):
+            part, whole = accumulator.part(count, number), Moments.of(pooled[quarters % count == number])
+            assert part.n == whole.n
+            assert abs(part.n - TOTAL / count) <= 1
+            torch.testing.assert_close(part.scatter, whole.scatter)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 10, 100])
+def test_each_part_has_its_share_of_each_class(classes):
+    labels = np.arange(1000) % classes
+    table = np.zeros((4, classes), dtype=int)
+    np.add.at(table, (quarters_of(1000, labels), labels), 1)
+    assert np.ptp(table, axis=0).max() <= 1
+    assert np.ptp(table.sum(axis=1)) <= max(2, classes // 4)
+
+
+def test_images_that_come_class_by_class_are_dealt_out_evenly():
+    table = np.zeros((4, 10), dtype=int)
+    np.add.at(table, (quarters_of(1000, None), np.arange(1000) // 100), 1)
+    assert table.min() > 10  # of 25; four rows of 250 in order would leave most at 0
 
 
 def test_memory_does_not_grow_with_the_images():
     accumulator = _stream(10)
-    sizes = [accumulator.moments.mean, accumulator.moments.scatter, *(split.sum_p for split in accumulator.predictions)]
-    assert [tuple(tensor.shape) for tensor in sizes] == [(5,), (5, 5), *[(7,)] * 10]
+    sizes = [part.scatter for part in accumulator.moments_of_quarters]
+    sizes += [split.sum_p for split in accumulator.predictions]
+    assert [tuple(tensor.shape) for tensor in sizes] == [*[(5, 5)] * 4, *[(7,)] * 10]

@@ -5,9 +5,10 @@ from cfgbench import data
 from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
 from cfgbench.models import classifier
-from cfgbench.models.checkpoint import load_denoiser, load_tensors, save_tensors
+from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.unet import UNet, level_sides
 from cfgbench.spec import Dataset, Model
+from cfgbench.tensors import load_tensors, save_tensors
 from cfgbench.training.classifier import train_and_test
 
 
@@ -81,9 +82,10 @@ def test_a_checkpoint_gives_the_network_back_and_a_damaged_one_is_named(tmp_path
     )
     assert load_tensors(path)[1]["image"] == image
     whole = path.read_bytes()
-    for damaged in (whole[:-100], whole[:50], b"", b"text"):
+    flipped = bytes([*whole[:-100], whole[-100] ^ 1, *whole[-99:]])
+    for damaged in (whole[:-100], whole[:50], b"", b"text", flipped):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"c\.safetensors: not a whole cfgbench checkpoint"):
+        with pytest.raises(UserError, match=r"c\.safetensors: not a whole file of cfgbench"):
             load_denoiser(path, torch.device("cpu"))
 
 
@@ -94,11 +96,12 @@ def test_the_shipped_classifiers_are_as_good_as_they_say(name, least):
     path = classifier.packaged(name)
     assert path.stat().st_size < 1.5e6
     network = classifier.load(path)
+    facts = load_tensors(path, expected=classifier.DIGESTS[name])[1]
     learned, unseen, _ = train_and_test(name)
     right = classifier.accuracy(network, torch.from_numpy(unseen.images), torch.from_numpy(unseen.labels))
     assert right >= least
-    assert right == pytest.approx(load_tensors(path)[1]["accuracy"], abs=2e-3)
-    assert load_tensors(path)[1]["data"] == learned.content
+    assert right == pytest.approx(facts["accuracy"], abs=2e-3)
+    assert facts["data"] == learned.content
     with torch.no_grad():
         pooled, logits = network(torch.from_numpy(unseen.images[:300]).float() / 127.5 - 1)
     assert (pooled.std(dim=0) > 1e-4).all()

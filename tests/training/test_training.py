@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from cfgbench.data import Images
-from cfgbench.models.checkpoint import load_denoiser, load_tensors
+from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.classifier import accuracy
 from cfgbench.models.precision import resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Training
+from cfgbench.tensors import load_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
 from cfgbench.training.classifier import train_classifier

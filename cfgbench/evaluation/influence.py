@@ -1,0 +1,59 @@
+r"""How far each image pulls a metric: the influence functions of FID and of the Inception Score.
+
+FID is differentiable in the samples' distribution wherever their covariance S has full rank. With mean m and covariance
+S of the samples, m0 and S0 = L L^T of the reference,
+
+    q_i = 2 (x_i - m)^T (m - m0) + (x_i - m)^T (I - A) (x_i - m),    A = L (L^T S L)^(-1/2) L^T
+
+where A is the optimal transport map's matrix from N(m, S) to N(m0, S0); q_i less its mean is the influence of image i.
+The Inception Score is exp of the mean of q_i = KL(p_i || p_mean), so that its influence is IS times q_i.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cfgbench.evaluation.statistics import Moments, Predictions
+
+
+class FidInfluence:
+    """q_i of feature vectors, as above; `of` may be called batch by batch, once all moments are known.
+
+    Raises ValueError where there are no more images than dimensions, or a direction in which the samples do not vary
+    and the reference does: FID then has no derivative, and no error can be given.
+    """
+
+    def __init__(self, samples: Moments, mean: Float[Tensor, "d"], factor: Float[Tensor, "d r"]) -> None:
+        """`mean` is m0, `factor` is L (`metrics.factor`): they are the reference's, and the same for many samples."""
+        d = len(samples.mean)
+        if samples.n <= d:
+            raise ValueError(f"{samples.n} images with features of {d} dimensions: more images than dimensions needed")
+        self.mean, self.shift = samples.mean, samples.mean - mean
+        self.quadratic = torch.eye(d, dtype=torch.float64) - transport(samples.covariance, factor)
+        self.expected = (self.quadratic * samples.scatter).sum() / samples.n
+        """The mean of q_i over the samples."""
+
+    def of(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """q_i of these images, in float64."""
+        centred = features.double().cpu() - self.mean
+        return 2 * centred @ self.shift + ((centred @ self.quadratic) * centred).sum(dim=1)
+
+
+def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Tensor, "d d"]:
+    """A = L (L^T S L)^(-1/2) L^T with S0 = L L^T: the matrix of the optimal map from N(0, S) to N(0, S0).
+
+    Raises ValueError where S is zero in a direction in which S0 is not.
+    """
+    inner, rotation = torch.linalg.eigh(factor.T @ s @ factor)
+    if inner.numel() and inner[0] <= len(s) * torch.finfo(s.dtype).eps * inner[-1]:
+        raise ValueError("the samples do not vary in all directions in which the reference does")
+    half = factor @ rotation
+    return (half * inner.rsqrt()) @ half.T
+
+
+def is_influence(logits: Float[Tensor, "n k"], every: Predictions) -> Float[Tensor, "n"]:
+    """KL(p_i || p_mean) of these images, in float64; `every` are the predictions of all images."""
+    log_p = logits.double().log_softmax(dim=1).cpu()
+    p_mean = every.sum_p / every.n
+    p = log_p.exp()
+    return (p * log_p - torch.special.xlogy(p, p_mean)).sum(dim=1)

@@ -1,0 +1,145 @@
+"""All numbers of a set of images, with their errors, from two passes over its features."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.influence import FidInfluence, is_influence
+from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
+from cfgbench.evaluation.standard_error import standard_error
+from cfgbench.evaluation.statistics import Moments, Predictions
+from cfgbench.evaluation.stream import SPLITS, Accumulator, quarters_of
+
+Blocks = Callable[[], Iterator[tuple[int, Features]]]
+"""Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
+
+INTERCEPTS = {2: {1: 2.0, 2: -1.0}, 4: {1: 1.0, 2: 0.5, 4: -0.5}}
+r"""The value at 1/n = 0 of the least-squares line through the mean FIDs of the whole, its halves and its quarters, as
+weights of these means: for x = 1, 2, 4 (in units of 1/n) they are 1/3 - mean(x) (x - mean(x)) / sum (x - mean(x))^2."""
+LEAST_IN_A_PART = 2
+"""Times the dimensions: FID grows like a line in 1/n only where the covariance is well determined."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The numbers by the names of their columns, None for what cannot be said; the moments; and how far each image
+    pulls the FID (`fid`) and the Inception Score (`is_mean`), [n] each, where that can be said."""
+
+    numbers: dict[str, float | None]
+    moments: Moments
+    influences: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def measure(
+    blocks: Blocks,
+    total: int,
+    *,
+    fid_against: Moments | None,
+    inception: bool,
+    labels: Int[np.ndarray, "n"] | None = None,
+) -> Measurement:
+    """FID against these moments and the Inception Score, where they are asked for, with their errors.
+
+    `labels` are the images' classes where their shares are fixed (see `standard_error`). The numbers depend on the
+    features alone, to the last bit if the blocks are the same. Raises ValueError for features that are not finite.
+    """
+    accumulator = Accumulator(quarters_of(total, labels))
+    for first, features in blocks():
+        accumulator.add(first, features)
+    numbers: dict[str, float | None] = {}
+    influences: dict[str, np.ndarray] = {}
+    fid = None if fid_against is None else _Fid(accumulator, fid_against)
+    every = accumulator.predictions if inception and all(split.n for split in accumulator.predictions) else None
+    if every is not None:
+        numbers["is_mean"], numbers["is_std"] = inception_score(every)
+    found = _influences(blocks, total, fid, every)
+    if fid is not None:
+        numbers |= {"fid": fid.value, "fid_infinity": fid.infinity}
+    for column, q in found.items():
+        q = q * numbers["is_mean"] if column == "is_mean" else q
+        numbers[{"is_mean": "is_se"}.get(column, f"{column}_se")] = standard_error(q, labels)
+        influences[column] = q
+    influences.pop("fid_infinity", None)
+    return Measurement(numbers, accumulator.moments, influences)
+
+
+class _Fid:
+    """FID, its extrapolation, and the influence functions of both."""
+
+    def __init__(self, accumulator: Accumulator, reference: Moments) -> None:
+        self.accumulator, self.reference = accumulator, reference
+        self.value = frechet_distance(accumulator.moments, reference)
+        parts = _parts(accumulator.total, len(reference.mean))
+        self.weights = INTERCEPTS.get(parts, {})
+        self.infinity = sum(self.weights[k] * self._mean(k) for k in self.weights) if self.weights else None
+        root = factor(reference.covariance)
+        self.influence = _influence(accumulator.moments, reference.mean, root)
+        self.of_parts = {
+            (k, j): _influence(accumulator.part(k, j), reference.mean, root) for k in self.weights for j in range(k)
+        }
+
+    def _mean(self, count: int) -> float:
+        if count == 1:
+            return self.value
+        parts = [self.accumulator.part(count, number) for number in range(count)]
+        return sum(frechet_distance(part, self.reference) for part in parts) / count
+
+    def of(self, first: int, pooled: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+        """The influences of these images, on the FID and on its extrapolation."""
+        if self.influence is None:
+            return {}
+        found = {"fid": self.influence.of(pooled)}
+        if self.weights and all(self.of_parts.values()):
+            quarters = self.accumulator.quarters[first : first + len(pooled)]
+            found["fid_infinity"] = sum(
+                weight * self._in_parts(k, quarters, pooled) for k, weight in self.weights.items()
+            )
+        return found
+
+    def _in_parts(self, count: int, quarters: Tensor, pooled: Tensor) -> Tensor:
+        """Each image's influence on the FID of its part, less the part's mean."""
+        found = torch.zeros(len(pooled), dtype=torch.float64)
+        for number in range(count):
+            inside = quarters % count == number
+            influence = self.of_parts[count, number]
+            found[inside] = influence.of(pooled[inside]) - influence.expected
+        return found
+
+
+def _parts(total: int, d: int) -> int:
+    """Into how many parts the images may be divided for the extrapolation: 4, 2, or 0 where there are too few."""
+    return next((parts for parts in (4, 2) if total // parts >= LEAST_IN_A_PART * d), 0)
+
+
+def _influence(samples: Moments, mean: Tensor, root: Tensor) -> FidInfluence | None:
+    try:
+        return FidInfluence(samples, mean, root)
+    except ValueError:
+        return None
+
+
+def _influences(
+    blocks: Blocks, total: int, fid: _Fid | None, splits: list[Predictions] | None
+) -> dict[str, np.ndarray]:
+    """The influences [n] of all images, from a second pass."""
+    every = Predictions.empty()
+    for split in splits or ():
+        every = every.merge(split)
+    found: dict[str, np.ndarray] = {}
+    if splits is None and (fid is None or fid.influence is None):
+        return found
+    for first, features in blocks():
+        parts = fid.of(first, features.pooled) if fid is not None else {}
+        if splits is not None:
+            parts["is_mean"] = is_influence(features.logits, every)
+        for column, q in parts.items():
+            found.setdefault(column, np.empty(total))[first : first + len(q)] = q.numpy()
+    return found
+
+
+__all__ = ["SPLITS", "Blocks", "Measurement", "measure"]

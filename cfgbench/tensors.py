@@ -1,0 +1,48 @@
+"""Tensors on disk: safetensors with a JSON header and a digest, so that what was cut or changed is never believed."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cfgbench.errors import UserError
+from cfgbench.files import write_atomically
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Writes tensors and a JSON header to a safetensors file, whole or not at all."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header)
+    metadata = {"cfgbench": text, "digest": digest(contiguous, text)}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
+
+
+def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of a file that `save_tensors` wrote.
+
+    Their digest has to be the `expected` one, or that which the file itself names. Raises UserError naming the file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if digest(tensors, metadata["cfgbench"]) != (expected or metadata["digest"]):
+            raise ValueError("its content does not fit its digest")
+        return tensors, json.loads(metadata["cfgbench"])
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not a whole file of cfgbench ({reason}); delete it, and it is made again") from None
+
+
+def digest(tensors: dict[str, Tensor], header: str = "") -> str:
+    """The SHA-256 of names, types, shapes and bytes of tensors on the processor, and of a header, 64 hex digits."""
+    whole = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        whole.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
