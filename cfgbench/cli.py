@@ -1,5 +1,6 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -244,6 +245,12 @@ def main() -> None:
         sys.exit(_say(str(error), 2))
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os._exit(0)
+    except OSError as error:
+        sys.exit(_say(f"{error.filename or 'file'}: {error.strerror or error}", 2))
+    except MemoryError:
+        sys.exit(_say("out of memory; what is finished is kept, and the same command goes on from here", 1))
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
             raise

@@ -112,7 +112,8 @@ def try_lock(path: Path) -> Iterator[bool]:
             yield held
         finally:
             if held:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a lock that is left behind is free to be taken
+                    path.unlink()
 
 
 def taken(descriptor: int) -> bool:

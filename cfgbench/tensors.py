@@ -1,7 +1,9 @@
 """Tensors on disk: safetensors with a JSON header and a digest, so that what was cut or changed is never believed."""
 
+import errno
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,18 @@ from cfgbench.files import write_atomically
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes tensors and a JSON header to a safetensors file, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header)
-    metadata = {"cfgbench": text, "digest": digest(contiguous, text)}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
+    # in one text: the order of several would be another in each file
+    metadata = {"cfgbench": json.dumps(header | {"digest": digest(contiguous, json.dumps(header))})}
+    write_atomically(path, lambda temporary: _save(temporary, contiguous, metadata))
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """The library has an error of its own for a full disk; raises OSError in its place."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error).partition(" (os error")[0]) from None
 
 
 def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,12 +40,13 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = json.loads((file.metadata() or {})["cfgbench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        if digest(tensors, metadata["cfgbench"]) != (expected or metadata["digest"]):
+        named = header.pop("digest", "none")
+        if digest(tensors, json.dumps(header)) != (expected or named):
             raise ValueError("its content does not fit its digest")
-        return tensors, json.loads(metadata["cfgbench"])
-    except (SafetensorError, KeyError, ValueError, OSError, RecursionError, RuntimeError) as error:
+        return tensors, header
+    except (SafetensorError, LookupError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a whole file of cfgbench ({reason}); delete it, and it is made again") from None
 

@@ -44,6 +44,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=_HALF.get(precision), enabled=precision in _HALF)
 
 
+_NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"
+"""What torch's allocator on the processor says, and oneDNN."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is memory that ran out, on a GPU or on the processor."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in _NO_MEMORY)

@@ -1,0 +1,402 @@
+"""What goes wrong on real machines, done to real sweeps: nothing finished is lost, and no number changes."""
+
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfgbench.sweep import cell as cells
+from cfgbench.sweep import shards
+
+spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
+kills = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kills)
+
+SMALL = """
+name: digits
+dataset: {name: digits, limit: 200}
+model: {channels: 8, multipliers: [1, 2], attention: [4]}
+training: {steps: 60, batch_size: 16, learning_rate: 3e-3}
+sampling: {samples: 400, batch_size: 20}
+grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
+"""
+PROGRAM = [sys.executable, "-c", "from cfgbench.cli import main; main()"]
+root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The results folder of an undisturbed run of SMALL."""
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "small.yaml").write_text(SMALL)
+    command = [*PROGRAM, "sweep", str(folder / "small.yaml"), "--results", str(folder / "results"), "--quiet"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return folder / "results"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """mount("size=1m") gives a small disk of its own; mount(..., again=True) changes it.
+
+    mount("ro", over=True) lays a read-only view over it until mount.off().
+    """
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def call(*command):
+        if subprocess.run([*command, str(place)], capture_output=True, check=False).returncode:
+            pytest.skip("mounting is not allowed here")
+
+    def mount(options, again=False, over=False):
+        if over:
+            call("mount", "--bind", str(place))
+            call("mount", "-o", f"remount,{options},bind")
+        else:
+            call("mount", "-o", f"remount,{options}") if again else call("mount", "-t", "tmpfs", "-o", options, "tmpfs")
+        return place
+
+    mount.off = lambda: call("umount")
+    yield mount
+    for _ in range(2):
+        subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+def start(small, results, *more):
+    command = [*PROGRAM, "sweep", str(small), "--results", str(results), *more]
+    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=foreground)
+
+
+def wait_for(process, pattern, folder):
+    """Until a file is there, while the process works."""
+    while not list(Path(folder).glob(pattern)) and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None
+
+
+def flip(path, randomness):
+    """Turns a random bit of the file."""
+    content = bytearray(path.read_bytes())
+    content[randomness.randrange(len(content))] ^= 1 << randomness.randrange(8)
+    path.write_bytes(content)
+
+
+def same(calm, results):
+    assert kills.differences(calm, results) == []
+    assert kills.left_behind(results) == []
+
+
+def test_killed_again_and_again_the_rows_are_those_of_an_undisturbed_run(small, calm, tmp_path):
+    fell_on = kills.storm(small, tmp_path / "stormy", 8, (2.0, 7.0), 0)
+    assert fell_on.total() >= 3
+    same_but_paths = kills.differences(calm, tmp_path / "stormy")
+    assert same_but_paths == []
+    assert kills.left_behind(tmp_path / "stormy") == []
+
+
+@root
+def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(small, calm, mount):
+    disk = mount("size=200k")
+    process = start(small, disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "No space left on device); make room, and the same command goes on" in err
+    assert "Traceback" not in err
+    before = kills.rows(disk)
+    mount("size=50m", again=True)
+    process = start(small, disk, "--quiet")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert before.items() <= kills.rows(disk).items()
+    same(calm, disk)
+
+
+@root
+def test_a_disk_that_turns_read_only_stops_the_run_and_it_goes_on_later(small, calm, mount):
+    disk = mount("size=50m")
+    process = start(small, disk)
+    wait_for(process, "digits/cells/*.parquet", disk)
+    mount("ro", over=True)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Read-only file system" in err
+    mount.off()
+    process = start(small, disk, "--quiet")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    same(calm, disk)
+
+
+def test_a_results_folder_that_vanishes_is_not_made_anew(small, calm, tmp_path):
+    results = tmp_path / "results"
+    process = start(small, results)
+    wait_for(process, "digits/cells/*.parquet", results)
+    results.rename(tmp_path / "away")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "vanished" in err
+    assert "the same command goes on from there" in err
+    assert not results.exists()
+    (tmp_path / "away").rename(results)
+    process = start(small, results, "--quiet")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    same(calm, results)
+
+
+def test_damaged_rows_are_made_again_and_never_believed(small, calm, run):
+    shutil.copytree(calm, "results")
+    randomness = random.Random(0)
+    paths = sorted(Path("results/digits/cells").glob("*.parquet"))
+    for trial in range(60):
+        path = paths[trial % len(paths)]
+        whole = path.read_bytes()
+        if trial % 10 == 0:
+            path.write_bytes(whole[: randomness.randrange(len(whole))])
+        else:
+            flip(path, randomness)
+        code, out, _ = run("ls", "digits")
+        assert code == 0
+        # Arrow does not look at every bit: what it does not look at changes nothing
+        untouched = "4 of 4 cells done" in out and kills.differences(calm, Path("results")) == []
+        assert untouched or "1 damaged" in out
+        if trial < 59:
+            path.write_bytes(whole)
+    code, out, _ = run("sweep", small)
+    assert code == 0
+    same(calm, Path("results"))
+
+
+def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again(small, calm, run):
+    shutil.copytree(calm, "results")
+    randomness = random.Random(0)
+    for path in Path("results/digits/cells").glob("*.parquet"):
+        path.unlink()
+    (first, *_) = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))
+    whole = first.read_bytes()
+    for _ in range(20):
+        flip(first, randomness)
+        code, _, err = run("sweep", small, "--quiet")
+        assert code == 2
+        assert f"{first}: not a whole file of cfgbench" in err
+        first.write_bytes(whole)
+    (reference,) = Path("results/digits/references").glob("*.npz")
+    reference.write_bytes(reference.read_bytes()[:-100])
+    for path in Path("results/digits/influence").glob("*.parquet"):
+        flip(path, randomness)
+    assert run("sweep", small, "--quiet")[0] == 0
+    same(calm, Path("results"))
+
+
+def test_a_training_state_with_a_flipped_bit_is_refused(small, run):
+    small.write_text(SMALL.replace("steps: 60", "steps: 100000"))
+    process = start(small, "results")
+    while "train" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    (partial,) = Path("results/digits/checkpoints").glob("*.partial")
+    flip(partial, random.Random(0))
+    code, _, err = run("sweep", small)
+    assert code == 2
+    assert f"{partial}: not a whole file of cfgbench" in err
+
+
+def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
+    path.unlink()
+    monkeypatch.setattr(shards, "SECONDS", 0.0)
+    honest, made = cells.generate, []
+
+    def breaks(denoiser, sampling, indices, *rest):
+        if len(made) == 10:
+            raise KeyboardInterrupt
+        made.append(int(indices[0]))
+        return honest(denoiser, sampling, indices, *rest)
+
+    monkeypatch.setattr(cells, "generate", breaks)
+    code, _, err = run("sweep", small)
+    assert code == 130
+    assert "goes on from here" in err
+    files = sorted(Path("results/digits/features").glob("*/*.safetensors"))
+    assert len(files) == len(made) == 10
+    flip(files[3], random.Random(1))
+    files[7].write_bytes(files[7].read_bytes()[:-1])
+    monkeypatch.setattr(cells, "generate", lambda *all: made.append(int(all[2][0])) or honest(*all))
+    assert run("sweep", small)[0] == 0
+    assert sorted(made[10:]) == [60, 140, *range(200, 400, 20)]
+    same(calm, Path("results"))
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_sampling_the_images_so_far_are_kept(small, name, tmp_path):
+    small.write_text(SMALL.replace("samples: 400", "samples: 1000000"))
+    process = start(small, "results")
+    while "cell" not in process.stderr.readline():
+        pass
+    asked = time.monotonic()
+    process.send_signal(name)
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 130
+    assert "the same command goes on from here" in err
+    assert len(list(Path("results/digits/features").glob("*/*.safetensors"))) >= 1
+
+
+def test_any_split_into_shards_gives_the_same_row(small, calm, run, monkeypatch):
+    for size in (0, 30_000):
+        monkeypatch.setattr(shards, "BYTES", size)
+        assert run("sweep", small, "--results", str(size), "--quiet")[0] == 0
+        assert kills.differences(calm, Path(str(size))) == []
+
+
+def test_features_are_kept_where_that_is_asked(small, run):
+    small.write_text(SMALL + "evaluation: {keep_features: true}\n")
+    assert run("sweep", small, "--quiet")[0] == 0
+    files = list(Path("results/digits/features").glob("*/*.safetensors"))
+    assert len(files) == 4
+    small.write_text(SMALL)
+    code, out, _ = run("sweep", small)
+    assert code == 0
+    assert "1/" not in out
+
+
+LIMITED = """
+import resource, sys
+import torch, torch._dynamo, torch.optim.adamw, cfgbench.report, cfgbench.sweep.run, sklearn.datasets
+from cfgbench import cli
+from cfgbench.sweep import cell
+honest = cell.generate
+def generate(denoiser, sampling, indices, *rest):
+    print("batch", len(indices), file=sys.stderr)
+    return honest(denoiser, sampling, indices, *rest)
+cell.generate = generate
+room = int(sys.argv.pop(1)) << 20
+in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + room, in_use + room))
+cli.main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory as Linux has them")
+def test_out_of_memory_the_batch_is_halved_and_the_images_are_the_same(small, run):
+    text = SMALL.replace("samples: 400, batch_size: 20", "samples: 4000, batch_size: 4000").replace("8,", "32,", 1)
+    small.write_text(text.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "p_uncond: [0.1], w: [1]"))
+    assert run("sweep", small, "--results", "calm", "--quiet", "--precision", "fp32")[0] == 0
+    shutil.copytree("calm/digits/checkpoints", "results/digits/checkpoints")
+    found = []
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for room in (350, 400, 450):
+        words = [str(room), "sweep", str(small), "--precision", "fp32"]
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode == 0:
+            break
+        found.append(done.stderr)
+    assert done.returncode == 0, found
+    sizes = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("batch ")]
+    assert sizes[:2] == [4000, 2000]
+    assert sum(sizes) >= 8000  # a batch that failed, and all images
+    (one,), (other,) = (kills.rows(folder).values() for folder in (Path("results"), Path("calm")))
+    assert one["fid"] == pytest.approx(other["fid"], rel=1e-5)
+
+
+def test_memory_that_runs_out_on_the_device_halves_the_batch_down_to_one(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
+    path.unlink()
+    honest, sizes = cells.generate, []
+
+    def small_device(denoiser, sampling, indices, *rest):
+        sizes.append(len(indices))
+        if len(indices) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(denoiser, sampling, indices, *rest)
+
+    monkeypatch.setattr(cells, "generate", small_device)
+    assert run("sweep", small, "--quiet")[0] == 0
+    assert sizes[:3] == [20, 10, 5]
+    assert set(sizes[2:]) == {5}
+    (one, other) = (kills.rows(folder)[path.stem]["fid"] for folder in (calm, Path("results")))
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_training_goes_on_with_parts_of_the_batch_where_memory_runs_out(small, run, monkeypatch):
+    from cfgbench.tensors import load_tensors
+    from cfgbench.training import diffusion
+
+    assert run("train", small, "--results", "calm", "--quiet", "--precision", "fp32")[0] == 0
+    honest = diffusion._loss
+
+    def small_device(network, wrapped, feed, part, precision):
+        if len(part[0]) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(network, wrapped, feed, part, precision)
+
+    monkeypatch.setattr(diffusion, "_loss", small_device)
+    assert run("train", small, "--quiet", "--precision", "fp32")[0] == 0
+    for path in Path("calm/digits/checkpoints").glob("*.safetensors"):
+        wanted, found = (load_tensors(p)[0] for p in (path, Path("results/digits/checkpoints") / path.name))
+        assert all(torch.allclose(wanted[name], found[name], atol=2e-4) for name in wanted)
+
+
+def test_nan_in_one_cell_fails_that_cell_alone(small, run):
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 3e38]"))
+    code, _, err = run("sweep", small, "--quiet")
+    assert code == 1
+    assert "2 cells failed" in err
+    states = {row["w"]: (row["status"], row["reason"]) for row in kills.rows(Path("results")).values()}
+    assert states[0][0] == "ok"
+    assert states[3e38] == ("failed", "ValueError: the sampler gave values that are not finite")
+
+
+def test_two_processes_share_a_sweep_and_no_cell_is_lost_or_made_twice(small, calm, tmp_path):
+    together = [start(small, tmp_path / "results") for _ in range(2)]
+    said = [process.communicate(timeout=200) for process in together]
+    assert [process.returncode for process in together] == [0, 0], said
+    lines = [line for out, _ in said for line in out.splitlines() if "): FID" in line]
+    places = [line.split(" ", 1)[1].split(": FID")[0] for line in lines]
+    assert len(places) == 4
+    assert len(set(places)) == 4
+    same(calm, tmp_path / "results")
+
+
+def test_a_clock_that_jumps_back_leaves_the_order_of_the_rows(small, run, monkeypatch):
+    from datetime import UTC, datetime
+
+    class Jumping(datetime):
+        year_of_now = 2099
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(cls.year_of_now, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(cells, "datetime", Jumping)
+    run("sweep", small, "--quiet")
+    first = kills.rows(Path("results"))
+    Jumping.year_of_now = 1970
+    small.write_text(SMALL.replace("steps: 60", "steps: 61"))
+    assert run("sweep", small, "--quiet")[0] == 0
+    every = kills.rows(Path("results"))
+    new = [row["created"] for cell, row in every.items() if cell not in first]
+    assert len(new) == 4
+    assert len(set(new)) == 4
+    assert min(new) > max(row["created"] for row in first.values())
