@@ -1,13 +1,15 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
+import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, printable, reason
 
 if TYPE_CHECKING:
     from cfgbench.sweep.plan import Plan
@@ -29,6 +31,8 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
+LONGEST_LINE = 900
+"""Characters of an error."""
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
@@ -70,7 +74,7 @@ def train(
                     plan, cell, device=place, precision=arithmetic, progress=_progress(quiet), group=group
                 )
                 if group.leads:
-                    print(path)
+                    print(printable(path))
 
 
 @app.command()
@@ -94,7 +98,7 @@ def sweep(
         from cfgbench.sweep.estimate import forecast
 
         place = find_device(device)
-        print("\n".join(forecast(plan, place, resolve_precision(precision, place))))
+        print("\n".join(map(printable, forecast(plan, place, resolve_precision(precision, place)))))
         return
     failed = 0
     if plan.missing:
@@ -109,7 +113,7 @@ def sweep(
         for position, row in enumerate(rows, start=1):
             failed += row["status"] != "ok"
             if not quiet:
-                print(f"{position}/{missing} {_summary(row)}", flush=True)
+                print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     _print_tables(plan)
     if failed:
         print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
@@ -147,7 +151,7 @@ def report(
     if reference and not sweeps:
         print_reference(reference)
         for path in write_reference(reference, out or Path("reports") / reference, plots=plot, tables=table):
-            print(path)
+            print(printable(path))
         return
     for folder in _folders(sweeps or [], results):
         rows = Store(folder).rows()
@@ -155,7 +159,7 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
         for path in write(folder, rows, target, plots=plot, tables=table, reference=reference):
-            print(path)
+            print(printable(path))
 
 
 @app.command()
@@ -205,7 +209,7 @@ def eval(
     if json is not None:
         write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
     score = "" if result.is_mean is None else f", IS {result.is_mean:.3f} ± {result.is_std:.3f} over splits"
-    print(f"FID {result.fid:.4f}{score} ({result.protocol})")
+    print(printable(f"FID {result.fid:.4f}{score} ({result.protocol})"))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
 
@@ -219,7 +223,10 @@ def ls(
     from cfgbench.sweep.listing import cells_of, overview
 
     lines = cells_of(_folders([sweep], results)[0]) if sweep else overview(results)
-    print("\n".join(lines) or f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+    print(
+        "\n".join(map(printable, lines))
+        or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
+    )
 
 
 def embedded_sweep() -> Path:
@@ -232,10 +239,17 @@ def embedded_sweep() -> Path:
 def main() -> None:
     """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
     try:
         code = app(standalone_mode=False)
     except UserError as error:
         sys.exit(_say(str(error), 2))
+    except OSError as error:
+        if error.filename is None:  # a closed pipe, say: not about a file that somebody named
+            raise
+        sys.exit(_say(f"{os.fsdecode(error.filename)}: {reason(error)}", 2))
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED
     except Exception as error:
@@ -248,7 +262,11 @@ def main() -> None:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"cfgbench: {' '.join(message.split())}", file=sys.stderr)
+    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
+    print(f"cfgbench: {line}", file=sys.stderr)
     return code
 
 
