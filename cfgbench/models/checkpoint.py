@@ -28,7 +28,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["cfgbench"])
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a whole cfgbench checkpoint ({reason}); delete it to train again") from None
 
@@ -37,7 +37,13 @@ def load_denoiser(path: Path, device: torch.device) -> UNet:
     """The trained network of a checkpoint (its EMA weights), ready to be sampled. Raises UserError."""
     tensors, header = load_tensors(path)
     try:
-        network = UNet(Model.model_validate(header["model"]), **header["image"])
+        with torch.device("meta"):  # what a header announces is not allocated
+            network = UNet(Model.model_validate(header["model"]), **header["image"])
+        wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
+        if wanted != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
+            raise ValueError("its tensors are not those of the network that it names")
+        network = network.to_empty(device="cpu")
+        network.embedding.reset_frequencies()
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]

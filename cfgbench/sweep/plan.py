@@ -1,5 +1,6 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from cfgbench import data, memory
 from cfgbench.data import Images
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.files import file_digest, identity, write_atomically
 from cfgbench.models.classifier import packaged
@@ -60,6 +61,8 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         weights = weights_identity(spec.model) if isinstance(spec.model, Pretrained) else ""
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {os.fsdecode(error.filename or 'dataset')}: {reason(error)}") from None
     store = Store(results / spec.name)
     names = identity([images.content, images.flips])
     features = features_identity(spec, images)
@@ -86,7 +89,7 @@ def _digest(key: str, path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise UserError(f"evaluation.{key} = {path}: {error.strerror}") from None
+        raise UserError(f"evaluation.{key} = {path}: {reason(error)}") from None
 
 
 def prepare_folder(plan: Plan) -> None:
