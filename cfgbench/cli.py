@@ -62,19 +62,28 @@ def train(
         raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.run import ensure_trained
+    from cfgbench.training.diffusion import TrainingFailed
     from cfgbench.training.distributed import joined
 
     with joined(find_device(device)) as (group, place):
         arithmetic = resolve_precision(precision, place)
         if group.leads:
             prepare_folder(plan)
+        failed = 0
         for cell in plan.networks().values():
-            if p_uncond in (None, cell.training.p_uncond):
+            if p_uncond not in (None, cell.training.p_uncond):
+                continue
+            try:
                 path = ensure_trained(
                     plan, cell, device=place, precision=arithmetic, progress=_progress(quiet), group=group
                 )
-                if group.leads:
-                    print(printable(path))
+            except TrainingFailed as error:
+                failed = _say(f"p_uncond {cell.training.p_uncond:g}: {error}", 1)
+                continue
+            if group.leads:
+                print(printable(path))
+    if failed:
+        raise typer.Exit(failed)
 
 
 @app.command()

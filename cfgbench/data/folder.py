@@ -123,9 +123,11 @@ class _Zip:
     def names(self) -> Iterable[str]:
         for entry in self.archive.infolist():
             name = PurePosixPath(entry.filename)
+            if not name.parts:
+                raise UserError(f"{self.where}: a file without a name; make the zip anew")
             if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
                 raise UserError(f"{self.where}: {entry.filename!r} climbs out of the archive; make the zip anew")
-            if not entry.is_dir() and entry.filename.startswith(self.prefix):
+            if not entry.filename.endswith("/") and entry.filename.startswith(self.prefix):
                 yield entry.filename.removeprefix(self.prefix)
 
     def read(self, name: str, largest: int = LARGEST_FILE) -> bytes:

@@ -1,5 +1,6 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfgbench.errors import UserError
-from cfgbench.files import write_atomically
+from cfgbench.errors import UserError, brief, printable, reason
+from cfgbench.files import read_at_most, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,11 +108,53 @@ class Store:
         rows: list[dict[str, Any]] = []
         for path in sorted((self.folder / "cells").glob("[!.]*.parquet")):
             try:
-                rows += pq.read_table(path, columns=columns and list(columns), partitioning=None).to_pylist()
-            except (pa.ArrowException, OSError, ValueError) as error:
-                reason = " ".join(str(error).split())[:100]
-                raise UserError(f"{path}: not a row of results ({reason}); delete it to run that cell again") from None
+                rows += _read_row(path, columns)
+            except Exception as error:  # a damaged file fails in many ways, all of which mean the same
+                said = f"{path}: not a row of results ({reason(error)}); delete it to run that cell again"
+                raise UserError(said) from None
         return rows
+
+
+LARGEST_ROW = 10_000_000
+"""Bytes of a row's file, packed and unpacked."""
+_STATES = ("ok", "failed")
+
+
+def _read_row(path: Path, columns: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The one row of a file. Raises ValueError, or what Arrow raises, for what `put` cannot have written."""
+    with pq.ParquetFile(pa.BufferReader(read_at_most(path, LARGEST_ROW))) as file:
+        sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
+        if file.metadata.num_rows != 1 or not all(0 <= size <= LARGEST_ROW for size in sizes):
+            raise ValueError(f"{file.metadata.num_rows} rows in {sum(sizes)} bytes")
+        for field in file.schema_arrow:
+            if field.type != COLUMNS.get(field.name, field.type) or not _plain(field.type):
+                raise ValueError(f"the column {brief(field.name)} is {brief(field.type, quoted=False)}")
+        (row,) = file.read(columns and [*columns]).to_pylist()
+    _check_row(row, path.stem, columns)
+    return [{key: printable(value) if isinstance(value, str) else value for key, value in row.items()}]
+
+
+def _plain(kind: pa.DataType) -> bool:
+    """Whether this is the type of a scalar of a sweep file."""
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_integer, pa.types.is_floating,
+                                       pa.types.is_boolean, pa.types.is_null))  # fmt: skip
+
+
+def _check_row(row: dict[str, Any], cell_id: str, columns: Sequence[str] | None) -> None:
+    if missing := {"cell_id", "status", *(columns or _ALWAYS)} - set(row):
+        raise ValueError(f"without {min(missing)}")
+    if row["cell_id"] != cell_id or row["status"] not in _STATES:
+        raise ValueError(f"cell_id {brief(row['cell_id'])}, status {brief(row['status'])}")
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{brief(key)} is {value}")
+        if value is None and key in _ALWAYS:
+            raise ValueError(f"{key} is null")
+
+
+_ALWAYS = ("dataset", "p_uncond", "w", "T", "v", "sampler", "guidance", "seed", "samples", "protocol", "features_id",
+           "reference_id", "checkpoint_id", "created")  # fmt: skip
+"""What every row has, even of a cell that failed."""
 
 
 def find_sweeps(results: Path) -> list[Path]:
