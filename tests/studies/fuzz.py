@@ -33,6 +33,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from PIL import Image
 
 TOP = Path(__file__).parents[2]
@@ -143,11 +144,11 @@ class Report:
         """A row of the table."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         codes = " ".join(f"{self.codes[code]:7}" for code in (0, 1, 2))
-        cases = sum(self.codes.values())
-        return f"{self.kind:12} {cases:7} {codes} {len(self.findings):9} {self.seconds:8.1f} {self.slowest:8.2f} {peak:8.0f}"
+        times = f"{self.seconds:8.1f} {self.slowest:8.2f}"
+        return f"{self.kind:12} {sum(self.codes.values()):7} {codes} {len(self.findings):9} {times} {peak:8.0f}"
 
 
-HEAD = f"{'kind':12} {'cases':>7} {'exit 0':>7} {'1':>7} {'2':>7} {'findings':>9} {'seconds':>8} {'slowest':>8} {'peak MB':>8}"
+HEAD = "kind           cases  exit 0       1       2  findings  seconds  slowest  peak MB"
 
 
 def command(*words: object) -> tuple[int | None, str]:
@@ -238,12 +239,35 @@ def mutated_yaml(text: str, rng: random.Random) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def mutated_values(text: str, rng: random.Random) -> bytes:
+    """A sweep file that is YAML still, or nearly: some of its values or keys are others."""
+    content = yaml.safe_load(text)
+    new = []
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        place: dict | list = content
+        while True:
+            key = rng.choice([*place] if isinstance(place, dict) else range(len(place)))
+            if not isinstance(place[key], dict | list) or not place[key] or rng.random() < 0.1:
+                break
+            place = place[key]
+        if isinstance(place, dict) and rng.random() < 0.3:
+            place[key if rng.random() < 0.3 else rng.choice(KEYS)] = f"@{len(new)}@"
+        else:
+            place[key] = f"@{len(new)}@"
+        new.append(rng.choice(NASTY))
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=rng.choice((None, True)))
+    for number, value in enumerate(new):
+        text = text.replace(f"'@{number}@'", value)
+    return text.encode("utf-8", "surrogatepass")
+
+
 # what is damaged, and how users meet it: each gives the words of the command
 
 
 def sweep_case(rng: random.Random) -> list[object]:
     """A damaged sweep file, read for training or for its costs."""
-    Path("case.yaml").write_bytes(mutated_yaml(rng.choice(_sweeps()), rng))
+    mutate = rng.choice((mutated_yaml, mutated_values, mutated_values))
+    Path("case.yaml").write_bytes(mutate(rng.choice(_sweeps()), rng))
     if rng.random() < 0.1:
         return ["sweep", "case.yaml", "--dry-run", "--results", "none"]
     return ["train", "case.yaml", "--p-uncond", "0.123456", "--results", "none"]
@@ -373,8 +397,8 @@ def parquet_case(rng: random.Random) -> list[object]:
     )
 
 
-_VALUES = [None, "", "ok", "failed", "\x1b[31m", "../../x", "$\\frac$", "x" * 5000, 0, -1, 2**62, 1.5, float("nan"), float("inf"),
-           -1e308, 1e-320, True, b"\0", [1], {"a": 1}, "NaT", "2020", "digits-12345678", "|<b>\n"]  # fmt: skip
+_VALUES = [None, "", "ok", "failed", "\x1b[31m", "../../x", "$\\frac$", "x" * 5000, 0, -1, 2**62, 1.5, float("nan"),
+           float("inf"), -1e308, 1e-320, True, b"\0", [1], {"a": 1}, "NaT", "2020", "digits-12345678", "|<b>\n"]  # fmt: skip
 
 
 def _schema(row: dict, known: pa.Schema) -> pa.Schema:
@@ -412,6 +436,8 @@ def workplace() -> Iterator[None]:
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         os.chdir(folder)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # zipfile's, about names that stand there twice
         stack.callback(os.chdir, before)
         _images()
         digits = functools.cache(sklearn.datasets.load_digits)
