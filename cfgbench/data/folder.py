@@ -154,6 +154,8 @@ def open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
     """A file of a zip, of which no more is inflated at a time than is read. Raises ValueError where that cannot be."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("neither stored nor deflated; make the zip anew in the usual way")
+    if entry.flag_bits & 1:
+        raise ValueError("encrypted; make the zip anew without a password")
     return archive.open(entry)
 
 

@@ -104,9 +104,10 @@ class Moments:
         The number is then d + 2, the least that could give full rank.
         Raises ValueError for shapes that do not fit, and for what is no covariance.
         """
-        mean, covariance, d = mean.double(), covariance.double(), mean.numel()
-        if mean.ndim != 1 or covariance.shape != (d, d):
+        d = mean.numel()
+        if mean.ndim != 1 or not 1 <= d <= LARGEST_DIMENSION or covariance.shape != (d, d):
             raise ValueError(f"mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} do not fit")
+        mean, covariance = mean.double(), covariance.double()
         if not (mean.isfinite().all() and covariance.isfinite().all()):
             raise ValueError("mu or sigma is not finite")
         if (covariance - covariance.T).abs().max() > 1e-5 * covariance.diagonal().abs().max():

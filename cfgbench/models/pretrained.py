@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
+from cfgbench.errors import reason as why
 from cfgbench.files import file_digest, identity
 from cfgbench.models.adm import load_adm
 from cfgbench.spec import Checkpoint, Factory
@@ -109,7 +110,7 @@ def _digest(key: str, path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise UserError(f"{key} = {path}: {error.strerror}") from None
+        raise UserError(f"{key} = {path}: {why(error)}") from None
 
 
 def _look_where_the_user_stands() -> None:

@@ -397,8 +397,8 @@ def parquet_case(rng: random.Random) -> list[object]:
     )
 
 
-_VALUES = [None, "", "ok", "failed", "\x1b[31m", "../../x", "$\\frac$", "x" * 5000, 0, -1, 2**62, 1.5, float("nan"),
-           float("inf"), -1e308, 1e-320, True, b"\0", [1], {"a": 1}, "NaT", "2020", "digits-12345678", "|<b>\n"]  # fmt: skip
+_VALUES = [None, "", "ok", "failed", "\x1b[31m", "../../x", "$\\frac$", "x" * 5000, 0, -1, 2**62, 1.5,
+           float("nan"), float("inf"), -1e308, 1e-320, True, b"\0", [1], {"a": 1}, "NaT", "2020", "|<b>\n"]  # fmt: skip
 
 
 def _schema(row: dict, known: pa.Schema) -> pa.Schema:
