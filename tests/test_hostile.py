@@ -88,7 +88,7 @@ BOMB += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in rang
         ("x" * 65_000, "not a sweep file"),
         ("a: !!python/object/apply:os.getcwd []", "the tag"),
         ("a: !!bool x", "the tag"),
-        (small("limit: 40", "limit: " + "9" * 5000), "5000 digits"),
+        (small("limit: 40", "limit: " + "9" * 5000), "a number of 5000 digits"),
         (small("limit: 40", "limit: " + "9" * 39), "dataset.limit"),
         (small("limit: 40", "limit: 1:30"), "dataset.limit = '1:30'"),
         (small("limit: 40", "limit: 010"), "dataset.limit = '010'"),
@@ -339,6 +339,15 @@ def test_batches_are_bounded_in_bytes_and_number_their_images_all_the_same(run, 
     assert [len(batch) for batch in stream.open_stream(Path("x.npz")).batches(500)] == [7, 7, 7, 4]
     assert run("eval", "x.npz", "--reference", "digits") == whole
     assert whole[0] == 0
+
+
+@pytest.mark.parametrize("text", [struct.pack("<I", 0x7FFFFFFF) * 4, bytes(4 << 20), "\x1b[2J\n".encode("utf-32-le")])
+def test_text_in_statistics_that_is_none(refused, text):
+    np.savez("samples.npz", np.zeros((20, 8, 8, 1), np.uint8))
+    parts = {"mu": np.zeros(4), "sigma": np.eye(4)}
+    files = {name: announced(part.shape, "<f8", part.tobytes()) for name, part in parts.items()}
+    npz(**files, features_id=announced((), f"<U{len(text) // 4}", text), n=announced((), "<i8", struct.pack("<q", 9)))
+    refused("eval", "samples.npz", "--reference", "x.npz", "--features", "digits")
 
 
 @pytest.mark.parametrize("shape", [(1 << 29, 28, 28), (20, 1 << 15, 1 << 15), (0, 28, 28), (-1, 28, 28)])

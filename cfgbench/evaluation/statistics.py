@@ -1,6 +1,7 @@
 """Statistics that merge: any split of the images, in any order, on any machine, gives the whole to rounding."""
 
 import math
+import sys
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LONGEST_TEXT = 4000
+"""Bytes."""
 LARGEST_DIMENSION = 8192
 """Features of more dimensions are none that we know: a file that announces them is damaged, or worse."""
 
@@ -38,7 +41,12 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if dtype.kind not in "fiuU" or min(shape, default=0) < 0 or size != entry.file_size - file.tell():
             raise ValueError(f"{name}: {shape} of {dtype} in {entry.file_size} bytes")
-        content = np.frombuffer(file.read(size), dtype)
+        if dtype.kind == "U" and size > LONGEST_TEXT:
+            raise ValueError(f"{name}: {size:,} bytes of text")
+        data = file.read(size)
+        if dtype.kind == "U" and (np.frombuffer(data, f"{dtype.byteorder}u4") > sys.maxunicode).any():
+            raise ValueError(f"{name}: no text")  # numpy would make a str of it that Python cannot bear
+        content = np.frombuffer(data, dtype)
         if file.read(1) or content.size != math.prod(shape):  # the archive compares its checksum at the end
             raise ValueError(f"{name} ends early")
     return content.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="C")
