@@ -19,6 +19,7 @@ import pytest
 import sklearn.datasets  # noqa: F401 (here, so that no test waits for it)
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
 import cfgbench
@@ -390,6 +391,27 @@ def test_hostile_trainings_in_progress(done, refused):
     for metadata in ("[1]", "{}", '{"step": "x"}', "null"):
         save_file({"x": torch.zeros(1)}, path.with_suffix(".partial"), metadata={"cfgbench": metadata})
         assert f"{path.with_suffix('.partial')}: not a training in progress" in refused("train", "small.yaml")
+
+
+def test_a_checkpoint_that_is_a_pipe(done, refused):
+    (path,) = (done / "checkpoints").glob("*.safetensors")
+    path.unlink()
+    os.mkfifo(path)
+    for cell in (done / "cells").iterdir():
+        cell.unlink()
+    assert "not a regular file" in refused("sweep", "small.yaml")
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, '{"labels": [[0]], "height": 8, "width": 8}', "1" * 5000])
+def test_hostile_sheets_of_samples(done, refused, note):
+    text = PngInfo()
+    text.add_text("cfgbench", note)
+    for path in (done / "samples").glob("*.png"):
+        Image.new("L", (8, 8)).save(path, pnginfo=text)
+    assert "not a grid of sample images" in refused("report", "small", "--plot", "samples")
+    for path in (done / "samples").glob("*.png"):
+        Image.new("1", (9000, 9000)).save(path)
+    assert "9000 x 9000 pixels" in refused("report", "small", "--plot", "samples")
 
 
 def row_of(path):

@@ -25,6 +25,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the header of a file that `save_tensors` wrote. Raises UserError naming a file that is not."""
     try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["cfgbench"])
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
