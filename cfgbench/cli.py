@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, printable, reason
 
 if TYPE_CHECKING:
     from cfgbench.sweep.plan import Plan
@@ -30,6 +31,8 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
+LONGEST_LINE = 900
+"""Characters of an error."""
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
@@ -59,19 +62,28 @@ def train(
         raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.run import ensure_trained
+    from cfgbench.training.diffusion import TrainingFailed
     from cfgbench.training.distributed import joined
 
     with joined(find_device(device)) as (group, place):
         arithmetic = resolve_precision(precision, place)
         if group.leads:
             prepare_folder(plan)
+        failed = 0
         for cell in plan.networks().values():
-            if p_uncond in (None, cell.training.p_uncond):
+            if p_uncond not in (None, cell.training.p_uncond):
+                continue
+            try:
                 path = ensure_trained(
                     plan, cell, device=place, precision=arithmetic, progress=_progress(quiet), group=group
                 )
-                if group.leads:
-                    print(path)
+            except TrainingFailed as error:
+                failed = _say(f"p_uncond {cell.training.p_uncond:g}: {error}", 1)
+                continue
+            if group.leads:
+                print(printable(path))
+    if failed:
+        raise typer.Exit(failed)
 
 
 @app.command()
@@ -95,7 +107,7 @@ def sweep(
         from cfgbench.sweep.estimate import forecast
 
         place = find_device(device)
-        print("\n".join(forecast(plan, place, resolve_precision(precision, place))))
+        print("\n".join(map(printable, forecast(plan, place, resolve_precision(precision, place)))))
         return
     failed = 0
     if plan.missing:
@@ -110,7 +122,7 @@ def sweep(
         for position, row in enumerate(rows, start=1):
             failed += row["status"] != "ok"
             if not quiet:
-                print(f"{position}/{missing} {_summary(row)}", flush=True)
+                print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     _print_tables(plan)
     if failed:
         print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
@@ -148,7 +160,7 @@ def report(
     if reference and not sweeps:
         print_reference(reference)
         for path in write_reference(reference, out or Path("reports") / reference, plots=plot, tables=table):
-            print(path)
+            print(printable(path))
         return
     for folder in _folders(sweeps or [], results):
         rows = Store(folder).rows()
@@ -156,7 +168,7 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
         for path in write(folder, rows, target, plots=plot, tables=table, reference=reference):
-            print(path)
+            print(printable(path))
 
 
 @app.command()
@@ -212,7 +224,7 @@ def eval(
         if result.fid_infinity is None
         else f", {result.fid_infinity:.4f}{_error(result.fid_infinity_se)} of infinitely many"
     )
-    print(f"FID {result.fid:.4f}{_error(result.fid_se)}{limit}{score} ({result.protocol})")
+    print(printable(f"FID {result.fid:.4f}{_error(result.fid_se)}{limit}{score} ({result.protocol})"))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
 
@@ -226,7 +238,10 @@ def ls(
     from cfgbench.sweep.listing import cells_of, overview
 
     lines = cells_of(_folders([sweep], results)[0]) if sweep else overview(results)
-    print("\n".join(lines) or f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+    print(
+        "\n".join(map(printable, lines))
+        or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
+    )
 
 
 def embedded_sweep() -> Path:
@@ -239,6 +254,9 @@ def embedded_sweep() -> Path:
 def main() -> None:
     """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -248,7 +266,7 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has seen enough
         os._exit(0)
     except OSError as error:
-        sys.exit(_say(f"{error.filename or 'file'}: {error.strerror or error}", 2))
+        sys.exit(_say(f"{os.fsdecode(error.filename or 'a file')}: {reason(error)}", 2))
     except MemoryError:
         sys.exit(_say("out of memory; what is finished is kept, and the same command goes on from here", 1))
     except Exception as error:
@@ -261,7 +279,11 @@ def main() -> None:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"cfgbench: {' '.join(message.split())}", file=sys.stderr)
+    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
+    print(f"cfgbench: {line}", file=sys.stderr)
     return code
 
 

@@ -1,4 +1,9 @@
-"""What a person gave cannot be used."""
+"""What a person gave cannot be used, and how that is quoted: on one line, cut short, and fit for a terminal."""
+
+from typing import Any
+
+LONGEST = 60
+"""Characters of a value that an error quotes."""
 
 
 class UserError(Exception):
@@ -7,3 +12,23 @@ class UserError(Exception):
     The message is one line: the file or place, the key, the value, and the way out. The command line prints it and
     exits with 2; nothing has been written by then.
     """
+
+
+def printable(text: object) -> str:
+    """The text with all that is no visible character as an escape: no new line, no terminal code, no lone surrogate."""
+    words = str(text)
+    if words.isprintable():
+        return words
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+def brief(value: Any, *, quoted: bool = True) -> str:
+    """A value for a message, cut to 60 characters; a text in quotes unless it is a message of its own, up to 200."""
+    text, longest = (repr(value), LONGEST) if quoted else (" ".join(str(value).split()), 200)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def reason(error: BaseException, longest: int = 100) -> str:
+    """What an error says, on one line: without number and path where the system says it."""
+    text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+    return (text or type(error).__name__)[:longest]

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cfgbench.errors import LONGEST, brief
+
 Location = tuple[int | str, ...]
 
 
@@ -31,7 +33,7 @@ def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location]
         message = _PATTERNS.get(where, message)
     if where == "grid":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
-    return f"{where} = {_brief(first['input'])}: {message}{more}"
+    return f"{where} = {_shown(first['input'])}: {message}{more}"
 
 
 _PATTERNS = {
@@ -42,6 +44,7 @@ _PATTERNS = {
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """The nearest of the known words, or all of them, to end an error with."""
+    word = word[:LONGEST]
     same = [name for name in known if name.casefold() == word.casefold()]
     close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
@@ -52,16 +55,17 @@ def _location(loc: Location) -> str:
     words = [part for part in loc if not (isinstance(part, str) and part.startswith(("list[", "constrained-")))]
     if words[:1] == ["model"] and words[1:2] in (["unet"], ["checkpoint"], ["factory"]):
         del words[1]
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" for part in words)
     return text.removeprefix(".") or "the file"
+
+
+def _cut(key: str) -> str:
+    return key if len(key) <= LONGEST else f"{key[: LONGEST - 3]}..."
 
 
 def _options(context: Mapping[str, Any]) -> list[str]:
     return [option.strip(" '") for option in str(context["expected"]).replace(" or ", ",").split(",")]
 
 
-def _brief(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shown(value: Any) -> str:
+    return f"{value}" if isinstance(value, float) and not math.isfinite(value) else brief(value)

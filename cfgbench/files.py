@@ -6,10 +6,11 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cfgbench.errors import UserError
 
@@ -82,9 +83,26 @@ def _umask() -> int:
     return mask
 
 
+def read_at_most(path: Path, largest: int) -> bytes:
+    """The content of a regular file. Raises OSError, and ValueError for a file of more than `largest` bytes."""
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"larger than {largest:,} bytes")
+    return content
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a file for reading. Raises OSError at once for what might never end or never begin: a device, a pipe."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(kind, "a folder" if kind == errno.EISDIR else "not a regular file", str(path))
+    return path.open("rb")
+
+
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

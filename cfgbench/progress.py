@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from cfgbench.errors import printable
+
 Progress = Callable[[str, int, int, str], None]
 """(task, done, total, note): called as often as work likes; what is shown, and when, is decided here."""
 
@@ -30,7 +32,7 @@ class Lines:
         if done < total and now - self.shown < wait:
             return
         self.shown = now
-        line = f"{task}: {done}/{total}{', ' + note if note else ''}{self._time_left(now, done, total)}"
+        line = printable(f"{task}: {done}/{total}{', ' + note if note else ''}{self._time_left(now, done, total)}")
         if self.terminal:
             print(f"\r\x1b[K{line}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:

@@ -4,6 +4,8 @@ Everything that the file may say is checked here, before any work starts. This i
 """
 
 import itertools
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, brief
 from cfgbench.explain import did_you_mean, explain
 from cfgbench.files import identity
 from cfgbench.presets import MODELS, TRAININGS
@@ -31,6 +33,8 @@ IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
 
 INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
+MOST_CELLS = 100_000
+"""Of a sweep; each is minutes of work at least."""
 PACKAGED = ("digits", "fashion-mnist")
 IMAGENET = ("imagenet64", "imagenet128")
 
@@ -39,12 +43,21 @@ Probability = Annotated[Finite, Field(ge=0, le=1)]
 Positive = Annotated[Finite, Field(gt=0)]
 NonNegative = Annotated[Finite, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
+Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
 Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
 DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128"]
 FeaturesName = Literal[
     "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier"
 ]
+
+
+def _named(path: Path) -> Path:
+    """The path, if a file can have that name: the system would answer in many ways where it cannot."""
+    if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path)) >= 4096:
+        raise ValueError("longer than the name of a file can be")
+    return path
 
 
 class Section(BaseModel):
@@ -57,7 +70,7 @@ class Dataset(Section):
     """Which images. `limit` counts images in all; `flip` overrides whether mirrored images count as real ones."""
 
     name: DataName
-    path: Annotated[Path, Field(strict=False)] | None = None
+    path: FilePath | None = None
     split: str | None = None
     resolution: Side | None = None
     preprocess: Literal["adm", "area", "box"] | None = None
@@ -96,7 +109,7 @@ class Model(Section):
 class Checkpoint(Section):
     """A released network that is sampled as it is. ADM's were never trained without their class."""
 
-    checkpoint: Annotated[Path, Field(strict=False)]
+    checkpoint: FilePath
     format: Literal["adm"]
 
     @property
@@ -128,7 +141,7 @@ class Training(Section):
     """
 
     preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
-    steps: Count = 10_000
+    steps: Steps = 10_000
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     learning_rate: Positive = 2e-4
     warmup_steps: Annotated[int, Field(ge=0, le=2**40)] = 100
@@ -172,8 +185,8 @@ class Evaluation(Section):
 
     features: FeaturesName | None = None
     metrics: Annotated[list[Literal["fid", "is"]], Field(min_length=1)] = ["fid", "is"]
-    inception_weights: Annotated[Path, Field(strict=False)] | None = None
-    reference: Annotated[Path, Field(strict=False)] | None = None
+    inception_weights: FilePath | None = None
+    reference: FilePath | None = None
     keep_features: bool = False
 
 
@@ -208,9 +221,18 @@ class SweepSpec(Section):
         training = self.training
         if isinstance(self.model, Pretrained):
             training = training.model_copy(update={"p_uncond": self.model.p_uncond})
+        owners = {axis: _owner(axis) for axis in self.grid}
         for values in itertools.product(*self.grid.values()):
             axes = dict(zip(self.grid, values, strict=True))
-            yield axes, _with_axes(training, "training", axes), _with_axes(self.sampling, "sampling", axes)
+            parts = {
+                section: {key: axes[axis] for axis, (owner, key) in owners.items() if owner == section}
+                for section in _SECTIONS
+            }
+            yield (
+                axes,
+                training.model_copy(update=parts["training"]),
+                self.sampling.model_copy(update=parts["sampling"]),
+            )
 
 
 @dataclass(frozen=True)
@@ -312,17 +334,12 @@ def _owner(axis: str) -> tuple[str, str]:
     owners = [name for name, kind in _SECTIONS.items() if key in kind.model_fields and section in ("", name)]
     if not owners:
         known = sorted({key for kind in _SECTIONS.values() for key in kind.model_fields})
-        raise ValueError(f"grid.{axis}: not a key of training or sampling{did_you_mean(axis, known)}")
+        raise ValueError(f"grid.{axis[:60]}: not a key of training or sampling{did_you_mean(axis, known)}")
     if len(owners) > 1:
         raise ValueError(f"grid.{axis}: training and sampling both have one; write training.{key} or sampling.{key}")
     if (owners[0], key) == ("sampling", "batch_size"):
         raise ValueError(f"grid.{axis}: the sampling batch does not change the images; set sampling.batch_size instead")
     return owners[0], key
-
-
-def _with_axes(base: Section, section: str, axes: Mapping[str, Any]) -> Any:
-    owned = {key: value for axis, value in axes.items() for owner, key in [_owner(axis)] if owner == section}
-    return base.model_copy(update=owned)
 
 
 def _check_nothing_is_trained(spec: SweepSpec, owners: list[tuple[str, str]]) -> None:
@@ -351,16 +368,17 @@ def _checked_axis(spec: SweepSpec, axis: str) -> list[Any]:
     values = spec.grid[axis]
     if not values:
         raise ValueError(f"grid.{axis} = []: an axis needs at least one value")
-    checked: list[Any] = []
+    checked: dict[Any, None] = {}
+    given = getattr(spec, section).model_dump()
     for position, value in enumerate(values):
         try:
-            model = type(getattr(spec, section)).model_validate(getattr(spec, section).model_dump() | {key: value})
+            model = type(getattr(spec, section)).model_validate(given | {key: value})
         except ValidationError as error:
             raise ValueError(f"grid.{axis}[{position}]{_explain(error).removeprefix(key)}") from None
         if getattr(model, key) in checked:
-            raise ValueError(f"grid.{axis}[{position}] = {value}: stands in the list twice; remove one")
-        checked.append(getattr(model, key))
-    return checked
+            raise ValueError(f"grid.{axis}[{position}] = {brief(value)}: stands in the list twice; remove one")
+        checked[getattr(model, key)] = None
+    return list(checked)
 
 
 def _check_together(spec: SweepSpec) -> None:
@@ -369,6 +387,9 @@ def _check_together(spec: SweepSpec) -> None:
         _check_nothing_is_trained(spec, owners)
     if len(set(owners)) < len(owners):
         raise ValueError("grid: one axis stands there twice, as KEY and as SECTION.KEY; remove one")
+    cells = math.prod(len(values) for values in spec.grid.values())
+    if cells > MOST_CELLS:
+        raise ValueError(f"grid: {cells:,} cells; at most {MOST_CELLS:,} are possible, take fewer values")
     for _, training, sampling in spec.points():
         where = f"w = {sampling.w:g} with p_uncond = {training.p_uncond:g}"
         if isinstance(spec.model, Checkpoint) and sampling.w != 0:

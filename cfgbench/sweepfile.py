@@ -1,4 +1,8 @@
-"""YAML as people mean it: `1e-4` is a number, `no` is a word, a key stands once."""
+"""YAML as people mean it: `1e-4` is a number, `no` is a word, a key stands once.
+
+And YAML as nobody means it is refused before it is built: aliases that multiply, nesting without end, tags, control
+characters, numbers of a thousand digits.
+"""
 
 import re
 from pathlib import Path
@@ -6,19 +10,67 @@ from typing import Any
 
 import yaml
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, brief, reason
+from cfgbench.files import read_at_most
 
-LARGEST_FILE = 1 << 20
+LARGEST_FILE = 1 << 16
 """Bytes; a sweep file is a page of text."""
+MOST_NODES = 10_000
+"""Keys and values, those that aliases repeat counted each time."""
+DEEPEST = 32
+MOST_DIGITS = 40
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufffe\uffff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's numbers and booleans, and no silent repetition of keys."""
+    """SafeLoader with YAML 1.2's numbers and booleans, no silent repetition of keys, and an end to everything."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the table is PyYAML's own)
-        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":float", ":timestamp"))]
+        first: [(tag, pattern) for tag, pattern in rules if tag.rpartition(":")[2] in ("null", "merge")]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = self.nodes = 0
+        self.sizes: dict[str, int] = {}
+        """Anchor -> nodes below it; not there while the anchor's own content is still being read."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if getattr(event, "tag", None):
+            raise _problem(f"the tag {brief(event.tag)}: sweep files have none; write the plain value", event)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self.sizes:
+                raise _problem(f"the alias *{brief(event.anchor)} stands inside of what it repeats", event)
+            self._count(self.sizes.get(event.anchor, 1), event)
+            return super().compose_node(parent, index)
+        before, self.depth = self.nodes, self.depth + 1
+        if self.depth > DEEPEST:
+            raise _problem(f"nested deeper than {DEEPEST} levels", event)
+        self._count(1, event)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if event.anchor is not None:
+            self.sizes[event.anchor] = self.nodes - before
+        return node
+
+    def _count(self, more: int, event: yaml.Event) -> None:
+        self.nodes += more
+        if self.nodes > MOST_NODES:
+            raise _problem(f"more than {MOST_NODES:,} keys and values, with what aliases repeat", event)
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        if isinstance(node, yaml.ScalarNode) and (found := _UNPRINTABLE.search(node.value)):
+            raise _problem(f"the control character U+{ord(found[0]):04X} in a value; remove it", node)
+        return super().construct_scalar(node)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Decimal. Python would refuse to read, or later to print, what has thousands of digits."""
+        digits = self.construct_scalar(node).replace("_", "")
+        if len(digits) > MOST_DIGITS:
+            raise _problem(f"a number of {len(digits)} digits", node)
+        return int(digits)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -27,41 +79,61 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r}: keys are words", key_node.start_mark)
+                raise _problem(f"key {brief(key)}: keys are words", key_node)
             if key in seen:
-                problem = f"key {key!r} stands there twice; remove one"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                raise _problem(f"key {brief(key)} stands there twice; remove one", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+def _problem(text: str, place: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, text, place.start_mark)
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
+# neither 010, which is 8 for some and 10 for others, nor 1:30, which YAML 1.1 takes for 90
+_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$", re.ASCII), "-+0123456789")
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    _FLOAT,
+    re.compile(
+        r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", re.ASCII
+    ),
     "-+.0123456789",
 )
+_Loader.add_constructor(_INT, _Loader.construct_integer)
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a YAML file. Anything but a readable mapping is a UserError that names file and line."""
+    """The content of a YAML file. Anything but a readable mapping is a UserError that names file and line.
+
+    What is no regular file is refused without being read.
+    """
+    text = _text(path)
+    loader = None
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path}: larger than {LARGEST_FILE} bytes; a sweep file is a page of YAML")
-        text = path.read_text(encoding="utf-8")
+        loader = _Loader(text)
+        content = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: {line}{brief(error.problem or 'not a YAML file', quoted=False)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a YAML file: {brief(str(error), quoted=False)}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a sweep file: expected keys such as name, dataset and grid")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        content = read_at_most(path, LARGEST_FILE)
+        return content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; a sweep file is needed, such as sweeps/digits.yaml") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a YAML file: it is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: {line}{error.problem or 'not a YAML file'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a sweep file: expected keys such as name, dataset and grid")
-    return content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}); a sweep file is a page of YAML") from None

@@ -39,6 +39,8 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
     Their digest has to be the `expected` one, or that which the file itself names. Raises UserError naming the file.
     """
     try:
+        if not path.is_file():  # a pipe would never end
+            raise ValueError("not a regular file")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["cfgbench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)

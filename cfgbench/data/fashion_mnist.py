@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from cfgbench.data.images import Images, choose_classes, select
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
+from cfgbench.files import open_regular
 from cfgbench.spec import Dataset
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FILES = {"train": "train", "test": "t10k"}
 NAMES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 SIDE, PADDED = 28, 32
+MOST = 1_000_000
+"""Images in a file; the data set's own have 60,000."""
 
 
 def load_fashion_mnist(dataset: Dataset) -> Images:
@@ -40,10 +43,10 @@ def load_fashion_mnist(dataset: Dataset) -> Images:
 def _read_idx(dataset: Dataset, name: str, dimensions: int) -> np.ndarray:
     path = (dataset.path or DEBIAN) / name
     try:
-        with gzip.open(path) as file:
+        with open_regular(path) as packed, gzip.open(packed) as file:
             magic, *shape = struct.unpack(f">{1 + dimensions}i", file.read(4 + 4 * dimensions))
-            if magic != 0x800 + dimensions or min(shape) < 1 or math.prod(shape) > 2**30:
-                raise ValueError(f"header {magic:#x} {shape}")
+            if magic != 0x800 + dimensions or min(shape) < 1 or shape[0] > MOST or shape[1:] not in ([], [SIDE, SIDE]):
+                raise ValueError(f"header {magic:#x} {shape}")  # before what it announces is inflated
             content = file.read(math.prod(shape) + 1)
     except FileNotFoundError:
         raise UserError(
@@ -51,7 +54,7 @@ def _read_idx(dataset: Dataset, name: str, dimensions: int) -> np.ndarray:
             "dataset-fashion-mnist), or put the four files *-ubyte.gz in a folder and name it in dataset.path"
         ) from None
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise UserError(f"{path}: not a whole IDX file ({error}); fetch it again") from None
+        raise UserError(f"{path}: not a whole IDX file ({reason(error)}); fetch it again") from None
     if len(content) != math.prod(shape):
         raise UserError(f"{path}: {len(content)} bytes where {math.prod(shape)} are announced; fetch it again")
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, brief
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
         return list(range(wanted))
     for name in wanted:
         if name not in known:
-            raise UserError(f"dataset.classes = {name}: no such class; there are {', '.join(known[:20])}")
+            raise UserError(f"dataset.classes = {name[:60]}: no such class; there are {', '.join(known[:20])}")
     if len(set(wanted)) < len(wanted):
-        raise UserError(f"dataset.classes = {wanted}: a class stands there twice")
+        raise UserError(f"dataset.classes = {brief(wanted)}: a class stands there twice")
     return [known.index(name) for name in wanted]
 
 

@@ -1,51 +1,62 @@
-"""Arrays inside .npz files, read row by row: nothing is unpickled, and nothing need fit into memory."""
+"""Arrays inside .npz files, read row by row: nothing is unpickled, and nothing need fit into memory.
 
+What a header announces is believed only as far as the archive has bytes for it, and never allocated before.
+"""
+
+import math
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from cfgbench.errors import UserError
+from cfgbench.data.folder import open_entry
+from cfgbench.errors import UserError, reason
+from cfgbench.files import open_regular
 
-ERRORS = (OSError, KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What a file that was cut or is something else raises."""
+LARGEST_ARRAY = 1 << 28
+"""Bytes of an array that is read whole."""
 
 
 def members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The arrays by name. Raises UserError for a file that is no zip."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as content, zipfile.ZipFile(content) as archive:
             return {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-    except ERRORS as error:
-        raise UserError(f"{path}: not a whole .npz file ({error}); fetch it again") from None
+    except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
+        raise UserError(f"{path}: not a whole .npz file ({reason(error)}); fetch it again") from None
 
 
 def array(path: Path, name: str) -> np.ndarray:
     """A whole array, of plain numbers. Raises UserError."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except ERRORS as error:
-        raise UserError(f"{path}: {name} cannot be read ({error}); fetch it again") from None
+        with _entry(path, name) as (file, entry):
+            shape, dtype = _header(file, entry)
+            if entry.file_size > LARGEST_ARRAY:
+                raise ValueError(f"{entry.file_size:,} bytes, where {LARGEST_ARRAY:,} are the most")
+            return np.frombuffer(file.read(entry.file_size), dtype).reshape(shape)
+    except Exception as error:  # as above, and headers that are no headers
+        raise UserError(f"{path}: {name} cannot be read ({reason(error)}); fetch it again") from None
 
 
 def header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, dtype) of an array in C order. Raises UserError."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            return _header(file)
-    except ERRORS as error:
-        raise UserError(f"{path}: {name} cannot be read ({' '.join(str(error).split())}); fetch it again") from None
+        with _entry(path, name) as (file, entry):
+            return _header(file, entry)
+    except Exception as error:  # as above
+        raise UserError(f"{path}: {name} cannot be read ({reason(error)}); fetch it again") from None
 
 
 def rows(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
     """The array in pieces of at most `size` rows; the archive's checksum is checked at the end. Raises UserError."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            (count, *shape), dtype = _header(file)
-            width = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        with _entry(path, name) as (file, entry):
+            (count, *shape), dtype = _header(file, entry)
+            width = math.prod(shape) * dtype.itemsize
             for begin in range(0, count, size):
                 b = min(size, count - begin)
                 content = file.read(b * width)
@@ -53,16 +64,29 @@ def rows(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
                     raise ValueError("it ends early")
                 yield np.frombuffer(content, dtype).reshape(b, *shape)
             file.read(1)  # the archive compares its checksum when the end is read
-    except ERRORS as error:
-        raise UserError(f"{path}: {name}: {' '.join(str(error).split())}; fetch it again") from None
+    except Exception as error:  # as above
+        raise UserError(f"{path}: {name}: {reason(error)}; fetch it again") from None
 
 
-def _header(file: zipfile.ZipExtFile) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = reader(file)
+@contextmanager
+def _entry(path: Path, name: str) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo]]:
+    with open_regular(path) as content, zipfile.ZipFile(content) as archive:
+        entry = archive.getinfo(f"{name}.npy")
+        with open_entry(archive, entry) as file:
+            yield file, entry
+
+
+def _header(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
+    """(shape, dtype). Raises ValueError where the entry is not as long as they say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, about headers of an old Python
+        version = np.lib.format.read_magic(file)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(file)
     if fortran and len(shape) > 1:
         raise ValueError("columns stand before rows; save it in C order")
-    if dtype.hasobject or not shape:
+    if dtype.hasobject or not shape or min(shape) < 0 or not dtype.itemsize:
         raise ValueError(f"an array {shape} of {dtype}, where rows of numbers are expected")
+    if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+        raise ValueError(f"an array {shape} of {dtype} in {entry.file_size} bytes")
     return shape, dtype

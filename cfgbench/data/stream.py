@@ -1,6 +1,7 @@
 """Images made anywhere, as they pass by batch by batch: an .npz, a folder, a zip, or a data set."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,17 @@ import numpy as np
 from cfgbench.data import npz
 from cfgbench.data.folder import SUFFIXES, decode, open_source
 from cfgbench.data.images import Images
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
+
+LARGEST_BATCH = 1 << 28
+"""Bytes."""
+LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
 class Stream:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
-    `order` names."""
+    `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes."""
 
     name: str
     count: int
@@ -32,6 +37,7 @@ def of_images(images: Images) -> Stream:
     pixels = images.images
 
     def batches(size: int) -> Iterator[np.ndarray]:
+        size = _bounded(size, pixels.shape[1:])
         # a copy of each batch: what is mapped from a file cannot be written, and torch wants what can
         return (np.array(pixels[first : first + size]) for first in range(0, len(pixels), size))
 
@@ -44,8 +50,11 @@ def open_stream(path: Path, *, channels: int = 3) -> Stream:
     `arr_0` is uint8, [n, h, w, ch] or [n, h, w]. Files are read as grey or as colours, as `channels` says. Raises
     UserError naming the file.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+    try:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
     return _from_npz(path) if path.suffix == ".npz" else _from_files(path, channels)
 
 
@@ -56,8 +65,10 @@ def _from_npz(path: Path) -> Stream:
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise UserError(f"{path}: arr_0 {shape} of {dtype}, where images [n, height, width, 1 or 3] of uint8 belong")
     height, width, channels = (*shape[1:], 1)[:3]
+    _check_side(f"{path}: arr_0", height, width)
 
     def batches(size: int) -> Iterator[np.ndarray]:
+        size = _bounded(size, shape[1:])
         for rows in npz.rows(path, "arr_0", size):
             yield np.array(rows.reshape(-1, height, width, channels).transpose(0, 3, 1, 2), order="C")
 
@@ -69,23 +80,36 @@ def _from_files(path: Path, channels: int) -> Stream:
     splits would hold a few classes only."""
     source = open_source(path)
     files = [name for name in source.names() if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    files.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+    files.sort(key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
     if not files:
         raise UserError(f"{path}: no PNG or JPEG in it")
-    width, height = decode(source, files[0]).size
+    width, height = decode(source, files[0], check=lambda size: _check_side(f"{source.where}: {files[0]}", *size)).size
 
     def read(name: str) -> np.ndarray:
-        image = decode(source, name)
-        if image.size != (width, height):
-            size = f"{image.size[0]} x {image.size[1]} pixels, where {files[0]} has {width} x {height}"
-            raise UserError(f"{source.where}: {name}: {size}; bring all to one size")
+        def check(size: tuple[int, int]) -> None:
+            if size != (width, height):
+                said = f"{size[0]} x {size[1]} pixels, where {files[0]} has {width} x {height}"
+                raise UserError(f"{source.where}: {name}: {said}; bring all to one size")
+
+        image = decode(source, name, check=check)
         if channels == 1 and image.mode != "L":
             raise UserError(f"{source.where}: {name}: coloured, where these features look at grey images")
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1) if channels == 3 else np.asarray(image)[None]
 
     def batches(size: int) -> Iterator[np.ndarray]:
+        size = _bounded(size, (channels, height, width))
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
             for first in range(0, len(files), size):
                 yield np.stack(list(pool.map(read, files[first : first + size])))
 
     return Stream(path.name, len(files), (channels, height, width), "shuffled order", batches)
+
+
+def _bounded(size: int, shape: tuple[int, ...]) -> int:
+    """A batch's size, made smaller where images of this shape would fill the memory."""
+    return max(1, min(size, LARGEST_BATCH // math.prod(shape)))
+
+
+def _check_side(where: str, *sides: int) -> None:
+    if not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise UserError(f"{where}: images of {' x '.join(map(str, sides))} pixels; at most {LARGEST_SIDE} a side")

@@ -15,7 +15,8 @@ ROUNDING = 1e-6
 def frechet_distance(a: Moments, b: Moments) -> float:
     """FID: |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64  (Heusel et al. 2017).
 
-    Real, finite and never negative, whatever the ranks. Raises ValueError for unequal dimensions or n < 2.
+    Real, finite and never negative, whatever the ranks. Raises ValueError for unequal dimensions, n < 2,
+    or what is no covariance.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
@@ -24,8 +25,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     root = _trace_of_root(s_a, s_b, full_rank=min(a.n, b.n) > len(a.mean))
     distance = (difference @ difference + spread - 2 * root).item()
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
-    # zero is rounding, and zero is nearer to the truth; anything more would be our mistake, and is not hidden
-    assert distance >= -ROUNDING * spread.item(), f"FID {distance}"
+    # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
+    if not distance >= -ROUNDING * spread.item():
+        raise ValueError(f"FID {distance:g}: one of the covariances is none; its file is damaged")
     return max(distance, 0.0)
 
 

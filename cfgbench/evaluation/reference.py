@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cfgbench.errors import UserError
-from cfgbench.evaluation.statistics import Moments
+from cfgbench.evaluation.statistics import Moments, open_arrays, read_array
 
 PUBLISHED = "inception-2048-"
 """What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
@@ -15,8 +15,8 @@ PUBLISHED = "inception-2048-"
 def is_statistics(path: Path) -> bool:
     """Whether the file is an .npz with mu and sigma. Raises UserError for one that cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {"mu", "sigma"} <= set(file.files)
+        with open_arrays(path) as archive:
+            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
     except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
         raise UserError(f"{path}: not a whole .npz file ({' '.join(str(error).split())[:80]})") from None
 
@@ -33,10 +33,13 @@ def load_reference(path: Path, features_id: str) -> Moments:
     Raises UserError for a damaged file, and for statistics of another extractor.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mu, sigma = torch.from_numpy(file["mu"]), torch.from_numpy(file["sigma"])
-            maker = str(file["features_id"]) if "features_id" in file.files else None
-            n = int(file["n"]) if "n" in file.files and maker else None
+        with open_arrays(path) as archive:
+            names = archive.namelist()
+            mu, sigma = (torch.from_numpy(read_array(archive, name)) for name in ("mu", "sigma"))
+            maker = str(read_array(archive, "features_id")) if "features_id.npy" in names else None
+            n = int(read_array(archive, "n")) if "n.npy" in names and maker else None
+            if n is not None and not 2 <= n < 2**53:
+                raise ValueError(f"n = {n}")
             moments = Moments.from_covariance(mu, sigma)
     except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
         raise UserError(f"{path}: no statistics mu and sigma ({' '.join(str(error).split())[:100]})") from None

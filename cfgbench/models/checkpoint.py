@@ -14,7 +14,13 @@ def load_denoiser(path: Path, device: torch.device) -> UNet:
     """The trained network of a checkpoint (its EMA weights), ready to be sampled. Raises UserError."""
     tensors, header = load_tensors(path)
     try:
-        network = UNet(Model.model_validate(header["model"]), **header["image"])
+        with torch.device("meta"):  # what a header announces is not allocated
+            network = UNet(Model.model_validate(header["model"]), **header["image"])
+        wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
+        if wanted != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
+            raise ValueError("its tensors are not those of the network that it names")
+        network = network.to_empty(device="cpu")
+        network.embedding.reset_frequencies()
         network.load_state_dict(tensors)
         network.facts = header
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -59,9 +59,12 @@ def load(path: Path) -> Classifier:
     """Reads what `save` wrote, in evaluation mode. Raises UserError naming a file that is something else."""
     tensors, header = load_tensors(path, expected=DIGESTS.get(path.stem) if path == packaged(path.stem) else None)
     try:
-        network = Classifier(**header["classifier"])
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+        with torch.device("meta"):  # what a header announces is not allocated
+            network = Classifier(**header["classifier"])
+        network.load_state_dict(tensors, assign=True)
+        if any(value.is_meta or not value.isfinite().all() for value in network.state_dict().values()):
+            raise ValueError("numbers that are not finite")
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: not a classifier ({' '.join(str(error).split())[:100]}); delete it") from None
     return network.eval().requires_grad_(False)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
+from cfgbench.errors import reason as why
 from cfgbench.files import file_digest, identity
 from cfgbench.models.adm import load_adm
 from cfgbench.spec import Checkpoint, Factory
@@ -36,11 +37,11 @@ def weights_identity(model: Checkpoint | Factory) -> str:
     _look_where_the_user_stands()
     try:
         source = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
+    except Exception:  # the user's own packages fail as they like
         source = None
     if source is None or not source.origin:
         raise UserError(f"model.factory = {model.factory}: no module {module}, neither installed nor where you stand")
-    files = [value for value in model.arguments.values() if isinstance(value, str) and Path(value).is_file()]
+    files = [value for value in model.arguments.values() if isinstance(value, str) and _is_file(value)]
     digests = [file_digest(Path(source.origin)), *(file_digest(Path(file)) for file in files)]
     return f"{function} {identity([model.prediction, model.arguments, digests])}"
 
@@ -98,11 +99,18 @@ def check_shape(
         raise UserError(f"model: does not fit the images: {' '.join(str(error).split())[:200]}") from None
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # what no file can be called, such as a long text
+        return False
+
+
 def _digest(key: str, path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise UserError(f"{key} = {path}: {error.strerror}") from None
+        raise UserError(f"{key} = {path}: {why(error)}") from None
 
 
 def _look_where_the_user_stands() -> None:

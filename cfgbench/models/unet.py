@@ -208,3 +208,9 @@ def level_sides(model: Model, side: int) -> list[int]:
         if resolution not in sides:
             raise ValueError(f"model.attention = {model.attention}: {resolution} is none of the levels' sides {sides}")
     return sides
+
+
+def fewest_parameters(model: Model) -> int:
+    """The weights of the residual blocks' last convolutions alone: known without building a network of any size."""
+    stages = 2 * model.blocks + 1
+    return sum(stages * 9 * (multiplier * model.channels) ** 2 for multiplier in model.multipliers)

@@ -11,13 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, printable, reason
 from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.slices import METRICS, Slice, at, named
 from cfgbench.report.style import DPI, FAINT, INK, header
 
 _TILE = 80  # pixels that a tile has at least
 _GAP = 5  # pixels between tiles
+MOST_PIXELS = 1 << 26  # of a cell's sheet
+LONGEST_NAME = 40  # characters of a class that are drawn
 _ROWS = 10  # rows that a sheet has at most
 
 
@@ -41,16 +43,24 @@ def samples(folder: Path, parts: Sequence[Slice]) -> list[Figure]:
 def read_tiles(path: Path) -> Tiles:
     """Reads a cell's image grid. Raises UserError for a file that is not a PNG of such tiles."""
     try:
-        with Image.open(path) as image:
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                raise ValueError(f"{image.size[0]} x {image.size[1]} pixels")
             note = json.loads(image.text["cfgbench"])  # type: ignore[attr-defined]
             pixels = np.asarray(image.convert("RGB"))
         labels = np.array(note["labels"])
         rows, columns = labels.shape
         height, width = int(note["height"]), int(note["width"])
         grid = pixels.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
-        names = tuple(str(name) for name in note["class_names"])
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not a grid of sample images ({error}); delete it to leave that cell out") from None
+        names = tuple(printable(str(name))[:LONGEST_NAME] for name in note["class_names"])
+        if labels.dtype.kind not in "iu" or grid.size == 0 or labels.min() < 0:
+            raise ValueError(f"labels {labels.shape} of {labels.dtype}")
+    except Exception as error:  # a damaged image fails in many ways, all of which mean the same
+        raise UserError(
+            f"{path}: not a grid of sample images ({reason(error)}); delete it to leave that cell out"
+        ) from None
     return Tiles(grid, labels, names)
 
 
@@ -114,7 +124,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     for number, name in enumerate(names):
         if number == 0 or names[number - 1] != name:
             centre = (number + 0.5) * (height + _GAP) / len(names) - _GAP / 2
-            axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK)
+            axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
     return figure
 
 

@@ -57,7 +57,7 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     heading = below_title + 0.09 + 0.17 * len(lines)
     figure.set_figheight(height(heading))
     x, y = 0.1 / width, 1 / figure.get_figheight()
-    style = {"va": "top", "linespacing": 1.25}
+    style = {"va": "top", "linespacing": 1.25, "parse_math": False}
     figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
     figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
     return heading

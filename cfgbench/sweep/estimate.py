@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cfgbench.diffusion.guidance import Denoiser
+from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.precision import autocast, device_name
 from cfgbench.models.pretrained import load_pretrained
@@ -91,6 +92,15 @@ def _duration(seconds: float) -> str:
 
 def measure(plan: Plan, device: torch.device, precision: str) -> Costs:
     """Times the sweep's own network: a call, and a training step where something is trained."""
+    try:
+        return _measured(plan, device, precision)
+    except (RuntimeError, MemoryError) as error:  # what torch raises where memory ends
+        raise UserError(
+            f"model: its cost cannot be measured on {device} ({reason(error)}); take a smaller one"
+        ) from None
+
+
+def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
     cell, images = plan.cells[0], plan.images
     pixels = int(images.images[0].size)
     tiles = min(SHEET_ROWS * SHEET_COLUMNS, cell.sampling.samples)

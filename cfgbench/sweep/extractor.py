@@ -93,5 +93,7 @@ def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) 
 
 def numbered(images: Stream, extractor: FeatureExtractor) -> Iterator[tuple[int, torch.Tensor]]:
     """(index of its first image, batch) of a stream, in batches that suit the extractor."""
-    size = SMALL_BATCH if isinstance(extractor, Inception) else BATCH
-    return ((number * size, torch.from_numpy(batch)) for number, batch in enumerate(images.batches(size)))
+    first = 0
+    for batch in images.batches(SMALL_BATCH if isinstance(extractor, Inception) else BATCH):
+        yield first, torch.from_numpy(batch)
+        first += len(batch)

@@ -1,5 +1,6 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from cfgbench import data
+from cfgbench import data, memory
 from cfgbench.data import Images
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.files import file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.pretrained import weights_identity
-from cfgbench.models.unet import UNet
+from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import INCEPTION, PACKAGED, Cell, Model, Pretrained, SweepSpec, load_sweep, make_cells, resolved
 from cfgbench.sweep.store import Store
@@ -61,6 +62,8 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         weights = weights_identity(spec.model) if isinstance(spec.model, Pretrained) else ""
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {os.fsdecode(error.filename or 'dataset')}: {reason(error)}") from None
     store = Store(results / spec.name)
     names = identity([images.content, images.flips])
     features = features_identity(spec, images)
@@ -88,7 +91,7 @@ def _digest(key: str, path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise UserError(f"evaluation.{key} = {path}: {error.strerror}") from None
+        raise UserError(f"evaluation.{key} = {path}: {reason(error)}") from None
 
 
 def prepare_folder(plan: Plan) -> None:
@@ -103,5 +106,15 @@ def _check_network(spec: SweepSpec, images: Images) -> None:
     if height != width:
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
     if isinstance(spec.model, Model):
+        _check_memory(fewest_parameters(spec.model))
         with torch.device("meta"):  # building it says what does not fit
-            UNet(spec.model, **image_of(images))
+            network = UNet(spec.model, **image_of(images))
+        _check_memory(sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _check_memory(parameters: int) -> None:
+    if 4 * parameters > memory.physical():
+        raise ValueError(
+            f"model: {parameters:,} parameters or more, {4 * parameters / 1e9:,.0f} GB of weights, where this machine "
+            f"has {memory.physical() / 1e9:,.0f} GB of memory; take fewer channels, multipliers or blocks"
+        )

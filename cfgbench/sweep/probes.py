@@ -17,7 +17,7 @@ from cfgbench.spec import Cell
 from cfgbench.tensors import digest
 
 LOG_SNRS = -2.0, 2.0
-SAME = 1e-6
+SAME = 1e-7
 """Relative: predictions closer than this differ by rounding."""
 ROUNDING = 1e-4
 """Relative: what two calls, or two orders of a sum, may differ by, on a GPU too."""

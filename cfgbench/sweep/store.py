@@ -10,52 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfgbench.errors import UserError
-from cfgbench.files import identity, remove_parts, try_lock, write_atomically
+from cfgbench.errors import UserError, reason
+from cfgbench.files import remove_parts, try_lock, write_atomically
+from cfgbench.sweep.row import as_table, read_row
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COLUMNS: dict[str, pa.DataType] = {
-    "sweep": pa.string(),
-    "cell_id": pa.string(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "dataset": pa.string(),
-    "p_uncond": pa.float64(),
-    "w": pa.float64(),
-    "T": pa.int64(),
-    "v": pa.float64(),
-    "sampler": pa.string(),
-    "guidance": pa.string(),
-    "seed": pa.int64(),
-    "samples": pa.int64(),
-    "fid": pa.float64(),
-    "fid_se": pa.float64(),
-    "fid_infinity": pa.float64(),
-    "fid_infinity_se": pa.float64(),
-    "is_mean": pa.float64(),
-    "is_std": pa.float64(),
-    "is_se": pa.float64(),
-    "nfe": pa.int64(),
-    "seconds": pa.float64(),
-    "images_per_second": pa.float64(),
-    "protocol": pa.string(),
-    "protocol_id": pa.string(),
-    "features_id": pa.string(),
-    "reference_id": pa.string(),
-    "checkpoint_id": pa.string(),
-    "device": pa.string(),
-    "precision": pa.string(),
-    "cfgbench_version": pa.string(),
-    "created": pa.string(),
-    "digest": pa.string(),
-}
-"""The columns that every row has; what is not known is null. Other axes of a sweep stand behind them."""
-
-
-LARGEST_ROW = 10 << 20
-"""Bytes; a row takes some twenty thousand."""
 
 
 class Store:
@@ -128,11 +88,7 @@ class Store:
         self.check()
         # what is made later counts as newer, wherever the clock has jumped to
         self._newest = _after(row["created"], self._newest)
-        row = dict(row) | {"created": self._newest}
-        row["digest"] = _digest(row)
-        extra = sorted(set(row) - set(COLUMNS))
-        schema = pa.schema([*COLUMNS.items(), *((name, pa.array([row[name]]).type) for name in extra)])
-        table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
+        table = as_table(dict(row) | {"created": self._newest})
         write_atomically(self.row(row["cell_id"]), lambda temporary: pq.write_table(table, temporary))
 
     def rows(self) -> "pd.DataFrame":
@@ -141,8 +97,8 @@ class Store:
 
         whole, damaged = self.read()
         if damaged:
-            path, reason = next(iter(damaged.items()))
-            raise UserError(f"{path}: not a row of results ({reason}); run its sweep again, or delete it")
+            path, why = next(iter(damaged.items()))
+            raise UserError(f"{path}: not a row of results ({why}); run its sweep again, or delete it")
         rows = pd.DataFrame(whole)
         return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
 
@@ -152,33 +108,18 @@ class Store:
         damaged: dict[Path, str] = {}
         for path in sorted((self.folder / "cells").glob("[!.]*.parquet")):
             try:
-                rows.append(_read_row(path))
-            except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-                damaged[path] = " ".join(str(error).split())[:100]
+                rows.append(read_row(path))
+            except Exception as error:  # a damaged file fails in many ways, all of which mean the same
+                damaged[path] = reason(error)
         self._newest = max([self._newest, *(row["created"] for row in rows)])
         return rows, damaged
 
     def find(self, cell_id: str) -> dict[str, Any] | None:
         """The cell's row, or None where there is none or it is damaged."""
         try:
-            return _read_row(self.row(cell_id))
-        except (pa.ArrowException, OSError, ValueError, TypeError):
+            return read_row(self.row(cell_id))
+        except Exception:
             return None
-
-
-def _read_row(path: Path) -> dict[str, Any]:
-    """Raises ValueError, or what Arrow raises, for a file that is not as `put` wrote it."""
-    if path.stat().st_size > LARGEST_ROW:
-        raise ValueError(f"larger than {LARGEST_ROW} bytes")
-    table = pq.ParquetFile(path).read()
-    if table.num_rows != 1:
-        raise ValueError(f"{table.num_rows} rows")
-    (row,) = table.to_pylist()
-    if row.get("digest") != _digest(row):
-        raise ValueError("its values do not fit its digest")
-    if path.stem != row["cell_id"]:
-        raise ValueError(f"the row of {row['cell_id']}")
-    return row
 
 
 def _after(time: str, other: str) -> str:
@@ -186,11 +127,6 @@ def _after(time: str, other: str) -> str:
     if time > other:
         return time
     return (datetime.fromisoformat(other) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
-
-
-def _digest(row: Mapping[str, Any]) -> str:
-    """Of all values but nulls: a column that others have does not count."""
-    return identity({name: value for name, value in row.items() if value is not None and name != "digest"})
 
 
 def find_sweeps(results: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfgbench.errors import UserError
 from cfgbench.files import write_atomically
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Training
@@ -80,9 +81,21 @@ def save(path: Path, state: State, header: dict[str, Any]) -> None:
 def load(path: Path, state: State, header: dict[str, Any]) -> None:
     """Goes on from what `save` wrote; from the beginning if that was another training. Raises UserError."""
     tensors, found = load_tensors(path)
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
     step, scaler = found.pop("step"), found.pop("scaler", {})
     if found != header:
         return  # another precision, say: numbers of two kinds are not mixed
+    try:
+        _restore(state, tensors, scaler, step)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:100]
+        raise UserError(f"{path}: not a whole training in progress ({said}); delete it to train again") from None
+
+
+def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], step: int) -> None:
+    if not 0 <= step <= len(state.losses):
+        raise ValueError(f"step {step} of {len(state.losses)}")
     state.step = step
     state.scaler.load_state_dict(scaler)
     state.losses.copy_(tensors["losses"])

@@ -1,0 +1,104 @@
+"""A row of results: its columns, its digest, and what is checked before it is believed."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cfgbench.errors import brief, printable
+from cfgbench.files import identity, read_at_most
+
+COLUMNS: dict[str, pa.DataType] = {
+    "sweep": pa.string(),
+    "cell_id": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "dataset": pa.string(),
+    "p_uncond": pa.float64(),
+    "w": pa.float64(),
+    "T": pa.int64(),
+    "v": pa.float64(),
+    "sampler": pa.string(),
+    "guidance": pa.string(),
+    "seed": pa.int64(),
+    "samples": pa.int64(),
+    "fid": pa.float64(),
+    "fid_se": pa.float64(),
+    "fid_infinity": pa.float64(),
+    "fid_infinity_se": pa.float64(),
+    "is_mean": pa.float64(),
+    "is_std": pa.float64(),
+    "is_se": pa.float64(),
+    "nfe": pa.int64(),
+    "seconds": pa.float64(),
+    "images_per_second": pa.float64(),
+    "protocol": pa.string(),
+    "protocol_id": pa.string(),
+    "features_id": pa.string(),
+    "reference_id": pa.string(),
+    "checkpoint_id": pa.string(),
+    "device": pa.string(),
+    "precision": pa.string(),
+    "cfgbench_version": pa.string(),
+    "created": pa.string(),
+    "digest": pa.string(),
+}
+"""The columns that every row has; what is not known is null. Other axes of a sweep stand behind them."""
+_ALWAYS = ("dataset", "p_uncond", "w", "T", "v", "sampler", "guidance", "seed", "samples", "protocol", "features_id",
+           "reference_id", "checkpoint_id", "created")  # fmt: skip
+"""What every row has, even of a cell that failed."""
+_STATES = ("ok", "failed")
+LARGEST_ROW = 10_000_000
+"""Bytes of a row's file, packed and unpacked."""
+
+
+def as_table(row: Mapping[str, Any]) -> pa.Table:
+    """The row with its digest, as a table of one row."""
+    row = dict(row) | {"digest": digest_of(row)}
+    extra = sorted(set(row) - set(COLUMNS))
+    schema = pa.schema([*COLUMNS.items(), *((name, pa.array([row[name]]).type) for name in extra)])
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
+
+
+def digest_of(row: Mapping[str, Any]) -> str:
+    """Of all values but nulls: a column that others have does not count."""
+    return identity({name: value for name, value in row.items() if value is not None and name != "digest"})
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """The row in a file. Raises ValueError, or what Arrow raises, for a file that is not as `as_table` made it."""
+    with pq.ParquetFile(pa.BufferReader(read_at_most(path, LARGEST_ROW))) as file:
+        sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
+        if file.metadata.num_rows != 1 or not all(0 <= size <= LARGEST_ROW for size in sizes):
+            raise ValueError(f"{file.metadata.num_rows} rows in {sum(sizes)} bytes")
+        for field in file.schema_arrow:
+            if field.type != COLUMNS.get(field.name, field.type) or not _plain(field.type):
+                raise ValueError(f"the column {brief(field.name)} is {brief(field.type, quoted=False)}")
+        (row,) = file.read().to_pylist()
+    _check(row, path.stem)
+    return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _plain(kind: pa.DataType) -> bool:
+    """Whether this is the type of a scalar of a sweep file."""
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_integer, pa.types.is_floating,
+                                       pa.types.is_boolean, pa.types.is_null))  # fmt: skip
+
+
+def _check(row: dict[str, Any], cell_id: str) -> None:
+    if missing := {"cell_id", "status", "digest", *_ALWAYS} - set(row):
+        raise ValueError(f"without {min(missing)}")
+    if row["cell_id"] != cell_id or row["status"] not in _STATES:
+        raise ValueError(f"cell_id {brief(row['cell_id'])}, status {brief(row['status'])}")
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{brief(key)} is {value}")
+        if value is None and key in _ALWAYS:
+            raise ValueError(f"{key} is null")
+    datetime.fromisoformat(row["created"])  # raises ValueError
+    if row["digest"] != digest_of(row):
+        raise ValueError("its values do not fit its digest")
