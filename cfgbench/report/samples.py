@@ -13,8 +13,9 @@ from PIL import Image
 
 from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.slices import METRICS, Slice, at, named
+from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
+from cfgbench.report.words import METRICS, at, named
 
 _TILE = 80  # pixels that a tile has at least
 _GAP = 5  # pixels between tiles

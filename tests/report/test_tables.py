@@ -121,14 +121,14 @@ def test_everything_failed(table1):
 
 
 def test_standard_errors_are_printed_where_known(table1):
-    table1.loc[:13, "fid_se"] = 0.02
+    table1.loc[:13, "fid_se"] = 0.021
     parts = slices(table1)
     cells = markdown_cells(markdown(parts))
-    assert cells[0][2] == "1.80 ± 0.02"
-    assert cells[1][2] == "**1.55 ± 0.02**"
-    assert cells[0][3] == "1.80"
-    assert latex_cells(latex(parts))[0][2] == r"1.80 $\pm$ 0.02"
-    assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.02] * 14
+    assert cells[0][2] == "1.800 ± 0.021"
+    assert cells[1][2] == "**1.550 ± 0.021**"
+    assert cells[0][3] == "1.800"
+    assert latex_cells(latex(parts))[0][2] == r"1.800 $\pm$ 0.021"
+    assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.021] * 14
 
 
 def test_small_numbers_keep_two_digits(table1):
