@@ -141,13 +141,13 @@ def report(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="reports/NAME")] = None,
     results: Results = RESULTS,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the paths alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not print each curve's best FID.")] = False,
 ) -> None:
     """Draw the figures and write the tables of a sweep; prints the paths of what was written.
 
     On standard error: each curve's best FID, and which protocols are kept apart.
     """
-    from cfgbench.report import print_reference, remarks, write, write_reference
+    from cfgbench.report import kept_apart, print_reference, summarise, write, write_reference
     from cfgbench.sweep.store import Store
 
     if reference and not sweeps:
@@ -162,8 +162,10 @@ def report(
         target = out or Path("reports") / folder.name
         for path in write(folder, rows, target, plots=plot, tables=table, reference=reference, mixed=mixed):
             print(path)
-        for line in [] if quiet else remarks(folder, rows, mixed=mixed):
+        for line in [] if quiet else summarise(folder, rows, mixed=mixed):
             print(f"{folder.name}: {line}", file=sys.stderr)
+        if not mixed and (apart := kept_apart(folder, rows)):
+            print(f"note: {folder.name}: {apart}", file=sys.stderr)
 
 
 @app.command()

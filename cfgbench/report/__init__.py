@@ -74,12 +74,14 @@ def write(
     return _save(files, out)
 
 
-def remarks(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
-    """What a person should know who sees no page: the summary's lines, and, without `mixed`, which protocols are kept
-    apart."""
-    lines = summary(folder, slices(rows, where=folder, mixed=mixed))
-    apart = "" if mixed else protocols.kept_apart(settled(rows, where=folder))
-    return [*lines, *([f"note: {apart}"] if apart else [])]
+def summarise(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
+    """The page's lines on the best of each curve, for who sees no page."""
+    return summary(folder, slices(rows, where=folder, mixed=mixed))
+
+
+def kept_apart(folder: Path, rows: pd.DataFrame) -> str:
+    """A line on which protocols stand in tables of their own, and in what they differ; "" where all is one."""
+    return protocols.kept_apart(settled(rows, where=folder))
 
 
 def write_reference(

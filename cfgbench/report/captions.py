@@ -13,36 +13,42 @@ MANY_IMAGES = 10_000
 
 def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """One paragraph: data set, what stands in the table, conditions, extractor, reference and protocol, errors."""
+    if metrics == (INFINITY,):
+        head = f"{part.setting['dataset']}: {INFINITY.long_name}, all else as in the table before."
+        return f"{head} {reading(part, metrics)}".strip()
     names = joined([metric.long_name for metric in metrics])
     provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
     sentences = [
         f"{part.setting['dataset']}: {names} over guidance strength w (scale = 1 + w), by {part.columns}.",
         f"{', '.join(part.conditions)}.",
         f"{provenance[:1].upper()}{provenance[1:]}.",
-        errors(part, metrics),
+        reading(part, metrics),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def errors(part: Slice, metrics: tuple[Metric, ...]) -> str:
+def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """A sentence on what an entry's parts are: the mean over seeds and their minimum, or what follows ±."""
+    phrase = spread(part, metrics)
+    if not part.seeds:
+        return f"{phrase}." if phrase else ""
+    count = seeds_phrase(part.seeds).split()[0]
+    words = {(True, True): f", and the minimum of {count} (of IS the maximum of {count})"}
+    words |= {(True, False): f", and the minimum of {count}", (False, True): f", and the maximum of {count}"}
+    return f"Entries: {phrase}{words.get((FID in metrics, IS in metrics), '')}."
+
+
+def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
+    """What a number is and what its error says: `mean over 3 seeds (0, 1, 2) ± its standard error over seeds`."""
     if part.seeds:
         words = seeds_phrase(part.seeds)
-        count = words.split()[0]
-        extremes = {FID: f"the minimum of {count}", IS: f"for IS the maximum of {count}"}
-        best = " and ".join(extremes[metric] for metric in metrics if metric in extremes)
         independent = ", taken as independent" if "pairs" in words else ""
-        mean = f"mean over {words} ± its standard error over seeds{independent}"
-        return f"Entries: {mean}{', and ' if best else ''}{best}."
+        return f"mean over {words} ± its standard error over seeds{independent}"
     known = [metric for metric in metrics if part.has(metric.se)]
     direct = [f"the {metric.name}" for metric in known if metric != INFINITY]
-    sentences = []
-    if direct:
-        images = f"of {int(part.setting['samples']):,} images"
-        sentences.append(f"± one standard error of {joined(direct)} {images} (influence function).")
-    if INFINITY in known:
-        sentences.append("FID∞: ± one standard error of the extrapolation.")
-    return " ".join(sentences)
+    images = f"{int(part.setting['samples']):,} images"
+    phrases = [f"± one standard error of {joined(direct)} of {images} (influence function)"] if direct else []
+    return "; ".join([*phrases, *(["FID∞ ± one standard error of the extrapolation"] if INFINITY in known else [])])
 
 
 def bias(part: Slice) -> str:

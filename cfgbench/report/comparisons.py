@@ -42,8 +42,8 @@ class Difference:
 def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
     """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is the sweep's folder, where influences lie.
 
-    The rows are the store's own, or means of `seeds.average`. Means over two or more seeds that both have, under the same
-    protocol, are compared seed by seed: mean of the differences, std / sqrt(k). Single rows are paired image by image
+    The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
+    protocol, compare seed by seed: mean of the differences, std / sqrt(k). Single rows are paired image by image
     where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
     images. All else is unpaired: sqrt(se_a^2 + se_b^2). Raises UserError for influences that are not finite.
     """

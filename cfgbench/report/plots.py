@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.errors import UserError
-from cfgbench.report.captions import errors
+from cfgbench.report.captions import spread
 from cfgbench.report.curves import draw, mark_entries, one_mark
 from cfgbench.report.labels import Label, place
 from cfgbench.report.slices import Slice
@@ -209,7 +209,7 @@ def _subtitle(part: Slice) -> str:
     conditions = [
         f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
     ]
-    bars = errors(part, part.metrics).removeprefix("Entries: ").removesuffix(".")
+    bars = spread(part, part.metrics)
     return " · ".join([*conditions, f"{part.extractor} features", *([bars] if bars else [])])
 
 

@@ -68,7 +68,7 @@ def _point(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> dict[str, An
     point |= {column: float(ok[column].astype(float).mean()) for column in _MEANS if column in ok}
     for metric in (*METRICS, INFINITY):
         values = ok[metric.column].dropna().to_numpy(float) if metric.column in ok else np.array([])
-        point[metric.se] = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        point[metric.se] = _standard_error(values)
         if metric.extreme:
             point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
     without = _shortfall(rows, names)
@@ -79,6 +79,11 @@ def _point(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> dict[str, An
         "shortfall": f"mean over {len(ok)} of {len(names)} seeds; {without}" if len(ok) and without else None,
         "reason": None if len(ok) else without,
     }
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """std / sqrt(k), with k - 1; NaN for fewer than two. About the first value, so that equal ones give exactly 0."""
+    return float((values - values[0]).std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
 def _shortfall(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> str:

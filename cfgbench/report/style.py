@@ -129,7 +129,7 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, between heading and axes, where it covers nothing."""
     engine = figure.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
-    per_row = 6 if max(len(str(handle.get_label())) for handle in handles) <= 40 else 2  # a mark's meaning is long
+    per_row = 2 if any(str(handle.get_label()).startswith("[") for handle in handles) else 6  # a mark's meaning is long
     room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
     engine.set(rect=(left, bottom, width, height - room))
     figure.legend(

@@ -7,10 +7,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cfgbench.report.captions import caption, errors, notes
+from cfgbench.report.captions import caption, notes, reading
 from cfgbench.report.layout import Layout, layout, layouts
 from cfgbench.report.slices import Slice
-from cfgbench.report.words import NOT_STATED, as_text
+from cfgbench.report.words import INFINITY, NOT_STATED, as_text
 
 
 def markdown(parts: Sequence[Slice], *, first: int = 1) -> str:
@@ -85,12 +85,14 @@ def escape_latex(text: str) -> str:
 
 
 def _caption(table: Layout) -> str:
-    return f"{caption(table.slice, table.metrics)} Best of each column in bold."
+    bold = any(entry.best for entries in table.body for entry in entries)
+    return caption(table.slice, table.metrics).strip() + (" Best of each column in bold." if bold else "")
 
 
 def _below(table: Layout) -> list[str]:
     """The footnotes, then what holds for the whole table."""
-    return [f"({letter}) {text}" for letter, text in table.notes] + notes(table.slice)
+    footnotes = [f"({letter}) {text}" for letter, text in table.notes]
+    return footnotes + ([] if table.metrics == (INFINITY,) else notes(table.slice))
 
 
 def _markdown(table: Layout, number: int, continued: bool) -> str:
@@ -162,7 +164,7 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
 def _terminal(table: Layout) -> Table:
     part = table.slice
     title = f"{part.setting['dataset']}, {part.extractor} features" + (f", {part.differs}" if part.differs else "")
-    below = [", ".join(part.conditions), errors(part, table.metrics), *_below(table)]
+    below = [", ".join(part.conditions), reading(part, table.metrics), *_below(table)]
     view = Table(
         title=Text(title),
         caption=Text("\n".join(line for line in below if line)),
@@ -175,6 +177,7 @@ def _terminal(table: Layout) -> Table:
     for metric, value in table.columns:
         view.add_column(f"{metric.name}\n{part.columns}\n{as_text(value)}", justify="right")
     for w, entries in table.rows():
-        cells = [Text(text, style="bold green" if best else "") for text, best in entries]
+        narrow = [(text.replace(" (m", "\n(m"), best) for text, best in entries]  # the best of several seeds below
+        cells = [Text(text, style="bold green" if best else "") for text, best in narrow]
         view.add_row(f"{w:g}", f"{1 + w:g}", *cells)
     return view

@@ -76,7 +76,7 @@ def letter(place: int) -> str:
 
 def digits(error: float) -> int:
     """The decimals that show an error's first two significant digits, at least the paper's two: 3 for 0.012."""
-    return int(np.clip(1 - np.floor(np.log10(float(f"{error:.1e}"))), 2, 9)) if error > 0 else 2
+    return int(np.clip(1 - np.floor(np.log10(float(f"{error:.1e}"))), 2, 6)) if error > 0 else 2
 
 
 def plus_minus(value: float, se: float) -> str:
