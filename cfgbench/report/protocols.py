@@ -12,9 +12,14 @@ AS_MARKED = "as marked"
 
 
 def marked(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `mark`: a letter for each way of measuring, in the order in which they come."""
-    groups = rows.groupby(same_measure(rows), sort=False)
-    return rows.assign(mark=groups.ngroup().map(letter)) if groups.ngroups > 1 else rows
+    """The rows with a column `mark`, a letter for each way of measuring, null where rows that are alike in all else
+    were measured in one way; without that column where this holds for all."""
+    mixing = [group for group in comparable(rows, without=PROVENANCE) if same_measure(group).nunique() > 1]
+    if not mixing:
+        return rows
+    together = pd.concat(mixing)
+    marks = together.groupby(same_measure(together), sort=False).ngroup().map(letter)
+    return rows.assign(mark=marks.reindex(rows.index))
 
 
 def meanings(rows: pd.DataFrame) -> dict[str, str]:
@@ -43,10 +48,9 @@ def shared(values: Sequence[Any]) -> Any:
 
 def kept_apart(rows: pd.DataFrame) -> str:
     """One line on what stands in tables of its own only because it was measured otherwise; "" where nothing does."""
-    mixing = [group for group in comparable(rows, without=PROVENANCE) if same_measure(group).nunique() > 1]
-    if not mixing:
+    marks = meanings(marked(rows))
+    if not marks:
         return ""
-    marks = meanings(marked(pd.concat(mixing, ignore_index=True)))
     what = ", ".join(f"[{mark}] {meaning}" for mark, meaning in marks.items())
     return f"{len(marks)} protocols are kept apart: {what}; --mixed puts them together and marks them"
 

@@ -107,17 +107,18 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = Fal
     """
     rows = settled(rows, where=where)
     rows = marked(rows) if mixed else rows
-    parts = [part for group in comparable(rows, without=PROVENANCE if mixed else ()) for part in _planes(group)]
+    groups = comparable(rows, without=PROVENANCE if mixed else ())
+    parts = [part for group in groups for part in _planes(_with_marks_or_none(group))]
     settings = [_setting(part, columns) for part, columns in parts]
     apart = tuple(key for key in settings[0] if len({repr(setting.get(key)) for setting in settings}) > 1)
     marks = meanings(rows)
     return [
         Slice(
-            part.sort_values([columns, "w", *(["mark"] if marks else [])], ignore_index=True),
+            part.sort_values([columns, "w", *(["mark"] if "mark" in part else [])], ignore_index=True),
             columns,
             setting,
             tuple(k for k in apart if k in setting),
-            {mark: meaning for mark, meaning in marks.items() if (part["mark"] == mark).any()},
+            {mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
         )
         for (part, columns), setting in zip(parts, settings, strict=True)
     ]
@@ -133,6 +134,11 @@ def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
     numbers = {key: rows[key].astype(float) for m in metrics for key in (m.column, m.se) if key in rows}  # None is NaN
     nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
     return average(current(rows.assign(**numbers, **nulls)))
+
+
+def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
+    """The group without the column of marks where it needs none."""
+    return group.drop(columns="mark") if "mark" in group and group["mark"].isna().all() else group
 
 
 def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Literal["p_uncond", "T"]]]:

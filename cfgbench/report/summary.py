@@ -8,7 +8,7 @@ import pandas as pd
 
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Slice
-from cfgbench.report.words import METRICS, joined, named, number, plus_minus, strength
+from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus, strength
 from cfgbench.sweep.store import Store
 
 FID, _ = METRICS
@@ -71,7 +71,9 @@ def _fid(row: Any) -> str:
 
 
 def _of_seeds(row: Any) -> str:
-    return f", mean of {row['seeds']} seeds (minimum {row['fid_min']:.4g})" if row["seeds"] > 1 else ""
+    if row["seeds"] < 2:
+        return ""
+    return f", mean of {row['seeds']} seeds (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
 
 
 def _how(difference: Difference) -> str:
