@@ -149,12 +149,18 @@ def report(
             help="paper: its tables and figures alone, or beside the sweeps that are named.", show_default=False
         ),
     ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Put different protocols into one table and figure, each number marked.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="reports/NAME")] = None,
     results: Results = RESULTS,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not print each curve's best FID.")] = False,
 ) -> None:
-    """Draw the figures and write the tables of a sweep; prints the paths of what was written."""
-    from cfgbench.report import print_reference, write, write_reference
+    """Draw the figures and write the tables of a sweep; prints the paths of what was written.
+
+    On standard error: each curve's best FID, and which protocols are kept apart.
+    """
+    from cfgbench.report import kept_apart, print_reference, summarise, write, write_reference
     from cfgbench.sweep.store import Store
 
     if reference and not sweeps:
@@ -167,8 +173,12 @@ def report(
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
-        for path in write(folder, rows, target, plots=plot, tables=table, reference=reference):
+        for path in write(folder, rows, target, plots=plot, tables=table, reference=reference, mixed=mixed):
             print(printable(path))
+        for line in [] if quiet else summarise(folder, rows, mixed=mixed):
+            print(printable(f"{folder.name}: {line}"), file=sys.stderr)
+        if not mixed and (apart := kept_apart(folder, rows)):
+            print(printable(f"note: {folder.name}: {apart}"), file=sys.stderr)
 
 
 @app.command()

@@ -12,12 +12,14 @@ from rich.console import Console, RenderableType
 from cfgbench.errors import UserError
 from cfgbench.files import make_folder, write_atomically
 from cfgbench.report import plots as figures
+from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, pages
 from cfgbench.report.samples import samples
-from cfgbench.report.slices import Slice, slices
+from cfgbench.report.slices import Slice, settled, slices
 from cfgbench.report.style import png, svg
+from cfgbench.report.summary import summary
 
 PLOTS: dict[str, Callable[[Path, Sequence[Slice]], list[Figure]]] = {
     "tradeoff": lambda _, parts: figures.tradeoff(parts),
@@ -39,6 +41,7 @@ def write(
     plots: Sequence[str] | None = None,
     tables: Sequence[str] | None = None,
     reference: str | None = None,
+    mixed: bool = False,
 ) -> list[Path]:
     """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
 
@@ -47,9 +50,12 @@ def write(
     known, or for which the rows hold nothing, is a UserError; then nothing is written.
 
     With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
-    reference.csv and on the page, and in the trade-off where they share its axes.
+    reference.csv and on the page, and in the trade-off where they share its axes. With `mixed`, rows of different
+    protocols stand together, each with its mark; not beside published numbers.
     """
-    parts = slices(rows, where=folder)
+    parts = slices(rows, where=folder, mixed=mixed)
+    if reference and any(part.marks for part in parts):
+        raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
     drawers = PLOTS
     if reference:
         load(reference)
@@ -59,13 +65,23 @@ def write(
         against = _against(parts, ("md", "csv")) if reference else {}
         section = _section(against["reference.md"].decode()) if against else ""
         files |= against
-        page = index(folder.name, rows, parts, list(files), against=section)
+        page = index(folder.name, rows, parts, list(files), lines=summary(folder, parts), against=section)
         files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
     else:
         files = _tables(parts, _known(tables, formats.TABLES, "table"))
         files |= _against(parts, tables or ()) if reference else {}
         files |= _plots(folder, parts, _known(plots, PLOTS, "plot"), drawers)
     return _save(files, out)
+
+
+def summarise(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
+    """The page's lines on the best of each curve, for who sees no page."""
+    return summary(folder, slices(rows, where=folder, mixed=mixed))
+
+
+def kept_apart(folder: Path, rows: pd.DataFrame) -> str:
+    """A line on which protocols stand in tables of their own, and in what they differ; "" where all is one."""
+    return protocols.kept_apart(settled(rows, where=folder))
 
 
 def write_reference(

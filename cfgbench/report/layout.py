@@ -7,34 +7,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.slices import Metric, Slice, known, named
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
+
+WIDEST = 6
+"""Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """One number of the table. A failed cell has no value and a `note`, the letter of its footnote; a cell that was
-    not run has neither. A published number has the digits that its source has, `printed`."""
+    not run has neither. A published number has the digits that its source has, `printed`. A mean over `seeds` has the
+    `extreme` of them, which is a `word`: min or max. `mark` says by which protocol it was measured."""
 
     value: float = np.nan
     se: float = np.nan
     best: bool = False
     note: str = ""
     printed: str = ""
+    seeds: int = 0
+    extreme: float = np.nan
+    word: str = "min"
+    mark: str = ""
 
     def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–") -> str:
-        """The number rounded, with its standard error where that is known: `1.80 ± 0.02`."""
-        if self.note:
-            return f"{dash} ({self.note})"
+        """The number rounded, with its standard error where that is known: `1.800 ± 0.021 (min of 3: 1.781) [a] (b)`.
+
+        An error that `decimals` would show as zero gets its own.
+        """
+        ends = [f"[{self.mark}]" * bool(self.mark), f"({self.note})" * bool(self.note)]
         if np.isnan(self.value):
-            return ""
+            return " ".join(end for end in [dash if self.note else "", *ends] if end) if self.note else ""
+        if np.isfinite(self.se) and 0 < self.se < 0.5 * 10.0**-decimals:
+            decimals = digits(self.se)
         error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
-        return f"{self.printed or f'{self.value:.{decimals}f}'}{error}"
+        several = self.seeds > 1 and np.isfinite(self.extreme)
+        extreme = f"({self.word} of {self.seeds}: {self.extreme:.{decimals}f})" if several else ""
+        words = [f"{self.printed or f'{self.value:.{decimals}f}'}{error}", extreme, *ends]
+        return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)
 class Layout:
     """A table of the paper's shape. `columns` are (metric, value of p_uncond or T); `body[i][j]` belongs to `ws[i]` and
-    `columns[j]`; `notes` are (letter, what failed and why); `decimals` hold per metric."""
+    `columns[j]`; `notes` are (letter, what failed and why); `decimals` hold per metric. A `w` stands there several
+    times where the protocols differ."""
 
     slice: Slice
     ws: tuple[float, ...]
@@ -45,7 +62,7 @@ class Layout:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return self.slice.metrics
+        return tuple(dict.fromkeys(metric for metric, _ in self.columns))
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -64,64 +81,96 @@ class Layout:
             )
 
 
-def layout(part: Slice) -> Layout:
-    """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with ties."""
+def layouts(part: Slice) -> list[Layout]:
+    """The slice's tables for a reader: one, or where that would be too wide a second one with the extrapolated FID."""
+    whole = layout(part, part.measured)
+    if INFINITY not in part.measured or (len(whole.columns) <= WIDEST and not part.seeds):
+        return [whole]
+    return [layout(part), layout(part, (INFINITY,))]
+
+
+def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
+    """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with ties; a column
+    whose entries were measured by different protocols has no best."""
+    metrics = metrics or part.metrics
     rows = part.rows
-    ws = tuple(sorted(rows["w"].unique()))
     values = [known(value) for value in rows[part.columns].sort_values().unique()]  # null stands last
-    columns = tuple((metric, value) for metric in part.metrics for value in values)
+    columns = tuple((metric, value) for metric in metrics for value in values)
     notes = _notes(part)
-    by_place = {(row["w"], known(row[part.columns])): row for _, row in rows.iterrows()}
-    table = [[_entry(by_place.get((w, value)), metric, notes) for metric, value in columns] for w in ws]
+    lines, table = [], []
+    for w, there in _lines(part):
+        at_place = {known(row[part.columns]): row for _, row in there.iterrows()}
+        lines.append(w)
+        table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
     body = tuple(zip(*(_mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table)))))  # noqa: B905
-    decimals = {metric.column: _decimals(part, metric) for metric in part.metrics}
-    footnotes = tuple((letter, f"{place}: {reason}") for reason, (letter, place) in notes.items())
-    return Layout(part, ws, columns, body, footnotes, decimals)
+    decimals = {metric.column: _decimals(part, metric) for metric in metrics}
+    footnotes = tuple((mark, f"{place}: {reason}") for reason, (mark, place) in notes.items())
+    return Layout(part, tuple(lines), columns, body, footnotes, decimals)
+
+
+def _lines(part: Slice) -> Iterator[tuple[float, pd.DataFrame]]:
+    """(w, the rows of one line); a line a mark where the marks meet at one place."""
+    for w, rows in part.rows.groupby("w"):
+        if not part.marks or not rows.duplicated(part.columns).any():
+            yield w, rows
+            continue
+        for _, of_mark in rows.groupby("mark", sort=False):
+            yield w, of_mark
 
 
 def _notes(part: Slice) -> dict[str, tuple[str, str]]:
-    """reason -> (letter, the places where it struck); cells that failed for one reason share a footnote."""
-    failed = part.rows[part.rows["status"] != "ok"]
+    """reason -> (letter, the places where it struck); cells that failed for one reason share a footnote, and so do
+    means that lack the same seeds."""
     notes: dict[str, tuple[str, str]] = {}
-    for _, row in failed.iterrows():
-        place = f"w {row['w']:g}, {named(part.columns, row[part.columns])}"
-        letter, places = notes.get(_reason(row), (_letter(len(notes)), ""))
-        notes[_reason(row)] = (letter, f"{places}; {place}" if places else place)
+    for _, row in part.rows.iterrows():
+        if reason := _reason(row):
+            place = f"w {row['w']:g}, {named(part.columns, row[part.columns])}"
+            mark, places = notes.get(reason, (letter(len(notes)), ""))
+            notes[reason] = (mark, f"{places}; {place}" if places else place)
     return notes
 
 
-def _letter(number: int) -> str:
-    """a ... z, aa, ab ..."""
-    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)
-
-
 def _reason(row: pd.Series) -> str:
-    reason = row.get("reason")
-    return " ".join(reason.split()) if isinstance(reason, str) and reason.strip() else "failed without a reason"
+    """Why the row has no number, or none of some seeds; nothing where it has all."""
+    reason = row.get("shortfall" if row["status"] == "ok" else "reason")
+    if isinstance(reason, str) and reason.strip():
+        return " ".join(reason.split())
+    return "" if row["status"] == "ok" else "failed without a reason"
 
 
 def _entry(row: pd.Series | None, metric: Metric, notes: dict[str, tuple[str, str]]) -> Entry:
     if row is None:
         return Entry()
+    mark, (note, _) = known(row.get("mark")) or "", notes.get(_reason(row), ("", ""))
     if row["status"] != "ok":
-        return Entry(note=notes[_reason(row)][0])
-    printed = known(row.get(f"{metric.column}_printed")) or ""
-    return Entry(_number(row, metric.column), _number(row, metric.se), printed=printed)
-
-
-def _number(row: pd.Series, column: str) -> float:
-    value = row.get(column)
-    return np.nan if value is None else float(value)
+        return Entry(note=note, mark=mark)
+    extreme = number(row, metric.extreme) if metric.extreme else np.nan
+    return Entry(
+        number(row, metric.column),
+        number(row, metric.se),
+        note=note,
+        printed=known(row.get(f"{metric.column}_printed")) or "",
+        seeds=int(row["seeds"]),
+        extreme=extreme,
+        word=metric.best,
+        mark=mark,
+    )
 
 
 def _mark_best(entries: tuple[Entry, ...], metric: Metric) -> list[Entry]:
-    values = [entry.value for entry in entries if not np.isnan(entry.value)]
-    best = (min if metric.best == "min" else max)(values, default=np.nan)
+    there = [entry for entry in entries if not np.isnan(entry.value)]
+    if len({entry.mark for entry in there}) > 1:
+        return list(entries)
+    best = (min if metric.best == "min" else max)((entry.value for entry in there), default=np.nan)
     return [replace(entry, best=entry.value == best) for entry in entries]
 
 
 def _decimals(part: Slice, metric: Metric) -> int:
-    """Two, as in the paper; more where the smallest number would lose its second digit."""
+    """Two, as in the paper; more where the typical error (the median) would lose its second digit, and without errors
+    where the smallest number would."""
+    errors = part.ok[metric.se].dropna() if metric.se in part.ok else pd.Series(dtype=float)
+    if len(errors := errors[errors > 0]):
+        return digits(float(errors.median()))
     values = part.ok[metric.column].dropna().abs() if metric.column in part.ok else pd.Series(dtype=float)
     values = values[values > 0]
     if values.empty:

@@ -5,8 +5,10 @@ from pathlib import PurePath
 
 import pandas as pd
 
-from cfgbench.report.slices import METRICS, Slice, named, strength
+from cfgbench.report.captions import bias
+from cfgbench.report.slices import Slice
 from cfgbench.report.tables import escape_markdown, markdown
+from cfgbench.report.words import known, named, strength
 
 _FIGURES = {
     "tradeoff": ("Trade-off", "FID against Inception Score as guidance grows; points are labelled with w."),
@@ -14,13 +16,20 @@ _FIGURES = {
     "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
     "samples": ("Samples", "Rows are classes, columns are w; along a row all images begin with the same noise."),
 }
-FID, _ = METRICS
 
 
-def index(name: str, rows: pd.DataFrame, parts: Sequence[Slice], files: Sequence[str], *, against: str = "") -> str:
-    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files;
-    `against` is the section that lays published numbers beside the measured."""
-    sections = [f"# {escape_markdown(name)}", _summary(rows, parts)]
+def index(
+    name: str,
+    rows: pd.DataFrame,
+    parts: Sequence[Slice],
+    files: Sequence[str],
+    *,
+    lines: Sequence[str],
+    against: str = "",
+) -> str:
+    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files,
+    `lines` the summary (see summary.py); `against` is the section that lays published numbers beside the measured."""
+    sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
     figures = {kind: _figures(kind, files) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
@@ -30,19 +39,13 @@ def index(name: str, rows: pd.DataFrame, parts: Sequence[Slice], files: Sequence
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _summary(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
+def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str]) -> str:
     done = int((rows["status"] == "ok").sum())
     lines = [f"{len(rows)} cells: {done} done, {len(rows) - done} failed.", ""]
-    for part in parts:
-        for value, curve in part.curves(FID):
-            best = curve.loc[curve["fid"].idxmin()]
-            place = named(part.columns, value) + (f", {escape_markdown(part.differs)}" if part.differs else "")
-            unguided = curve[curve["w"] == 0]["fid"]
-            against = f"; {unguided.iloc[0]:.4g} without guidance" if len(unguided) and best["w"] != 0 else ""
-            lines.append(
-                f"- {place}: best FID {best['fid']:.4g} at {strength(best['w'])}{against} ({part.extractor} features)"
-            )
-    if left := len(rows) - sum(len(part.rows) for part in parts):
+    lines += [f"- {escape_markdown(line)}" for line in summary]
+    if notes := list(dict.fromkeys(note for part in parts if (note := bias(part)))):
+        lines += ["", *notes]
+    if left := len(rows) - sum(len(members) for part in parts for members in part.rows["members"]):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
@@ -64,12 +67,18 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
     for part in parts:
         for key, value in part.provenance.items():
             facts.setdefault(key, []).append(value)
+        for mark, meaning in part.marks.items():
+            facts.setdefault(f"[{mark}]", []).append(meaning)
+        if (digest := known(part.setting.get("protocol_id"))) is not None:
+            facts.setdefault("protocol id", []).append(str(digest))
     for key in ("device", "precision", "cfgbench_version"):
         if key in rows:
             facts[key.replace("_", " ")] = [str(value) for value in rows[key].dropna()]
     lines = ["| | |", "|:--|:--|"]
     lines += [
-        f"| {key} | {'; '.join(map(escape_markdown, dict.fromkeys(facts[key])))} |" for key in facts if facts[key]
+        f"| {escape_markdown(key)} | {'; '.join(map(escape_markdown, dict.fromkeys(facts[key])))} |"
+        for key in facts
+        if facts[key]
     ]
     return "## Protocol\n\n" + "\n".join(lines)
 

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.errors import UserError
+from cfgbench.report.captions import spread
+from cfgbench.report.curves import draw, mark_entries, one_mark
 from cfgbench.report.labels import Label, place
-from cfgbench.report.slices import METRICS, Metric, Slice, as_text, known, named
+from cfgbench.report.slices import Slice
 from cfgbench.report.style import (
+    FAINT,
     axis_name,
     canvas,
     curve_name,
@@ -24,10 +26,10 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
+from cfgbench.report.words import METRICS, Metric, as_text, known, named
 
 FID, IS = METRICS
 _BEHIND = "#808080"
-_MARK = {"linewidth": 1.7, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 
 
 class NothingToPlot(UserError):
@@ -73,17 +75,19 @@ def _tradeoff(part: Slice, behind: Slice | None) -> Figure:
     handles, marks = [], []
     for number, (value, rows) in enumerate(curves):
         colour, marker = looks(number, len(curves))
-        best = rows.loc[rows["fid"].idxmin()]
-        name = f"{curve_name(part.columns, value)}: FID {_short(best['fid'])} at w {best['w']:g}"
-        handles += axes.plot(rows["is_mean"], rows["fid"], marker=marker, color=colour, label=name, **_MARK)
-        _error_bars(axes, rows, colour)
-        marks.append((best["is_mean"], best["fid"], colour))
-        labels += _labels(rows, best["w"], colour)
+        name, best = curve_name(part.columns, value), rows.loc[rows["fid"].idxmin()]
+        if one_mark(rows):
+            name += f": FID {_short(best['fid'])} at w {best['w']:g}"
+            marks.append((best["is_mean"], best["fid"], colour))
+        look = {"name": name, "colour": colour, "marker": marker}
+        handles += draw(axes, rows, "is_mean", "fid", along="w", **look)
+        labels += _labels(rows, best["w"] if one_mark(rows) else None, colour)
     if behind is not None:
         handles.append(_published(axes, behind, published))
         labels += _ends(behind, published)
     stars(axes, marks)
-    legend = axes.legend(handles=[*handles, star_entry()], frameon=False, fontsize=9, loc="best")
+    handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
+    legend = axes.legend(handles=handles, frameon=False, fontsize=9, loc="best")
     legend.set_title("labels: w  (scale = 1 + w)", {"size": 9})
     legend.set_alignment("left")
     settle(figure)
@@ -107,8 +111,8 @@ def _ends(behind: Slice, curves: Sequence[tuple[Any, pd.DataFrame]]) -> list[Lab
     return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
 
 
-def _labels(rows: pd.DataFrame, best: float, colour: str) -> list[Label]:
-    """A label a point; w = 0, the best and the ends of the curve must be written."""
+def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
+    """A label a point; w = 0, the best (if there is one) and the ends of the curve must be written."""
     required = {0.0, best, rows["w"].min(), rows["w"].max()}
     return [
         Label(x, y, f"{w:g}", colour, required=w in required, bold=w == best)
@@ -119,13 +123,6 @@ def _labels(rows: pd.DataFrame, best: float, colour: str) -> list[Label]:
 def _by_importance(labels: list[Label]) -> list[Label]:
     """Bold ones first: the best points lie in the crowd and need their places most."""
     return sorted(labels, key=lambda label: not label.bold)
-
-
-def _error_bars(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
-    errors = {key: rows[m.se].to_numpy(float) for key, m in (("xerr", IS), ("yerr", FID)) if m.se in rows}
-    errors = {key: np.nan_to_num(values) for key, values in errors.items() if np.isfinite(values).any()}
-    if errors:
-        axes.errorbar(rows["is_mean"], rows["fid"], **errors, fmt="none", ecolor=colour, elinewidth=0.9, alpha=0.6)
 
 
 def _strength(part: Slice) -> Figure:
@@ -139,8 +136,8 @@ def _strength(part: Slice) -> Figure:
         _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "w")
         axes.set_xlabel("guidance strength w  (scale = 1 + w)")
         fixed_ticks(axes, sorted(part.ok["w"].unique()))
-    best = [star_entry()] if metrics[0] == FID else []
-    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best])
+    best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
+    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     settle(figure)
     return figure
 
@@ -154,7 +151,7 @@ def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
         for p_uncond, rows in part.ok.dropna(subset="T").groupby("p_uncond", dropna=False):
             setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": known(p_uncond)}
             key = repr(sorted((name, repr(held)) for name, held in setting.items()))
-            groups.setdefault(key, (Slice(part.rows, "T", setting, tuple(apart)), []))[1].append(rows)
+            groups.setdefault(key, (Slice(part.rows, "T", setting, tuple(apart), part.marks), []))[1].append(rows)
     return [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
 
 
@@ -165,12 +162,12 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
         4.6 * len(metrics) + 0.4, 4.4, _title(part, f"{names} over sampling steps"), _subtitle(part), len(metrics)
     )
     for axes, metric in zip(panels, metrics, strict=True):
-        curves = [(_w_name(rows, w), rows[rows["w"] == w].sort_values("T")) for w in _chosen(rows)]
+        curves = [(_w_name(rows, w), rows[rows["w"] == w].sort_values("T", kind="stable")) for w in _chosen(rows)]
         axes.set_xscale("log", base=2)
         _panel(axes, metric, part, curves, "T")
         axes.set_xlabel("sampling steps $T$")
         fixed_ticks(axes, sorted(rows["T"].unique()))
-    legend_above(figure, panels[0].get_legend_handles_labels()[0])
+    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *mark_entries(part, FAINT)])
     settle(figure)
     return figure
 
@@ -179,13 +176,14 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest."""
     there = set(rows["w"])
     wanted = {0.0, 1.0, 4.0, rows["w"].max()}
-    if "fid" in rows and rows["fid"].notna().any():
+    if "fid" in rows and rows["fid"].notna().any() and one_mark(rows):
         wanted.add(rows.loc[rows["fid"].idxmin(), "w"])
     return sorted(wanted & there)
 
 
 def _w_name(rows: pd.DataFrame, w: float) -> str:
-    best = "fid" in rows and rows["fid"].notna().any() and rows.loc[rows["fid"].idxmin(), "w"] == w
+    measured = "fid" in rows and rows["fid"].notna().any() and one_mark(rows)
+    best = measured and rows.loc[rows["fid"].idxmin(), "w"] == w
     return f"w = {w:g}" + (" (best FID)" if best else "")
 
 
@@ -196,12 +194,10 @@ def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, 
     marks: list[tuple[float, float, str]] = []
     for number, (name, rows) in enumerate(drawn):
         colour, marker = looks(number, len(drawn))
-        xs, ys = rows[x].to_numpy(float), rows[metric.column].to_numpy(float)
-        axes.plot(xs, ys, marker=marker, color=colour, label=name, **_MARK)
-        if metric.se in rows and rows[metric.se].notna().any():
-            axes.errorbar(xs, ys, rows[metric.se].fillna(0), fmt="none", ecolor=colour, elinewidth=0.9, alpha=0.6)
-        if x == "w" and metric == FID and len(rows):
-            marks.append((xs[ys.argmin()], ys.min(), colour))
+        draw(axes, rows, x, metric.column, along=x, name=name, colour=colour, marker=marker)
+        if x == "w" and metric == FID and len(rows) and one_mark(rows):
+            best = rows.loc[rows["fid"].idxmin()]
+            marks.append((best["w"], best["fid"], colour))
     stars(axes, marks)
 
 
@@ -213,7 +209,8 @@ def _subtitle(part: Slice) -> str:
     conditions = [
         f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
     ]
-    return " · ".join([*conditions, f"{part.extractor} features"])
+    bars = spread(part, part.metrics)
+    return " · ".join([*conditions, f"{part.extractor} features", *([bars] if bars else [])])
 
 
 def _short(value: Any) -> str:

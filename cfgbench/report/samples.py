@@ -13,8 +13,10 @@ from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.slices import METRICS, Slice, at, named
+from cfgbench.report.seeds import seed_of
+from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
+from cfgbench.report.words import METRICS, at, named
 
 _TILE = 80  # pixels that a tile has at least
 _GAP = 5  # pixels between tiles
@@ -65,11 +67,11 @@ def read_tiles(path: Path) -> Tiles:
 
 
 def _sheet(folder: Path, part: Slice) -> Figure | None:
-    rows = part.ok[[_path(folder, cell).is_file() for cell in part.ok["cell_id"]]]
+    rows = _of_one_seed(folder, part.ok)
     if rows.empty:
         return None
     best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
-    rows = at(rows, part.columns, best[part.columns]).sort_values("w")
+    rows = at(rows, part.columns, best[part.columns]).sort_values("w", kind="stable")
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
     shown = _shown(cells[0])
     alike = [cell.labels.shape == cells[0].labels.shape and (cell.labels == cells[0].labels).all() for cell in cells]
@@ -79,6 +81,17 @@ def _sheet(folder: Path, part: Slice) -> Figure | None:
     names = [_class_name(cells[0], place) for place in shown]
     more = named(part.columns, best[part.columns])
     return _draw(np.stack(columns, axis=1), names, rows[alike], part, more)
+
+
+def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
+    cells: dict[object, dict[int, str]] = {}
+    for place, members in rows["members"].items():
+        for member in members:
+            if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():
+                cells.setdefault(seed_of(member), {})[place] = member["cell_id"]
+    of_seed = max(cells.values(), key=len, default={})
+    return rows.loc[list(of_seed)].assign(cell_id=list(of_seed.values()))
 
 
 def _path(folder: Path, cell_id: str) -> Path:
@@ -107,6 +120,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     title = f"{part.setting['dataset']}: the same noise under growing guidance ({more})"
     conditions = [text for text in part.conditions if text != more]
     subtitle = " · ".join([*conditions, f"FID and IS: {part.extractor} features", "scale = 1 + w"])
+    subtitle += " · images of one seed, numbers are means" if part.seeds else ""
     figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     top = round(
@@ -119,7 +133,8 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     axes.set_axis_off()
     for number, (_, row) in enumerate(rows.iterrows()):
         centre = (number + 0.5) * (width + _GAP) / len(rows) - _GAP / 2
-        axes.text(centre, -62, f"w {row['w']:g}", ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
+        head = f"w {row['w']:g}" + (f" [{row['mark']}]" if part.marks else "")
+        axes.text(centre, -62, head, ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
         axes.text(centre, -8, _numbers(row, part), ha="center", va="bottom", fontsize=6.5, color=FAINT)
     for number, name in enumerate(names):
         if number == 0 or names[number - 1] != name:

@@ -1,48 +1,21 @@
 """Which rows may stand together: a slice is what one table, or one set of axes, shows.
 
 Inside a slice only w and one other quantity vary (p_uncond, or T); data set, features, reference, number of images,
-protocol and every further axis are one and the same, so that its numbers compare.
+protocol and every further axis are one and the same, so that its numbers compare. Seeds are averaged over. Features,
+reference and protocol may differ where that was asked for; then every row has a mark.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pandas as pd
 
 from cfgbench.errors import UserError
-
-
-class Metric(NamedTuple):
-    """A measured quantity: its column, its name for a reader, the column of its standard error, which end is best."""
-
-    column: str
-    name: str
-    long_name: str
-    se: str
-    best: Literal["min", "max"]
-
-
-METRICS = (
-    Metric("fid", "FID", "FID", "fid_se", "min"),
-    Metric("is_mean", "IS", "Inception Score", "is_se", "max"),
-)
-
-PLANE = ("w", "p_uncond", "T")
-"""What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""
-
-NOT_STATED = "not stated"
-
-_MEASURED = {
-    *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "is_mean", "is_std", "is_se", "nfe", "seconds"),
-    *("images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version", "created", "digest"),
-    *("fid_infinity", "fid_infinity_se", "protocol_id"),
-    *("fid_printed", "is_mean_printed"),  # the digits of a published number
-}
-_NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
-_ORDER = ("dataset", "samples", "p_uncond", "T", "sampler", "v", "guidance", "seed")
-_PROVENANCE = ("features_id", "reference_id", "protocol")
-_EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier")
+from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
+from cfgbench.report.protocols import marked, meanings, shared
+from cfgbench.report.seeds import average
+from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
 
 
 @dataclass(frozen=True)
@@ -56,6 +29,8 @@ class Slice:
     """What all rows share, in the order in which a caption tells it."""
     apart: tuple[str, ...] = ()
     """The keys of `setting` in which the slices of this sweep differ."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """mark -> what it means, where rows of different protocols stand together: then they do not compare."""
 
     @property
     def ok(self) -> pd.DataFrame:
@@ -63,9 +38,24 @@ class Slice:
         return self.rows[self.rows["status"] == "ok"]
 
     @property
+    def seeds(self) -> tuple[tuple[str, str], ...]:
+        """The seeds that the numbers are means over (see `seeds.seeds_phrase`); none where there is one only."""
+        return self.rows["seed_names"].iloc[0]
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that were measured; both where no cell has a number yet."""
-        return tuple(m for m in METRICS if m.column in self.rows and self.ok[m.column].notna().any()) or METRICS
+        return tuple(metric for metric in METRICS if self.has(metric.column)) or METRICS
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """`metrics` and, beside FID, the extrapolated FID where it was measured."""
+        every = [(metric, INFINITY) if metric == METRICS[0] else (metric,) for metric in self.metrics]
+        return tuple(metric for pair in every for metric in pair if metric != INFINITY or self.has(INFINITY.column))
+
+    def has(self, column: str) -> bool:
+        """Whether any row has a number in this column."""
+        return column in self.rows and bool(self.ok[column].notna().any())
 
     def curves(self, *metrics: Metric) -> Iterator[tuple[Any, pd.DataFrame]]:
         """(value of `columns`, its rows in order of w), only rows where all of `metrics` are known.
@@ -80,22 +70,23 @@ class Slice:
 
     @property
     def extractor(self) -> str:
-        """The extractor's name without digest and resize rule, for the axes of a figure."""
-        return extractor_name(str(self.setting["features_id"]))
+        """The extractor's name without digest and resize rule, for the axes of a figure; all where they differ."""
+        ids = self.rows["features_id"].map(str) if self.marks else [str(self.setting["features_id"])]
+        return " and ".join(dict.fromkeys(map(extractor_name, ids)))
 
     @property
     def differs(self) -> str:
         """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
-        keys = [key for key in self.apart if key not in _PROVENANCE]
+        keys = [key for key in self.apart if key not in PROVENANCE]
         if "features_id" in self.apart or not keys:  # reference and protocol follow from other features
-            keys += [key for key in _PROVENANCE if key in self.apart][:1]
+            keys += [key for key in PROVENANCE if key in self.apart][:1]
         words = [named(key, self.setting[key]) for key in keys]
         return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)
 
     @property
     def conditions(self) -> list[str]:
         """How the numbers came about, shortly: `1,000 images`, `T 32`, `sampler ancestral` ..."""
-        hidden = ("dataset", *_PROVENANCE)
+        hidden = ("dataset", *PROVENANCE)
         shown = {key: value for key, value in self.setting.items() if key not in hidden}
         return [named(key, value) for key, value in shown.items() if key in PLANE or known(value) is not None]
 
@@ -103,105 +94,51 @@ class Slice:
     def provenance(self) -> dict[str, str]:
         """What the numbers are measured with and against: features, reference, protocol."""
         names = {"features_id": "features", "reference_id": "reference", "protocol": "protocol"}
-        return {names[key]: str(value) for key in _PROVENANCE if known(value := self.setting.get(key)) is not None}
-
-    @property
-    def caption(self) -> str:
-        """One paragraph: data set, what stands in the table, conditions, extractor, reference and protocol."""
-        names = " and ".join(metric.long_name for metric in self.metrics)
-        provenance = "; ".join(f"{name}: {value}" for name, value in self.provenance.items())
-        return (
-            f"{self.setting['dataset']}: {names} over guidance strength w (scale = 1 + w), by {self.columns}. "
-            f"{', '.join(self.conditions)}. {provenance[:1].upper()}{provenance[1:]}."
-        )
+        return {name: str(value) for key, name in names.items() if known(value := self.setting.get(key)) is not None}
 
 
-def slices(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Slice]:
+def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
     """Splits a sweep's rows so that each part compares. `where` names the sweep in errors.
 
     Columns are p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier version
-    of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest.
+    of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest. Several
+    seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
+    references or protocols stand together, each with its mark.
     """
-    if rows.empty:
-        raise UserError(f"{where}: no cells yet; run the sweep first (cfgbench sweep SWEEP.yaml)")
-    if missing := [column for column in _NEEDED if column not in rows]:
-        raise UserError(f"{where}: rows without the column {missing[0]}; they were not written by cfgbench sweep")
-    numbers = {key: rows[key].astype(float) for m in METRICS for key in (m.column, m.se) if key in rows}  # None is NaN
-    nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
-    rows = rows.assign(**numbers, **nulls)
-    parts = [part for group in _comparable(rows) for part in _planes(_newest(group))]
+    rows = settled(rows, where=where)
+    rows = marked(rows) if mixed else rows
+    groups = comparable(rows, without=PROVENANCE if mixed else ())
+    parts = [part for group in groups for part in _planes(_with_marks_or_none(group))]
     settings = [_setting(part, columns) for part, columns in parts]
     apart = tuple(key for key in settings[0] if len({repr(setting.get(key)) for setting in settings}) > 1)
+    marks = meanings(rows)
     return [
         Slice(
-            part.sort_values([columns, "w"], ignore_index=True),
+            part.sort_values([columns, "w", *(["mark"] if "mark" in part else [])], ignore_index=True),
             columns,
             setting,
             tuple(k for k in apart if k in setting),
+            {mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
         )
         for (part, columns), setting in zip(parts, settings, strict=True)
     ]
 
 
-def known(value: Any) -> Any:
-    """The value, or None where there is none: null, NaN, empty text."""
-    return None if value is None or value is pd.NA or value != value or value == "" else value
+def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
+    """The rows that count: numbers as floats, nothing of an earlier version of the sweep, seeds averaged over."""
+    if rows.empty:
+        raise UserError(f"{where}: no cells yet; run the sweep first (cfgbench sweep SWEEP.yaml)")
+    if missing := [column for column in NEEDED if column not in rows]:
+        raise UserError(f"{where}: rows without the column {missing[0]}; they were not written by cfgbench sweep")
+    metrics = (*METRICS, INFINITY)
+    numbers = {key: rows[key].astype(float) for m in metrics for key in (m.column, m.se) if key in rows}  # None is NaN
+    nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
+    return average(current(rows.assign(**numbers, **nulls)))
 
 
-def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
-    """The rows that have `value` in `column`; those that have none where it is null."""
-    return rows[rows[column].isna()] if known(value) is None else rows[rows[column] == value]
-
-
-def as_text(value: Any) -> str:
-    """A value as a person writes it: 0.1, 32, 2e-05, ancestral; `not stated` where there is none."""
-    if known(value) is None:
-        return NOT_STATED
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def strength(w: float) -> str:
-    """Guidance strength in both conventions: `w 0.3 (scale 1.3)`."""
-    return f"w {w:g} (scale {1 + w:g})"
-
-
-def named(key: str, value: Any) -> str:
-    """`T 32`, `1,000 images`, `features digits-1a2b`."""
-    if key == "samples":
-        return f"{int(value):,} images"
-    return f"{key.removesuffix('_id')} {as_text(value)}"
-
-
-def extractor_name(features_id: str) -> str:
-    """The extractor that an id begins with; the id itself where it is none of ours."""
-    for name in _EXTRACTORS:
-        rest = features_id.removeprefix(name)
-        if rest != features_id and not rest[:1].isalnum():
-            return name
-    return features_id
-
-
-def _comparable(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    keys = _setting_columns(rows)
-    return [group for _, group in rows.groupby([rows[key].map(repr) for key in keys], sort=False)]
-
-
-def _setting_columns(rows: pd.DataFrame) -> list[str]:
-    """The columns that decide whether rows compare: every column that is neither a result nor a place in the plane."""
-    usual = [key for key in (*_ORDER, *_PROVENANCE) if key in rows and key not in PLANE]
-    own = [key for key in rows if key not in (*usual, *_MEASURED) and key.rpartition(".")[2] not in PLANE]
-    return [*usual, *own]
-
-
-def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    if "created" in rows:
-        rows = rows.sort_values("created", kind="stable")
-    rows = rows.drop_duplicates(list(PLANE), keep="last")
-    if "checkpoint_id" not in rows:
-        return rows
-    done = rows["checkpoint_id"].where(rows["status"] == "ok")
-    newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
-    return rows[newest.isna() | rows["checkpoint_id"].isna() | (rows["checkpoint_id"] == newest)]
+def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
+    """The group without the column of marks where it needs none."""
+    return group.drop(columns="mark") if "mark" in group and group["mark"].isna().all() else group
 
 
 def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Literal["p_uncond", "T"]]]:
@@ -213,6 +150,10 @@ def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Literal["p_uncond", 
 def _setting(rows: pd.DataFrame, columns: str) -> dict[str, Any]:
     fixed = [key for key in PLANE[1:] if key != columns]
     first = rows.iloc[0]
-    usual = [key for key in _ORDER if key in rows and (key not in PLANE or key in fixed)]
-    own = [key for key in _setting_columns(rows) if key not in usual]
-    return {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
+    usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed)]
+    own = [key for key in conditions(rows) if key not in usual]
+    setting = {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
+    if "mark" in rows:
+        return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}
+    ids = [digest for digest in rows.get("protocol_id", ()) if known(digest) is not None]  # rows from before have none
+    return setting | ({"protocol_id": ids[0]} if ids else {})

@@ -13,7 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.slices import NOT_STATED, Metric, Slice
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import NOT_STATED, Metric
 
 DPI = 160
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
@@ -128,7 +129,7 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, between heading and axes, where it covers nothing."""
     engine = figure.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
-    per_row = 6
+    per_row = 2 if any(str(handle.get_label()).startswith("[") for handle in handles) else 6  # a mark's meaning is long
     room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
     engine.set(rect=(left, bottom, width, height - room))
     figure.legend(

@@ -7,14 +7,21 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cfgbench.report.layout import Layout, layout
-from cfgbench.report.slices import NOT_STATED, Slice, as_text
+from cfgbench.report.captions import caption, notes, reading
+from cfgbench.report.layout import Layout, layout, layouts
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import INFINITY, NOT_STATED, as_text
 
 
 def markdown(parts: Sequence[Slice], *, first: int = 1) -> str:
     """All tables of a sweep, each under its caption, as GitHub's Markdown; best numbers are bold. `first` numbers the
     first of them."""
-    return "\n\n".join(_markdown(layout(part), number) for number, part in enumerate(parts, first)) + "\n"
+    blocks = [
+        _markdown(table, number, place > 0)
+        for number, part in enumerate(parts, first)
+        for place, table in enumerate(layouts(part))
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
@@ -22,23 +29,23 @@ def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
     """
-    frames = [_frame(layout(part), number) for number, part in enumerate(parts, first)]
+    frames = [_frame(layout(part, part.measured), number) for number, part in enumerate(parts, first)]
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
     front = [column for column in whole if column not in last]
     return whole[[*front, *last]].to_csv(index=False, lineterminator="\n")
 
 
-def latex(parts: Sequence[Slice], *, below: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+def latex(parts: Sequence[Slice], *, below: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
     """All tables as LaTeX floats; the document needs the package booktabs. `below` are more rows of each table, as
-    LaTeX, under a line of their own; `notes` are texts that stand under it."""
-    tables = (_latex(layout(part), below, notes) for part in parts)
+    LaTeX, under a line of their own; `remarks` are texts that stand under it."""
+    tables = (_latex(table, below, remarks) for part in parts for table in layouts(part))
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
 
 
 def terminal(parts: Sequence[Slice]) -> list[Table]:
     """The same tables for a rich console."""
-    return [_terminal(layout(part)) for part in parts]
+    return [_terminal(table) for part in parts for table in layouts(part)]
 
 
 TABLES: dict[str, tuple[str, Callable[[Sequence[Slice]], str]]] = {
@@ -59,7 +66,16 @@ def escape_markdown(text: str) -> str:
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"–": "--", "±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{
+        "∞": r"$\infty$",
+        "−": r"$-$",
+        "–": "--",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "→": r"$\to$",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    },
 }
 
 
@@ -68,16 +84,26 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _markdown(table: Layout, number: int) -> str:
+def _caption(table: Layout) -> str:
+    bold = any(entry.best for entries in table.body for entry in entries)
+    return caption(table.slice, table.metrics).strip() + (" Best of each column in bold." if bold else "")
+
+
+def _below(table: Layout) -> list[str]:
+    """The footnotes, then what holds for the whole table."""
+    footnotes = [f"({letter}) {text}" for letter, text in table.notes]
+    return footnotes + ([] if table.metrics == (INFINITY,) else notes(table.slice))
+
+
+def _markdown(table: Layout, number: int, continued: bool) -> str:
     part = table.slice
     heads = [f"{metric.name}<br>{part.columns} {as_text(value)}" for metric, value in table.columns]
     lines = [f"| w | scale | {' | '.join(heads)} |", "|" + "--:|" * (2 + len(heads))]
     for w, entries in table.rows():
-        cells = [f"**{text}**" if best else text for text, best in entries]
+        cells = [f"**{escape_markdown(text)}**" if best else escape_markdown(text) for text, best in entries]
         lines.append(f"| {w:g} | {1 + w:g} | {' | '.join(cells)} |")
-    caption = f"**Table {number}.** {escape_markdown(part.caption)} Best of each column in bold."
-    notes = [f"({letter}) {escape_markdown(text)}" for letter, text in table.notes]
-    return "\n\n".join([caption, "\n".join(lines), *notes])
+    head = f"**Table {number}{', continued' * continued}.** {escape_markdown(_caption(table))}"
+    return "\n\n".join([head, "\n".join(lines), *map(escape_markdown, _below(table))])
 
 
 def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
@@ -85,19 +111,25 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     part = table.slice
     frame = pd.DataFrame({"table": number, "w": table.ws, "scale": [round(1 + w, 12) for w in table.ws]})
     for j, (metric, value) in enumerate(table.columns):
-        column = [row[j] for row in table.body]
+        entries = [row[j] for row in table.body]
         place = f"{part.columns}={as_text(value)}"
-        frame[f"{metric.name} {place}"] = [entry.value for entry in column]
-        if any(entry.se == entry.se for entry in column):
-            frame[f"{metric.name} se {place}"] = [entry.se for entry in column]
+        frame[f"{metric.name}{' mean' * bool(part.seeds)} {place}"] = [entry.value for entry in entries]
+        if any(entry.se == entry.se for entry in entries):
+            frame[f"{metric.name} se {place}"] = [entry.se for entry in entries]
+        if part.seeds and metric.extreme:
+            frame[f"{metric.name} {metric.best} {place}"] = [entry.extreme for entry in entries]
+        if part.seeds:
+            frame[f"{metric.name} seeds {place}"] = [entry.seeds for entry in entries]
+        if part.marks:
+            frame[f"{metric.name} mark {place}"] = [entry.mark for entry in entries]
     conditions = {key: as_text(value) for key, value in part.setting.items()}
-    conditions["notes"] = "; ".join(text for _, text in table.notes)
+    conditions["notes"] = "; ".join(_below(table))
     return frame.assign(**conditions), list(conditions)
 
 
 def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     part, count = table.slice, len(table.values)
-    groups = [rf"\multicolumn{{{count}}}{{c}}{{{metric.name}}}" for metric in table.metrics]
+    groups = [rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(metric.name)}}}" for metric in table.metrics]
     rules = [rf"\cmidrule(lr){{{3 + k * count}-{2 + (k + 1) * count}}}" for k in range(len(groups))]
     symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[part.columns]
     heads = [
@@ -107,12 +139,12 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     for w, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in entries]
         body.append(rf"{w:g} & {1 + w:g} & {' & '.join(cells)} \\")
-    notes = [rf"\par\footnotesize ({letter}) {escape_latex(text)}" for letter, text in table.notes]
-    notes += [rf"\par\footnotesize {escape_latex(text)}" for text in more]
+    notes = [rf"\par\footnotesize {escape_latex(text)}" for text in [*_below(table), *more]]
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(part.caption)} Best of each column in bold.}}",
+        rf"\caption{{{escape_latex(_caption(table))}}}",
+        *([r"\footnotesize\setlength{\tabcolsep}{3pt}"] if part.seeds else []),
         rf"\begin{{tabular}}{{{'r' * (2 + len(heads))}}}",
         r"\toprule",
         rf" & & {' & '.join(groups)} \\",
@@ -132,10 +164,10 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
 def _terminal(table: Layout) -> Table:
     part = table.slice
     title = f"{part.setting['dataset']}, {part.extractor} features" + (f", {part.differs}" if part.differs else "")
-    notes = [f"({letter}) {text}" for letter, text in table.notes]
+    below = [", ".join(part.conditions), reading(part, table.metrics), *_below(table)]
     view = Table(
         title=Text(title),
-        caption=Text("\n".join([", ".join(part.conditions), *notes])),
+        caption=Text("\n".join(line for line in below if line)),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",
@@ -145,6 +177,7 @@ def _terminal(table: Layout) -> Table:
     for metric, value in table.columns:
         view.add_column(f"{metric.name}\n{part.columns}\n{as_text(value)}", justify="right")
     for w, entries in table.rows():
-        cells = [Text(text, style="bold green" if best else "") for text, best in entries]
+        narrow = [(text.replace(" (m", "\n(m"), best) for text, best in entries]  # the best of several seeds below
+        cells = [Text(text, style="bold green" if best else "") for text, best in narrow]
         view.add_row(f"{w:g}", f"{1 + w:g}", *cells)
     return view

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -109,3 +110,15 @@ def test_images_of_a_model_of_unknown_p_uncond(folder, table1):
     (figure,) = samples(folder, slices(rows))
     assert tile_shades(figure).shape == (6, 14)
     assert "p_uncond not stated" in figure.texts[0].get_text()
+
+
+def test_along_a_row_of_several_seeds_stand_images_of_one(tmp_path, table1):
+    rows = table1[table1["p_uncond"] == 0.1]
+    both = [rows.assign(seed=seed, cell_id=rows["cell_id"] + f"-{seed}", fid=rows["fid"] + seed) for seed in (0, 1)]
+    for seed, of_seed in enumerate(both):
+        for cell_id in of_seed["cell_id"][1 - seed :]:  # seed 0 has no images at w 0
+            save(tmp_path / "samples" / f"{cell_id}.png", 100 * seed)
+    (figure,) = samples(tmp_path, slices(pd.concat(both, ignore_index=True)))
+    np.testing.assert_array_equal(tile_shades(figure)[0], [100] * 14)
+    assert figure.axes[0].texts[1].get_text() == "FID 2.3\nIS 53.7"
+    assert "images of one seed, numbers are means" in " ".join(text.get_text() for text in figure.texts)

@@ -121,14 +121,14 @@ def test_everything_failed(table1):
 
 
 def test_standard_errors_are_printed_where_known(table1):
-    table1.loc[:13, "fid_se"] = 0.02
+    table1.loc[:13, "fid_se"] = 0.021
     parts = slices(table1)
     cells = markdown_cells(markdown(parts))
-    assert cells[0][2] == "1.80 ± 0.02"
-    assert cells[1][2] == "**1.55 ± 0.02**"
-    assert cells[0][3] == "1.80"
-    assert latex_cells(latex(parts))[0][2] == r"1.80 $\pm$ 0.02"
-    assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.02] * 14
+    assert cells[0][2] == "1.800 ± 0.021"
+    assert cells[1][2] == "**1.550 ± 0.021**"
+    assert cells[0][3] == "1.800"
+    assert latex_cells(latex(parts))[0][2] == r"1.800 $\pm$ 0.021"
+    assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.021] * 14
 
 
 def test_small_numbers_keep_two_digits(table1):
@@ -156,3 +156,78 @@ def test_terminal_shows_numbers_scale_and_conditions(with_failures):
     assert row == ["0.3", "1.3", "3.03", "2.93", "2.65", "92.80", "88.64", "74.92"]
     for words in ("digits features", "50,000 images", "(a) w 0.1", "out of memory"):
         assert words in text
+
+
+def with_infinity(rows, excess=0.25):
+    return rows.assign(fid_infinity=rows["fid"] - excess, fid_infinity_se=0.031)
+
+
+def test_the_extrapolated_fid_stands_between_where_there_is_room(table1):
+    (part,) = slices(with_infinity(table1[table1["p_uncond"] < 0.5]))
+    text = markdown([part])
+    assert text.count("**Table 1") == 1
+    assert "FID<br>p_uncond 0.2 | FID∞<br>p_uncond 0.1 | FID∞<br>p_uncond 0.2 | IS<br>p_uncond 0.1" in text
+    assert markdown_cells(text)[0] == ["0", "1", "1.80", "1.80", "1.550 ± 0.031", "1.550 ± 0.031", "53.71", "52.90"]
+    assert "FID∞ ± one standard error of the extrapolation" in text
+    assert best_places(part)["FID", 0.1] == [0.1]
+
+
+def test_the_extrapolated_fid_has_a_table_of_its_own_where_there_is_none(table1):
+    parts = slices(with_infinity(table1))
+    text = markdown(parts)
+    assert [head in text for head in ("**Table 1.**", "**Table 1, continued.**", "**Table 2")] == [True, True, False]
+    cells = markdown_cells(text)
+    assert [len(row) for row in cells] == [8] * 14 + [5] * 14
+    assert cells[15][2] == "**1.300 ± 0.031**"
+    assert "∞" not in latex(parts)
+    assert r"FID$\infty$" in latex(parts)
+    assert latex(parts).count(r"\begin{tabular}") == 2
+    assert len(terminal(parts)) == 2
+
+
+def test_csv_always_has_the_extrapolated_fid(table1):
+    read = pd.read_csv(io.StringIO(csv(slices(with_infinity(table1)))))
+    np.testing.assert_allclose(read["FID∞ p_uncond=0.5"], table1["fid"][28:] - 0.25)
+    assert set(read["FID∞ se p_uncond=0.1"]) == {0.031}
+    assert not [column for column in pd.read_csv(io.StringIO(csv(slices(table1)))) if "∞" in column]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (0.0213, "1.800 ± 0.021"),
+        (0.213, "1.80 ± 0.21"),
+        (2.13, "1.80 ± 2.13"),
+        (0.00996, "1.800 ± 0.010"),
+        (0, "1.80 ± 0.00"),
+    ],
+)
+def test_the_errors_second_digit_decides_the_decimals(table1, error, shown):
+    cells = markdown_cells(markdown(slices(table1.assign(fid_se=error))))
+    assert cells[0][2] == shown
+    assert cells[0][5] == "53.71"
+
+
+def test_an_error_far_below_the_others_is_not_shown_as_none(table1):
+    rows = table1.assign(fid_se=0.12)
+    rows.loc[0, "fid_se"] = 0.00041
+    cells = markdown_cells(markdown(slices(rows)))
+    assert cells[0][2:4] == ["1.80000 ± 0.00041", "1.80 ± 0.12"]
+
+
+@pytest.mark.parametrize("write", [markdown, latex, csv, lambda parts: terminal(parts)[0].caption.plain])
+def test_below_ten_thousand_images_the_bias_is_said(table1, write):
+    few = table1.assign(samples=9_999)
+    assert "FID of 9,999 images is biased upwards" in write(slices(few))
+    assert "here by about" not in write(slices(few))
+    measured = write(slices(with_infinity(few)))
+    assert re.search(r"biased upwards; here by about 0\.25 \(FID .+ FID.+, mean over the table\)", measured)
+    assert "biased" not in write(slices(with_infinity(table1.assign(samples=10_000))))
+    assert "biased" not in write(slices(few.drop(columns=["fid", "fid_se"])))
+
+
+def test_the_bias_is_a_mean_over_the_cells_where_it_was_measured(table1):
+    rows = table1.assign(samples=1000, fid_infinity=None)
+    rows.loc[0, "fid_infinity"] = 1.8 - 0.1
+    rows.loc[20, "fid_infinity"] = rows["fid"][20] - 0.5
+    assert "here by about 0.3 (" in markdown(slices(rows))

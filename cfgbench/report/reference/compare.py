@@ -11,8 +11,9 @@ import pandas as pd
 from cfgbench.report.layout import layout
 from cfgbench.report.reference import TABLES, Published
 from cfgbench.report.reference.pages import remarks
-from cfgbench.report.slices import METRICS, Metric, Slice, as_text, extractor_name, known, named
+from cfgbench.report.slices import Slice
 from cfgbench.report.tables import escape_markdown
+from cfgbench.report.words import METRICS, Metric, as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
 _IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)

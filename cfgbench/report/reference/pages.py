@@ -53,7 +53,7 @@ def latex(table: Published) -> str:
         for model, citation, fid, score in _quoted(table, dash="--")
     ]
     notes = [f"{head}: {' '.join(table.notes(kind))}" for kind, head in _HEADS.items()]
-    return formats.latex([table.part], below=below, notes=notes)
+    return formats.latex([table.part], below=below, remarks=notes)
 
 
 FORMATS: dict[str, Callable[[Published], str]] = {"md": markdown, "csv": csv, "tex": latex}

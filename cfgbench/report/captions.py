@@ -1,0 +1,70 @@
+"""What stands over and under a table: what its numbers are, what follows ±, and what bias to expect."""
+
+import numpy as np
+
+from cfgbench.report.seeds import seeds_phrase
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import INFINITY, METRICS, Metric, joined
+
+FID, IS = METRICS
+MANY_IMAGES = 10_000
+"""From here on FID's bias is small beside the differences that people look at."""
+
+
+def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
+    """One paragraph: data set, what stands in the table, conditions, extractor, reference and protocol, errors."""
+    if metrics == (INFINITY,):
+        head = f"{part.setting['dataset']}: {INFINITY.long_name}, all else as in the table before."
+        return f"{head} {reading(part, metrics)}".strip()
+    names = joined([metric.long_name for metric in metrics])
+    provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
+    sentences = [
+        f"{part.setting['dataset']}: {names} over guidance strength w (scale = 1 + w), by {part.columns}.",
+        f"{', '.join(part.conditions)}.",
+        f"{provenance[:1].upper()}{provenance[1:]}.",
+        reading(part, metrics),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:
+    """A sentence on what an entry's parts are: the mean over seeds and their minimum, or what follows ±."""
+    phrase = spread(part, metrics)
+    if not part.seeds:
+        return f"{phrase}." if phrase else ""
+    count = seeds_phrase(part.seeds).split()[0]
+    words = {(True, True): f", and the minimum of {count} (of IS the maximum of {count})"}
+    words |= {(True, False): f", and the minimum of {count}", (False, True): f", and the maximum of {count}"}
+    return f"Entries: {phrase}{words.get((FID in metrics, IS in metrics), '')}."
+
+
+def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
+    """What a number is and what its error says: `mean over 3 seeds (0, 1, 2) ± its standard error over seeds`."""
+    if part.seeds:
+        words = seeds_phrase(part.seeds)
+        independent = ", taken as independent" if "pairs" in words else ""
+        return f"mean over {words} ± its standard error over seeds{independent}"
+    known = [metric for metric in metrics if part.has(metric.se)]
+    direct = [f"the {metric.name}" for metric in known if metric != INFINITY]
+    images = f"{int(part.setting['samples']):,} images"
+    phrases = [f"± one standard error of {joined(direct)} of {images} (influence function)"] if direct else []
+    return "; ".join([*phrases, *(["FID∞ ± one standard error of the extrapolation"] if INFINITY in known else [])])
+
+
+def bias(part: Slice) -> str:
+    """Under 10,000 images: that FID is too high, and by how much where FID∞ was measured beside it; else nothing."""
+    count = int(part.setting["samples"])
+    if count >= MANY_IMAGES or FID not in part.metrics or not part.has(FID.column):
+        return ""
+    note = f"FID of {count:,} images is biased upwards"
+    if not part.has(INFINITY.column) or part.marks:
+        return f"{note}: compare it only with FIDs of as many images."
+    excess = float((part.ok[FID.column] - part.ok[INFINITY.column]).mean())
+    return (
+        f"{note}; here by about {excess:.2g} (FID − FID∞, mean over the table)." if np.isfinite(excess) else f"{note}."
+    )
+
+
+def notes(part: Slice) -> list[str]:
+    """The lines under a table that belong to no single entry: the bias, and what the marks mean."""
+    return [text for text in [bias(part), *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]

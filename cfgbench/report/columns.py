@@ -1,0 +1,87 @@
+"""What a column of the rows is: a place in the plane, a condition under which numbers compare, a seed, or a result."""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from cfgbench.report.words import known
+
+PLANE = ("w", "p_uncond", "T")
+"""What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""
+
+SEEDS = {"training.seed": "training", "seed": "sampling", "sampling.seed": "sampling"}
+"""The columns of seeds, and what each draws. Rows that differ in nothing else are one experiment, repeated."""
+
+SAMPLING_SEEDS = tuple(key for key, drawn in SEEDS.items() if drawn == "sampling")
+
+PROVENANCE = ("features_id", "reference_id", "protocol", "protocol_id")
+"""What numbers are measured with and against. Those that differ here do not compare."""
+
+ORDER = ("dataset", "samples", "p_uncond", "T", "sampler", "v", "guidance", "seed")
+"""How a caption begins."""
+
+NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
+
+_RESULTS = {
+    *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std"),
+    *("is_se", "nfe", "seconds", "images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version"),
+    *("created", "digest", "fid_printed", "is_mean_printed"),  # the digits of a published number
+    *("seeds", "seed_names", "members", "fid_min", "is_max", "shortfall", "mark"),  # of this report's own making
+}
+
+
+def conditions(rows: pd.DataFrame) -> list[str]:
+    """The columns that decide whether rows compare: every column that is neither a result nor a place in the plane."""
+    usual = [key for key in (*ORDER, *PROVENANCE) if key in rows and key not in PLANE]
+    own = [key for key in rows if key not in (*usual, *_RESULTS) and key.rpartition(".")[2] not in PLANE]
+    return [*usual, *own]
+
+
+def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.DataFrame]:
+    """Groups of rows that are alike in all conditions but those of `without`, in the order of their first rows."""
+    keys = [rows[key].map(repr) for key in conditions(rows) if key not in (*without, "protocol", "protocol_id")]
+    keys += [] if "protocol" in without else [_protocols(rows)]
+    keys += [
+        rows[key].isna() for key in SEEDS if key in rows and key in without
+    ]  # an unknown seed is not one more seed
+    return [group for _, group in rows.groupby(keys, sort=False)]
+
+
+def current(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those that an earlier version of the sweep left behind: the newest at each point and seed, and
+    of each p_uncond (and seed of training) only the newest checkpoint's."""
+    groups = comparable(rows, without=SAMPLING_SEEDS)
+    return pd.concat([_newest(group) for group in groups], ignore_index=True)
+
+
+def same_measure(rows: pd.DataFrame) -> pd.Series:
+    """A value a row, equal where features, reference and protocol are."""
+    others = [rows[key].map(repr) for key in ("features_id", "reference_id") if key in rows]
+    return pd.Series(list(zip(*others, _protocols(rows), strict=True)), index=rows.index, dtype=object)
+
+
+def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+    if "created" in rows:
+        rows = rows.sort_values("created", kind="stable")
+    rows = rows.drop_duplicates([key for key in (*PLANE, *SEEDS) if key in rows], keep="last")
+    if "checkpoint_id" not in rows:
+        return rows
+    done = rows["checkpoint_id"].where(rows["status"] == "ok")
+    newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
+    return rows[newest.isna() | rows["checkpoint_id"].isna() | (rows["checkpoint_id"] == newest)]
+
+
+def _protocols(rows: pd.DataFrame) -> pd.Series:
+    """What tells protocols apart: the hash where it is there; rows from before it was kept have only the words, and
+    belong to the hash that has these words where that is one."""
+    nothing = pd.Series(None, index=rows.index, dtype=object)
+    words = rows.get("protocol", nothing).map(lambda value: str(known(value)))
+    hashes = rows.get("protocol_id", nothing)
+    of_words: dict[str, set[str]] = {}
+    for text, digest in zip(words, hashes, strict=True):
+        of_words.setdefault(text, set()).update({known(digest)} - {None})
+    keys = [
+        known(digest) or (next(iter(of_words[text])) if len(of_words[text]) == 1 else text)
+        for text, digest in zip(words, hashes, strict=True)
+    ]
+    return pd.Series(keys, index=rows.index, dtype=object)

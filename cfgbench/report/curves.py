@@ -1,0 +1,69 @@
+"""A curve on its axes: points joined in order, their error bars, and letters where protocols stand together."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import METRICS
+
+_LINE = {"linewidth": 1.7}
+_MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
+_RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
+_LETTER = {"linestyle": "none", "markersize": 5.5, "markeredgewidth": 0}
+_ERRORS = {metric.column: metric.se for metric in METRICS}
+
+
+def draw(
+    axes: Axes, rows: pd.DataFrame, x: str, y: str, *, along: str, name: str, colour: str, marker: str
+) -> list[Line2D]:
+    """Draws columns `x` and `y` of rows that are in order of `along`; returns what stands in the legend.
+
+    Where the rows have marks each point shows its letter; marks that meet at one value of `along` are joined apart.
+    """
+    _error_bars(axes, rows, x, y, colour)
+    if "mark" not in rows:
+        return axes.plot(
+            rows[x].to_numpy(float), rows[y].to_numpy(float), marker=marker, color=colour, label=name, **_LINE, **_MARK
+        )
+    strands = [rows] if rows[along].is_unique else [of_mark for _, of_mark in rows.groupby("mark", sort=False)]
+    return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
+
+
+def mark_entries(part: Slice, colour: str) -> list[Line2D]:
+    """The legend's entries for the marks: `[a] clip on; bf16`."""
+    return [
+        Line2D([], [], marker=_glyph(mark), color=colour, label=f"[{mark}] {textwrap.shorten(meaning, 60)}", **_LETTER)
+        for mark, meaning in part.marks.items()
+    ]
+
+
+def one_mark(rows: pd.DataFrame) -> bool:
+    """Whether all of the rows compare, so that one of them may be called the best."""
+    return "mark" not in rows or rows["mark"].nunique() <= 1
+
+
+def _strand(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, colour: str) -> list[Line2D]:
+    marks = list(dict.fromkeys(rows["mark"]))
+    label = f"{name} [{', '.join(marks)}]"
+    line = axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=label, **_LINE)
+    for mark in marks:
+        points = rows[rows["mark"] == mark]
+        axes.plot(points[x], points[y], label="_ring", markeredgecolor=colour, **_RING)
+        axes.plot(points[x], points[y], label=f"_mark {mark}", marker=_glyph(mark), color=colour, **_LETTER)
+    return line
+
+
+def _glyph(mark: str) -> str:
+    return rf"$\mathrm{{{mark}}}$"
+
+
+def _error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
+    columns = {"xerr": _ERRORS.get(x, ""), "yerr": _ERRORS.get(y, "")}
+    errors = {key: rows[column].to_numpy(float) for key, column in columns.items() if column in rows}
+    errors = {key: np.nan_to_num(values) for key, values in errors.items() if np.isfinite(values).any()}
+    if errors:
+        axes.errorbar(rows[x], rows[y], **errors, fmt="none", ecolor=colour, elinewidth=0.9, alpha=0.6)

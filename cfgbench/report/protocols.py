@@ -1,0 +1,59 @@
+"""Rows that were measured with, against or by different things: kept apart, or put together and marked [a], [b] ..."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from cfgbench.report.columns import PROVENANCE, comparable, same_measure
+from cfgbench.report.words import as_text, known, letter, named
+
+AS_MARKED = "as marked"
+
+
+def marked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a column `mark`, a letter for each way of measuring, null where rows that are alike in all else
+    were measured in one way; without that column where this holds for all."""
+    mixing = [group for group in comparable(rows, without=PROVENANCE) if same_measure(group).nunique() > 1]
+    if not mixing:
+        return rows
+    together = pd.concat(mixing)
+    marks = together.groupby(same_measure(together), sort=False).ngroup().map(letter)
+    return rows.assign(mark=marks.reindex(rows.index))
+
+
+def meanings(rows: pd.DataFrame) -> dict[str, str]:
+    """mark -> what is its own: those words of its protocol, features and reference that not all marks share."""
+    if "mark" not in rows:
+        return {}
+    firsts = {mark: of_mark.iloc[0] for mark, of_mark in rows.groupby("mark", sort=False)}
+    words = {mark: _phrases(first.get("protocol")) for mark, first in firsts.items()}
+    shared = set.intersection(*(set(phrases) for phrases in words.values()))
+    own = {mark: [phrase for phrase in phrases if phrase not in shared] for mark, phrases in words.items()}
+    for key in ("features_id", "reference_id", "protocol_id"):
+        values = {mark: as_text(first.get(key)) for mark, first in firsts.items()}
+        if len(set(values.values())) > 1 and (key != "protocol_id" or not all(own.values())):
+            for mark, value in values.items():
+                own[mark] += [] if value in "; ".join(own[mark]) else [named(key, value)]
+    return {mark: "; ".join(phrases) for mark, phrases in own.items()}
+
+
+def shared(values: Sequence[Any]) -> Any:
+    """What a caption says where rows differ in a thing: the phrases that all have, and that the rest is as marked."""
+    if len({repr(known(value)) for value in values}) == 1:
+        return values[0]
+    phrases = [_phrases(value) for value in values]
+    return "; ".join([phrase for phrase in phrases[0] if all(phrase in other for other in phrases)] + [AS_MARKED])
+
+
+def kept_apart(rows: pd.DataFrame) -> str:
+    """One line on what stands in tables of its own only because it was measured otherwise; "" where nothing does."""
+    marks = meanings(marked(rows))
+    if not marks:
+        return ""
+    what = ", ".join(f"[{mark}] {meaning}" for mark, meaning in marks.items())
+    return f"{len(marks)} protocols are kept apart: {what}; --mixed puts them together and marks them"
+
+
+def _phrases(protocol: Any) -> list[str]:
+    return [phrase.strip() for phrase in str(known(protocol) or "").split(";") if phrase.strip()]

@@ -1,0 +1,127 @@
+"""Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfgbench.report.columns import PLANE, SEEDS, comparable
+from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known
+
+_MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
+
+
+def average(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that differ only in a seed, and in what follows from it, become one.
+
+    fid, is_mean and fid_infinity are means over the k seeds that have numbers, their `..._se` std / sqrt(k) with k - 1
+    (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `seed_names` all seeds asked for,
+    `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
+    column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
+
+    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `seed_names`, and one member.
+    """
+    groups = comparable(rows, without=tuple(SEEDS))
+    return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
+
+
+def seed_of(row: Any) -> tuple[Any, ...]:
+    """The seeds of one row, by which the rows of two points are paired."""
+    return tuple(known(row.get(key)) for key in SEEDS)
+
+
+def seeds_phrase(names: Sequence[tuple[str, str]]) -> str:
+    """`3 seeds (0, 1, 2)`; where two kinds of seeds vary `4 pairs of seeds (training 0, 1; sampling 0, 1)`."""
+    kinds = list(zip(*names, strict=True))
+    listed = [list(dict.fromkeys(values)) for values in kinds]
+    if sum(len(values) > 1 for values in listed) < 2:
+        values = next(values for values in listed if len(values) > 1)
+        return f"{len(values)} seeds ({', '.join(values)})"
+    words = [f"{kind} {', '.join(values)}" for kind, values in zip(("training", "sampling"), listed, strict=True)]
+    return f"{len(names)} pairs of seeds ({'; '.join(words)})"
+
+
+def _several(group: pd.DataFrame) -> bool:
+    return bool(group.groupby(list(PLANE), dropna=False).size().max() > 1)
+
+
+def _single(group: pd.DataFrame) -> pd.DataFrame:
+    more = {"seeds": (group["status"] == "ok").astype(int), "shortfall": None}
+    more |= {metric.extreme: group[metric.column] for metric in METRICS if metric.column in group}
+    members = [(member,) for member in group.to_dict("records")]
+    return group.assign(**more, members=_column(members, group), seed_names=_column([()] * len(group), group))
+
+
+def _merged(group: pd.DataFrame) -> pd.DataFrame:
+    names = sorted({_name(member) for member in group.to_dict("records")}, key=_by_number)
+    varying = {key: ", ".join(_listed(group[key])) for key in SEEDS if key in group and group[key].nunique() > 1}
+    points = [_point(rows, names) | varying for _, rows in group.groupby(list(PLANE), dropna=False, sort=False)]
+    return pd.DataFrame(points)
+
+
+def _point(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """One row for the rows of one point."""
+    rows = rows.sort_values([key for key in SEEDS if key in rows])
+    ok = rows[rows["status"] == "ok"]
+    point = (ok if len(ok) else rows).iloc[0].to_dict()
+    point |= {column: float(ok[column].astype(float).mean()) for column in _MEANS if column in ok}
+    for metric in (*METRICS, INFINITY):
+        values = ok[metric.column].dropna().to_numpy(float) if metric.column in ok else np.array([])
+        point[metric.se] = _standard_error(values)
+        if metric.extreme:
+            point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
+    without = _shortfall(rows, names)
+    return point | {
+        "seeds": len(ok),
+        "seed_names": tuple(names),
+        "members": tuple(rows.to_dict("records")),
+        "shortfall": f"mean over {len(ok)} of {len(names)} seeds; {without}" if len(ok) and without else None,
+        "reason": None if len(ok) else without,
+    }
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """std / sqrt(k), with k - 1; NaN for fewer than two. About the first value, so that equal ones give exactly 0."""
+    return float((values - values[0]).std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
+def _shortfall(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> str:
+    """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
+    there = {_name(row): row for row in rows.to_dict("records")}
+    seeds_of: dict[str, list[str]] = {}
+    for name in names:
+        row = there.get(name)
+        if row is None or row["status"] != "ok":
+            why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
+            seeds_of.setdefault(why, []).append(_short(name, names))
+    return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
+
+
+def _name(row: dict[str, Any]) -> tuple[str, str]:
+    """(seed of training, seed of sampling) as text; "" where it is not known."""
+    found = {kind: as_text(row[key]) for key, kind in SEEDS.items() if known(row.get(key)) is not None}
+    return found.get("training", "").removesuffix(".0"), found.get("sampling", "").removesuffix(".0")
+
+
+def _short(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> str:
+    """The part of a seed's name in which the names differ."""
+    return "/".join(
+        part for part, all_of_them in zip(name, zip(*names, strict=True), strict=True) if len({*all_of_them}) > 1
+    )
+
+
+def _by_number(name: tuple[str, str]) -> tuple[float, ...]:
+    return tuple(float(part or -1) for part in name)
+
+
+def _listed(column: pd.Series) -> list[str]:
+    return [f"{seed:.0f}" for seed in sorted(column.astype(float).dropna().unique())]
+
+
+def _column(values: Sequence[Any], rows: pd.DataFrame) -> pd.Series:
+    """Values that are tuples as a column."""
+    column = pd.Series([None] * len(values), index=rows.index, dtype=object)
+    for place, value in zip(rows.index, values, strict=True):
+        column.at[place] = value
+    return column

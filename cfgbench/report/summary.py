@@ -1,0 +1,80 @@
+"""A line a curve: its best FID, what cannot be told from it, and what guidance gained."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus, strength
+from cfgbench.sweep.store import Store
+
+FID, _ = METRICS
+
+
+def summary(folder: Path, parts: Sequence[Slice]) -> list[str]:
+    """`p_uncond 0.1: best FID 0.334 ± 0.012 at w 0.7 (scale 1.7); w 0.6 and 0.8 cannot be told from it; ...`
+
+    `folder` is the sweep's, where the images' influences lie. Different protocols have lines of their own.
+    """
+    store = Store(folder)
+    return [
+        f"{place}: {_line(store, curve)} ({part.extractor} features)"
+        for part in parts
+        for place, curve in _curves(part)
+    ]
+
+
+def _curves(part: Slice) -> Iterator[tuple[str, pd.DataFrame]]:
+    for value, rows in part.curves(FID):
+        place = named(part.columns, value) + (f", {part.differs}" if part.differs else "")
+        if not part.marks:
+            yield place, rows
+            continue
+        for mark, of_mark in rows.groupby("mark", sort=False):
+            yield f"{place} [{mark}]", of_mark
+
+
+def _line(store: Store, curve: pd.DataFrame) -> str:
+    best = curve.loc[curve["fid"].idxmin()]
+    parts = [f"best FID {_fid(best)} at {strength(best['w'])}{_of_seeds(best)}"]
+    others = {row["w"]: compare(store, row, best, "fid") for _, row in curve.iterrows() if row["w"] != best["w"]}
+    parts += _alike(others)
+    if 0.0 in others:
+        unguided, difference = curve[curve["w"] == 0].iloc[0], others[0.0]
+        words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
+        parts.append(f"{_fid(unguided)} without guidance" + (words if difference.told_apart is not None else ""))
+    return "; ".join(parts)
+
+
+def _alike(others: dict[float, Difference]) -> list[str]:
+    """Which w are within chance of the best; nothing where no error is known."""
+    alike = [w for w, difference in others.items() if difference.told_apart is False]
+    unpaired = [w for w in alike if not others[w].paired]
+    if alike:
+        how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ws(unpaired)})"
+        return [f"{_ws(alike)} cannot be told from it{how}"]
+    if not others or any(difference.told_apart is None for difference in others.values()):
+        return []
+    unpaired = [w for w, difference in others.items() if not difference.paired]
+    return ["every other w can be told from it" + (" (unpaired)" if unpaired else "")]
+
+
+def _ws(ws: Sequence[float]) -> str:
+    return f"w {joined([f'{w:g}' for w in sorted(ws)])}"
+
+
+def _fid(row: Any) -> str:
+    return plus_minus(number(row, "fid"), number(row, "fid_se"))
+
+
+def _of_seeds(row: Any) -> str:
+    if row["seeds"] < 2:
+        return ""
+    return f", mean of {row['seeds']} seeds (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
+
+
+def _how(difference: Difference) -> str:
+    return "paired" if difference.paired else "unpaired"

@@ -1,0 +1,93 @@
+"""What a report speaks of: its metrics, and values as a person writes them."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Metric(NamedTuple):
+    """A measured quantity: its column, its name for a reader, the column of its standard error, which end is best, and
+    the column of the best of several seeds ("" where none is kept)."""
+
+    column: str
+    name: str
+    long_name: str
+    se: str
+    best: Literal["min", "max"]
+    extreme: str = ""
+
+
+METRICS = (
+    Metric("fid", "FID", "FID", "fid_se", "min", "fid_min"),
+    Metric("is_mean", "IS", "Inception Score", "is_se", "max", "is_max"),
+)
+INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", "fid_infinity_se", "min")
+
+NOT_STATED = "not stated"
+_EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier")
+
+
+def known(value: Any) -> Any:
+    """The value, or None where there is none: null, NaN, empty text."""
+    return None if value is None or value is pd.NA or value != value or value == "" else value
+
+
+def number(row: Any, column: str) -> float:
+    """The number in a row's column; NaN where there is none."""
+    value = known(row.get(column))
+    return np.nan if value is None else float(value)
+
+
+def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
+    """The rows that have `value` in `column`; those that have none where it is null."""
+    return rows[rows[column].isna()] if known(value) is None else rows[rows[column] == value]
+
+
+def as_text(value: Any) -> str:
+    """A value as a person writes it: 0.1, 32, 2e-05, ancestral; `not stated` where there is none."""
+    if known(value) is None:
+        return NOT_STATED
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def strength(w: float) -> str:
+    """Guidance strength in both conventions: `w 0.3 (scale 1.3)`."""
+    return f"w {w:g} (scale {1 + w:g})"
+
+
+def named(key: str, value: Any) -> str:
+    """`T 32`, `1,000 images`, `features digits-1a2b`, `seeds 0, 1`."""
+    if key == "samples":
+        return f"{int(value):,} images"
+    several = "s" if key.endswith("seed") and ", " in str(value) else ""
+    return f"{key.removesuffix('_id')}{several} {as_text(value)}"
+
+
+def joined(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def letter(place: int) -> str:
+    """a ... z, aa, ab ..."""
+    return (letter(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
+
+
+def digits(error: float) -> int:
+    """The decimals that show an error's first two significant digits, at least the paper's two: 3 for 0.012."""
+    return int(np.clip(1 - np.floor(np.log10(float(f"{error:.1e}"))), 2, 6)) if error > 0 else 2
+
+
+def plus_minus(value: float, se: float) -> str:
+    """`0.334 ± 0.012`: the error with two significant digits; without an error four of the number's own."""
+    return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}" if np.isfinite(se) else f"{value:.4g}"
+
+
+def extractor_name(features_id: str) -> str:
+    """The extractor that an id begins with; the id itself where it is none of ours."""
+    for name in _EXTRACTORS:
+        rest = features_id.removeprefix(name)
+        if rest != features_id and not rest[:1].isalnum():
+            return name
+    return features_id

@@ -1,0 +1,92 @@
+"""The report as it is run: rows in a results folder, the command, the files and what is printed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfgbench.sweep.store import Store
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def put(tmp_path, monkeypatch):
+    """put(rows) lays them into results/digits as a sweep would."""
+    monkeypatch.chdir(tmp_path)
+    Path("results/digits").mkdir(parents=True, exist_ok=True)
+    store = Store(Path("results/digits"))
+    store.folder.mkdir(parents=True)
+    (store.folder / "sweep.yaml").touch()
+
+    def put(rows):
+        for row in rows.to_dict("records"):
+            store.put({key: None if value != value else value for key, value in row.items()})
+        return store
+
+    return put
+
+
+def test_several_seeds_from_rows_to_page(put, run, table1):
+    rows = table1[table1["p_uncond"] == 0.1]
+    for seed, shift in enumerate((0.0, 0.03, -0.03)):
+        cells = rows["cell_id"] + f"-{seed}"
+        put(rows.assign(**{"training.seed": seed}, fid=rows["fid"] + shift, cell_id=cells, checkpoint_id=f"m{seed}"))
+    code, out, err = run("report", "digits", "--plot", "strength", "--table", "md")
+    assert code == 0, err
+    assert out.split() == [f"reports/digits/{name}" for name in ("table.md", "strength.png", "strength.svg")]
+    assert "1.550 ± 0.017 (min of 3: 1.520)" in Path("reports/digits/table.md").read_text()
+    assert "digits: p_uncond 0.1: best FID 1.550 ± 0.017 at w 0.1 (scale 1.1), mean of 3 seeds" in err
+    assert "difference 0.25 ± 0.00 (paired)" in err
+
+
+def test_influences_beside_the_rows_pair_the_page(put, run, table1):
+    rows = table1[table1["p_uncond"] == 0.1].assign(fid_se=0.5, samples=400)
+    store = put(rows)
+    noise = np.random.default_rng(0).normal(size=400)
+    for number, cell_id in enumerate(rows["cell_id"]):
+        q = 10 * noise + 0.1 * np.random.default_rng(number + 1).normal(size=400)
+        store.put_influences(cell_id, {"label": np.arange(400) % 10, "fid": q, "is_mean": q})
+    assert run("report", "digits", "--quiet")[2] == ""
+    page = Path("reports/digits/index.md").read_text()
+    assert "best FID 1.55 ± 0.50 at w 0.1 (scale 1.1); every other w can be told from it; 1.80 ± 0.50 without" in page
+    assert "(paired)" in page
+    assert page.count("FID of 400 images is biased upwards") == 2
+
+
+def test_different_protocols_are_kept_apart_until_told(put, run, table1):
+    rows = table1.assign(protocol="clip on; fp32")
+    rows.loc[rows["w"] > 1, "protocol"] = "clip on; bf16"
+    put(rows)
+    code, _, err = run("report", "digits", "--quiet")
+    assert code == 0
+    assert err == (
+        "note: digits: 2 protocols are kept apart: [a] fp32, [b] bf16; --mixed puts them together and marks them\n"
+    )
+    table = Path("reports/digits/table.md").read_text()
+    assert "**Table 2.**" in table
+    assert "\\[a\\]" not in table
+    code, _, err = run("report", "digits", "--mixed", "--quiet")
+    assert (code, err) == (0, "")
+    table = Path("reports/digits/table.md").read_text()
+    assert "**Table 2.**" not in table
+    assert r"1.80 \[a\]" in table
+    assert r"21.03 \[b\]" in table
+    code, _, err = run("report", "digits", "--mixed", "--reference", "paper")
+    assert code == 2
+    assert "leave out --reference" in err
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_rows_from_before_these_columns_still_make_a_report(put, run, name):
+    put(pd.read_parquet(TOP / "reports" / name / "rows.parquet"))
+    code, _, err = run("report", "digits", "--table", "md", "--table", "csv")
+    assert code == 0, err
+    old = (TOP / "reports" / name / "table.csv").read_text().splitlines()
+    new = Path("reports/digits/table.csv").read_text().splitlines()
+    kept = len(old[0].split(",notes")[0])
+    assert new[0][:kept] == old[0][:kept]
+    assert [line.split(",")[:9] for line in new] == [line.split(",")[:9] for line in old]
+    assert "±" not in Path("reports/digits/table.md").read_text()
+    assert "note:" not in err

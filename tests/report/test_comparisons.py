@@ -1,0 +1,187 @@
+"""What can be told apart: paired by influences, by seeds, or not at all; and the sentence that says it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.report import summarise
+from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.slices import slices
+from cfgbench.report.summary import summary
+from cfgbench.sweep.store import Store
+
+N = 400
+LABELS = np.arange(N) % 4
+SIGN = np.where(np.arange(N) // 4 % 2, 1.0, -1.0)  # in each class as many +1 as -1
+
+
+def spread(amount):
+    """Influences with std(q) / sqrt(n) = amount inside the classes: n_h = 100, so +-a has variance a^2 100 / 99."""
+    return SIGN * amount * np.sqrt(N) * np.sqrt(0.99)
+
+
+def half(amount):
+    """The same amount, in no step with `spread`: the product of the two sums to zero in each class."""
+    return np.where(np.arange(N) // 8 % 2, 1.0, -1.0) * amount * np.sqrt(N) * np.sqrt(0.99)
+
+
+def row(cell_id, fid, se=0.5, **more):
+    fixed = {"status": "ok", "seed": 0, "samples": N, "dataset": "digits", "features_id": "f", "reference_id": "r"}
+    return fixed | {"cell_id": cell_id, "fid": fid, "fid_se": se, "is_mean": 3.0, "protocol": "p"} | more
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Cells a and b move together by 0.4 but for 0.03 of b's own; c has other images' classes, d fewer images."""
+    (tmp_path / "digits").mkdir()
+    store = Store(tmp_path / "digits")
+    shared = half(0.4)
+    store.put_influences("a", {"label": LABELS, "fid": shared, "is_mean": shared})
+    store.put_influences("b", {"label": LABELS, "fid": shared + spread(0.03), "is_mean": shared})
+    store.put_influences("c", {"label": LABELS[::-1].copy(), "fid": shared, "is_mean": shared})
+    store.put_influences("d", {"label": LABELS[:-4], "fid": shared[:-4], "is_mean": shared[:-4]})
+    store.put_influences("e", {"label": LABELS, "fid": shared * np.nan, "is_mean": shared})
+    return store
+
+
+def test_shared_noise_is_taken_out(store):
+    difference = compare(store, row("b", 2.0), row("a", 1.5), "fid")
+    assert difference == Difference(0.5, pytest.approx(0.03), True)
+    assert compare(store.folder, row("a", 1.5), row("b", 2.0), "fid") == Difference(-0.5, pytest.approx(0.03), True)
+    assert compare(store, row("a", 1.5), row("b", 2.0), "is_mean") == Difference(0.0, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"seed": 1}, {"samples": 2 * N}, {"dataset": "x"}, {"features_id": "x"}, {"reference_id": "x"}),
+        *({"protocol": "x"}, {"cell_id": "c"}, {"cell_id": "d"}, {"cell_id": "absent"}),
+    ],
+)
+def test_what_shares_nothing_is_not_paired(store, other):
+    difference = compare(store, row("a", 1.0, 0.3), row("b", 2.0, 0.4) | other, "fid")
+    assert difference == Difference(-1.0, pytest.approx(0.5), False)
+
+
+def test_protocols_go_by_their_hash_and_old_rows_by_words(store):
+    def paired(first, second):
+        return compare(store, row("a", 1.0, **first), row("b", 2.0, **second), "fid").paired
+
+    assert paired({"protocol_id": "1"}, {"protocol_id": "1"})
+    assert not paired({"protocol_id": "1"}, {"protocol_id": "2"})
+    assert paired({"protocol_id": "1"}, {"protocol_id": None})
+    assert not paired({"protocol_id": "1", "protocol": "q"}, {"protocol_id": np.nan})
+
+
+def test_the_extrapolated_fid_is_not_paired(store):
+    more = {"fid_infinity": 1.0, "fid_infinity_se": 0.6}, {"fid_infinity": 3.0, "fid_infinity_se": 0.8}
+    difference = compare(store, row("a", 1.0, **more[0]), row("b", 2.0, **more[1]), "fid_infinity")
+    assert difference == Difference(-2.0, pytest.approx(1.0), False)
+
+
+def test_without_an_error_nothing_is_told(store):
+    difference = compare(store, row("absent", 1.0, None), row("b", 2.0), "fid")
+    assert np.isnan(difference.se)
+    assert difference.told_apart is None
+
+
+def test_influences_that_are_not_finite_are_named(store):
+    with pytest.raises(UserError, match=r"e\.parquet: fid is not finite; delete it"):
+        compare(store, row("e", 1.0), row("a", 1.0), "fid")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.195, False), (-0.195, False), (0.197, True), (-0.197, True), (0, False)]
+)
+def test_told_apart_from_1_96_standard_errors_on(value, told):
+    assert Difference(value, 0.1, True).told_apart is told
+
+
+def seeds(table1, gaps):
+    """p_uncond 0.1 and 0.2; w 0.1 lies `gaps[seed]` above w 0; the seeds themselves lie far apart."""
+    rows = table1[(table1["p_uncond"] == 0.1) & (table1["w"] < 0.15)]
+    parts = [
+        rows.assign(seed=s, cell_id=rows["cell_id"] + str(s), fid=[1 + 5.0 * s, 1 + 5.0 * s + gap])
+        for s, gap in enumerate(gaps)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_means_compare_seed_by_seed(tmp_path, table1):
+    (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
+    first, second = (mean for _, mean in part.rows.iterrows())
+    difference = compare(tmp_path, second, first, "fid")
+    assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True)
+    assert second["fid_se"] > 2
+
+
+def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
+    rows = seeds(table1, (0.1, 0.2, 0.6)).drop(index=5)
+    (part,) = slices(rows.reset_index(drop=True))
+    first, second = (mean for _, mean in part.rows.iterrows())
+    assert compare(tmp_path, second, first, "fid") == Difference(pytest.approx(0.15), pytest.approx(0.05), True)
+
+
+def test_means_over_other_seeds_are_not_paired(tmp_path, table1):
+    rows = seeds(table1, (0.0,) * 4)
+    rows = rows[(rows["seed"] < 2) == (rows["w"] == 0)]
+    rows = pd.concat([rows, seeds(table1, (0.0,) * 4).query("w == 0 and seed == 2")])  # one seed is not enough
+    (part,) = slices(rows.reset_index(drop=True))
+    first, second = (mean for _, mean in part.rows.iterrows())
+    difference = compare(tmp_path, second, first, "fid")
+    assert not difference.paired
+    np.testing.assert_allclose(difference.se, np.hypot(first["fid_se"], second["fid_se"]))
+
+
+def line_of(tmp_path, rows):
+    return summary(tmp_path / "digits", slices(rows))[0]
+
+
+@pytest.fixture
+def curve(tmp_path, table1):
+    """p_uncond 0.1: FID 0.9, 0.34, 0.33, 0.335, 0.6 at w 0 ... 0.4, errors of 0.03 of which nearly all is shared."""
+    rows = table1.iloc[:5].assign(fid=[0.9, 0.34, 0.33, 0.335, 0.6], fid_se=0.03, samples=N)
+    store = Store(tmp_path / "digits")
+    for place, cell_id in enumerate(rows["cell_id"]):
+        own = spread(0.02) if place == 1 else half(0.002) if place == 3 else 0.0 * SIGN
+        store.put_influences(cell_id, {"label": LABELS, "fid": half(0.03) + own, "is_mean": half(0.03)})
+    return rows
+
+
+def test_the_sentence_of_a_curve(tmp_path, curve):
+    assert line_of(tmp_path, curve) == (
+        "p_uncond 0.1: best FID 0.330 ± 0.030 at w 0.2 (scale 1.2); w 0.1 cannot be told from it; "
+        "0.900 ± 0.030 without guidance, difference 0.57 ± 0.00 (paired) (digits features)"
+    )
+
+
+def test_the_sentence_says_unpaired(tmp_path, curve):
+    for cell_id in curve["cell_id"]:
+        Store(tmp_path / "digits").influence(cell_id).unlink()
+    assert line_of(tmp_path, curve) == (
+        "p_uncond 0.1: best FID 0.330 ± 0.030 at w 0.2 (scale 1.2); w 0.1 and 0.3 cannot be told from it (unpaired); "
+        "0.900 ± 0.030 without guidance, difference 0.570 ± 0.042 (unpaired) (digits features)"
+    )
+    put = Store(tmp_path / "digits").put_influences
+    for place in (1, 2):
+        put(curve["cell_id"].iloc[place], {"label": LABELS, "fid": spread(0.03 * place), "is_mean": SIGN})
+    assert "w 0.1 and 0.3 cannot be told from it (unpaired: w 0.3)" in line_of(tmp_path, curve)
+
+
+def test_the_sentence_without_errors_says_nothing_of_telling_apart(tmp_path, table1):
+    assert line_of(tmp_path, table1) == (
+        "p_uncond 0.1: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)"
+    )
+
+
+def test_the_sentence_where_all_can_be_told(tmp_path, curve):
+    rows = curve.assign(fid=[0.9, 0.7, 0.33, 0.5, 0.6])
+    assert "; every other w can be told from it; 0.900" in line_of(tmp_path, rows)
+
+
+def test_the_sentence_of_several_seeds(tmp_path, table1):
+    (line,) = summarise(tmp_path, seeds(table1, (0.1, 0.2, 0.7)))  # 0.33 apart, 0.19 is the error of that
+    assert "best FID 6.00 ± 2.89 at w 0 (scale 1), mean of 3 seeds (minimum 1.00); w 0.1 cannot be told from it" in line
+    (line,) = summarise(tmp_path, seeds(table1, (0.1, 0.2, 0.3)))  # 0.2 apart, 0.06
+    assert "(minimum 1.00); every other w can be told from it" in line

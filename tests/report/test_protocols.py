@@ -1,0 +1,170 @@
+"""Rows that were measured otherwise: apart, or together and marked."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.report import kept_apart, write
+from cfgbench.report.plots import steps, strength, tradeoff
+from cfgbench.report.protocols import marked, meanings
+from cfgbench.report.slices import slices
+from cfgbench.report.tables import csv, latex, markdown
+
+HERE, THERE = "digits, 1797 images; clip on; fp32", "digits, 1797 images; clip off; fp32"
+
+
+@pytest.fixture
+def whole(table1):
+    """The same cells by two protocols; the second's FIDs are twice as high."""
+    first = table1.assign(protocol=HERE, protocol_id="1a")
+    second = first.assign(protocol=THERE, protocol_id="2b", fid=first["fid"] * 2, cell_id=first["cell_id"] + "-2")
+    return pd.concat([first, second], ignore_index=True)
+
+
+@pytest.fixture
+def half(whole):
+    """w up to 1 by the first protocol, above it by the second."""
+    return whole[(whole["w"] <= 1) == (whole["protocol_id"] == "1a")].reset_index(drop=True)
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def points(axes, mark):
+    return sorted(xy for line in axes.lines if line.get_label() == f"_mark {mark}" for xy in line.get_xydata().tolist())
+
+
+def test_apart_unless_told(whole):
+    parts = slices(whole)
+    assert [part.setting["protocol"] for part in parts] == [HERE, THERE]
+    assert all(len(part.marks) == 0 for part in parts)
+    assert "[" not in markdown(parts)
+
+
+def test_together_each_entry_has_its_mark(half):
+    (part,) = slices(half, mixed=True)
+    assert dict(part.marks) == {"a": "clip on", "b": "clip off"}
+    text = markdown([part])
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert [row[0].strip("| ") for row in rows] == [f"{w:g}" for w in sorted(half["w"].unique())]
+    assert all(entry.count(r"\[a\]") == 1 for row in rows[:11] for entry in row[2:])
+    assert all(entry.count(r"\[b\]") == 1 for row in rows[11:] for entry in row[2:])
+    assert r"\[a\] clip on" in text
+    assert r"\[b\] clip off" in text
+    assert "digits, 1797 images; fp32; as marked" in text
+    assert "**" not in "".join("".join(row) for row in rows)
+    assert "Best of each" not in text
+    assert "[a] clip on" in latex([part])
+    read = pd.read_csv(io.StringIO(csv([part])))
+    assert read["FID mark p_uncond=0.1"].tolist() == ["a"] * 11 + ["b"] * 3
+    assert "[b] clip off" in read["notes"][0]
+
+
+def test_marks_that_meet_stand_in_lines_of_their_own(whole):
+    (part,) = slices(whole, mixed=True)
+    rows = [line for line in markdown([part]).splitlines() if line.startswith("| 0.1 ")]
+    assert [r"1.55 \[a\]" in rows[0], r"3.10 \[b\]" in rows[1]] == [True, True]
+    assert len(rows) == 2
+
+
+def test_a_column_of_one_protocol_still_has_its_best(whole):
+    rows = whole[(whole["p_uncond"] == 0.1) == (whole["protocol_id"] == "2b")]
+    (part,) = slices(rows, mixed=True)
+    text = markdown([part])
+    assert r"**1.62 \[a\]**" in text
+    assert r"**3.10 \[b\]**" in text
+
+
+def test_seeds_are_averaged_within_a_protocol_only(whole):
+    rows = pd.concat([whole, whole.assign(seed=1, fid=whole["fid"] + 2, cell_id=whole["cell_id"] + "s")])
+    (part,) = slices(rows.reset_index(drop=True), mixed=True)
+    at = part.rows.query("w == 0 and p_uncond == 0.1").set_index("mark")
+    np.testing.assert_allclose(at["fid"][["a", "b"]], [2.8, 4.6])
+    assert set(part.rows["seeds"]) == {2}
+
+
+def test_the_figure_shows_the_mark_at_each_point(half, table1):
+    (part,) = slices(half, mixed=True)
+    (figure,) = tradeoff([part])
+    (axes,) = figure.axes
+    assert list(lines(axes)) == [rf"$p_\mathrm{{uncond}}$ = {p} [a, b]" for p in (0.1, 0.2, 0.5)]
+    first = table1[table1["w"] <= 1]
+    assert points(axes, "a") == sorted(first[["is_mean", "fid"]].to_numpy().tolist())
+    assert len(points(axes, "b")) == 9
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend[-2:] == ["[a] clip on", "[b] clip off"]
+    assert "best FID" not in legend
+    assert not [line for line in axes.lines if line.get_marker() == "*"]
+
+
+def test_curves_of_marks_that_meet_are_not_joined(whole, table1):
+    (part,) = slices(whole, mixed=True)
+    left, _ = strength([part])[0].axes
+    drawn = lines(left)
+    assert list(drawn)[:2] == [r"$p_\mathrm{uncond}$ = 0.1 [a]", r"$p_\mathrm{uncond}$ = 0.1 [b]"]
+    one = table1[table1["p_uncond"] == 0.1]
+    np.testing.assert_array_equal(drawn[r"$p_\mathrm{uncond}$ = 0.1 [a]"].get_ydata(), one["fid"])
+    np.testing.assert_allclose(drawn[r"$p_\mathrm{uncond}$ = 0.1 [b]"].get_ydata(), one["fid"] * 2)
+    assert not [line for line in left.lines if line.get_marker() == "*"]
+    legend = [text.get_text() for text in strength([part])[0].legends[0].get_texts()]
+    assert legend[-2:] == ["[a] clip on", "[b] clip off"]
+
+
+def test_steps_have_marks_too(table2):
+    rows = table2.assign(protocol=HERE)
+    rows.loc[rows["T"] == 1024, "protocol"] = THERE
+    (figure,) = steps(slices(rows, mixed=True))
+    assert list(lines(figure.axes[0])) == ["w = 0 [a, b]", "w = 1 [a, b]", "w = 4 [a, b]"]
+
+
+def test_old_rows_go_by_the_words_of_their_protocol(whole):
+    rows = whole.copy()
+    rows.loc[rows["w"] > 1, "protocol_id"] = None  # written before the hash was kept
+    assert [len(part.rows) for part in slices(rows)] == [42, 42]
+    assert [part.setting["protocol_id"] for part in slices(rows)] == ["1a", "2b"]
+    assert [len(part.rows) for part in slices(whole.assign(protocol_id=None))] == [42, 42]
+    assert [len(part.rows) for part in slices(whole.drop(columns="protocol_id"))] == [42, 42]
+
+
+def test_the_hash_tells_apart_what_words_do_not(whole):
+    parts = slices(whole.assign(protocol=HERE))
+    assert [len(part.rows) for part in parts] == [42, 42]
+    assert parts[0].differs == "protocol 1a"
+    assert meanings(marked(whole.assign(protocol=HERE))) == {"a": "protocol 1a", "b": "protocol 2b"}
+
+
+def test_what_differs_otherwise_needs_no_marks(whole):
+    rows = whole.copy()
+    rows.loc[rows["protocol_id"] == "2b", "samples"] = 1000
+    parts = slices(rows, mixed=True)
+    assert [dict(part.marks) for part in parts] == [{}, {}]
+    assert kept_apart("x", rows) == ""
+
+
+def test_other_features_are_named_on_the_axes(whole):
+    rows = whole.copy()
+    rows.loc[rows["protocol_id"] == "2b", "features_id"] = "inception-2048-6726825d"
+    (part,) = slices(rows, mixed=True)
+    assert part.marks["b"] == "clip off; features inception-2048-6726825d"
+    (figure,) = tradeoff([part])
+    assert figure.axes[0].get_ylabel() == "FID (digits and inception features)"
+
+
+def test_one_line_says_what_is_kept_apart(whole, table1):
+    line = kept_apart("x", whole)
+    assert line == "2 protocols are kept apart: [a] clip on, [b] clip off; --mixed puts them together and marks them"
+    assert kept_apart("x", table1) == ""
+
+
+def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):
+    write(tmp_path / "digits", half, tmp_path / "out", mixed=True)
+    page = (tmp_path / "out" / "index.md").read_text()
+    assert r"| \[a\] | clip on |" in page
+    assert r"- p_uncond 0.1 \[a\]: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance" in page
+    assert r"- p_uncond 0.1 \[b\]: best FID 42.06 at w 2 (scale 3) (digits features)" in page
+    with pytest.raises(UserError, match="leave out --reference"):
+        write(tmp_path / "digits", half, tmp_path / "other", mixed=True, reference="paper")

@@ -1,0 +1,170 @@
+"""Rows that differ in their seeds only become one: closed forms on three numbers."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfgbench.report.captions import caption
+from cfgbench.report.plots import tradeoff
+from cfgbench.report.slices import slices
+from cfgbench.report.tables import csv, latex, markdown, terminal
+from cfgbench.report.words import METRICS
+
+SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
+SE = np.sqrt(0.13)
+
+
+def repeated(rows, column="seed", shifts=SHIFTS):
+    """The rows once for each seed, FID and IS moved by the seed's shift; what follows from a seed differs too."""
+    return pd.concat(
+        [
+            rows.assign(
+                **{column: seed},
+                fid=rows["fid"] + shift,
+                is_mean=rows["is_mean"] - 10 * shift,
+                cell_id=rows["cell_id"] + f"-{seed}",
+                checkpoint_id=rows["checkpoint_id"] + (f"-{seed}" if column == "training.seed" else ""),
+                created=f"2024-01-0{seed + 1}",
+                device=f"gpu {seed}",
+                fid_se=7.0,
+            )
+            for seed, shift in enumerate(shifts)
+        ],
+        ignore_index=True,
+    )
+
+
+def cell(text, w, column):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {w:g} |"))
+    return line.split("|")[1:-1][column].strip()
+
+
+@pytest.mark.parametrize("column", ["seed", "training.seed"])
+def test_mean_standard_error_and_the_best_of_three(table1, column):
+    (part,) = slices(repeated(table1, column))
+    rows = part.rows.merge(table1, on=["w", "p_uncond"], suffixes=("", "_one"))
+    assert len(rows) == 42
+    np.testing.assert_allclose(rows["fid"], rows["fid_one"] + 0.2)
+    np.testing.assert_allclose(rows["is_mean"], rows["is_mean_one"] - 2)
+    np.testing.assert_allclose(rows["fid_se"], SE)
+    np.testing.assert_allclose(rows["is_se"], 10 * SE)
+    np.testing.assert_allclose(rows["fid_min"], rows["fid_one"] - 0.3)
+    np.testing.assert_allclose(rows["is_max"], rows["is_mean_one"] + 3)
+    assert set(rows["seeds"]) == {3}
+    assert part.setting[column] == "0, 1, 2"
+
+
+def test_the_tables_name_what_they_give(table1):
+    parts = slices(repeated(table1))
+    text = markdown(parts)
+    assert "mean over 3 seeds (0, 1, 2) ± its standard error over seeds, and the minimum of 3" in text
+    assert "influence" not in text
+    assert "seeds 0, 1, 2" in text
+    assert cell(text, 0, 2) == "2.00 ± 0.36 (min of 3: 1.50)"
+    assert cell(text, 0, 5) == "51.71 ± 3.61 (max of 3: 56.71)"
+    assert cell(text, 0.1, 2) == "**1.75 ± 0.36 (min of 3: 1.25)**"
+    assert r"2.00 $\pm$ 0.36 (min of 3: 1.50)" in latex(parts)
+    assert "mean over 3 seeds" in latex(parts)
+    (view,) = terminal(parts)
+    assert "mean over 3 seeds" in view.caption.plain
+    assert next(view.columns[2].cells).plain == "2.00 ± 0.36\n(min of 3: 1.50)"
+
+
+def test_csv_has_a_column_for_each_of_them(table1):
+    read = pd.read_csv(io.StringIO(csv(slices(repeated(table1)))))
+    np.testing.assert_allclose(read["FID mean p_uncond=0.1"][0], 2.0)
+    np.testing.assert_allclose(read["FID se p_uncond=0.1"][0], SE)
+    np.testing.assert_allclose(read["FID min p_uncond=0.1"][0], 1.5)
+    np.testing.assert_allclose(read["IS max p_uncond=0.1"][0], 56.71)
+    assert set(read["FID seeds p_uncond=0.1"]) == {3}
+    assert set(read["seed"]) == {"0, 1, 2"}
+
+
+def test_one_seed_keeps_its_own_error_and_says_which(table1):
+    parts = slices(table1.assign(fid_se=0.12, is_se=0.5))
+    text = markdown(parts)
+    assert cell(text, 0, 2) == "1.80 ± 0.12"
+    assert "± one standard error of the FID and the IS of 50,000 images (influence function)" in text
+    assert "seeds" not in text
+    assert "min of" not in text
+    assert "±" not in markdown(slices(table1))
+
+
+def test_seeds_that_failed_or_were_not_run_are_said(table1):
+    rows = repeated(table1)
+    rows.loc[0, ["status", "reason", "fid", "is_mean"]] = ["failed", "out of memory", None, None]  # w 0, p 0.1, seed 0
+    rows = rows.drop(index=[1 + 42, 1 + 84])  # w 0.1, p 0.1: seed 0 alone
+    parts = slices(rows)
+    first, second = (parts[0].rows.query(f"p_uncond == 0.1 and w == {w}").iloc[0] for w in (0, 0.1))
+    assert first["seeds"] == 2
+    np.testing.assert_allclose([first["fid"], first["fid_se"], first["fid_min"]], [1.8 + 0.45, 0.45, 1.8])
+    assert second["seeds"] == 1
+    np.testing.assert_allclose(second["fid"], 1.55 - 0.3)
+    assert np.isnan(second["fid_se"])
+    text = markdown(parts)
+    assert cell(text, 0, 2) == "2.25 ± 0.45 (min of 2: 1.80) (a)"
+    assert cell(text, 0.1, 2) == "**1.25 (b)**"
+    assert "(a) w 0, p_uncond 0.1: mean over 2 of 3 seeds; seed 0: out of memory" in text
+    assert "(b) w 0.1, p_uncond 0.1: mean over 1 of 3 seeds; seeds 1 and 2: not run" in text
+    assert "w 0.1, p_uncond 0.1: mean over 1 of 3 seeds" in csv(parts)
+
+
+def test_a_point_where_all_seeds_failed_is_a_dash(table1):
+    rows = repeated(table1)
+    rows.loc[[0, 42, 84], "status"] = "failed"
+    rows.loc[[0, 42, 84], "reason"] = "NaN in the images"
+    text = markdown(slices(rows))
+    assert cell(text, 0, 2) == "– (a)"
+    assert "seeds 0, 1 and 2: NaN in the images" in text
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [("protocol", "clip off; fp32"), ("features_id", "x"), ("reference_id", "y"), ("dataset", "z"), ("samples", 7)],
+)
+def test_seeds_of_what_does_not_compare_are_not_averaged(table1, column, other):
+    rows = repeated(table1, shifts=(0.0, 1.0))
+    rows.loc[rows["seed"] == 1, column] = other
+    parts = slices(rows)
+    assert [set(part.rows["seeds"]) for part in parts] == [{1}, {1}]
+    assert [part.setting["seed"] for part in parts] == [0, 1]
+    assert parts[0].rows.query("p_uncond == 0.1 and w == 0")["fid"].tolist() == [1.8]
+
+
+def test_an_unknown_seed_of_training_is_not_one_more_seed(table1):
+    before = table1.assign(fid=100.0, checkpoint_id="older")
+    parts = slices(pd.concat([before, repeated(table1, "training.seed")], ignore_index=True))
+    assert [set(part.rows["seeds"]) for part in parts] == [{1}, {3}]
+    assert parts[1].rows["fid"].max() < 50
+
+
+def test_seeds_of_an_older_model_give_way(table1):
+    older = table1.assign(seed=7, checkpoint_id="older", created="2023-01-01", fid=100.0)
+    (part,) = slices(pd.concat([older, repeated(table1)], ignore_index=True))
+    assert part.setting["seed"] == "0, 1, 2"
+    assert part.rows["fid"].max() < 50
+
+
+def test_pairs_of_seeds_are_called_so(table1):
+    rows = pd.concat([repeated(table1, "training.seed", (0, 1)).assign(seed=s) for s in (5, 6)], ignore_index=True)
+    rows["cell_id"] += rows["seed"].map(str)
+    (part,) = slices(rows)
+    assert set(part.rows["seeds"]) == {4}
+    assert "mean over 4 pairs of seeds (training 0, 1; sampling 5, 6)" in caption(part, METRICS)
+    np.testing.assert_allclose(part.rows["fid_se"], np.sqrt(1 / 3 / 4))
+
+
+def test_the_figure_draws_means_with_their_bars(table1):
+    (figure,) = tradeoff(slices(repeated(table1)))
+    (axes,) = figure.axes
+    line = next(line for line in axes.lines if "0.1:" in line.get_label())
+    np.testing.assert_allclose(line.get_ydata(), table1["fid"][:14] + 0.2)
+    vertical = [s for c in axes.collections for s in c.get_segments() if s[0][0] == s[1][0]]
+    assert len(vertical) == 42
+    np.testing.assert_allclose([abs(end[1] - start[1]) / 2 for start, end in vertical], SE)
+    assert "mean over 3 seeds (0, 1, 2) ± its standard error over seeds" in " ".join(
+        re.sub(r"\s+", " ", text.get_text()) for text in figure.texts
+    )
