@@ -24,7 +24,7 @@ from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import identity
 from cfgbench.models.precision import autocast, device_name, out_of_memory
 from cfgbench.progress import Progress, silent
-from cfgbench.spec import Cell, Sampling
+from cfgbench.spec import Cell, Pretrained, Sampling
 from cfgbench.sweep.shards import Shards
 
 SHEET_ROWS, SHEET_COLUMNS = 4, 10
@@ -135,6 +135,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "sampler": sampling.sampler,
         "guidance": sampling.guidance,
         "seed": sampling.seed,
+        "training.seed": None if isinstance(cell.model, Pretrained) else cell.training.seed,
         "samples": sampling.samples,
         "nfe": cell.nfe,
         "protocol": protocol(cell, bench),

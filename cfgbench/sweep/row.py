@@ -25,6 +25,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "sampler": pa.string(),
     "guidance": pa.string(),
     "seed": pa.int64(),
+    "training.seed": pa.int64(),
     "samples": pa.int64(),
     "fid": pa.float64(),
     "fid_se": pa.float64(),

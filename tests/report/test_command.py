@@ -15,7 +15,6 @@ TOP = Path(__file__).parents[2]
 def put(tmp_path, monkeypatch):
     """put(rows) lays them into results/digits as a sweep would."""
     monkeypatch.chdir(tmp_path)
-    Path("results/digits").mkdir(parents=True, exist_ok=True)
     store = Store(Path("results/digits"))
     store.folder.mkdir(parents=True)
     (store.folder / "sweep.yaml").touch()

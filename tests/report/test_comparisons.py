@@ -142,6 +142,7 @@ def line_of(tmp_path, rows):
 def curve(tmp_path, table1):
     """p_uncond 0.1: FID 0.9, 0.34, 0.33, 0.335, 0.6 at w 0 ... 0.4, errors of 0.03 of which nearly all is shared."""
     rows = table1.iloc[:5].assign(fid=[0.9, 0.34, 0.33, 0.335, 0.6], fid_se=0.03, samples=N)
+    (tmp_path / "digits").mkdir()
     store = Store(tmp_path / "digits")
     for place, cell_id in enumerate(rows["cell_id"]):
         own = spread(0.02) if place == 1 else half(0.002) if place == 3 else 0.0 * SIGN

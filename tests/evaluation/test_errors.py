@@ -1,0 +1,169 @@
+"""Errors in closed form, by numerical derivatives, and against the spread of repeated draws."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.influence import FidInfluence, is_influence
+from cfgbench.evaluation.measure import measure
+from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
+from cfgbench.evaluation.standard_error import paired_error, standard_error
+from cfgbench.evaluation.statistics import Moments, Predictions
+
+
+def features(n, d, seed, scale=1.0, shift=0.0):
+    """Skewed, correlated feature vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(d, d, generator=torch.Generator().manual_seed(99), dtype=torch.float64) / d**0.5
+    return torch.relu(scale * torch.randn(n, d, generator=generator, dtype=torch.float64) @ mix + 0.3 + shift)
+
+
+def influence(x, reference):
+    return FidInfluence(Moments.of(x), reference.mean, factor(reference.covariance))
+
+
+def blocks(pooled, logits=None, size=1000):
+    firsts = range(0, len(pooled), size)
+    return lambda: (
+        (i, Features(pooled[i : i + size], None if logits is None else logits[i : i + size])) for i in firsts
+    )
+
+
+def test_the_influence_is_the_derivative_of_the_fid_in_the_weight_of_an_image():
+    x, reference = features(400, 6, 0, 1.2), Moments.of(features(500, 6, 1))
+    q = influence(x, reference).of(x)
+
+    def fid(weights):
+        mean = weights @ x
+        centred = x - mean
+        covariance = (centred.T * weights) @ centred
+        return frechet_distance(Moments(10**9, mean, covariance * (10**9 - 1)), reference)
+
+    uniform = torch.full((400,), 1 / 400, dtype=torch.float64)
+    ours = FidInfluence(Moments(401, x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0))), reference.mean,
+                        factor(reference.covariance)).of(x)  # fmt: skip
+    for i in (0, 7, 123):
+        step = 1e-5
+        more = uniform * (1 - step)
+        more[i] += step
+        less = uniform * (1 + step)
+        less[i] -= step
+        slope = (fid(more) - fid(less)) / (2 * step)
+        assert slope == pytest.approx((ours[i] - ours.mean()).item(), rel=1e-4, abs=1e-6)
+    torch.testing.assert_close(q, ours, rtol=0.02, atol=0.02)  # n - 1 for n
+
+
+def test_a_shifted_gaussian_has_its_error_in_closed_form():
+    # equal covariances: A = I, q = 2 (x - m)^T delta, so that the error is 2 |delta|_S / sqrt(n)
+    x = features(2000, 5, 0)
+    delta = torch.linspace(1, 2, 5, dtype=torch.float64)
+    moments = Moments.of(x)
+    reference = Moments(moments.n, moments.mean - delta, moments.scatter)
+    found = measure(blocks(x), 2000, fid_against=reference, inception=False).numbers
+    assert found["fid"] == pytest.approx((delta @ delta).item(), rel=1e-9)
+    expected = 2 * math.sqrt(delta @ moments.covariance @ delta) / math.sqrt(2000)
+    assert found["fid_se"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_errors_are_the_spread_of_repeated_draws_and_pairs_take_out_what_is_shared():
+    reference, found = Moments.of(features(20_000, 8, 1)), []
+    for seed in range(2, 202):
+        ours, theirs = (measure(blocks(x), 500, fid_against=reference, inception=False)
+                        for x in (features(500, 8, seed, 1.3), features(500, 8, seed, 1.25)))  # fmt: skip
+        paired = paired_error(ours.influences["fid"], theirs.influences["fid"])
+        found.append([ours.numbers["fid"], ours.numbers["fid_se"], ours.numbers["fid"] - theirs.numbers["fid"], paired])
+    fid, se, difference, paired = np.array(found).T
+    assert se.mean() == pytest.approx(fid.std(ddof=1), rel=0.15)  # of 200 draws, itself known to 5 %
+    assert paired.mean() == pytest.approx(difference.std(ddof=1), rel=0.15)
+    assert paired.mean() < se.mean() / 3
+
+
+def test_the_extrapolated_fid_is_nearer_to_the_truth_and_its_error_holds():
+    reference, fake = Moments.of(features(20_000, 16, 1)), features(20_000, 16, 2, 1.1)
+    truth = frechet_distance(Moments.of(fake), reference)
+    draws = np.random.default_rng(0).integers(0, 20_000, (100, 200))
+    found = [measure(blocks(fake[i]), 200, fid_against=reference, inception=False).numbers for i in draws]
+    fid, infinity, se = (np.array([one[key] for one in found]) for key in ("fid", "fid_infinity", "fid_infinity_se"))
+    assert np.mean(abs(infinity - truth) < abs(fid - truth)) > 0.9
+    assert np.mean(abs(infinity - truth) < 1.96 * se) > 0.88
+
+
+def test_a_line_in_one_over_n_is_continued_exactly(monkeypatch):
+    from cfgbench.evaluation import measure as module
+
+    monkeypatch.setattr(module, "frechet_distance", lambda moments, _: 3 + 5 / moments.n)
+    for n in (400, 50):  # halves and quarters; halves alone
+        found = measure(blocks(features(n, 8, 0)), n, fid_against=Moments.of(features(n, 8, 1)), inception=False)
+        assert found.numbers["fid_infinity"] == pytest.approx(3, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "error", "limit"), [(8, False, False), (9, True, False), (32, True, True)])
+def test_with_too_few_images_no_error_is_given(n, error, limit):
+    found = measure(blocks(features(n, 8, 0)), n, fid_against=Moments.of(features(99, 8, 1)), inception=False).numbers
+    assert (found.get("fid_se") is not None) == error
+    assert (found["fid_infinity"] is not None) == limit
+    assert (found.get("fid_infinity_se") is not None) == limit
+
+
+def test_a_direction_in_which_only_the_reference_varies_leaves_no_error():
+    x, reference = features(100, 4, 0), features(100, 4, 1)
+    x[:, 0] = 2.0
+    assert "fid_se" not in measure(blocks(x), 100, fid_against=Moments.of(reference), inception=False).numbers
+    reference[:, 0] = 2.0  # dead in both: nothing that could vary
+    assert measure(blocks(x), 100, fid_against=Moments.of(reference), inception=False).numbers["fid_se"] > 0
+
+
+def test_the_inception_scores_influence_is_its_derivative():
+    logits = 3 * torch.randn(300, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    every = Predictions.of(logits)
+    q = is_influence(logits, every)
+    score = inception_score([every])[0]
+    assert math.log(score) == pytest.approx(q.mean().item(), rel=1e-12)  # KL of all to their mean
+    p = logits.softmax(dim=1)
+
+    def log_score(weights):
+        mean = weights @ p
+        return (weights @ (p * p.log()).sum(dim=1) - (mean * mean.log()).sum()).item()
+
+    for i in (0, 50, 299):
+        step, weights = 1e-6, torch.full((300,), 1 / 300, dtype=torch.float64)
+        more = weights * (1 - step)
+        more[i] += step
+        slope = (log_score(more) - log_score(weights)) / step
+        assert slope == pytest.approx((q[i] - q.mean()).item(), rel=1e-3, abs=1e-5)
+
+
+def test_the_inception_scores_error_is_the_spread_of_repeated_draws():
+    population = 2 * torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draws = np.random.default_rng(0).integers(0, 20_000, (200, 1000))
+    found = [measure(blocks(population[i], population[i]), 1000, fid_against=None, inception=True) for i in draws]
+    scores, errors = (np.array([one.numbers[key] for one in found]) for key in ("is_mean", "is_se"))
+    assert errors.mean() == pytest.approx(scores.std(ddof=1), rel=0.15)
+
+
+def test_fixed_shares_of_classes_leave_the_spread_inside_of_them():
+    random = np.random.default_rng(0)
+    labels = np.arange(1000) % 10
+    levels = 5.0 * np.arange(10)
+    draws = [levels[labels] + random.normal(size=1000) for _ in range(300)]
+    spread = np.std([q.mean() for q in draws], ddof=1)
+    assert standard_error(draws[0], labels) == pytest.approx(spread, rel=0.15)
+    assert standard_error(draws[0]) > 10 * spread
+    one_class = np.zeros(1000, dtype=np.int64)
+    assert standard_error(draws[0], one_class) == pytest.approx(standard_error(draws[0]), rel=1e-12)
+    assert standard_error(draws[0][:10], labels[:10]) == standard_error(draws[0][:10])  # one image a class
+    assert math.isnan(standard_error(draws[0][:1]))
+
+
+def test_the_size_of_blocks_changes_rounding_only():
+    x, reference = features(1234, 8, 0), Moments.of(features(500, 8, 1))
+    logits = x[:, :5]
+    one, other = (
+        measure(blocks(x, logits, size), 1234, fid_against=reference, inception=True, labels=np.arange(1234) % 3)
+        for size in (1234, 100)
+    )
+    assert other.numbers == pytest.approx(one.numbers, rel=1e-9)
+    np.testing.assert_allclose(other.influences["fid"], one.influences["fid"], rtol=1e-8, atol=1e-10)

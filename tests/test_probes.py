@@ -1,0 +1,136 @@
+"""Networks and extractors that are broken in ways that no number shows: each stops the sweep with what was seen."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfgbench.evaluation.extractors import ClassifierFeatures, Features
+from cfgbench.tensors import load_tensors, save_tensors
+
+SWEEP = """
+name: probed
+dataset: {name: digits}
+model: {factory: "brokenmodel:FUNCTION", prediction: eps, p_uncond: 0.1}
+sampling: {samples: 20, batch_size: 20}
+grid: {w: [0, 1], T: [2]}
+"""
+NETWORKS = """
+import torch
+
+class Denoiser(torch.nn.Module):
+    num_classes = 10
+    def __init__(self, null=10, knows=True, dropout=0.0, training=False):
+        super().__init__()
+        self.null, self.knows, self.drop = null, knows, torch.nn.Dropout(dropout)
+        self.train(training)
+    def forward(self, z, lam, c):
+        c = torch.where(c == 10, self.null, c) * self.knows
+        return self.drop(z * (0.5 + 0.01 * c[:, None, None, None]))
+
+def sound(): return Denoiser()
+def ignores(): return Denoiser(knows=False)
+def aliased(): return Denoiser(null=9)
+def drops(): return Drops(dropout=0.1, training=True)
+
+class Drops(Denoiser):
+    def eval(self): return self
+    def train(self, mode=True): return super().train(True)
+"""
+TRAINED = """
+name: trained
+dataset: {name: digits, limit: 200}
+model: {channels: 8, multipliers: [1, 2], attention: [4]}
+training: {steps: 20, batch_size: 16, learning_rate: 3e-3}
+sampling: {samples: 20, batch_size: 20}
+grid: {w: [0, 1], T: [2]}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, run):
+    """sweep(function) runs the network that this function of the module above gives."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("brokenmodel.py").write_text(NETWORKS)
+
+    def sweep(function):
+        Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", function))
+        return run("sweep", "sweep.yaml", "--quiet")
+
+    return sweep
+
+
+def test_a_sound_network_passes(sweep):
+    assert sweep("sound")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("ignores", "ignores its class: eps of the classes [0, 1, 8, 9] differ by 0.0e+00"),
+        ("aliased", "its null class acts as class 9: their eps differ by 0.0e+00"),
+        ("drops", "gives other values when called again: dropout is active"),
+    ],
+)
+def test_a_broken_network_stops_the_sweep(sweep, function, said):
+    code, _, err = sweep(function)
+    assert code == 2
+    assert said in err
+    assert not list(Path("results").glob("*/cells/*"))
+
+
+def test_guidance_that_is_not_the_conditional_network_at_0(sweep, monkeypatch):
+    from cfgbench.diffusion.guidance import GUIDANCES, cfg
+
+    monkeypatch.setitem(GUIDANCES, "cfg", lambda denoiser, c, w: cfg(denoiser, c, w + 0.5))
+    code, _, err = sweep("sound")
+    assert code == 2
+    assert "guidance cfg at w = 0 differs from the conditional eps" in err
+
+
+def test_features_that_are_constant(sweep, monkeypatch):
+    honest = ClassifierFeatures.__call__
+
+    def constant(self, images):
+        found = honest(self, images)
+        return Features(torch.ones_like(found.pooled), found.logits)
+
+    monkeypatch.setattr(ClassifierFeatures, "__call__", constant)
+    code, _, err = sweep("sound")
+    assert code == 2
+    assert "gives the same features for 16 images" in err
+
+
+def test_weights_that_are_not_the_average(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    Path("trained.yaml").write_text(TRAINED)
+    assert run("train", "trained.yaml", "--quiet")[0] == 0
+    (path,) = Path("results/trained/checkpoints").glob("*.safetensors")
+    ema, header = load_tensors(path)
+    save_tensors(path, {name: value + 1e-3 for name, value in ema.items()}, header)
+    code, _, err = run("sweep", "trained.yaml", "--quiet")
+    assert code == 2
+    assert "not their average (EMA) but others" in err
+
+
+def test_the_last_weights_of_training_are_known_for_what_they_are(tmp_path, monkeypatch, run):
+    from cfgbench.training import state
+
+    monkeypatch.chdir(tmp_path)
+    Path("trained.yaml").write_text(TRAINED)
+    honest = state.save_tensors
+
+    def raw(path, tensors, header):
+        wrong = dict(latest[0].named_parameters()) if "ema" in header else tensors
+        honest(path, wrong, header)
+
+    latest = []
+    monkeypatch.setattr(state, "save_tensors", raw)
+    begin = state.begin
+    from cfgbench.training import diffusion
+
+    monkeypatch.setattr(diffusion, "begin", lambda network, *rest: latest.append(network) or begin(network, *rest))
+    code, _, err = run("sweep", "trained.yaml", "--quiet")
+    assert code == 2
+    assert "not their average (EMA) but the last ones of training" in err
