@@ -38,12 +38,13 @@ def conditions(rows: pd.DataFrame) -> list[str]:
 
 
 def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.DataFrame]:
-    """Groups of rows that are alike in all conditions but those of `without`, in the order of their first rows."""
+    """Groups of rows that are alike in all conditions but those of `without`, in the order of their first rows.
+
+    A seed that is not known is not one more seed: such rows are groups of their own.
+    """
     keys = [rows[key].map(repr) for key in conditions(rows) if key not in (*without, "protocol", "protocol_id")]
     keys += [] if "protocol" in without else [_protocols(rows)]
-    keys += [
-        rows[key].isna() for key in SEEDS if key in rows and key in without
-    ]  # an unknown seed is not one more seed
+    keys += [rows[key].isna() for key in SEEDS if key in rows and key in without]
     return [group for _, group in rows.groupby(keys, sort=False)]
 
 

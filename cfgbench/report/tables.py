@@ -137,7 +137,8 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     ]
     body = []
     for w, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
-        cells = [rf"\textbf{{{text}}}" if best else text for text, best in entries]
+        stacked = [(_stacked(text) if part.seeds else text, best) for text, best in entries]
+        cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
         body.append(rf"{w:g} & {1 + w:g} & {' & '.join(cells)} \\")
     notes = [rf"\par\footnotesize {escape_latex(text)}" for text in [*_below(table), *more]]
     lines = [
@@ -159,6 +160,12 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+def _stacked(text: str) -> str:
+    """A mean with the best of its seeds below: side by side they are wider than a page."""
+    mean, _, extreme = text.partition(" (m")
+    return rf"\shortstack[r]{{{mean}\\(m{extreme}}}" if extreme else text
 
 
 def _terminal(table: Layout) -> Table:

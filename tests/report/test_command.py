@@ -40,6 +40,15 @@ def test_several_seeds_from_rows_to_page(put, run, table1):
     assert "difference 0.25 ± 0.00 (paired)" in err
 
 
+def test_no_seed_is_taken_for_an_earlier_version(put, run, table1):
+    for seed in range(2):
+        put(table1.assign(seed=seed, cell_id=table1["cell_id"] + f"-{seed}"))
+    run("report", "digits")
+    page = Path("reports/digits/index.md").read_text()
+    assert "84 cells: 84 done" in page
+    assert "earlier version" not in page
+
+
 def test_influences_beside_the_rows_pair_the_page(put, run, table1):
     rows = table1[table1["p_uncond"] == 0.1].assign(fid_se=0.5, samples=400)
     store = put(rows)

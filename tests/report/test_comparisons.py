@@ -96,6 +96,7 @@ def test_influences_that_are_not_finite_are_named(store):
 )
 def test_told_apart_from_1_96_standard_errors_on(value, told):
     assert Difference(value, 0.1, True).told_apart is told
+    assert Difference(0.0, 0.0, True).told_apart is False
 
 
 def seeds(table1, gaps):
@@ -121,6 +122,13 @@ def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
     assert compare(tmp_path, second, first, "fid") == Difference(pytest.approx(0.15), pytest.approx(0.05), True)
+
+
+def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
+    (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
+    first, second = (mean for _, mean in part.rows.iterrows())
+    assert compare(tmp_path, second, first, "fid").paired
+    assert not compare(tmp_path, second, first.to_dict() | {"protocol": "other"}, "fid").paired
 
 
 def test_means_over_other_seeds_are_not_paired(tmp_path, table1):

@@ -145,6 +145,15 @@ def test_what_differs_otherwise_needs_no_marks(whole):
     assert kept_apart("x", rows) == ""
 
 
+def test_where_all_is_one_protocol_no_point_is_marked(whole, table1):
+    alone = table1.assign(dataset="other", protocol="other", protocol_id="3c")
+    marked_part, plain = slices(pd.concat([whole, alone], ignore_index=True), mixed=True)
+    assert list(marked_part.marks) == ["a", "b"]
+    assert not plain.marks
+    assert "[" not in markdown([plain])
+    assert list(lines(strength([plain])[0].axes[1])) == [rf"$p_\mathrm{{uncond}}$ = {p}" for p in (0.1, 0.2, 0.5)]
+
+
 def test_other_features_are_named_on_the_axes(whole):
     rows = whole.copy()
     rows.loc[rows["protocol_id"] == "2b", "features_id"] = "inception-2048-6726825d"

@@ -66,7 +66,8 @@ def test_the_tables_name_what_they_give(table1):
     assert cell(text, 0, 2) == "2.00 ± 0.36 (min of 3: 1.50)"
     assert cell(text, 0, 5) == "51.71 ± 3.61 (max of 3: 56.71)"
     assert cell(text, 0.1, 2) == "**1.75 ± 0.36 (min of 3: 1.25)**"
-    assert r"2.00 $\pm$ 0.36 (min of 3: 1.50)" in latex(parts)
+    assert r"\shortstack[r]{2.00 $\pm$ 0.36\\(min of 3: 1.50)} &" in latex(parts)
+    assert r"\textbf{\shortstack[r]{1.75 $\pm$ 0.36\\(min of 3: 1.25)}}" in latex(parts)
     assert "mean over 3 seeds" in latex(parts)
     (view,) = terminal(parts)
     assert "mean over 3 seeds" in view.caption.plain

@@ -208,6 +208,12 @@ def test_the_errors_second_digit_decides_the_decimals(table1, error, shown):
     assert cells[0][5] == "53.71"
 
 
+def test_the_typical_error_decides_for_all(table1):
+    rows = table1.assign(fid_se=0.021)
+    rows.loc[0, "fid_se"] = 1.25
+    assert markdown_cells(markdown(slices(rows)))[0][2:4] == ["1.800 ± 1.250", "1.800 ± 0.021"]
+
+
 def test_an_error_far_below_the_others_is_not_shown_as_none(table1):
     rows = table1.assign(fid_se=0.12)
     rows.loc[0, "fid_se"] = 0.00041
