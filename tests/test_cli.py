@@ -1,13 +1,11 @@
 """Through the door that users use: the command line, on real if small sweeps."""
 
 import os
-import random
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -136,24 +134,6 @@ def test_batch_size_changes_neither_images_nor_fid(small, run):
             [cells.generate(denoiser, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
         )
         assert torch.equal(apart, together)
-
-
-def test_killed_at_ten_random_moments_the_rows_are_those_of_an_undisturbed_run(small, run):
-    text = SMALL.replace("steps: 12", "steps: 150").replace("samples: 40", "samples: 400")
-    small.write_text(text.replace("name: digits\n", "name: calm\n", 1))
-    run("sweep", small, "--quiet")
-    small.write_text(text.replace("name: digits\n", "name: stormy\n", 1))
-    command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small), "--quiet"]
-    delays = random.Random(0)
-    for _ in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delays.uniform(1, 6))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    pd.testing.assert_frame_equal(
-        rows("results/stormy").drop(columns="sweep"), rows("results/calm").drop(columns="sweep")
-    )
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])

@@ -119,6 +119,7 @@ def ensure_trained(
     path = plan.store.checkpoint(cell.checkpoint_id)
     if group is not None and group.world > 1:  # its members must all come to the same end
         _train(plan, cell, path, device, precision, group, progress)
+        return path
     while not path.exists():
         with plan.store.claim(cell.checkpoint_id) as held:
             if held:
