@@ -110,9 +110,10 @@ def sweep(
         print("\n".join(map(printable, forecast(plan, place, resolve_precision(precision, place)))))
         return
     failed = 0
+    from cfgbench.sweep.run import clean_up, run
+
     if plan.missing:
         from cfgbench.models.precision import find_device, resolve_precision
-        from cfgbench.sweep.run import run
 
         place = find_device(device)
         arithmetic = resolve_precision(precision, place)
@@ -123,6 +124,7 @@ def sweep(
             failed += row["status"] != "ok"
             if not quiet:
                 print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
+    clean_up(plan)
     _print_tables(plan)
     if failed:
         print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)

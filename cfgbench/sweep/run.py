@@ -49,7 +49,6 @@ def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress)
         if busy > len(queue) > 0:  # a whole round without a cell to make
             progress("waiting for another process", len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    _clean_up(plan)
 
 
 def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress) -> Bench:
@@ -92,18 +91,14 @@ def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
     return row is not None and row["digest"] != plan.seen.get(cell.id)
 
 
-def _clean_up(plan: Plan) -> None:
+def clean_up(plan: Plan) -> None:
     """Removes the shards of finished cells whose process died before it could."""
-    if plan.spec.evaluation.keep_features:
-        return
-    for cell in plan.cells:
-        with plan.store.claim(cell.id) as held:
-            if (
-                held
-                and plan.store.features(cell.id).exists()
-                and (plan.store.find(cell.id) or {}).get("status") == "ok"
-            ):
-                remove(plan.store.features(cell.id))
+    store = plan.store
+    left = [cell for cell in plan.cells if store.features(cell.id).exists()]
+    for cell in [] if plan.spec.evaluation.keep_features else left:
+        with store.claim(cell.id) as held:
+            if held and (store.find(cell.id) or {}).get("status") == "ok":
+                remove(store.features(cell.id))
 
 
 def ensure_trained(
