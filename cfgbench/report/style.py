@@ -1,6 +1,7 @@
 """What all figures share: colours, axes, headings, and files that are the same for the same numbers."""
 
 import io
+import logging
 import textwrap
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
 DPI = 160
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 LOG_FROM = 8.0

@@ -1,0 +1,73 @@
+"""What shards, digests, errors, claims and probes cost of a sweep's time: an upper bound, for the metrics are counted in.
+
+    python tests/studies/overhead.py [SWEEP.yaml]
+
+Runs the sweep (default: sweeps/digits.yaml) into a temporary folder with a clock around all of it but training, sampling
+and the extractor.
+"""
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cfgbench import cli, tensors
+from cfgbench.models import checkpoint
+from cfgbench.sweep import cell, probes, run, shards, store
+from cfgbench.training import state
+
+spent: Counter[str] = Counter()
+inside: list[str] = []
+
+
+@contextlib.contextmanager
+def clock(name: str) -> Iterator[None]:
+    """Counts the time in this context, unless another clock is running already."""
+    began = time.perf_counter()
+    inside.append(name)
+    try:
+        yield
+    finally:
+        inside.pop()
+        if not inside:
+            spent[name] += time.perf_counter() - began
+
+
+def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def inner(*arguments: Any, **keywords: Any) -> Any:
+        with clock(name):
+            return function(*arguments, **keywords)
+
+    return inner
+
+
+def main() -> None:
+    sweep = sys.argv[1] if len(sys.argv) > 1 else "sweeps/digits.yaml"
+    cell.measure = timed("metrics and their errors", cell.measure)
+    for name in ("__init__", "add", "flush", "kept", "clear"):
+        setattr(shards.Shards, name, timed("shards", getattr(shards.Shards, name)))
+    for name in ("put", "put_influences", "find", "check"):
+        setattr(store.Store, name, timed("rows, influences and their digests", getattr(store.Store, name)))
+    store.try_lock = timed("claims", store.try_lock)
+    for module in (state, checkpoint):
+        for name in {"save_tensors", "load_tensors"} & set(vars(module)):
+            setattr(module, name, timed("checkpoints and their digests", getattr(tensors, name)))
+    run.check_network = timed("probes", probes.check_network)
+    run.check_extractor = timed("probes", probes.check_extractor)
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = ["cfgbench", "sweep", sweep, "--results", str(Path(folder) / "results"), "--quiet"]
+        began = time.perf_counter()
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        total = time.perf_counter() - began
+    for name, seconds in spent.most_common():
+        print(f"{seconds:7.2f} s  {seconds / total:6.2%}  {name}")
+    print(f"{spent.total():7.2f} s  {spent.total() / total:6.2%}  of {total:.1f} s in all")
+
+
+if __name__ == "__main__":
+    main()
