@@ -1,9 +1,9 @@
-"""What shards, digests, errors, claims and probes cost of a sweep's time: an upper bound, for the metrics are counted in.
+"""What shards, digests, errors, claims and probes cost of a sweep's time; with the metrics, so that it is a bound.
 
     python tests/studies/overhead.py [SWEEP.yaml]
 
-Runs the sweep (default: sweeps/digits.yaml) into a temporary folder with a clock around all of it but training, sampling
-and the extractor.
+Runs the sweep (default: sweeps/digits.yaml) into a temporary folder with a clock around all of it but training,
+sampling and the extractor.
 """
 
 import contextlib
