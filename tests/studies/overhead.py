@@ -1,18 +1,16 @@
 """What shards, digests, errors, claims and probes cost of a sweep's time; with the metrics, so that it is a bound.
 
-    python tests/studies/overhead.py [SWEEP.yaml]
+    python tests/studies/overhead.py SWEEP.yaml RESULTS
 
-Runs the sweep (default: sweeps/digits.yaml) into a temporary folder with a clock around all of it but training,
+Runs the sweep into a new results folder with a clock around all of it but training,
 sampling and the extractor.
 """
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from cfgbench import cli, tensors
@@ -46,7 +44,7 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    sweep = sys.argv[1] if len(sys.argv) > 1 else "sweeps/digits.yaml"
+    sweep, results = sys.argv[1:]
     cell.measure = timed("metrics and their errors", cell.measure)
     for name in ("__init__", "add", "flush", "kept", "clear"):
         setattr(shards.Shards, name, timed("shards", getattr(shards.Shards, name)))
@@ -58,12 +56,11 @@ def main() -> None:
             setattr(module, name, timed("checkpoints and their digests", getattr(tensors, name)))
     run.check_network = timed("probes", probes.check_network)
     run.check_extractor = timed("probes", probes.check_extractor)
-    with tempfile.TemporaryDirectory() as folder:
-        sys.argv = ["cfgbench", "sweep", sweep, "--results", str(Path(folder) / "results"), "--quiet"]
-        began = time.perf_counter()
-        with contextlib.suppress(SystemExit):
-            cli.main()
-        total = time.perf_counter() - began
+    sys.argv = ["cfgbench", "sweep", sweep, "--results", results, "--quiet"]
+    began = time.perf_counter()
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    total = time.perf_counter() - began
     for name, seconds in spent.most_common():
         print(f"{seconds:7.2f} s  {seconds / total:6.2%}  {name}")
     print(f"{spent.total():7.2f} s  {spent.total() / total:6.2%}  of {total:.1f} s in all")
