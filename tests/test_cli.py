@@ -276,7 +276,7 @@ def test_every_command_of_the_readme_works(small, run):
 
 
 def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
-    from cfgbench.spec import load_sweep
+    from cfgbench.spec import load_sweep, points
 
     blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
     assert len(blocks) >= 2
@@ -284,7 +284,7 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)
         assert load_sweep(path).name == yaml.safe_load(block)["name"]
-    counts = {path.stem: len(list(load_sweep(path).points())) for path in (TOP / "sweeps").glob("*.yaml")}
+    counts = {path.stem: len(list(points(load_sweep(path)))) for path in (TOP / "sweeps").glob("*.yaml")}
     assert counts["digits"] == 42
     assert counts["fashion"] == 42
     assert counts["digits-steps"] == 30

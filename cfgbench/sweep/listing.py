@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from cfgbench.spec import load_sweep
+from cfgbench.spec import load_sweep, points
 from cfgbench.sweep.store import Store, find_sweeps
 
 
@@ -31,7 +31,7 @@ def _line(row: dict) -> str:
 def _count(folder: Path) -> str:
     rows, damaged = Store(folder).read()
     states = Counter(row["status"] for row in rows)
-    asked = len(list(load_sweep(folder / "sweep.yaml").points()))
+    asked = len(list(points(load_sweep(folder / "sweep.yaml"))))
     trained = len(list((folder / "checkpoints").glob("*.safetensors")))
     parts = [f"{states['ok']} of {asked} cells done"]
     parts += [f"{states['failed']} failed"] if states["failed"] else []

@@ -1,0 +1,192 @@
+"""The sections of a sweep file: their keys, their types, their bounds. The only file that knows pydantic's models."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from cfgbench.presets import MODELS, TRAININGS
+
+INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
+PACKAGED = ("digits", "fashion-mnist")
+IMAGENET = ("imagenet64", "imagenet128")
+
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
+Probability = Annotated[Finite, Field(ge=0, le=1)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
+Side = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
+DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128"]
+FeaturesName = Literal[
+    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier"
+]
+
+
+def _named(path: Path) -> Path:
+    """The path, if a file can have that name: the system would answer in many ways where it cannot."""
+    if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path)) >= 4096:
+        raise ValueError("longer than the name of a file can be")
+    return path
+
+
+class Section(BaseModel):
+    """A mapping of the sweep file: no unknown keys, no text where a number belongs, nothing changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dataset(Section):
+    """Which images. `limit` counts images in all; `flip` overrides whether mirrored images count as real ones."""
+
+    name: DataName
+    path: FilePath | None = None
+    split: str | None = None
+    resolution: Side | None = None
+    preprocess: Literal["adm", "area", "box"] | None = None
+    classes: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    limit: Count | None = None
+    flip: bool | None = None
+
+
+def _with_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The section's content on top of its preset's; a name that is no preset is refused by the field's own type."""
+    preset = content.get("preset") if isinstance(content, dict) else None
+    return {**presets.get(preset, {}), **content} if isinstance(preset, str) else content
+
+
+class Model(Section):
+    """The U-Net: `channels` at full resolution, times `multipliers` at each halving, with attention where the feature
+    map's side is in `attention`, in so many `heads` or in heads of `head_channels`. `preset` gives what is not given.
+    """
+
+    name: Literal["unet"] = "unet"
+    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
+    channels: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 64
+    multipliers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=10)] = [1, 2]
+    blocks: Annotated[int, Field(ge=1, le=64)] = 1
+    attention: list[Side] = []
+    head_channels: Annotated[int, Field(ge=1, le=4096)] = 32
+    heads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    dropout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, content: Any) -> Any:
+        return _with_preset(content, MODELS)
+
+
+class Checkpoint(Section):
+    """A released network that is sampled as it is. ADM's were never trained without their class."""
+
+    checkpoint: FilePath
+    format: Literal["adm"]
+
+    @property
+    def p_uncond(self) -> float:
+        return 0.0
+
+
+class Factory(Section):
+    """A network of the user's own: `function(**arguments)` of an importable module gives it.
+
+    `prediction` says what it predicts, `p_uncond` how often its class was dropped in training: 0 has no null class.
+    """
+
+    factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    prediction: Literal["eps", "x", "v"] = "eps"
+    p_uncond: Probability = 0.0
+    arguments: dict[str, Any] = {}
+
+
+Pretrained = Checkpoint | Factory
+"""Networks that exist before the sweep: nothing is trained."""
+
+
+class Training(Section):
+    """Algorithm 1. `warmup_steps` of linearly growing learning rate, then constant; `gradient_clip: 0` clips nothing.
+
+    `micro_batch_size` images at a time go through the network on each device, and `recompute` keeps no activations
+    between residual blocks: both save memory and change the weights by rounding only.
+    """
+
+    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
+    steps: Steps = 10_000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
+    learning_rate: Positive = 2e-4
+    warmup_steps: Annotated[int, Field(ge=0, le=2**40)] = 100
+    weight_decay: NonNegative = 0.0
+    ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.999
+    gradient_clip: NonNegative = 1.0
+    micro_batch_size: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    recompute: bool = False
+    p_uncond: Probability = 0.1
+    seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, content: Any) -> Any:
+        return _with_preset(content, TRAININGS)
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights: all but how the work is divided."""
+        return self.model_dump(exclude={"micro_batch_size", "recompute"})
+
+
+class Sampling(Section):
+    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits."""
+
+    samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 256
+    seed: Seed = 0
+    v: Probability = 0.3
+    clip: bool = True
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    guidance: Literal["cfg"] = "cfg"
+    w: Finite = 0.0
+    T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
+
+
+class Evaluation(Section):
+    """What is measured, with which features; `features` is the data set's own extractor unless it is named, and
+    `reference` an .npz of statistics to take the place of the training images'. `keep_features` keeps them on the disk
+    when a cell is done."""
+
+    features: FeaturesName | None = None
+    metrics: Annotated[list[Literal["fid", "is"]], Field(min_length=1)] = ["fid", "is"]
+    inception_weights: FilePath | None = None
+    reference: FilePath | None = None
+    keep_features: bool = False
+
+
+def _kind_of_model(content: Any) -> str:
+    """Which of the three kinds of `model` is meant: the key that only one has decides."""
+    keys = content if isinstance(content, dict) else getattr(type(content), "model_fields", ())
+    return next((kind for kind in ("checkpoint", "factory") if kind in keys), "unet")
+
+
+class SweepSpec(Section):
+    """A whole sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    dataset: Dataset
+    model: Annotated[
+        Annotated[Model, Tag("unet")] | Annotated[Checkpoint, Tag("checkpoint")] | Annotated[Factory, Tag("factory")],
+        Discriminator(_kind_of_model),
+    ] = Model()
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    grid: Annotated[dict[str, list[Any]], Field(min_length=1)]
+
+    @property
+    def features(self) -> str:
+        """The extractor's name: what the file says, else the data set's own."""
+        own = self.dataset.name if self.dataset.name in PACKAGED else "classifier"
+        return self.evaluation.features or ("inception" if self.dataset.name in IMAGENET else own)
