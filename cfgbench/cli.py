@@ -41,25 +41,28 @@ STOPPED = 130
 def train(
     sweep: Annotated[Path | None, typer.Argument(help="A sweep file.", show_default="the digits sweep")] = None,
     p_uncond: Annotated[
-        float | None, typer.Option(help="Only the networks with this p_uncond.", show_default=False)
+        float | None, typer.Option(help="Only the networks with this p_uncond, and no classifier.", show_default=False)
     ] = None,
     results: Results = RESULTS,
     device: Device = None,
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train the networks of a sweep that are not trained yet; goes on where an earlier run was stopped.
+    """Train the networks and classifiers of a sweep that are not trained yet; goes on where a run was stopped.
 
     Several GPUs train one network together: torchrun --nproc-per-node 8 -m cfgbench train SWEEP.yaml
     """
     from cfgbench.sweep.plan import make_plan, prepare_folder
 
     plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
-    if not plan.networks():
+    networks = plan.networks()
+    if not networks:
         raise UserError(f"{sweep}: nothing to train: its model exists already; run: cfgbench sweep {sweep}")
-    found = sorted({cell.training.p_uncond for cell in plan.cells})
-    if p_uncond is not None and p_uncond not in found:
-        raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
+    if p_uncond is not None:
+        found = sorted({network.training.p_uncond for network in networks if network.kind == "denoiser"})
+        networks = [one for one in networks if one.kind == "denoiser" and one.training.p_uncond == p_uncond]
+        if not networks:
+            raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.run import ensure_trained
     from cfgbench.training.diffusion import TrainingFailed
@@ -70,15 +73,13 @@ def train(
         if group.leads:
             prepare_folder(plan)
         failed = 0
-        for cell in plan.networks().values():
-            if p_uncond not in (None, cell.training.p_uncond):
-                continue
+        for network in networks:
             try:
                 path = ensure_trained(
-                    plan, cell, device=place, precision=arithmetic, progress=_progress(quiet), group=group
+                    plan, network, device=place, precision=arithmetic, progress=_progress(quiet), group=group
                 )
             except TrainingFailed as error:
-                failed = _say(f"p_uncond {cell.training.p_uncond:g}: {error}", 1)
+                failed = _say(f"{network.label}: {error}", 1)
                 continue
             if group.leads:
                 print(printable(path))
@@ -324,7 +325,9 @@ def _folders(sweeps: list[str], results: Path) -> list[Path]:
 
 
 def _summary(row: dict[str, Any]) -> str:
-    where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g})"
+    from cfgbench.sweep.row import how
+
+    where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g}){how(row)}"
     if row["status"] != "ok":
         return f"{where}: failed: {row['reason']}"
     numbers = [f"FID {row['fid']:.3f}{_error(row.get('fid_se'))}"] if "fid" in row else []

@@ -31,7 +31,7 @@ def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location]
         message = "should be keys with values, such as {name: ...}"
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
-    if where == "grid":
+    if where.partition("[")[0] == "grid" and kind != "list_type":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
     return f"{where} = {_shown(first['input'])}: {message}{more}"
 
@@ -40,6 +40,13 @@ _PATTERNS = {
     "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
     "model.factory": "should be package.module:function",
 }
+
+
+_KINDS = {
+    *(("model", kind) for kind in ("unet", "checkpoint", "factory", "gaussians")),
+    *(("grid", kind) for kind in ("one", "several")),
+}
+"""Where the validation names which of several kinds it took something for."""
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -53,7 +60,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def _location(loc: Location) -> str:
     """`model.channels`, `grid.T[1]`: the path without the validation's own words for lists and kinds of model."""
     words = [part for part in loc if not (isinstance(part, str) and part.startswith(("list[", "constrained-")))]
-    if words[:1] == ["model"] and words[1:2] in (["unet"], ["checkpoint"], ["factory"]):
+    if tuple(words[:2]) in _KINDS:
         del words[1]
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" for part in words)
     return text.removeprefix(".") or "the file"

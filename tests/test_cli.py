@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import cell as cells
@@ -126,12 +127,13 @@ def test_batch_size_changes_neither_images_nor_fid(small, run):
     for other in found[1:]:
         assert other["cell_id"].tolist() == found[0]["cell_id"].tolist()
         assert other["fid"].tolist() == pytest.approx(found[0]["fid"].tolist(), rel=1e-6)
-    denoiser = load_denoiser(next(Path("results/b7/checkpoints").glob("*.safetensors")), torch.device("cpu"))
+    path = next(Path("results/b7/checkpoints").glob("*.safetensors"))
+    networks = Networks(load_denoiser(path, torch.device("cpu")))
     sampling = Sampling(w=1.5, T=8, samples=500)
-    together = cells.generate(denoiser, sampling, torch.arange(500), (1, 8, 8), "fp32")
+    together = cells.generate(networks, sampling, torch.arange(500), (1, 8, 8), "fp32")
     for size in (64, 100):
         apart = torch.cat(
-            [cells.generate(denoiser, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
+            [cells.generate(networks, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
         )
         assert torch.equal(apart, together)
 

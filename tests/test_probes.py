@@ -83,7 +83,7 @@ def test_a_broken_network_stops_the_sweep(sweep, function, said):
 def test_guidance_that_is_not_the_conditional_network_at_0(sweep, monkeypatch):
     from cfgbench.diffusion.guidance import GUIDANCES, cfg
 
-    monkeypatch.setitem(GUIDANCES, "cfg", lambda denoiser, c, w: cfg(denoiser, c, w + 0.5))
+    monkeypatch.setitem(GUIDANCES, "cfg", lambda networks, c, w: cfg(networks.denoiser, c, w + 0.5))
     code, _, err = sweep("sound")
     assert code == 2
     assert "guidance cfg at w = 0 differs from the conditional eps" in err

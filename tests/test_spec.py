@@ -181,7 +181,7 @@ ADM = "{checkpoint: a.pt, format: adm}"
     [
         (ADM, "[0, 1]", "w = 1: ADM's released networks have no null class; take w: [0] only"),
         ("{factory: 'a.b:c'}", "[1]", "take model.p_uncond > 0, or w = 0 only"),
-        (ADM, "[0], p_uncond: [0.1]", "grid.p_uncond: nothing is trained where the model is a checkpoint"),
+        (ADM, "[0], p_uncond: [0.1]", "grid.p_uncond: nothing is trained where the model exists already"),
     ],
 )
 def test_networks_that_exist_are_guided_only_if_they_know_the_null_class(tmp_path, model, ws, said):

@@ -40,13 +40,18 @@ def sample(
     return x
 
 
-def ancestral(z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise, *, v: float) -> Tensor:
-    """One step of Algorithm 2 (eqs. 3 and 4). v = 0 is the lower, v = 1 the upper bound of the variance."""
+def ancestral(
+    z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise, *, v: float, temperature: float = 1.0
+) -> Tensor:
+    """One step of Algorithm 2 (eqs. 3 and 4). v = 0 is the lower, v = 1 the upper bound of the variance.
+
+    `temperature` scales the standard deviation of the step's noise; the start of the chain keeps its own.
+    """
     r = torch.exp(lam - lam_next)
     rest = -torch.expm1(lam - lam_next)  # 1 - r, exact for short steps
     mean = r * alpha(lam_next) / alpha(lam) * z + rest * alpha(lam_next) * x
     lower, upper = rest * sigma(lam_next) ** 2, rest * sigma(lam) ** 2
-    return mean + (lower ** (1 - v) * upper**v).sqrt() * noise()
+    return mean + temperature * (lower ** (1 - v) * upper**v).sqrt() * noise()
 
 
 def ddim(z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise) -> Tensor:
@@ -55,11 +60,11 @@ def ddim(z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise) -> T
     return alpha(lam_next) * x + sigma(lam_next) * eps
 
 
-SAMPLERS: dict[str, Callable[[float], Step]] = {
-    "ancestral": lambda v: partial(ancestral, v=v),
-    "ddim": lambda v: ddim,
+SAMPLERS: dict[str, Callable[[float, float], Step]] = {
+    "ancestral": lambda v, temperature: partial(ancestral, v=v, temperature=temperature),
+    "ddim": lambda v, temperature: ddim,
 }
-"""The names that sweep files use: each makes a step rule from the variance exponent v."""
+"""The names that sweep files use: each makes a step rule from the variance exponent v and the temperature."""
 
 
 def to_uint8(x: Float[Tensor, "b ch h w"]) -> UInt8[Tensor, "b ch h w"]:

@@ -26,25 +26,35 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
-class Embedding(nn.Module):
-    """Time [b] in [0, 1000] and class [b] below `classes` to one vector [b, width]."""
+class TimeEmbedding(nn.Module):
+    """Time [b] in [0, 1000] to a vector [b, width]."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         width = 4 * channels
         self.register_buffer("frequencies", torch.empty(channels // 2), persistent=False)
         self.reset_frequencies()
         self.time = nn.Sequential(nn.Linear(channels // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
-        self.classes = nn.Embedding(classes, width)
 
     def reset_frequencies(self) -> None:
         """Geometric from 1 down to 1 / 10,000; to be called again after memory was taken without contents."""
         count = len(self.frequencies)
         self.frequencies.copy_(torch.exp(-math.log(10_000) * torch.arange(count) / count))
 
-    def forward(self, time: Tensor, c: Tensor) -> Tensor:
+    def forward(self, time: Tensor) -> Tensor:
         angles = time[:, None] * self.frequencies
-        return self.time(torch.cat([angles.cos(), angles.sin()], dim=1)) + self.classes(c)
+        return self.time(torch.cat([angles.cos(), angles.sin()], dim=1))
+
+
+class Embedding(TimeEmbedding):
+    """Time [b] in [0, 1000] and class [b] below `classes` to one vector [b, width]."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels)
+        self.classes = nn.Embedding(classes, 4 * channels)
+
+    def forward(self, time: Tensor, c: Tensor) -> Tensor:
+        return super().forward(time) + self.classes(c)
 
 
 class ResBlock(nn.Module):
@@ -93,9 +103,45 @@ class Stage(nn.Module):
     def __init__(self, block: ResBlock, attention: Attention | None) -> None:
         super().__init__()
         self.block, self.attention = block, attention or nn.Identity()
+        self.outputs = block.conv_out.out_channels
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.block(x, embedding))
+
+
+def down_stages(model: Model, sides: list[int]) -> nn.ModuleList:
+    """The way down, from `model.channels` at sides[0] to the deepest level; each level but the first begins halved."""
+    stages, channels = nn.ModuleList(), model.channels
+    for level, (multiplier, at) in enumerate(zip(model.multipliers, sides, strict=True)):
+        if level > 0:
+            stages.append(_resampled(model, channels, nn.AvgPool2d(2)))
+        for _ in range(model.blocks):
+            stages.append(_stage(model, channels, multiplier * model.channels, at))
+            channels = multiplier * model.channels
+    return stages
+
+
+def middle_stages(model: Model, channels: int) -> nn.ModuleList:
+    """The two stages at the deepest level, the first with attention where any level has it."""
+    attention = Attention(channels, heads(model, channels)) if model.attention else None
+    return nn.ModuleList([Stage(_block(model, channels, channels), attention), _plain(model, channels)])
+
+
+def _block(model: Model, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
+    return ResBlock(inputs, outputs, 4 * model.channels, dropout=model.dropout, resample=resample)
+
+
+def _plain(model: Model, channels: int) -> Stage:
+    return Stage(_block(model, channels, channels), None)
+
+
+def _stage(model: Model, inputs: int, outputs: int, side: int) -> Stage:
+    attention = Attention(outputs, heads(model, outputs)) if side in model.attention else None
+    return Stage(_block(model, inputs, outputs), attention)
+
+
+def _resampled(model: Model, channels: int, resample: nn.Module) -> Stage:
+    return Stage(_block(model, channels, channels, resample), None)
 
 
 class UNet(nn.Module):
@@ -119,40 +165,18 @@ class UNet(nn.Module):
         super().__init__()
         self.num_classes, self.recompute = num_classes, False
         sides = level_sides(model, side)
-        width = 4 * model.channels
         self.embedding = Embedding(model.channels, num_classes + null_class)
         self.first = nn.Conv2d(image_channels, model.channels, 3, padding=1)
-
-        def stage(inputs: int, outputs: int, at: int) -> Stage:
-            block = ResBlock(inputs, outputs, width, dropout=model.dropout)
-            return Stage(block, Attention(outputs, heads(model, outputs)) if at in model.attention else None)
-
-        def resampled(channels: int, resample: nn.Module) -> Stage:
-            return Stage(ResBlock(channels, channels, width, dropout=model.dropout, resample=resample), None)
-
-        channels, skips = model.channels, [model.channels]
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, (multiplier, at) in enumerate(zip(model.multipliers, sides, strict=True)):
-            if level > 0:
-                self.down.append(resampled(channels, nn.AvgPool2d(2)))
-                skips.append(channels)
-            for _ in range(model.blocks):
-                self.down.append(stage(channels, multiplier * model.channels, at))
-                channels = multiplier * model.channels
-                skips.append(channels)
-        middle_attention = Attention(channels, heads(model, channels)) if model.attention else None
-        self.middle = nn.ModuleList(
-            [
-                Stage(ResBlock(channels, channels, width, dropout=model.dropout), middle_attention),
-                Stage(ResBlock(channels, channels, width, dropout=model.dropout), None),
-            ]
-        )
+        self.down, self.up = down_stages(model, sides), nn.ModuleList()
+        skips = [model.channels, *(stage.outputs for stage in self.down)]
+        channels = skips[-1]
+        self.middle = middle_stages(model, channels)
         for level, (multiplier, at) in reversed(list(enumerate(zip(model.multipliers, sides, strict=True)))):
             for _ in range(model.blocks + 1):
-                self.up.append(stage(channels + skips.pop(), multiplier * model.channels, at))
+                self.up.append(_stage(model, channels + skips.pop(), multiplier * model.channels, at))
                 channels = multiplier * model.channels
             if level > 0:
-                self.up.append(resampled(channels, nn.Upsample(scale_factor=2, mode="nearest")))
+                self.up.append(_resampled(model, channels, nn.Upsample(scale_factor=2, mode="nearest")))
         self.norm = group_norm(channels)
         self.last = zeroed(nn.Conv2d(channels, outputs or image_channels, 3, padding=1))
 

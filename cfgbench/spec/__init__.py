@@ -9,18 +9,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from cfgbench.errors import UserError
-from cfgbench.spec.cell import Cell, make_cells
+from cfgbench.spec.cell import Cell, Network, make_cells
 from cfgbench.spec.checks import check_together
 from cfgbench.spec.grid import check_grid, explained, points
 from cfgbench.spec.sections import (
     IMAGENET,
     INCEPTION,
+    OWN,
     PACKAGED,
     Checkpoint,
     Dataset,
     Evaluation,
+    Exact,
     Factory,
     Model,
+    NoisyClassifier,
     Pretrained,
     Sampling,
     SweepSpec,
@@ -31,13 +34,17 @@ from cfgbench.sweepfile import load_yaml
 __all__ = [
     "IMAGENET",
     "INCEPTION",
+    "OWN",
     "PACKAGED",
     "Cell",
     "Checkpoint",
     "Dataset",
     "Evaluation",
+    "Exact",
     "Factory",
     "Model",
+    "Network",
+    "NoisyClassifier",
     "Pretrained",
     "Sampling",
     "SweepSpec",
@@ -64,6 +71,7 @@ def load_sweep(path: Path) -> SweepSpec:
 
 def resolved(spec: SweepSpec) -> dict[str, Any]:
     """The sweep with every default filled in, as plain YAML content that `load_sweep` reads back to the same sweep."""
-    untrained = {"training"} if isinstance(spec.model, Pretrained) else set()
-    content = spec.model_dump(mode="json", exclude_none=True, exclude=untrained)
+    unused = {"training"} if isinstance(spec.model, Pretrained) else set()
+    unused |= set() if any(sampling.guidance == "classifier" for *_, sampling in points(spec)) else {"classifier"}
+    content = spec.model_dump(mode="json", exclude_none=True, exclude=unused)
     return content | {"evaluation": content["evaluation"] | {"features": spec.features}}

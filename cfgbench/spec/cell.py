@@ -3,14 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from cfgbench.files import identity
 from cfgbench.spec.grid import points
-from cfgbench.spec.sections import Checkpoint, Factory, Model, Sampling, SweepSpec, Training
+from cfgbench.spec.sections import Exact, Model, NoisyClassifier, Pretrained, Sampling, SweepSpec, Training
 
 IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a sweep trains: a denoiser by Algorithm 1, or the classifier of noisy images."""
+
+    kind: Literal["denoiser", "classifier"]
+    id: str
+    """Names the trained weights: data, model and training decide them, and nothing else."""
+    model: Model
+    training: Training
+
+    @property
+    def label(self) -> str:
+        """`p_uncond 0.1`, or `classifier`."""
+        return f"p_uncond {self.training.p_uncond:g}" if self.kind == "denoiser" else "classifier"
 
 
 @dataclass(frozen=True)
@@ -24,34 +40,53 @@ class Cell:
 
     sweep: str
     dataset: str
-    model: Model | Checkpoint | Factory
+    model: Model | Pretrained
     training: Training
     sampling: Sampling
     metrics: tuple[str, ...]
     data: str
     features: str
     weights: str = ""
+    noisy_classifier: NoisyClassifier = field(default_factory=NoisyClassifier)
     axes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def checkpoint_id(self) -> str:
-        """Names the trained weights: data, model and training decide them, and nothing else."""
-        if self.weights:
+        """Names the denoiser's weights."""
+        if self.denoiser is None:
             return identity([IDENTITY, self.data, self.weights])
-        return identity([IDENTITY, self.data, self.model.model_dump(exclude_none=True), self.training.decisive])
+        return self.denoiser.id
+
+    @cached_property
+    def denoiser(self) -> Network | None:
+        """The network that is trained for the cell; None where it exists already."""
+        if isinstance(self.model, Pretrained):
+            return None
+        content = [IDENTITY, self.data, self.model.model_dump(exclude_none=True), self.training.decisive]
+        return Network("denoiser", identity(content), self.model, self.training)
+
+    @cached_property
+    def classifier(self) -> Network | None:
+        """The classifier that is trained for the cell; None where it needs none, or has it in closed form."""
+        if self.sampling.guidance != "classifier" or isinstance(self.model, Exact):
+            return None
+        model, training = self.noisy_classifier.model or self.model, self.noisy_classifier.training or self.training
+        training = training.model_copy(update={"p_uncond": 0.0})  # a classifier never sees the null class
+        content = [IDENTITY, "classifier", self.data, model.model_dump(exclude_none=True), training.decisive]
+        return Network("classifier", identity(content), model, training)
 
     @cached_property
     def id(self) -> str:
         """Names the cell's numbers. The sampling batch, the device and the sweep's name do not change them."""
-        sampling = self.sampling.model_dump(exclude={"batch_size"})
-        if self.sampling.sampler == "ddim":
-            del sampling["v"]  # a deterministic step has no variance
+        sampling = self.sampling.decisive
+        if self.classifier is not None:
+            sampling["classifier"] = self.classifier.id
         return identity([IDENTITY, self.checkpoint_id, sampling, self.features, sorted(self.metrics)])
 
     @property
     def nfe(self) -> int:
-        """Network calls per image: T without guidance (and at w = -1), 2T with it."""
-        return self.sampling.T * (1 if self.sampling.w in (0, -1) else 2)
+        """Passes through networks per image: T without guidance, 2T with cfg, 3T with a classifier, there and back."""
+        return self.sampling.T * self.sampling.passes
 
     @property
     def label(self) -> str:
@@ -75,6 +110,7 @@ def make_cells(spec: SweepSpec, *, data: str, features: str, weights: str = "") 
             data=data,
             features=features,
             weights=weights,
+            noisy_classifier=spec.classifier,
             axes=axes,
         )
         for axes, training, sampling in points(spec)

@@ -1,43 +1,79 @@
 """What must hold between the sections of a sweep file."""
 
 from cfgbench.spec.grid import owner, points
-from cfgbench.spec.sections import INCEPTION, PACKAGED, Checkpoint, Factory, Pretrained, Sampling, SweepSpec, Training
+from cfgbench.spec.sections import (
+    INCEPTION,
+    OWN,
+    Checkpoint,
+    Exact,
+    Factory,
+    Model,
+    Pretrained,
+    Sampling,
+    SweepSpec,
+    Training,
+)
 
 
 def check_together(spec: SweepSpec) -> None:
     """Raises ValueError where two sections contradict each other, with the way out."""
     if isinstance(spec.model, Pretrained):
         _check_nothing_is_trained(spec)
+    _check_gaussians(spec)
     for _, training, sampling in points(spec):
+        _check_guidance(spec, sampling)
         _check_branches(spec, training, sampling)
     _check_features(spec)
 
 
 def _check_nothing_is_trained(spec: SweepSpec) -> None:
     if "training" in spec.model_fields_set:
-        raise ValueError("training: nothing is trained where the model is a checkpoint or a factory; remove it")
-    for axis in spec.grid:
-        if owner(axis)[0] == "training":
-            raise ValueError(f"grid.{axis}: nothing is trained where the model is a checkpoint or a factory; remove it")
+        raise ValueError("training: nothing is trained where the model exists already; remove it")
+    for where, grid in spec.grids.items():
+        for axis in grid:
+            if owner(axis, where)[0] == "training":
+                raise ValueError(f"{where}.{axis}: nothing is trained where the model exists already; remove it")
+
+
+def _check_gaussians(spec: SweepSpec) -> None:
+    if isinstance(spec.model, Exact) and spec.dataset.name != "gaussians":
+        raise ValueError(f"model.name = gaussians: it knows the data set gaussians only, not {spec.dataset.name}")
+    if isinstance(spec.model, Model) and spec.dataset.name == "gaussians":
+        raise ValueError("model: the U-Net is for images; for the data set gaussians take model: {name: gaussians}")
+
+
+def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
+    """Keys that mean something together."""
+    guidance, w = sampling.guidance, sampling.w
+    if sampling.on != "conditional" and guidance != "classifier":
+        raise ValueError(f"sampling.on = {sampling.on}: only guidance classifier has it; leave it out with {guidance}")
+    if sampling.sampler == "ddim" and sampling.temperature != 1:
+        raise ValueError(f"sampling.temperature = {sampling.temperature:g}: ddim has no noise; take sampler: ancestral")
+    if guidance == "score-scale" and w <= -1:
+        raise ValueError(f"w = {w:g} with guidance score-scale: 1 + w scales the score; take w > -1")
+    if guidance == "classifier" and isinstance(spec.model, Checkpoint | Factory) and spec.classifier.model is None:
+        raise ValueError("classifier.model: missing; guidance classifier trains one, and this model does not say how")
 
 
 def _check_branches(spec: SweepSpec, training: Training, sampling: Sampling) -> None:
     """What is sampled was trained: with the class, without it, or both."""
     where = f"w = {sampling.w:g} with p_uncond = {training.p_uncond:g}"
-    if isinstance(spec.model, Checkpoint) and sampling.w != 0:
+    if isinstance(spec.model, Checkpoint) and "null" in sampling.calls:
         raise ValueError(f"w = {sampling.w:g}: ADM's released networks have no null class; take w: [0] only")
-    if training.p_uncond == 0 and sampling.w != 0:
+    if training.p_uncond == 0 and "null" in sampling.calls:
         key = "model.p_uncond" if isinstance(spec.model, Factory) else "p_uncond"
         raise ValueError(f"{where}: the null class was never trained; take {key} > 0, or w = 0 only")
-    if training.p_uncond == 1 and sampling.w != -1:
+    if training.p_uncond == 1 and "conditional" in sampling.calls:
         raise ValueError(f"{where}: the classes were never trained; take p_uncond < 1, or w = -1 only")
 
 
 def _check_features(spec: SweepSpec) -> None:
     features = spec.features
-    if features in PACKAGED and features != spec.dataset.name:
+    if features in OWN and features != spec.dataset.name:
         way_out = f"leave it out for the data set's own, or name one of {', '.join(INCEPTION)}"
         raise ValueError(f"evaluation.features = {features}: made for the data set {features} only; {way_out}")
+    if spec.dataset.name == "gaussians" and features != "gaussians":
+        raise ValueError(f"evaluation.features = {features}: looks at images; leave it out for gaussians")
     if features in INCEPTION[1:] and "is" in spec.evaluation.metrics:
         raise ValueError(
             f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid]"

@@ -1,5 +1,6 @@
 """The sections of a sweep file: their keys, their types, their bounds. The only file that knows pydantic's models."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from cfgbench.errors import brief
 from cfgbench.presets import MODELS, TRAININGS
 
 INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
 PACKAGED = ("digits", "fashion-mnist")
 IMAGENET = ("imagenet64", "imagenet128")
+OWN = (*PACKAGED, "gaussians")
+"""Data sets with features of their own, which are no use for any other."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
 Probability = Annotated[Finite, Field(ge=0, le=1)]
@@ -22,9 +26,9 @@ Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
 Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
-DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128"]
+DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
 FeaturesName = Literal[
-    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier"
+    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier", "gaussians"
 ]
 
 
@@ -35,6 +39,15 @@ def _named(path: Path) -> Path:
     return path
 
 
+def _numbers(value: Any) -> Any:
+    """Finite numbers in lists of lists: what a covariance is made of."""
+    if isinstance(value, list) and value:
+        return [_numbers(one) for one in value]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{brief(value)} is no finite number")
+    return float(value)
+
+
 class Section(BaseModel):
     """A mapping of the sweep file: no unknown keys, no text where a number belongs, nothing changed afterwards."""
 
@@ -42,7 +55,11 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    """Which images. `limit` counts images in all; `flip` overrides whether mirrored images count as real ones."""
+    """Which images. `limit` counts images in all; `flip` overrides whether mirrored images count as real ones.
+
+    `gaussians` is a mixture of one Gaussian a class: `means` [classes, d], and `covariance`, a number (times the unit
+    matrix), a matrix [d, d] for all classes, or one each [classes, d, d].
+    """
 
     name: DataName
     path: FilePath | None = None
@@ -52,6 +69,8 @@ class Dataset(Section):
     classes: Count | Annotated[list[str], Field(min_length=1)] | None = None
     limit: Count | None = None
     flip: bool | None = None
+    means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)] | None = None
+    covariance: Annotated[Any, AfterValidator(_numbers)] = None
 
 
 def _with_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -104,7 +123,17 @@ class Factory(Section):
     arguments: dict[str, Any] = {}
 
 
-Pretrained = Checkpoint | Factory
+class Exact(Section):
+    """The denoiser in closed form of the data set `gaussians`; it needs no training, and has both branches."""
+
+    name: Literal["gaussians"]
+
+    @property
+    def p_uncond(self) -> float:
+        return 0.5  # of no effect: it says that there is a null class
+
+
+Pretrained = Checkpoint | Factory | Exact
 """Networks that exist before the sweep: nothing is trained."""
 
 
@@ -139,8 +168,20 @@ class Training(Section):
         return self.model_dump(exclude={"micro_batch_size", "recompute"})
 
 
+class NoisyClassifier(Section):
+    """The classifier p(c | z_lambda) of classifier guidance: half of the U-Net `model`, trained as `training` says on
+    noisy images. What is not given is as for the sweep's network; `p_uncond` means nothing here."""
+
+    model: Model | None = None
+    training: Training | None = None
+
+
 class Sampling(Section):
-    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits."""
+    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits.
+
+    `guidance` says what w is the strength of (see diffusion/guidance.py); `on: unconditional` puts classifier guidance
+    on the null branch. `temperature` scales the noise of each step.
+    """
 
     samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 256
@@ -148,9 +189,35 @@ class Sampling(Section):
     v: Probability = 0.3
     clip: bool = True
     sampler: Literal["ancestral", "ddim"] = "ancestral"
-    guidance: Literal["cfg"] = "cfg"
+    temperature: NonNegative = 1.0
+    guidance: Literal["cfg", "classifier", "score-scale"] = "cfg"
+    on: Literal["conditional", "unconditional"] = "conditional"
     w: Finite = 0.0
     T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
+
+    @property
+    def passes(self) -> int:
+        """Through a network, an image and step: the conditional and the null branch; the denoiser, and a classifier
+        there and back."""
+        if self.guidance == "cfg":
+            return 1 if self.w in (0, -1) else 2
+        return 3 if self.guidance == "classifier" and self.w != 0 else 1
+
+    @property
+    def calls(self) -> set[str]:
+        """Which branches of the network it needs: `conditional`, `null`."""
+        if self.guidance == "cfg":
+            return {"conditional"} if self.w == 0 else {"null"} if self.w == -1 else {"conditional", "null"}
+        return {"null"} if self.on == "unconditional" else {"conditional"}
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the images: all but how the work is divided, and what the sampler or guidance does not use."""
+        unused = {"batch_size"}
+        unused |= {"v", "temperature"} if self.sampler == "ddim" else set()  # a deterministic step has no noise
+        unused |= {"temperature"} if self.temperature == 1 else set()
+        unused |= {"on"} if self.guidance != "classifier" else set()
+        return self.model_dump(exclude=unused)
 
 
 class Evaluation(Section):
@@ -166,27 +233,47 @@ class Evaluation(Section):
 
 
 def _kind_of_model(content: Any) -> str:
-    """Which of the three kinds of `model` is meant: the key that only one has decides."""
+    """Which of the kinds of `model` is meant: the key that only one has decides, or its name."""
+    name = content.get("name") if isinstance(content, dict) else getattr(content, "name", None)
+    if name == "gaussians":
+        return "gaussians"
     keys = content if isinstance(content, dict) else getattr(type(content), "model_fields", ())
     return next((kind for kind in ("checkpoint", "factory") if kind in keys), "unet")
 
 
+Grid = Annotated[dict[str, list[Any]], Field(min_length=1)]
+
+
 class SweepSpec(Section):
-    """A whole sweep file."""
+    """A whole sweep file. `grid` is the product of its lists; a list of grids is one after the other."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     dataset: Dataset
     model: Annotated[
-        Annotated[Model, Tag("unet")] | Annotated[Checkpoint, Tag("checkpoint")] | Annotated[Factory, Tag("factory")],
+        Annotated[Model, Tag("unet")]
+        | Annotated[Checkpoint, Tag("checkpoint")]
+        | Annotated[Factory, Tag("factory")]
+        | Annotated[Exact, Tag("gaussians")],
         Discriminator(_kind_of_model),
     ] = Model()
     training: Training = Training()
+    classifier: NoisyClassifier = NoisyClassifier()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
-    grid: Annotated[dict[str, list[Any]], Field(min_length=1)]
+    grid: Annotated[
+        Annotated[Grid, Tag("one")] | Annotated[Annotated[list[Grid], Field(min_length=1)], Tag("several")],
+        Discriminator(lambda content: "several" if isinstance(content, list) else "one"),
+    ]
+
+    @property
+    def grids(self) -> dict[str, dict[str, list[Any]]]:
+        """Where each grid stands in the file -> its axes."""
+        if isinstance(self.grid, dict):
+            return {"grid": self.grid}
+        return {f"grid[{number}]": grid for number, grid in enumerate(self.grid)}
 
     @property
     def features(self) -> str:
         """The extractor's name: what the file says, else the data set's own."""
-        own = self.dataset.name if self.dataset.name in PACKAGED else "classifier"
+        own = self.dataset.name if self.dataset.name in OWN else "classifier"
         return self.evaluation.features or ("inception" if self.dataset.name in IMAGENET else own)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import cfgbench
 from cfgbench.data import Images
-from cfgbench.diffusion.guidance import GUIDANCES, Denoiser
+from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Networks
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import noise
@@ -45,12 +45,13 @@ class Bench:
 
 
 def generate(
-    denoiser: Denoiser, sampling: Sampling, indices: Tensor, shape: tuple[int, int, int], precision: str
+    networks: Networks, sampling: Sampling, indices: Tensor, shape: tuple[int, int, int], precision: str
 ) -> Tensor:
     """The uint8 images [b, *shape] with these indices: image i is of class i % num_classes and depends on nothing but
     the seed, i, and what `sampling` says."""
-    guided = GUIDANCES[sampling.guidance](denoiser, indices % denoiser.num_classes, sampling.w)
-    step = SAMPLERS[sampling.sampler](sampling.v)
+    networks = replace(networks, denoiser=BRANCHES[sampling.on](networks.denoiser))
+    guided = GUIDANCES[sampling.guidance](networks, indices % networks.denoiser.num_classes, sampling.w)
+    step = SAMPLERS[sampling.sampler](sampling.v, sampling.temperature)
     lams = sampling_log_snrs(sampling.T)
     with autocast(precision, indices.device):
         x = sample(guided, lams, step, lambda t: noise(sampling.seed, indices, t, shape), clip=sampling.clip)
@@ -66,7 +67,7 @@ class Result:
     influences: dict[str, np.ndarray]
 
 
-def run_cell(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
+def run_cell(cell: Cell, networks: Networks, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
     """Makes the images that no shard holds yet, and measures all of them.
 
     Raises ValueError for images or features that are not finite, UserError for shards that cannot be written, and what
@@ -74,7 +75,7 @@ def run_cell(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, *, pr
     """
     try:
         for images in shards.missing():
-            _fill(cell, denoiser, bench, shards, images, progress)
+            _fill(cell, networks, bench, shards, images, progress)
     finally:
         shards.flush()  # when stopped too: what is made is made
     sampling = cell.sampling
@@ -90,7 +91,7 @@ def run_cell(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, *, pr
     return Result(row, sheet, {"label": labels, **measured.influences})
 
 
-def _fill(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, images: range, progress: Progress) -> None:
+def _fill(cell: Cell, networks: Networks, bench: Bench, shards: Shards, images: range, progress: Progress) -> None:
     """Makes these images and their features, in batches that are halved where memory runs out."""
     sampling, shape = cell.sampling, bench.images.images.shape[1:]
     sheet = _sheet_indices(sampling.samples, bench.images.num_classes).ravel()
@@ -100,7 +101,7 @@ def _fill(cell: Cell, denoiser: Denoiser, bench: Bench, shards: Shards, images: 
         progress(f"cell {cell.label}", first, sampling.samples, "")
         indices = torch.arange(batch.start, batch.stop, device=bench.device)
         try:
-            pixels = generate(denoiser, sampling, indices, shape, bench.precision)
+            pixels = generate(networks, sampling, indices, shape, bench.precision)
             features = bench.extractor(pixels)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or len(batch) == 1:
@@ -134,6 +135,8 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "v": sampling.v,
         "sampler": sampling.sampler,
         "guidance": sampling.guidance,
+        "on": sampling.on,
+        "temperature": sampling.temperature,
         "seed": sampling.seed,
         "training.seed": None if isinstance(cell.model, Pretrained) else cell.training.seed,
         "samples": sampling.samples,
@@ -143,6 +146,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "features_id": bench.extractor.id,
         "reference_id": bench.reference_id,
         "checkpoint_id": cell.checkpoint_id,
+        "classifier_id": cell.classifier and cell.classifier.id,
         "device": device_name(bench.device),
         "precision": bench.precision,
         "cfgbench_version": cfgbench.__version__,

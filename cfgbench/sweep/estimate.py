@@ -1,23 +1,24 @@
 """What a sweep will cost, for --dry-run: seconds from steps measured on this machine, and bytes on the disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.precision import autocast, device_name
 from cfgbench.models.pretrained import load_pretrained
-from cfgbench.models.unet import UNet
-from cfgbench.spec import INCEPTION, Cell, Pretrained
+from cfgbench.spec import INCEPTION, Cell, Network, Pretrained
 from cfgbench.sweep.cell import SHEET_COLUMNS, SHEET_ROWS
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import gradient_step, image_of
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed
+from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
 
 SECONDS_TO_MEASURE = 3.0
@@ -28,25 +29,27 @@ RESUMABLE = 4
 
 @dataclass(frozen=True)
 class Costs:
-    """`call` seconds a network call of one image, `training` seconds an image of a training step, `network` bytes."""
+    """Seconds of one image: `pass_through` a network, and of a step of `training` each kind; `size` of each kind in
+    bytes, `sheet` of a cell's sample images."""
 
-    call: float
-    training: float
-    network: int
+    pass_through: float
+    training: Mapping[str, float]
+    size: Mapping[str, int]
     sheet: int
 
     def seconds(self, cell: Cell) -> float:
-        """Of sampling a cell; features and metrics come on top."""
-        return cell.nfe * cell.sampling.samples * self.call
+        """Of sampling a cell, a classifier's passes taken for as long as the denoiser's; features and metrics come on
+        top."""
+        return cell.nfe * cell.sampling.samples * self.pass_through
 
-    def training_seconds(self, cell: Cell) -> float:
-        """Of training the cell's network from the beginning."""
-        return cell.training.steps * cell.training.batch_size * self.training
+    def training_seconds(self, network: Network) -> float:
+        """Of training the network from the beginning."""
+        return network.training.steps * network.training.batch_size * self.training[network.kind]
 
-    def disk(self, cells: int, networks: int) -> int:
-        """Bytes of so many cells and networks when all is done, and of the one network in training."""
-        training = RESUMABLE * self.network if networks else 0
-        return cells * (ROW_BYTES + self.sheet) + networks * self.network + training
+    def disk(self, cells: int, networks: Sequence[Network]) -> int:
+        """Bytes of so many cells and of these networks when all is done, and of the one network in training."""
+        sizes = [self.size[network.kind] for network in networks]
+        return cells * (ROW_BYTES + self.sheet) + sum(sizes) + RESUMABLE * max(sizes, default=0)
 
 
 def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
@@ -54,20 +57,20 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
     costs = measure(plan, device, precision)
     missing, untrained = plan.missing, _untrained(plan)
     lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
-    lines += [_network_line(key, cell, cell in untrained, costs) for key, cell in plan.networks().items()]
+    lines += [_network_line(network, network in untrained, costs) for network in plan.networks()]
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network calls")
     sampling, training = sum(map(costs.seconds, missing)), sum(map(costs.training_seconds, untrained))
-    disk = costs.disk(len(missing), len(untrained)) / 1e6
+    disk = costs.disk(len(missing), untrained) / 1e6
     made = f"from steps measured on {device_name(device)} in {precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training)}"
     return [*lines, f"{work}, at most {disk:,.0f} MB on the disk; {made}"]
 
 
-def _untrained(plan: Plan) -> list[Cell]:
-    return [cell for key, cell in plan.networks().items() if not plan.store.checkpoint(key).exists()]
+def _untrained(plan: Plan) -> list[Network]:
+    return [network for network in plan.networks() if not plan.store.checkpoint(network.id).exists()]
 
 
 def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
@@ -76,10 +79,10 @@ def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
     return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
 
 
-def _network_line(key: str, cell: Cell, to_train: bool, costs: Costs) -> str:
-    training = cell.training
-    work = f"p_uncond {training.p_uncond:g}, {training.steps:,} steps of {training.batch_size}"
-    return f"network {key}  {'to train' if to_train else 'trained'}: {work}, {_duration(costs.training_seconds(cell))}"
+def _network_line(network: Network, to_train: bool, costs: Costs) -> str:
+    work = f"{network.label}, {network.training.steps:,} steps of {network.training.batch_size}"
+    state = "to train" if to_train else "trained"
+    return f"network {network.id}  {state}: {work}, {_duration(costs.training_seconds(network))}"
 
 
 def _duration(seconds: float) -> str:
@@ -104,13 +107,14 @@ def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
     cell, images = plan.cells[0], plan.images
     pixels = int(images.images[0].size)
     tiles = min(SHEET_ROWS * SHEET_COLUMNS, cell.sampling.samples)
-    if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, device)
-        return Costs(_call(denoiser, plan, device, precision), 0.0, 0, tiles * pixels)
-    network = UNet(cell.model, **image_of(images))
-    size = sum(4 * parameter.numel() for parameter in network.parameters())
-    training = _training(network, plan, device, precision)
-    return Costs(_call(network.eval(), plan, device, precision), training, size, tiles * pixels)
+    training, size = {}, {}
+    denoiser = load_pretrained(cell.model, device) if isinstance(cell.model, Pretrained) else None
+    for one in {network.kind: network for network in plan.networks()}.values():
+        network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
+        size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
+        training[one.kind] = _training(network, one, plan, device, precision)
+        denoiser = network.eval() if one.kind == "denoiser" else denoiser
+    return Costs(_call(denoiser, plan, device, precision), training, size, tiles * pixels)
 
 
 def _call(denoiser: Denoiser, plan: Plan, device: torch.device, precision: str) -> float:
@@ -125,15 +129,15 @@ def _call(denoiser: Denoiser, plan: Plan, device: torch.device, precision: str) 
     return _seconds_an_image(work, plan.cells[0].sampling.batch_size, device)
 
 
-def _training(network: UNet, plan: Plan, device: torch.device, precision: str) -> float:
-    training = plan.cells[0].training
+def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device, precision: str) -> float:
+    training = one.training
     part = training.micro_batch_size or training.batch_size
     state = begin(network, training.model_copy(update={"steps": 1}), device, precision)
 
     def work(b: int) -> None:
         state.step = 0
         feed = Feed(plan.images, training.model_copy(update={"batch_size": b}), range(b), device)
-        gradient_step(state, network, feed, Group(), precision)
+        gradient_step(state, network, feed, Group(), precision, OBJECTIVES[one.kind])
         feed.close()
 
     return _seconds_an_image(work, part, device)

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from cfgbench.spec import load_sweep, points
+from cfgbench.sweep.row import how
 from cfgbench.sweep.store import Store, find_sweeps
 
 
@@ -15,13 +16,13 @@ def overview(results: Path) -> list[str]:
 def cells_of(folder: Path) -> list[str]:
     """A line a row of this sweep, then the count."""
     rows, damaged = Store(folder).read()
-    rows.sort(key=lambda row: (row["p_uncond"], row["T"], row["w"]))
+    rows.sort(key=lambda row: (row["p_uncond"], row["T"], how(row), row["w"]))
     lines = [_line(row) for row in rows] + [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
     return [*lines, f"{folder.name}: {_count(folder)}"]
 
 
 def _line(row: dict) -> str:
-    where = f"{row['cell_id']}  {row['status']:6}  p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}"
+    where = f"{row['cell_id']}  {row['status']:6}  p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}{how(row)}"
     if row["status"] != "ok":
         return f"{where}: {row['reason']}"
     numbers = [f"{name} {row[key]:.3f}" for name, key in (("FID", "fid"), ("IS", "is_mean")) if row[key] is not None]

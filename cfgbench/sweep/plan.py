@@ -14,10 +14,23 @@ from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.files import file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
+from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
-from cfgbench.spec import INCEPTION, PACKAGED, Cell, Model, Pretrained, SweepSpec, load_sweep, make_cells, resolved
+from cfgbench.spec import (
+    INCEPTION,
+    PACKAGED,
+    Cell,
+    Exact,
+    Model,
+    Network,
+    Pretrained,
+    SweepSpec,
+    load_sweep,
+    make_cells,
+    resolved,
+)
 from cfgbench.sweep.store import Store
 from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
@@ -40,17 +53,16 @@ class Plan:
         return [cell for cell in self.cells if cell.id not in self.done]
 
     def groups(self) -> Iterator[list[Cell]]:
-        """The missing cells of each network that missing cells need."""
-        by_checkpoint: dict[str, list[Cell]] = {}
+        """The missing cells of each network, or network and classifier, that missing cells need."""
+        by_networks: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.missing:
-            by_checkpoint.setdefault(cell.checkpoint_id, []).append(cell)
-        return iter(by_checkpoint.values())
+            by_networks.setdefault((cell.checkpoint_id, cell.classifier.id if cell.classifier else ""), []).append(cell)
+        return iter(by_networks.values())
 
-    def networks(self) -> dict[str, Cell]:
-        """One cell of each network that the sweep trains, by checkpoint id."""
-        if isinstance(self.spec.model, Pretrained):
-            return {}
-        return {cell.checkpoint_id: cell for cell in reversed(self.cells)}
+    def networks(self) -> list[Network]:
+        """What the sweep trains, each once: denoisers, then classifiers."""
+        every = [cell.denoiser for cell in self.cells] + [cell.classifier for cell in self.cells]
+        return list({network.id: network for network in every if network is not None}.values())
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
@@ -103,13 +115,19 @@ def prepare_folder(plan: Plan) -> None:
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
     height, width = images.images.shape[2:]
-    if height != width:
+    if height != width and not isinstance(spec.model, Exact):
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
     if isinstance(spec.model, Model):
-        _check_memory(fewest_parameters(spec.model))
-        with torch.device("meta"):  # building it says what does not fit
-            network = UNet(spec.model, **image_of(images))
-        _check_memory(sum(parameter.numel() for parameter in network.parameters()))
+        _check_built(UNet, spec.model, images)
+    if spec.classifier.model is not None:
+        _check_built(HalfUNet, spec.classifier.model, images)
+
+
+def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:
+    _check_memory(fewest_parameters(model))
+    with torch.device("meta"):  # building it says what does not fit
+        network = kind(model, **image_of(images))
+    _check_memory(sum(parameter.numel() for parameter in network.parameters()))
 
 
 def _check_memory(parameters: int) -> None:

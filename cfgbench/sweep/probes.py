@@ -3,13 +3,15 @@
 Each probe raises UserError with what it saw. They cost a few network calls of a few images.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cfgbench.data import Images
-from cfgbench.diffusion.guidance import GUIDANCES, Denoiser
+from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Denoiser, Networks, NoisyClassifier
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
 from cfgbench.evaluation.extractors import FeatureExtractor
@@ -22,11 +24,21 @@ SAME = 1e-7
 ROUNDING = 1e-4
 """Relative: what two calls, or two orders of a sum, may differ by, on a GPU too."""
 IMAGES = 16
+CLASSIFIED = 200
+NEARLY_CLEAN = 6.0
+"""Log-SNR at which a classifier must know images: sigma is 0.05."""
 
 
 @torch.inference_mode()
-def check_network(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> None:
-    """Probes a network that is about to be sampled."""
+def check_networks(networks: Networks, cell: Cell, images: Images, device: torch.device) -> None:
+    """Probes what is about to be sampled: the denoiser, the classifier if there is one, and the rule of guidance."""
+    _check_denoiser(networks.denoiser, cell, images, device)
+    if cell.classifier is not None:
+        _check_classifier(networks.classifier, cell.classifier.id, images, device)
+    _check_unguided(networks, cell, images, device)
+
+
+def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> None:
     who = f"network {cell.checkpoint_id} (p_uncond {cell.training.p_uncond:g})"
     _check_average(denoiser, who)
     probe = _Probe(denoiser, images, device)
@@ -37,8 +49,22 @@ def check_network(denoiser: Denoiser, cell: Cell, images: Images, device: torch.
         _check_classes(probe, who)
         if p_uncond > 0:
             _check_null(probe, who)
-    if p_uncond < 1:
-        _check_unguided(probe, cell.sampling.guidance, p_uncond > 0, who)
+
+
+def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, device: torch.device) -> None:
+    """It must know the data's own images better than chance when they are nearly clean."""
+    who = f"noisy classifier {name}"
+    _check_average(classifier, who)
+    chosen = np.unique(np.linspace(0, len(images.images) - 1, CLASSIFIED).astype(int))
+    x = torch.from_numpy(np.array(images.images[chosen])).to(device).float() / 127.5 - 1
+    labels = torch.from_numpy(images.labels[chosen]).to(device)
+    found = classifier(x, torch.full((len(x),), NEARLY_CLEAN, device=device)).argmax(dim=1)
+    right, chance = (found == labels).float().mean().item(), labels.bincount().max().item() / len(labels)
+    if images.num_classes > 1 and right <= chance:
+        raise UserError(
+            f"{who}: right for {right:.0%} of {len(x)} of the data set's own images at log-SNR {NEARLY_CLEAN:g}, "
+            f"where one answer for all is right for {chance:.0%}; train it longer (classifier.training)"
+        )
 
 
 class _Probe:
@@ -82,18 +108,25 @@ def _check_null(probe: _Probe, who: str) -> None:
         )
 
 
-def _check_unguided(probe: _Probe, guidance: str, has_null: bool, who: str) -> None:
-    """w = 0, alone and beside another strength in one batch, is the conditional network."""
-    c = torch.zeros(len(probe.z), dtype=torch.int64, device=probe.z.device)
-    strengths = torch.arange(len(c), device=c.device) * float(has_null)  # the first is 0
+def _check_unguided(networks: Networks, cell: Cell, images: Images, device: torch.device) -> None:
+    """w = 0, alone and beside another strength in one batch, is the network of the branch."""
+    branch = BRANCHES[cell.sampling.on](networks.denoiser)
+    probe = _Probe(branch, images, device)
+    has_null = 0 < cell.training.p_uncond < 1
+    if cell.training.p_uncond == 1 and cell.sampling.on == "conditional":
+        return
+    c = torch.zeros(len(probe.z), dtype=torch.int64, device=device)
+    strengths = torch.arange(len(c), device=device) * float(has_null)  # the first is 0
+    rule = cell.sampling.guidance
     for w in (0.0, strengths):
-        found = GUIDANCES[guidance](probe.denoiser, c, w)(probe.z, probe.lam)
+        found = GUIDANCES[rule](replace(networks, denoiser=branch), c, w)(probe.z, probe.lam)
         apart = probe.distance(probe.call(0)[:1], found[:1])
         if apart > ROUNDING:
-            raise UserError(f"{who}: guidance {guidance} at w = 0 differs from the conditional eps by {apart:.1e}")
+            who = f"network {cell.checkpoint_id} (p_uncond {cell.training.p_uncond:g})"
+            raise UserError(f"{who}: guidance {rule} at w = 0 differs from the {cell.sampling.on} eps by {apart:.1e}")
 
 
-def _check_average(denoiser: Denoiser, who: str) -> None:
+def _check_average(denoiser: Denoiser | NoisyClassifier, who: str) -> None:
     """Our own checkpoints say which weights are the average (EMA) of those in training."""
     facts = getattr(denoiser, "facts", {})
     if "ema" not in facts:

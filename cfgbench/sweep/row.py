@@ -24,6 +24,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "v": pa.float64(),
     "sampler": pa.string(),
     "guidance": pa.string(),
+    "on": pa.string(),
+    "temperature": pa.float64(),
     "seed": pa.int64(),
     "training.seed": pa.int64(),
     "samples": pa.int64(),
@@ -42,6 +44,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "features_id": pa.string(),
     "reference_id": pa.string(),
     "checkpoint_id": pa.string(),
+    "classifier_id": pa.string(),
     "device": pa.string(),
     "precision": pa.string(),
     "cfgbench_version": pa.string(),
@@ -82,6 +85,15 @@ def read_row(path: Path) -> dict[str, Any]:
         (row,) = file.read().to_pylist()
     _check(row, path.stem)
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def how(row: Mapping[str, Any]) -> str:
+    """What is unusual in how a row's images were guided: `, guidance classifier on unconditional`, `, temperature 0.9`;
+    rows from before there were others have cfg."""
+    words = [f"guidance {row['guidance']}"] if row["guidance"] != "cfg" else []
+    words = [f"{words[0]} on unconditional"] if row.get("on") == "unconditional" else words
+    words += [f"temperature {row['temperature']:g}"] if row.get("temperature") not in (None, 1) else []
+    return "".join(f", {word}" for word in words)
 
 
 def _plain(kind: pa.DataType) -> bool:

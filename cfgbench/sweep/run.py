@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from cfgbench.diffusion.guidance import Denoiser
+from cfgbench.diffusion.guidance import Networks
 from cfgbench.files import write_atomically
-from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.precision import out_of_memory
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.progress import Progress
-from cfgbench.spec import Cell, Pretrained
+from cfgbench.spec import Cell, Network, Pretrained
 from cfgbench.sweep.cell import Bench, describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.probes import check_extractor, check_network
+from cfgbench.sweep.probes import check_extractor, check_networks
 from cfgbench.sweep.shards import Shards, remove
 from cfgbench.training.diffusion import TrainingFailed, train
 from cfgbench.training.distributed import Group
@@ -66,20 +66,20 @@ def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress)
 def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
     try:
-        denoiser = _denoiser(plan, cells[0], bench, progress)
+        networks = _networks(plan, cells[0], bench, progress)
     except (TrainingFailed, MemoryError, RuntimeError) as error:
         if not isinstance(error, TrainingFailed) and not out_of_memory(error):
             raise
         for cell in cells:
             yield _put(plan, _failed(cell, bench, error))
         return []
-    if denoiser is None:
+    if networks is None:
         return cells
     left = []
     for cell in cells:
         with plan.store.claim(cell.id) as held:
             if held and not _made_meanwhile(plan, cell):
-                yield _attempt(plan, cell, denoiser, bench, progress)
+                yield _attempt(plan, cell, networks, bench, progress)
             elif not held:
                 left.append(cell)
     return left
@@ -103,31 +103,31 @@ def clean_up(plan: Plan) -> None:
 
 def ensure_trained(
     plan: Plan,
-    cell: Cell,
+    network: Network,
     *,
     device: torch.device,
     precision: str,
     progress: Progress,
     group: Group | None = None,
 ) -> Path:
-    """Trains the cell's network unless its checkpoint is there; waits where another process trains it."""
-    path = plan.store.checkpoint(cell.checkpoint_id)
+    """Trains the network unless its checkpoint is there; waits where another process trains it."""
+    path = plan.store.checkpoint(network.id)
     if group is not None and group.world > 1:  # its members must all come to the same end
-        _train(plan, cell, path, device, precision, group, progress)
+        _train(plan, network, path, device, precision, group, progress)
         return path
     while not path.exists():
-        with plan.store.claim(cell.checkpoint_id) as held:
+        with plan.store.claim(network.id) as held:
             if held:
-                _train(plan, cell, path, device, precision, group, progress)
+                _train(plan, network, path, device, precision, group, progress)
                 continue
-        progress("waiting for another process", 0, cell.training.steps, "")
+        progress("waiting for another process", 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return path
 
 
 def _train(
     plan: Plan,
-    cell: Cell,
+    network: Network,
     path: Path,
     device: torch.device,
     precision: str,
@@ -137,9 +137,10 @@ def _train(
     if not path.exists():
         train(
             plan.images,
-            cell.model,
-            cell.training,
+            network.model,
+            network.training,
             path,
+            kind=network.kind,
             device=device,
             precision=precision,
             group=group,
@@ -147,31 +148,43 @@ def _train(
         )
 
 
-def _denoiser(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Denoiser | None:
-    """The network of the cell: as it was made elsewhere, or trained here if it is not yet. None while another process
-    trains it."""
+def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Networks | None:
+    """What the cell is sampled with: as it was made elsewhere, or trained here if it is not yet. None while another
+    process trains it."""
+    paths = [_trained(plan, network, bench, progress) for network in (cell.denoiser, cell.classifier) if network]
+    if None in paths:
+        return None
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, bench.device)
         image, classes = plan.images.images.shape[1:], plan.images.num_classes
         check_shape(denoiser, image, classes, bench.device, null_class=cell.model.p_uncond > 0)
     else:
-        path = plan.store.checkpoint(cell.checkpoint_id)
-        if not path.exists():
-            with plan.store.claim(cell.checkpoint_id) as held:
-                if not held:
-                    return None
-                _train(plan, cell, path, bench.device, bench.precision, None, progress)
-        denoiser = load_denoiser(path, bench.device)
-    check_network(denoiser, cell, plan.images, bench.device)
-    return denoiser
+        denoiser = load_denoiser(plan.store.checkpoint(cell.checkpoint_id), bench.device)
+    classifier = None
+    if cell.classifier is not None:
+        classifier = load_noisy_classifier(plan.store.checkpoint(cell.classifier.id), bench.device)
+    networks = Networks(denoiser, classifier)
+    check_networks(networks, cell, plan.images, bench.device)
+    return networks
 
 
-def _attempt(plan: Plan, cell: Cell, denoiser: Denoiser, bench: Bench, progress: Progress) -> Row:
+def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> Path | None:
+    """The network's checkpoint, trained now if it is not there; None while another process trains it."""
+    path = plan.store.checkpoint(network.id)
+    if path.exists():
+        return path
+    with plan.store.claim(network.id) as held:
+        if held:
+            _train(plan, network, path, bench.device, bench.precision, None, progress)
+        return path if held else None
+
+
+def _attempt(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Row:
     store = plan.store
     key = [cell.id, bench.extractor.id, bench.precision]
     shards = Shards(store.features(cell.id), cell.sampling.samples, key)
     try:
-        result = run_cell(cell, denoiser, bench, shards, progress=progress)
+        result = run_cell(cell, networks, bench, shards, progress=progress)
     except (ValueError, RuntimeError, MemoryError, AssertionError) as error:
         return _put(plan, _failed(cell, bench, error))
     store.check()

@@ -1,4 +1,5 @@
-"""Algorithm 1 (Ho & Salimans 2022): one network, trained jointly with and without its class."""
+"""Algorithm 1 (Ho & Salimans 2022): one network, trained jointly with and without its class; and in the same way the
+classifier of noisy images that guides it."""
 
 import time
 from collections.abc import Iterator
@@ -8,17 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from cfgbench.data import Images
-from cfgbench.diffusion.schedule import diffuse
 from cfgbench.models.precision import autocast, out_of_memory
-from cfgbench.models.unet import UNet
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Model, Training
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, number
+from cfgbench.training.objectives import OBJECTIVES, Kind, Objective
 from cfgbench.training.state import State, TrainingFailed, begin, finish, load, recent_loss, save
 
 __all__ = ["TrainingFailed", "train"]
@@ -36,12 +35,14 @@ def train(
     training: Training,
     path: Path,
     *,
+    kind: Kind = "denoiser",
     device: torch.device,
     precision: str,
     group: Group | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Trains a network and writes its EMA weights to `path`, and the loss of each step to `path` with .losses.csv.
+    """Trains a network of this kind and writes its EMA weights to `path`, and the loss of each step beside it
+    (.losses.csv).
 
     Goes on from `path` with .partial, where an earlier run left one; the weights are then those of an uninterrupted
     run. The processes of `group` share each batch; all must see the same folder. Without dropout the weights are those
@@ -50,16 +51,22 @@ def train(
     """
     group = group or Group()
     image = image_of(images)
-    header = {"model": model.model_dump(), "training": training.decisive, "image": image, "precision": precision}
+    header = {
+        "kind": kind,
+        "model": model.model_dump(),
+        "training": training.decisive,
+        "image": image,
+        "precision": precision,
+    }
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng():  # building a network draws from the global state
-        network = UNet(model, **image)
+        network = OBJECTIVES[kind].network(model, **image)
     state = begin(network, training, device, precision)
     if partial.exists():
         load(partial, state, header)
     feed = Feed(images, training, group.share(training.batch_size), device)
     try:
-        _steps(state, feed, partial, header, group, precision, progress if group.leads else silent)
+        _steps(state, feed, partial, header, group, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
             save(partial, state, header)
@@ -80,14 +87,13 @@ def image_of(images: Images) -> dict[str, int]:
     }
 
 
-def _steps(
-    state: State, feed: Feed, partial: Path, header: dict, group: Group, precision: str, progress: Progress
-) -> None:
-    training = feed.training
+def _steps(state: State, feed: Feed, partial: Path, header: dict, group: Group, progress: Progress) -> None:
+    training, objective = feed.training, OBJECTIVES[header["kind"]]
+    task = f"train p_uncond {training.p_uncond:g}" if header["kind"] == "denoiser" else "train the noisy classifier"
     wrapped = state.network if group.world == 1 else DistributedDataParallel(state.network)
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     while state.step < training.steps:
-        gradient_step(state, wrapped, feed, group, precision)
+        gradient_step(state, wrapped, feed, group, header["precision"], objective)
         now = time.monotonic()
         if group.leads and now - saved > pause and state.step < training.steps:
             save(partial, state, header)
@@ -96,10 +102,17 @@ def _steps(
         if state.step % 20 == 0 or state.step == training.steps:
             rate = (state.step - first) * training.batch_size / (now - began)
             note = f"loss {recent_loss(state):.4f}, {rate:.3g} images/s"
-            progress(f"train p_uncond {training.p_uncond:g}", state.step, training.steps, note)
+            progress(task, state.step, training.steps, note)
 
 
-def gradient_step(state: State, wrapped: Module, feed: Feed, group: Group, precision: str) -> None:
+def gradient_step(
+    state: State,
+    wrapped: Module,
+    feed: Feed,
+    group: Group,
+    precision: str,
+    objective: Objective = OBJECTIVES["denoiser"],
+) -> None:
     """One gradient step of Algorithm 1, then the EMA. `wrapped` is the network, or the network in its group.
 
     Where memory runs out, half as many images go through at a time from then on; not in a group, whose members would
@@ -109,7 +122,7 @@ def gradient_step(state: State, wrapped: Module, feed: Feed, group: Group, preci
     size = state.part or feed.training.micro_batch_size or len(batch[0])
     while True:
         try:
-            loss = _gradients(state, wrapped, feed, batch, size, group, precision)
+            loss = _gradients(state, wrapped, feed, batch, size, group, precision, objective)
             break
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or size == 1 or group.world > 1:
@@ -120,7 +133,14 @@ def gradient_step(state: State, wrapped: Module, feed: Feed, group: Group, preci
 
 
 def _gradients(
-    state: State, wrapped: Module, feed: Feed, batch: Batch, size: int, group: Group, precision: str
+    state: State,
+    wrapped: Module,
+    feed: Feed,
+    batch: Batch,
+    size: int,
+    group: Group,
+    precision: str,
+    objective: Objective,
 ) -> Tensor:
     """The batch's loss, its gradients left in the parameters; `size` images go through at a time."""
     parts = list(zip(*(tensor.split(size) for tensor in batch), strict=True))
@@ -129,19 +149,19 @@ def _gradients(
     for number_of_part, part in enumerate(parts, start=1):
         alone = group.world > 1 and number_of_part < len(parts)  # gradients are exchanged once, with the last part
         with wrapped.no_sync() if alone else nullcontext():
-            loss = _loss(state.network, wrapped, feed, part, precision)
+            loss = _loss(state.network, wrapped, feed, part, precision, objective)
             # the group averages its members' gradients, where the batch wants their sum
             state.scaler.scale(loss * group.world).backward()
         total += loss.detach()
     return total
 
 
-def _loss(network: UNet, wrapped: Module, feed: Feed, part: Batch, precision: str) -> Tensor:
-    """These images' share of the batch's mean squared error of eps (Algorithm 1, lines 5 and 6)."""
-    x, c, lam, eps = feed.draw(*part)
+def _loss(network: Module, wrapped: Module, feed: Feed, part: Batch, precision: str, objective: Objective) -> Tensor:
+    """These images' share of the batch's loss."""
+    drawn = feed.draw(*part)
     with _dropout(network, feed, part[2]), autocast(precision, feed.device):
-        errors = F.mse_loss(wrapped(diffuse(x, lam, eps), lam, c), eps, reduction="sum")
-    return errors / (feed.training.batch_size * eps[0].numel())
+        errors, count = objective.loss(wrapped, *drawn)
+    return errors / (feed.training.batch_size * count)
 
 
 def _update(state: State, training: Training) -> None:
@@ -160,7 +180,7 @@ def _update(state: State, training: Training) -> None:
 
 
 @contextmanager
-def _dropout(network: UNet, feed: Feed, places: Tensor) -> Iterator[None]:
+def _dropout(network: Module, feed: Feed, places: Tensor) -> Iterator[None]:
     """Dropout takes no generator: the global state is set for these images and put back afterwards."""
     if not any(module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)):
         yield

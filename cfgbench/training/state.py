@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cfgbench.errors import UserError
 from cfgbench.files import write_atomically
-from cfgbench.models.unet import UNet
+from cfgbench.models.noisy_classifier import HalfUNet
+from cfgbench.models.unet import Embedding, UNet
 from cfgbench.spec import Training
 from cfgbench.tensors import digest, load_tensors, save_tensors
 from cfgbench.training.feed import generator
@@ -24,7 +25,7 @@ class TrainingFailed(RuntimeError):
 class State:
     """`losses` holds one number a step; those still to come are 0. The scaler does something in fp16 only."""
 
-    network: UNet
+    network: UNet | HalfUNet
     ema: list[Tensor]
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
@@ -34,7 +35,7 @@ class State:
     """Images at a time, once memory has run out for more."""
 
 
-def begin(network: UNet, training: Training, device: torch.device, precision: str) -> State:
+def begin(network: UNet | HalfUNet, training: Training, device: torch.device, precision: str) -> State:
     """Step 0: weights from the seed."""
     _initialise(network, generator(training.seed, "weights", 0))
     network.to(device).train()
@@ -47,7 +48,7 @@ def begin(network: UNet, training: Training, device: torch.device, precision: st
     return State(network, ema, optimizer, scaler, torch.zeros(training.steps, device=device))
 
 
-def _initialise(network: UNet, randomness: torch.Generator) -> None:
+def _initialise(network: UNet | HalfUNet, randomness: torch.Generator) -> None:
     """torch's own initial ranges, from our own generator; what begins at zero stays so."""
     for parameter in network.parameters():
         if parameter.dim() > 1 and parameter.any():
@@ -55,7 +56,8 @@ def _initialise(network: UNet, randomness: torch.Generator) -> None:
             torch.nn.init.uniform_(parameter, -bound, bound, generator=randomness)
         elif parameter.dim() == 1 and not (parameter == 1).all():
             torch.nn.init.zeros_(parameter)
-    torch.nn.init.normal_(network.embedding.classes.weight, std=0.02, generator=randomness)
+    if isinstance(network.embedding, Embedding):
+        torch.nn.init.normal_(network.embedding.classes.weight, std=0.02, generator=randomness)
 
 
 def recent_loss(state: State) -> float:

@@ -110,7 +110,7 @@ def test_T_calls_unguided_and_2T_guided(w, calls):
     denoiser = Gaussians([MEAN, 0.0], S)
     for name in SAMPLERS:
         denoiser.calls = 0
-        draw(denoiser, T=20, step=SAMPLERS[name](0.3), w=w, n=3)
+        draw(denoiser, T=20, step=SAMPLERS[name](0.3, 1.0), w=w, n=3)
         assert denoiser.calls == calls
 
 

@@ -54,7 +54,7 @@ def main() -> None:
     for module in (state, checkpoint):
         for name in {"save_tensors", "load_tensors"} & set(vars(module)):
             setattr(module, name, timed("checkpoints and their digests", getattr(tensors, name)))
-    run.check_network = timed("probes", probes.check_network)
+    run.check_networks = timed("probes", probes.check_networks)
     run.check_extractor = timed("probes", probes.check_extractor)
     sys.argv = ["cfgbench", "sweep", sweep, "--results", results, "--quiet"]
     began = time.perf_counter()
