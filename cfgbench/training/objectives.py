@@ -17,7 +17,7 @@ Kind = Literal["denoiser", "classifier"]
 
 @dataclass(frozen=True)
 class Objective:
-    """`loss(network, x, c, lam, eps)` gives the sum of a batch's errors, and how many an image has; their mean counts."""
+    """`loss(network, x, c, lam, eps)` gives the sum of a batch's errors, and how many of them an image has."""
 
     network: type[UNet | HalfUNet]
     loss: Callable[[Module, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, int]]
