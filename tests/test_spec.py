@@ -98,10 +98,68 @@ def test_any_scalar_of_training_or_sampling_may_be_an_axis(sweep):
     assert {cell.sampling.seed for cell in found} == {0, 1}
 
 
+GRID = "\n  p_uncond: [0.1, 0.5]\n  w: [0, 0.1, 4]\n  T: [4]"
+SEVERAL = """
+  - {p_uncond: [0.1, 0.5], w: [0, 1]}
+  - {guidance: [classifier], on: [conditional, unconditional], w: [1]}
+  - {w: [0, 1], p_uncond: [0.1]}
+  - {temperature: [1, 0.9]}
+"""
+
+
+def several(sweep, old="", new=""):
+    text = SEVERAL.replace(old, new) if old else SEVERAL
+    return sweep(GRID, text)
+
+
+def test_several_grids_are_one_after_the_other_and_each_point_once(sweep):
+    found = [
+        (cell.training.p_uncond, cell.sampling.guidance, cell.sampling.on, cell.sampling.temperature, cell.sampling.w)
+        for cell in cells(several(sweep))
+    ]
+    cfg = [(p, "cfg", "conditional", 1, w) for p in (0.1, 0.5) for w in (0, 1)]
+    classifier = [(0.1, "classifier", on, 1, 1) for on in ("conditional", "unconditional")]
+    assert found == [*cfg, *classifier, (0.1, "cfg", "conditional", 0.9, 0)]
+
+
+def test_one_grid_and_a_list_of_it_are_the_same(sweep):
+    listed = sweep(GRID, "\n  - {p_uncond: [0.1, 0.5], w: [0, 0.1, 4], T: [4]}")
+    before = [cell.id for cell in cells(listed)]
+    assert [cell.id for cell in cells(sweep())] == before
+
+
+def test_what_a_cell_does_not_use_is_not_in_its_identity(sweep):
+    before = {cell.id for cell in cells(sweep())}
+    for change in ("temperature: 1.0", "on: conditional"):
+        assert {cell.id for cell in cells(sweep("batch_size: 50", change))} == before
+    assert {cell.id for cell in cells(sweep("grid:", "classifier: {training: {steps: 3}}\ngrid:"))} == before
+    assert not {cell.id for cell in cells(sweep("batch_size: 50", "temperature: 0.9"))} & before
+
+
+def test_the_classifier_is_in_the_identity_of_what_it_guides_alone(sweep):
+    first = cells(several(sweep))
+    path = several(sweep)
+    path.write_text(path.read_text().replace("grid:", "classifier: {training: {steps: 3, p_uncond: 0.7}}\ngrid:"))
+    second = cells(path)
+    changed = [one.id != other.id for one, other in zip(first, second, strict=True)]
+    assert changed == [cell.sampling.guidance == "classifier" for cell in first]
+    assert len({cell.classifier.id for cell in first if cell.classifier}) == 1
+
+
+def test_the_identities_of_earlier_versions_stand(sweep):
+    # made by the version before guidance had names; rows that people have must not be made again
+    found = cells(sweep())
+    assert found[0].id == "7ebece906df70b5a"
+    assert found[-1].checkpoint_id == "a71f927fff5ae186"
+
+
 def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(resolved(load_sweep(sweep()))))
     assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(sweep())]
+    assert "classifier" not in again.read_text()
+    again.write_text(yaml.safe_dump(resolved(load_sweep(several(sweep)))))
+    assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(several(sweep))]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +180,21 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("[0.1, 0.5]", "[1]", "w = 0 with p_uncond = 1: the classes were never trained"),
         ("T: [4]", "T: []", "grid.T = []: an axis needs at least one value"),
         ("T: [4]", "T: 4", "grid.T = 4"),
+        (GRID, " []", "grid = []: should name at least one axis"),
+        (GRID, " [{}]", "grid[0] = {}: should name at least one axis"),
+        (GRID, " [{w: [0]}, {w: 3}]", "grid[1].w = 3: should be a valid list"),
+        (GRID, " [{w: [0, a]}]", "grid[0].w[1] = 'a': should be a valid number"),
+        (GRID, " [{w: [0]}, {t: [0]}]", "grid[1].t: not a key of training or sampling; did you mean T?"),
+        ("T: [4]", "T: [4]\n  on: [unconditional]", "sampling.on = unconditional: only guidance classifier has it"),
+        ("T: [4]", "temperature: [-1]", "grid.temperature[0] = -1: should be greater than or equal to 0"),
+        ("batch_size: 50", "sampler: ddim, temperature: 0.5", "sampling.temperature = 0.5: ddim has no noise"),
+        ("[0, 0.1, 4]", "[-1]\n  guidance: [score-scale]", "w = -1 with guidance score-scale: 1 + w scales the score"),
+        ("[0.1, 0.5]", "[0]\n  guidance: [classifier]\n  on: [unconditional]", "the null class was never trained"),
+        ("[0.1, 0.5]", "[1]\n  guidance: [classifier]", "the classes were never trained"),
+        ("grid:", "classifier: {model: {chanels: 3}}\ngrid:", "classifier.model.chanels: unknown key; did you mean"),
+        ("grid:", "classifier: {modle: 3}\ngrid:", "classifier.modle: unknown key; did you mean model?"),
+        ("{name: unet, channels: 16, multipliers: [1, 2]}", "{name: gaussians}", "it knows the data set gaussians"),
+        ("dataset: {name: digits}", "dataset: {name: gaussians}", "take model: {name: gaussians}"),
         ("T: [4]", "seed: [1]", "grid.seed: training and sampling both have one; write training.seed"),
         ("T: [4]", "t: [4]", "grid.t: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),

@@ -17,9 +17,9 @@ from cfgbench.spec.sections import (
 
 def check_together(spec: SweepSpec) -> None:
     """Raises ValueError where two sections contradict each other, with the way out."""
+    _check_gaussians(spec)
     if isinstance(spec.model, Pretrained):
         _check_nothing_is_trained(spec)
-    _check_gaussians(spec)
     for _, training, sampling in points(spec):
         _check_guidance(spec, sampling)
         _check_branches(spec, training, sampling)

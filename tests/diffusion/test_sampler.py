@@ -127,3 +127,25 @@ def test_bytes_are_rounded_not_cut():
     assert to_uint8(x).flatten().tolist() == [0, 0, 128, 0, 255, 255, 255]
     with pytest.raises(ValueError, match="not finite"):
         to_uint8(torch.full((1, 1, 1, 1), float("nan")))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
+def test_the_temperature_scales_the_noise_of_a_step_and_nothing_else(temperature):
+    lam, lam_next = torch.tensor(-1.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    z, x, one = (torch.full((1, 1, 1, 1), value, dtype=torch.float64) for value in (0.7, -0.2, 1.0))
+    still, plain, scaled = (
+        ancestral(z, x, lam, lam_next, lambda: one, v=0.3, temperature=t).item() for t in (0.0, 1.0, temperature)
+    )
+    assert still == ancestral(z, x, lam, lam_next, lambda: 0 * one, v=0.3).item()
+    assert plain == ancestral(z, x, lam, lam_next, lambda: one, v=0.3).item()
+    assert scaled - still == pytest.approx(temperature * (plain - still), rel=1e-12)
+
+
+def test_a_cold_chain_of_a_gaussian_is_as_narrow_as_the_linear_chain_predicts():
+    # by affine(): the start's share of the variance, and each step's times the temperature's square
+    step = partial(ancestral, v=0.3, temperature=0.5)
+    x = draw(Gaussians([MEAN, 0.0], S), T=64, step=step, n=20_000)
+    mean, variance = affine(64, step)
+    assert variance < 0.5 * S**2
+    assert x.mean().item() == pytest.approx(mean, abs=4 * S / 20_000**0.5)
+    assert x.var().item() == pytest.approx(variance, rel=4 * (2 / 20_000) ** 0.5)
