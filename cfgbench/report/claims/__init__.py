@@ -58,6 +58,7 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
 """(claim, the test of it), in the order in which they are numbered."""
 
 _TRADE_OFF = 3
+_ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
 _TEXT_AND_TABLES = "The paper's text has FID fall monotonically with w; in both of its tables it rises again."
 
 
@@ -85,4 +86,4 @@ def _judged(setting: Setting, store: Store, contradiction: str) -> Judged:
         Verdict(number, claim, tuple(test(store, setting)), contradiction if number == _TRADE_OFF else "")
         for number, (claim, test) in enumerate(CLAIMS, 1)
     )
-    return Judged(setting.name, tuple(verdicts))
+    return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)

@@ -45,6 +45,11 @@ class Setting:
     name: str
     rows: pd.DataFrame
 
+    @property
+    def trainings(self) -> int:
+        """The seeds of training that the numbers are means over; 1 where they are no means."""
+        return max(1, *(len({training for training, _ in names}) for names in self.rows["seed_names"]))
+
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
         rows = self._ok

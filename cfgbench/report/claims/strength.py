@@ -20,20 +20,20 @@ def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     """Whether some w in (0, 1] has a lower FID than w = 0 and than every larger w.
 
     Holds if the best of them is told below each other w; does not if another w is told below all of them. Where no w
-    above 1 was swept the largest of (0, 1] stands for it.
+    above 1 was swept the largest of (0, 1] has to be told above the best: else FID may fall on.
     """
     small = [row for row in rows if 0 < row["w"] <= SMALL]
-    if small and small[-1] is rows[-1]:
-        small.pop()
-    others = [row for row in rows if all(row is not one for one in small)]
-    if not small or all(row["w"] != 0 for row in others):
+    others = [row for row in rows if not 0 < row["w"] <= SMALL]
+    last = small[-1:] if small and small[-1] is rows[-1] else []
+    inner = small[: len(small) - len(last)]
+    if not inner or all(row["w"] != 0 for row in others):
         return unknown(of, f"not swept: w 0, a w in (0, {SMALL:g}] and a larger one")
-    best, rival = least(small), least(others)
-    gaps = [compare(store, row, best, "fid") for row in others]
+    best, rival = least(inner), least(others)
+    gaps = [compare(store, row, best, "fid") for row in [*others, *last]]
     leads = [compare(store, rival, row, "fid") for row in small]
-    holds = all(above(gap, looks=len(small)) for gap in gaps)
+    holds = all(above(gap, looks=len(inner)) for gap in gaps)
     fails = all(below(lead, looks=len(others)) for lead in leads)
-    text = f"FID {fid(best)} at {strength(best['w'])}; {_others(others, gaps, looks=len(small))}"
+    text = f"FID {fid(best)} at {strength(best['w'])}; {_others([*others, *last], gaps, len(inner))}"
     return Finding(of, decided(holds=holds, fails=fails), text, tuple(gaps))
 
 
