@@ -70,13 +70,21 @@ def test_the_numbers_of_the_published_tables():
     first, second = (judge_published(table).verdicts for table in TABLES)
     assert "p_uncond 0.1: FID 1.550 ± 0.018 at w 0.1 (scale 1.1); w 0 is 0.250 ± 0.026 higher" in words(first[0])
     assert "+2.4% (IS 225.1) to +46.4% (IS 78.91) of the lower, told higher at 24 of 24 points" in words(first[3])
-    assert "from IS 53.71 to 225.1, 97% of the shorter curve" in words(first[3])
+    assert "from IS 53.71 to 225.1, 97% of the shorter curve; the least sure 0.51 ± " in words(first[3])
     assert "-9.6% (IS 78.91) to +3.2% (IS 249) of the lower, told to be within 15% at 25 of 25" in words(first[4])
     assert words(first[5]) == "steps: not swept: a T with half and four times as many steps"
     assert words(second[3]) == "p_uncond 0.5 against 0.1: not swept: both at one T; " + (
         "p_uncond 0.5 against 0.2: not swept: both at one T"
     )
     assert "T 128 is 0.590 ± 0.033 higher than T 256, 19.5% of it; T 256 is 0.000 ± 0.031 higher" in words(second[5])
+
+
+def test_what_hangs_on_the_allowance(table1):
+    flat = errors(table1).assign(fid_se=0.01 * table1["fid"])
+    assert outcomes(*judge(flat, Path("x"))) == [HOLDS, HOLDS, HOLDS, OPEN, HOLDS, OPEN, OPEN, OPEN]
+    assert "told higher at 23 of 24 points" in words(verdict(flat, 4))
+    printed = table1.assign(fid_se=0.01 / np.sqrt(12), is_se=0.0)
+    assert outcomes(*judge(printed, Path("x"))) == [HOLDS] * 5 + [OPEN] * 3
 
 
 def test_the_same_numbers_with_errors_are_judged_alike_and_without_not_at_all(table1, table2):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfgbench.report.claims.chance import above, below
+from cfgbench.report.claims.chance import above, below, shift, weakest
 from cfgbench.report.claims.setting import Curve, Row, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.comparisons import Difference, Term, combine
@@ -77,6 +77,8 @@ def _worse(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
     lower = [gap for gap in found if below(gap.difference, looks=len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
     text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_share(a, b)}"
+    unsure = weakest([gap.difference for gap in found])
+    text += f"; the least sure {next(_at(gap) for gap in found if gap.difference is unsure)}"
     text += f", told lower at IS {_scores(lower)}" if lower else ""
     text += f", not told at IS {_scores(rest)}" if len(rest) < len(found) and rest else ""
     outcome = decided(holds=len(higher) == len(found), fails=bool(lower))
@@ -166,6 +168,10 @@ def _share(*curves: Curve) -> str:
     scores = [[row["is_mean"] for row in rising(curve)] for curve in curves]
     shared = min(max(of) for of in scores) - max(min(of) for of in scores)
     return f"{shared / min(max(of) - min(of) for of in scores):.0%} of the shorter curve"
+
+
+def _at(gap: Gap) -> str:
+    return f"{shift(gap.difference)} at IS {gap.score:.4g}"
 
 
 def _scores(found: Sequence[Gap]) -> str:
