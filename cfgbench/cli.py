@@ -146,6 +146,9 @@ def report(
     table: Annotated[
         list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all")
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Hold the numbers against the paper's claims: a verdict on each.")
+    ] = False,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -163,12 +166,21 @@ def report(
 
     On standard error: each curve's best FID, and which protocols are kept apart.
     """
-    from cfgbench.report import kept_apart, print_reference, summarise, write, write_reference
+    from cfgbench.report import (
+        kept_apart,
+        print_claims,
+        print_published_claims,
+        print_reference,
+        summarise,
+        write,
+        write_reference,
+    )
     from cfgbench.sweep.store import Store
 
     if reference and not sweeps:
-        print_reference(reference)
-        for path in write_reference(reference, out or Path("reports") / reference, plots=plot, tables=table):
+        (print_published_claims if claims else print_reference)(reference)
+        target = out or Path("reports") / reference
+        for path in write_reference(reference, target, plots=plot, tables=table, claims=claims):
             print(printable(path))
         return
     for folder in _folders(sweeps or [], results):
@@ -176,7 +188,11 @@ def report(
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
-        for path in write(folder, rows, target, plots=plot, tables=table, reference=reference, mixed=mixed):
+        asked = {"plots": plot, "tables": table, "claims": claims, "reference": reference, "mixed": mixed}
+        written = write(folder, rows, target, **asked)
+        if claims:
+            print_claims(folder, rows)
+        for path in written:
             print(printable(path))
         for line in [] if quiet else summarise(folder, rows, mixed=mixed):
             print(printable(f"{folder.name}: {line}"), file=sys.stderr)

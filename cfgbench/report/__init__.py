@@ -14,6 +14,7 @@ from cfgbench.files import make_folder, write_atomically
 from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
+from cfgbench.report.claims import Judged, judge, judge_published, text
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, pages
 from cfgbench.report.samples import samples
@@ -42,12 +43,14 @@ def write(
     tables: Sequence[str] | None = None,
     reference: str | None = None,
     mixed: bool = False,
+    claims: bool = False,
 ) -> list[Path]:
     """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
 
-    `plots` and `tables` name what is made (see PLOTS and tables.TABLES). With neither, all that the rows allow is made,
-    and with it the page index.md and all rows as rows.parquet; with one of them, only what it names. A name that is not
-    known, or for which the rows hold nothing, is a UserError; then nothing is written.
+    `plots` and `tables` name what is made (see PLOTS and tables.TABLES), `claims` asks for the verdicts on the paper's
+    claims. With none of them, all that the rows allow is made, and with it the page index.md and all rows as
+    rows.parquet; with some, only what they name. A name that is not known, or for which the rows hold nothing, is a
+    UserError; then nothing is written.
 
     With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
     reference.csv and on the page, and in the trade-off where they share its axes. With `mixed`, rows of different
@@ -60,17 +63,27 @@ def write(
     if reference:
         load(reference)
         drawers = PLOTS | {"tradeoff": lambda _, parts: figures.tradeoff(parts, behind=compare.comparable)}
-    if not plots and not tables:
+    if not plots and not tables and not claims:
         files = _tables(parts, list(formats.TABLES)) | _plots(folder, parts, None, drawers)
         against = _against(parts, ("md", "csv")) if reference else {}
         section = _section(against["reference.md"].decode()) if against else ""
-        files |= against
-        page = index(folder.name, rows, parts, list(files), lines=summary(folder, parts), against=section)
+        judged = judge(rows, folder)
+        files |= against | _claims(judged)
+        page = index(
+            folder.name,
+            rows,
+            parts,
+            list(files),
+            lines=summary(folder, parts),
+            against=section,
+            verdicts=_verdicts(judged),
+        )
         files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
     else:
         files = _tables(parts, _known(tables, formats.TABLES, "table"))
         files |= _against(parts, tables or ()) if reference else {}
         files |= _plots(folder, parts, _known(plots, PLOTS, "plot"), drawers)
+        files |= _claims(judge(rows, folder)) if claims else {}
     return _save(files, out)
 
 
@@ -85,16 +98,23 @@ def kept_apart(folder: Path, rows: pd.DataFrame) -> str:
 
 
 def write_reference(
-    name: str, out: Path, *, plots: Sequence[str] | None = None, tables: Sequence[str] | None = None
+    name: str,
+    out: Path,
+    *,
+    plots: Sequence[str] | None = None,
+    tables: Sequence[str] | None = None,
+    claims: bool = False,
 ) -> list[Path]:
     """Writes the published tables and figures of the reference `name`, which need no run; returns the files' paths.
 
-    With neither `plots` nor `tables`: table-1 and table-2 in every format, figure-4 and figure-5 (the trade-offs),
-    literature.md and .csv, and the page index.md. With one of them only what it names, other figures too (strength,
-    steps). A name that is not known, or that published numbers cannot give, is a UserError; then nothing is written.
+    With none of `plots`, `tables` and `claims`: table-1 and table-2 in every format, figure-4 and figure-5 (the
+    trade-offs), the verdicts on the paper's claims, literature.md and .csv, and the page index.md. With some of them
+    only what they name, other figures too (strength, steps). A name that is not known, or that published numbers cannot
+    give, is a UserError; then nothing is written.
     """
     published = load(name)
-    whole = not plots and not tables
+    whole = not plots and not tables and not claims
+    judged = [judge_published(one) for one in published] if whole or claims else []
     from_numbers = [kind for kind in PLOTS if kind != "samples"]
     files: dict[str, bytes] = {}
     for kind in pages.FORMATS if whole else _known(tables, pages.FORMATS, "table"):
@@ -105,12 +125,13 @@ def write_reference(
                 files |= _figure(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
         else:
             files |= _plots(Path(name), [one.part for one in published], [kind], PLOTS)
+    files |= _claims(judged) if judged else {}
     if whole:
         files |= {
             "literature.md": pages.literature_markdown().encode(),
             "literature.csv": pages.literature_csv().encode(),
         }
-        files["index.md"] = pages.index(published, list(files)).encode()
+        files["index.md"] = pages.index(published, list(files), _verdicts(judged)).encode()
     return _save(files, out)
 
 
@@ -118,6 +139,16 @@ def print_reference(name: str) -> None:
     """The published tables on the terminal, with the models that they quote and what they leave open."""
     for one in load(name):
         _print(pages.terminal(one))
+
+
+def print_claims(folder: Path, rows: pd.DataFrame) -> None:
+    """The verdicts on the paper's claims, with their numbers."""
+    print(text.plain(judge(rows, folder)), end="\n\n")
+
+
+def print_published_claims(name: str) -> None:
+    """The same of the published tables of the reference `name`."""
+    print(text.plain([judge_published(one) for one in load(name)]), end="\n\n")
 
 
 def print_tables(rows: pd.DataFrame) -> None:
@@ -163,8 +194,16 @@ def _against(parts: Sequence[Slice], kinds: Sequence[str]) -> dict[str, bytes]:
     return files
 
 
-def _section(text: str) -> str:
-    return f"## Beside the published numbers\n\n{text.strip()}"
+def _section(against: str) -> str:
+    return f"## Beside the published numbers\n\n{against.strip()}"
+
+
+def _claims(judged: Sequence[Judged]) -> dict[str, bytes]:
+    return {"claims.md": text.markdown(judged).encode(), "claims.csv": text.csv(judged).encode()}
+
+
+def _verdicts(judged: Sequence[Judged]) -> str:
+    return f"## The paper's claims\n\n{text.markdown(judged).strip()}"
 
 
 Drawers = Mapping[str, Callable[[Path, Sequence[Slice]], list[Figure]]]

@@ -4,7 +4,7 @@ Cells with the same seed share the noise of every image, and so most of their er
 (see evaluation.standard_error) take out what is shared. Several seeds are compared seed by seed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cfgbench.errors import UserError
-from cfgbench.evaluation.standard_error import paired_error
+from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.words import INFINITY, METRICS, known, number
@@ -39,6 +39,10 @@ class Difference:
         return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= SIGMAS * self.se)
 
 
+Term = tuple[float, Mapping[str, Any], str]
+"""(coefficient, row, metric): one summand of a combination."""
+
+
 def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
     """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is the sweep's folder, where influences lie.
 
@@ -47,15 +51,29 @@ def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], met
     where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
     images. All else is unpaired: sqrt(se_a^2 + se_b^2). Raises UserError for influences that are not finite.
     """
-    ours, theirs = _members(a), _members(b)
-    if len(ours) == len(theirs) == 1:  # a mean over one seed has no error over seeds, but its images have theirs
-        return _single(store, *ours.values(), *theirs.values(), metric)
-    shared = [seed for seed in ours if seed in theirs] if _same_measure(a, b) else []
-    differences = np.array([number(ours[seed], metric) - number(theirs[seed], metric) for seed in shared])
-    differences = differences[~np.isnan(differences)]
-    if len(differences) < 2:
-        return _unpaired(a, b, metric)
-    return Difference(float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences))), True)
+    return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
+
+
+def combine(store: Store | Path, terms: Sequence[Term]) -> Difference:
+    """The sum of coefficient * metric over the terms, and its error as in `compare`: seed by seed, image by image, or
+    unpaired.
+
+    Unpaired, terms of one metric and sign may still share their images, so that their errors add up; the errors of
+    different metrics and signs are taken as independent.
+    """
+    members = [_members(row) for _, row, _ in terms]
+    if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
+        return _single(
+            store, [(c, *held.values(), metric) for (c, _, metric), held in zip(terms, members, strict=True)]
+        )
+    shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
+    totals = np.array(
+        [_total((c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)) for seed in shared]
+    )
+    totals = totals[~np.isnan(totals)]
+    if len(totals) < 2:
+        return _unpaired(terms)
+    return Difference(float(totals.mean()), float(totals.std(ddof=1) / np.sqrt(len(totals))), True)
 
 
 def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
@@ -65,41 +83,47 @@ def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]
     return {seed_of(member): member for member in found if member["status"] == "ok"}
 
 
-def _single(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
-    same_noise = all(known(a.get(key)) == known(b.get(key)) for key in SAMPLING_SEEDS)
-    pulls = _influences(store, a, b, metric) if same_noise and _same_measure(a, b) else None
-    if pulls is None:
-        return _unpaired(a, b, metric)
-    return Difference(number(a, metric) - number(b, metric), paired_error(*pulls), True)
+def _total(terms: Iterable[Term]) -> float:
+    return sum(coefficient * number(row, metric) for coefficient, row, metric in terms)
 
 
-def _unpaired(a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
-    column = _ERRORS[metric]
-    return Difference(
-        number(a, metric) - number(b, metric), float(np.hypot(number(a, column), number(b, column))), False
-    )
+def _single(store: Store | Path, terms: Sequence[Term]) -> Difference:
+    same_noise = _agree(terms, SAMPLING_SEEDS)
+    pulls = _influences(store, terms) if same_noise and _same_measure(terms) else None
+    return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
 
 
-def _same_measure(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def _unpaired(terms: Sequence[Term]) -> Difference:
+    errors: dict[tuple[str, bool], float] = {}
+    for coefficient, row, metric in terms:
+        side = (metric, coefficient > 0)
+        errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, _ERRORS[metric])
+    return Difference(_total(terms), float(np.sqrt(sum(error**2 for error in errors.values()))), False)
+
+
+def _same_measure(terms: Sequence[Term]) -> bool:
     """Whether the images were as many, of the same data, and measured alike; by the protocol's words where one of the
     rows is from before its hash was kept."""
-    hashes = [known(row.get("protocol_id")) for row in (a, b)]
-    protocol = "protocol" if None in hashes else "protocol_id"
-    return all(known(a.get(key)) == known(b.get(key)) for key in (*_PAIRS, protocol))
+    hashes = [known(row.get("protocol_id")) for _, row, _ in terms]
+    return _agree(terms, (*_PAIRS, "protocol" if None in hashes else "protocol_id"))
 
 
-def _influences(
-    store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], metric: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """(q of a, q of b, the images' classes), or None where they do not belong to the same images."""
+def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
+    (_, first, _), *others = terms
+    return all(known(row.get(key)) == known(first.get(key)) for _, row, _ in others for key in keys)
+
+
+def _influences(store: Store | Path, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
+    """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
     store = store if isinstance(store, Store) else Store(store)
-    ours, theirs = (store.influences(str(row["cell_id"])) for row in (a, b))
-    if any(key not in held for held in (ours, theirs) for key in (metric, "label")):
+    held = [store.influences(str(row["cell_id"])) for _, row, _ in terms]
+    if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
         return None
-    if not np.array_equal(ours["label"], theirs["label"]):
+    if not all(np.array_equal(one["label"], held[0]["label"]) for one in held):
         return None
-    for row, held in ((a, ours), (b, theirs)):
-        if not np.isfinite(held[metric]).all():
+    for one, (_, row, metric) in zip(held, terms, strict=True):
+        if not np.isfinite(one[metric]).all():
             path = store.influence(str(row["cell_id"]))
             raise UserError(f"{path}: {metric} is not finite; delete it to compare that cell without pairing")
-    return ours[metric], theirs[metric], ours["label"]
+    pulls = [coefficient * one[metric] for one, (coefficient, _, metric) in zip(held, terms, strict=True)]
+    return np.sum(pulls, axis=0), held[0]["label"]

@@ -26,15 +26,17 @@ def index(
     *,
     lines: Sequence[str],
     against: str = "",
+    verdicts: str = "",
 ) -> str:
     """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files,
-    `lines` the summary (see summary.py); `against` is the section that lays published numbers beside the measured."""
+    `lines` the summary (see summary.py); `against` is the section that lays published numbers beside the measured,
+    `verdicts` the one that holds the numbers against the paper's claims."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
     figures = {kind: _figures(kind, files) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections.append(f"## Tables\n\n{markdown(parts).strip()}")
-    sections += [against, *(figure for figure in figures.values() if figure)]
+    sections += [verdicts, against, *(figure for figure in figures.values() if figure)]
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -6,6 +6,8 @@ import pytest
 from cfgbench.errors import UserError
 from cfgbench.report import print_tables, write
 
+CLAIMS = {"claims.md", "claims.csv"}
+
 
 @pytest.fixture
 def out(tmp_path):
@@ -16,7 +18,7 @@ def test_everything_that_the_rows_allow(tmp_path, out, with_failures):
     paths = write(tmp_path / "digits", with_failures, out)
     names = {path.name for path in paths}
     figures = {f"{name}.{kind}" for name in ("tradeoff", "strength") for kind in ("png", "svg")}
-    assert names == figures | {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"}
+    assert names == figures | {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
     assert {path.name for path in out.iterdir()} == names
     read = pd.read_parquet(out / "rows.parquet")
     assert list(read) == list(with_failures)
@@ -68,7 +70,7 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path, out, table
 def test_a_sweep_where_all_failed_has_tables_and_a_page(tmp_path, out, table1):
     rows = table1.assign(status="failed", reason="NaN in the images", fid=None, is_mean=None)
     names = {path.name for path in write(tmp_path, rows, out)}
-    assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"}
+    assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
     assert "42 failed" in (out / "index.md").read_text()
 
 

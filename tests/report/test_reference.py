@@ -138,7 +138,7 @@ def test_all_files_of_the_paper(written):
     out, names = written
     tables = {f"table-{n}.{kind}" for n in (1, 2) for kind in ("md", "csv", "tex")}
     figures = {f"figure-{n}.{kind}" for n in (4, 5) for kind in ("png", "svg")}
-    assert names == tables | figures | {"literature.md", "literature.csv", "index.md"}
+    assert names == tables | figures | {"literature.md", "literature.csv", "claims.md", "claims.csv", "index.md"}
     assert {path.name for path in out.iterdir()} == names
     links = re.findall(r"\]\(([^)]+)\)", (out / "index.md").read_text())
     assert set(links) == names - {"index.md"}

@@ -88,12 +88,13 @@ def literature_csv(resolutions: Sequence[int] = ()) -> str:
     return rows[wanted].to_csv(index=False, lineterminator="\n")
 
 
-def index(tables: Sequence[Published], files: Sequence[str]) -> str:
-    """The page of the published numbers."""
+def index(tables: Sequence[Published], files: Sequence[str], verdicts: str = "") -> str:
+    """The page of the published numbers. `verdicts` is the section that holds them against the paper's claims."""
     parts = [f"# {TITLE}", "The numbers as published; nothing here was measured by cfgbench."]
     for table in tables:
         figure = f"![Figure {table.figure}](figure-{table.figure}.png)"
         parts += [f"## Table {table.number} and Figure {table.figure}", figure, markdown(table).strip()]
+    parts += [verdicts] if verdicts else []
     parts.append("## Results of others\n\nEarlier and later results: [literature.md](literature.md)")
     parts.append("## Files\n\n" + ", ".join(f"[{file}]({file})" for file in files))
     return "\n\n".join(parts) + "\n"

@@ -1,0 +1,89 @@
+"""The paper's claims held against a sweep: each a test with its numbers and one of three outcomes.
+
+`holds` and `does not hold` are told at 1.96 standard errors, more where several comparisons are looked at for one that
+is large; all else `cannot be told`: too few images, no errors, or not swept. A claim is on every curve of a sweep.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cfgbench.report.claims.allowance import NOTE, with_allowance
+from cfgbench.report.claims.frontier import ALIKE, GOOD, WORSE, alike, worse_everywhere
+from cfgbench.report.claims.rules import classifier_trades, cold_does_not
+from cfgbench.report.claims.setting import Curve, Row, Setting, settings
+from cfgbench.report.claims.steps import ENOUGH, steps_help
+from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
+from cfgbench.report.claims.verdict import Finding, Verdict, unknown
+from cfgbench.report.reference import Published
+from cfgbench.sweep.store import Store
+
+Judge = Callable[[Store, Setting], list[Finding]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts on one setting. `note` is what holds for all of them."""
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    note: str = ""
+
+
+def _each_curve(judge: Callable[[Store, str, list[Row]], Finding], *columns: str) -> Judge:
+    """A claim on one curve as a claim on every curve of classifier-free guidance."""
+
+    def judged(store: Store, setting: Setting) -> list[Finding]:
+        curves: list[Curve] = setting.curves()
+        found = [judge(store, curve.name, curve.having(*columns)) for curve in curves]
+        return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
+
+    return judged
+
+
+_GOOD = " and ".join(f"{p:g}" for p in GOOD)
+
+CLAIMS: tuple[tuple[str, Judge], ...] = (
+    (f"The best FID is at a small w > 0, in (0, {SMALL:g}]", _each_curve(best_is_small, "fid")),
+    ("IS rises with w", _each_curve(is_rises, "is_mean")),
+    ("FID rises again after its minimum (a trade-off)", _each_curve(fid_rises, "fid")),
+    (f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),
+    (f"p_uncond {_GOOD} perform alike (FID at equal IS within {ALIKE:.0%})", alike),
+    (f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help),
+    ("Classifier guidance gives a similar trade-off", classifier_trades),
+    ("A scaled score or a low temperature does not", cold_does_not),
+)
+"""(claim, the test of it), in the order in which they are numbered."""
+
+_TRADE_OFF = 3
+_ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
+_TEXT_AND_TABLES = "The paper's text has FID fall monotonically with w; in both of its tables it rises again."
+
+
+def judge(rows: pd.DataFrame, folder: Path) -> list[Judged]:
+    """The verdicts on a sweep's rows, a set for each group of rows that compares (see setting.settings).
+
+    `folder` is the sweep's, where the images' influences lie. Raises UserError for rows that no sweep wrote, and for
+    influences that are not finite.
+    """
+    return [_judged(setting, Store(folder), _TEXT_AND_TABLES) for setting in settings(rows, where=folder)]
+
+
+def judge_published(table: Published) -> Judged:
+    """The verdicts on a table of the paper, with an allowance in place of errors (see allowance)."""
+    (setting,) = settings(with_allowance(table.rows), where=table.name)
+    contradictions = [note for note in table.notes("contradiction") if "FID fall monotonically" in note]
+    judged = _judged(
+        setting, Store(Path(table.name)), " ".join(contradictions)
+    )  # no folder of that name: no influences
+    return Judged(f"{table.name}: {judged.name}", judged.verdicts, NOTE)
+
+
+def _judged(setting: Setting, store: Store, contradiction: str) -> Judged:
+    verdicts = (
+        Verdict(number, claim, tuple(test(store, setting)), contradiction if number == _TRADE_OFF else "")
+        for number, (claim, test) in enumerate(CLAIMS, 1)
+    )
+    return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)

@@ -1,0 +1,178 @@
+"""FID at equal Inception Score: two curves laid over each other, with the errors of both axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfgbench.report.claims.chance import above, below, shift, weakest
+from cfgbench.report.claims.setting import Curve, Row, Setting
+from cfgbench.report.claims.verdict import Finding, decided, unknown
+from cfgbench.report.comparisons import Difference, Term, combine
+from cfgbench.report.words import as_text, joined, named
+from cfgbench.sweep.store import Store
+
+WORSE = 0.5
+"""The p_uncond that the paper finds worse than GOOD, which it finds alike."""
+GOOD = (0.1, 0.2)
+
+ALIKE = 0.15
+"""How far apart two curves may be and still perform alike, as a part of the lower FID at equal IS.
+
+Between what Table 1 has for those that the paper calls alike (0.1 and 0.2: at most 10 %) and for those that it calls
+worse (0.5: up to 46 % above 0.1, 35 % above 0.2).
+"""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """FID of one curve minus FID of another at an IS that one of them was measured at."""
+
+    score: float
+    lower: float
+    """The lower of the two FIDs."""
+    difference: Difference
+
+    @property
+    def relative(self) -> float:
+        return self.difference.value / self.lower
+
+
+def gaps(store: Store, a: Curve, b: Curve) -> list[Gap]:
+    """a - b at every measured point of either in the range of IS that both have, in order of IS.
+
+    A curve is a line from point to point. Of it stands what raises IS: a w whose IS is not above that of every smaller
+    w is left out, for there the curve turns back.
+    """
+    ours, theirs = rising(a), rising(b)
+    found = [_gap(store, row, theirs, 1.0) for row in _inside(ours, theirs)]
+    found += [_gap(store, row, ours, -1.0) for row in _inside(theirs, ours)]
+    return sorted(found, key=lambda gap: gap.score)
+
+
+def rising(curve: Curve) -> list[Row]:
+    """The rows whose IS is above that of all rows before."""
+    kept: list[Row] = []
+    for row in curve.having("fid", "is_mean"):
+        if not kept or row["is_mean"] > kept[-1]["is_mean"]:
+            kept.append(row)
+    return kept
+
+
+def worse_everywhere(store: Store, setting: Setting) -> list[Finding]:
+    """p_uncond 0.5 against 0.1 and 0.2: holds if FID is told higher at every point, does not if told lower at one."""
+    return [_worse(store, of, a, b) for of, a, b in _pairs(setting, [(WORSE, good) for good in GOOD])]
+
+
+def alike(store: Store, setting: Setting) -> list[Finding]:
+    """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point, does not if told beyond it at one."""
+    return [_alike(store, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
+
+
+def _worse(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
+    found = _shared(store, of, a, b)
+    if isinstance(found, Finding):
+        return found
+    higher = [gap for gap in found if above(gap.difference)]
+    lower = [gap for gap in found if below(gap.difference, looks=len(found))]
+    rest = [gap for gap in found if gap not in higher and gap not in lower]
+    text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_share(a, b)}"
+    unsure = weakest([gap.difference for gap in found])
+    text += f"; the least sure {next(_at(gap) for gap in found if gap.difference is unsure)}"
+    text += f", told lower at IS {_scores(lower)}" if lower else ""
+    text += f", not told at IS {_scores(rest)}" if len(rest) < len(found) and rest else ""
+    outcome = decided(holds=len(higher) == len(found), fails=bool(lower))
+    return Finding(of, outcome, text, tuple(gap.difference for gap in lower or found))
+
+
+def _alike(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
+    found = _shared(store, of, a, b)
+    if isinstance(found, Finding):
+        return found
+    near = [gap for gap in found if _within(gap)]
+    far = [gap for gap in found if _beyond(gap, looks=len(found))]
+    text = f"{_range(found)}, told to be within {ALIKE:.0%} at {len(near)} of {_points(found)}, {_share(a, b)}"
+    text += f", told beyond it at IS {_scores(far)}" if far else ""
+    outcome = decided(holds=len(near) == len(found), fails=bool(far))
+    return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
+
+
+def _within(gap: Gap) -> bool:
+    margin = ALIKE * gap.lower
+    return below(gap.difference, margin) and above(gap.difference, -margin)
+
+
+def _beyond(gap: Gap, looks: int) -> bool:
+    margin = ALIKE * gap.lower
+    return above(gap.difference, margin, looks=looks) or below(gap.difference, -margin, looks=looks)
+
+
+def _pairs(setting: Setting, wanted: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
+    """(name, curve, curve) for each T at which both were swept; None for the curves where there is no such T."""
+    curves = {curve.place: curve for curve in setting.curves()}
+    steps = list(dict.fromkeys(T for _, T in curves))
+    found: list[tuple[str, Curve | None, Curve | None]] = []
+    for a, b in wanted:
+        name = f"p_uncond {a:g} against {b:g}"
+        both = [T for T in steps if (a, T) in curves and (b, T) in curves]
+        places = {T: f"{name}, {named('T', as_text(T))}" if len(steps) > 1 else name for T in both}
+        found += [(place, curves[a, T], curves[b, T]) for T, place in places.items()] or [(name, None, None)]
+    return found
+
+
+def _shared(store: Store, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
+    if a is None or b is None:
+        return unknown(of, "not swept: both at one T")
+    if min(len(rising(a)), len(rising(b))) < 2:
+        return unknown(of, "not swept: two values of w at each, with FID and rising IS")
+    found = gaps(store, a, b)
+    return found if len(found) > 1 else unknown(of, "the curves share no range of IS")
+
+
+def _inside(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if others[0]["is_mean"] <= row["is_mean"] <= others[-1]["is_mean"]]
+
+
+def _gap(store: Store, point: Row, curve: Sequence[Row], sign: float) -> Gap:
+    r"""sign * (F - C(S)) for a point (S, F) and a curve C through (S_k, F_k).
+
+    To first order, with slope m and t = (S - S_k) / (S_{k+1} - S_k),
+        F - C(S) = (F - m S) - (1 - t) (F_k - m S_k) - t (F_{k+1} - m S_{k+1}),
+    so that the errors of both metrics in all three cells count, paired where the cells share images.
+    """
+    scores = np.array([row["is_mean"] for row in curve])
+    k = int(np.clip(np.searchsorted(scores, point["is_mean"], side="right") - 1, 0, len(curve) - 2))
+    left, right = curve[k], curve[k + 1]
+    run = right["is_mean"] - left["is_mean"]
+    slope, t = (right["fid"] - left["fid"]) / run, (point["is_mean"] - left["is_mean"]) / run
+    shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
+    terms: list[Term] = [(share, row, "fid") for share, row in shares if share]
+    terms += [(-slope * share, row, "is_mean") for share, row in shares if share and slope]
+    difference = combine(store, terms)
+    other = point["fid"] - sign * difference.value
+    return Gap(float(point["is_mean"]), float(min(point["fid"], other)), difference)
+
+
+def _range(found: Sequence[Gap]) -> str:
+    low, high = min(found, key=lambda gap: gap.relative), max(found, key=lambda gap: gap.relative)
+    ends = (f"{gap.relative:+.1%} (IS {gap.score:.4g})" for gap in (low, high))
+    return f"FID at equal IS differs by {' to '.join(ends)} of the lower"
+
+
+def _points(found: Sequence[Gap]) -> str:
+    return f"{len(found)} points from IS {found[0].score:.4g} to {found[-1].score:.4g}"
+
+
+def _share(*curves: Curve) -> str:
+    """How much of the curve with the smaller range of IS the other shares."""
+    scores = [[row["is_mean"] for row in rising(curve)] for curve in curves]
+    shared = min(max(of) for of in scores) - max(min(of) for of in scores)
+    return f"{shared / min(max(of) - min(of) for of in scores):.0%} of the shorter curve"
+
+
+def _at(gap: Gap) -> str:
+    return f"{shift(gap.difference)} at IS {gap.score:.4g}"
+
+
+def _scores(found: Sequence[Gap]) -> str:
+    return joined([f"{gap.score:.4g}" for gap in found])

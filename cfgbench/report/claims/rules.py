@@ -1,0 +1,88 @@
+"""Other rules than classifier-free guidance: the classifier's, and what only makes the model cold."""
+
+from collections.abc import Sequence
+
+from cfgbench.report.claims.chance import above, below, shift
+from cfgbench.report.claims.setting import Curve, Row, Setting
+from cfgbench.report.claims.strength import fid, improves, least, trade_off
+from cfgbench.report.claims.verdict import Finding, decided, unknown
+from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.words import strength
+from cfgbench.sweep.store import Store
+
+MODELS = ("conditional", "unconditional")
+"""What a classifier may guide."""
+
+
+def classifier_trades(store: Store, setting: Setting) -> list[Finding]:
+    """Whether classifier guidance trades FID for IS as guidance without one does, on either model.
+
+    The conditional model without guidance is the w = 0 of a curve on it that has none. A curve on the unconditional
+    model begins with the weights it has: its w = 0 is another model, and the paper's w is its weight less 1.
+    """
+    unguided = _unguided(setting)
+    found = []
+    for on in MODELS:
+        curves = setting.curves("classifier", on)
+        found += [_classifier(store, on, curve, unguided) for curve in curves]
+        found += [] if curves else [unknown(f"on the {on} model", "not swept: guidance classifier")]
+    return found
+
+
+def cold_does_not(store: Store, setting: Setting) -> list[Finding]:
+    """Whether a scaled score and less noise give no such trade-off: FID gets worse where guidance improves it."""
+    guided = {curve.place: curve for curve in setting.curves()}
+    unguided = _unguided(setting)
+    systems = {"score-scale": setting.curves("score-scale"), "temperature": setting.cold()}
+    found = []
+    for system, curves in systems.items():
+        found += [
+            _cold(store, f"{system}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
+            for curve in curves
+        ]
+        found += [] if curves else [unknown(system, f"not swept: {_ASKED[system]}")]
+    return found
+
+
+_ASKED = {"score-scale": "guidance score-scale", "temperature": "temperature below 1 at w 0"}
+
+
+def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
+    """(p_uncond, T) -> the conditional model's own row."""
+    return {curve.place: row for curve in setting.curves() for row in curve.having("fid") if row["w"] == 0}
+
+
+def _classifier(store: Store, on: str, curve: Curve, unguided: dict[tuple[float | None, float | None], Row]) -> Finding:
+    rows = curve.having("fid", "is_mean")
+    start = next((row for row in rows if row["w"] == 0), unguided.get(curve.place))
+    if start is not None and all(row["w"] != 0 for row in rows) and on == "conditional":
+        rows = [start, *rows]
+    return trade_off(store, f"on the {on} model, {curve.name}", rows, start)
+
+
+def _cold(store: Store, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
+    """Holds if guidance improves on the unguided FID, and the cold rows are all told worse than its best, some worse
+    than unguided, none better; does not if one is told better than unguided."""
+    cold = [row for row in curve.having("fid") if row["w"] != 0 or row["temperature"] != 1]
+    warm = [row for row in guided.having("fid") if row["w"] > 0] if guided else []
+    if unguided is None or not warm or not cold:
+        return unknown(of, "not swept: w 0 and guidance at the same p_uncond and T, and strengths of its own")
+    helps, best = improves(store, of, warm, unguided), least(warm)
+    gaps = [compare(store, row, unguided, "fid") for row in cold]
+    behind = [compare(store, row, best, "fid") for row in cold]
+    better = any(below(gap, looks=len(gaps)) for gap in gaps)
+    worse = any(above(gap, looks=len(gaps)) for gap in gaps) and all(above(gap, looks=len(warm)) for gap in behind)
+    outcome = decided(holds=helps.outcome == "holds" and worse, fails=better)
+    ends = "; ".join(_told(*pair) for pair in _ends(list(zip(cold, gaps, strict=True))))
+    return Finding(of, outcome, f"{ends}; guidance: {helps.text}", (*gaps, *behind, *helps.differences))
+
+
+def _ends(gaps: Sequence[tuple[Row, Difference]]) -> list[tuple[Row, Difference]]:
+    """The best, and the worst where there is another."""
+    ordered = sorted(gaps, key=lambda pair: pair[1].value)
+    return ordered[:1] + ordered[1:][-1:]
+
+
+def _told(row: Row, gap: Difference) -> str:
+    place = strength(row["w"]) if row["temperature"] == 1 else f"temperature {row['temperature']:g}"
+    return f"FID {fid(row)} at {place}, {shift(gap)} than without"

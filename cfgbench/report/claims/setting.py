@@ -1,0 +1,105 @@
+"""What the claims are held against: rows alike in all but w, p_uncond, T and the rule of guidance, as curves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, comparable, conditions
+from cfgbench.report.slices import settled
+from cfgbench.report.words import as_text, extractor_name, known, named, number
+
+Row = Mapping[str, Any]
+
+RULES = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}
+"""The columns that say which rule of guidance made a row, and what rows that lack them were made by."""
+
+_FOLLOWS = ("classifier_id",)
+"""What differs only because the rule does."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The rows of one system at one p_uncond and T that have numbers, in order of w; of the cold, of temperature."""
+
+    name: str
+    p_uncond: float | None
+    T: float | None
+    rows: tuple[Row, ...]
+
+    @property
+    def place(self) -> tuple[float | None, float | None]:
+        return self.p_uncond, self.T
+
+    def having(self, *columns: str) -> list[Row]:
+        """The rows that have a number in each of these columns."""
+        return [row for row in self.rows if not any(np.isnan(number(row, column)) for column in columns)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Rows that compare. `name` tells them from other rows of the sweep."""
+
+    name: str
+    rows: pd.DataFrame
+
+    @property
+    def trainings(self) -> int:
+        """The seeds of training that the numbers are means over; 1 where they are no means."""
+        return max(1, *(len({training for training, _ in names}) for names in self.rows["seed_names"]))
+
+    def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
+        """A curve over w for each p_uncond and T, at temperature 1."""
+        rows = self._ok
+        rule = (rows["guidance"] == guidance) & (rows["on"] == on) & (rows["temperature"] == RULES["temperature"])
+        return self._curves(rows[rule], "w")
+
+    def cold(self) -> list[Curve]:
+        """The conditional model without guidance, with less noise than there should be: temperature < 1."""
+        rows = self._ok
+        unguided = (rows["guidance"] == "cfg") & (rows["on"] == "conditional") & (rows["w"] == 0)
+        return self._curves(rows[unguided & (rows["temperature"] < RULES["temperature"])], "temperature")
+
+    @property
+    def _ok(self) -> pd.DataFrame:
+        return self.rows[self.rows["status"] == "ok"]
+
+    def _curves(self, rows: pd.DataFrame, along: str) -> list[Curve]:
+        varying = [key for key in PLANE[1:] if self.rows[key].nunique(dropna=False) > 1]
+        found = []
+        for values, part in rows.groupby(list(PLANE[1:]), dropna=False):
+            place = dict(zip(PLANE[1:], map(known, values), strict=True))
+            told = [key for key in varying or PLANE[1:] if varying or place[key] is not None]
+            name = ", ".join(named(key, as_text(place[key])) for key in told) or "the curve"
+            found.append(Curve(name, **place, rows=tuple(part.sort_values(along).to_dict("records"))))
+        return found
+
+
+def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting]:
+    """A sweep's rows in groups that compare; old rows that other rows supersede are left out, seeds averaged over."""
+    whole = settled(with_rules(rows), where=where)
+    ruled = [key for key in whole if key.rpartition(".")[2] in (*RULES, *_FOLLOWS)]
+    groups = comparable(whole, without=ruled)
+    apart = [
+        key for key in conditions(whole) if key not in ruled and len({repr(group[key].iloc[0]) for group in groups}) > 1
+    ]
+    return [Setting(_name(group, apart), group) for group in groups]
+
+
+def with_rules(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with every column of RULES, filled where it is null."""
+    filled = {key: rows[key].where(rows[key].notna(), usual) if key in rows else usual for key, usual in RULES.items()}
+    return rows.assign(**filled)
+
+
+def _name(rows: pd.DataFrame, apart: list[str]) -> str:
+    """`digits, 1,000 images, digits features`, and what tells the setting from the others."""
+    first = rows.iloc[0]
+    told = [key for key in apart if key not in ("dataset", "samples", "features_id")]
+    usual = [key for key in (*ORDER, *PROVENANCE) if key in told]
+    own = [key for key in told if key not in usual]
+    words = [named(key, first[key]) for key in (*usual, *own) if known(first[key]) is not None]
+    features = f"{extractor_name(str(first['features_id']))} features"
+    return ", ".join([str(first["dataset"]), named("samples", first["samples"]), features, *words])

@@ -1,0 +1,68 @@
+"""Whether more sampling steps help up to some T, and hardly beyond."""
+
+from collections.abc import Mapping
+
+from cfgbench.report.claims.chance import above, below, shift
+from cfgbench.report.claims.setting import Curve, Row, Setting
+from cfgbench.report.claims.strength import fid, least
+from cfgbench.report.claims.verdict import Finding, decided, unknown
+from cfgbench.report.comparisons import compare
+from cfgbench.report.words import as_text, named, strength
+from cfgbench.sweep.store import Store
+
+ENOUGH = 256
+"""The T that the paper finds enough."""
+
+HARDLY = 0.05
+"""The part of FID from which on a gain is one: in Table 2 T = 128 to 256 gains 20 %, 256 to 1024 nothing."""
+
+
+def steps_help(store: Store, setting: Setting) -> list[Finding]:
+    """For each p_uncond: M / 2 to M steps and M to 4 M, by the best FID over the w that all three have.
+
+    M is 256, or else the middle one of those T of which half and four times were swept too. Holds if the first gain
+    is told above HARDLY and the second below it; does not if either is told to be otherwise.
+    """
+    curves = setting.curves()
+    networks = list(dict.fromkeys(curve.p_uncond for curve in curves)) or [None]
+    found = [
+        _of_network(
+            store,
+            named("p_uncond", as_text(p)),
+            {curve.T: curve for curve in curves if curve.p_uncond == p and curve.T is not None},
+        )
+        for p in networks
+    ]
+    swept = [finding for finding in found if finding is not _NOT_SWEPT]
+    return swept or [_NOT_SWEPT]
+
+
+_NOT_SWEPT = unknown("steps", "not swept: a T with half and four times as many steps")
+
+
+def _of_network(store: Store, of: str, curves: Mapping[float, Curve]) -> Finding:
+    middles = [T for T in sorted(curves) if T / 2 in curves and 4 * T in curves]
+    if not middles:
+        return _NOT_SWEPT
+    M = ENOUGH if ENOUGH in middles else middles[(len(middles) - 1) // 2]
+    rows = {T: curves[T].having("fid") for T in (M / 2, M, 4 * M)}
+    shared = set.intersection(*({row["w"] for row in held} for held in rows.values()))
+    if not shared:
+        return unknown(of, f"no w has an FID at T {M / 2:g}, {M:g} and {4 * M:g}")
+    best = {T: least([row for row in held if row["w"] in shared]) for T, held in rows.items()}
+    return _gains(store, of, M, best)
+
+
+def _gains(store: Store, of: str, M: float, best: Mapping[float, Row]) -> Finding:
+    few, middle, many = best[M / 2], best[M], best[4 * M]
+    first, second = compare(store, few, middle, "fid"), compare(store, middle, many, "fid")
+    one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
+    outcome = decided(holds=above(first, one) and below(second, other), fails=below(first, one) or above(second, other))
+    listed = ", ".join(f"{fid(row)} at T {T:g} and {strength(row['w'])}" for T, row in best.items())
+    gains = (
+        f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of it; "
+        f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"
+    )
+    return Finding(
+        of, outcome, f"best FID over w {listed}; {gains}; a gain counts from {HARDLY:.0%} on", (first, second)
+    )

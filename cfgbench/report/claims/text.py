@@ -1,0 +1,83 @@
+"""Verdicts as they are printed, and as files."""
+
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cfgbench.errors import printable
+from cfgbench.report.claims import Judged
+from cfgbench.report.claims.verdict import Finding, Verdict
+from cfgbench.report.tables import escape_markdown
+
+WIDTH = 110
+"""Columns of a line for a terminal."""
+
+
+def plain(judged: Sequence[Judged]) -> str:
+    """A block for each claim: number, verdict, claim, then a line or more for each curve."""
+    blocks = [block for one in judged for block in (_head(one), *map(_block, one.verdicts))]
+    return "\n\n".join(blocks)
+
+
+def markdown(judged: Sequence[Judged]) -> str:
+    """For each group of rows a table of claims and verdicts, and below it the numbers."""
+    return "\n\n".join(_markdown(one) for one in judged) + "\n"
+
+
+def csv(judged: Sequence[Judged]) -> str:
+    """A row for each finding: its claim and the verdict on it, what it is of, its own outcome, and of its comparisons
+    the one that is the fewest standard errors from zero (difference, se, paired)."""
+    rows = [
+        {"rows": one.name, "number": verdict.number, "claim": verdict.claim, "verdict": verdict.outcome}
+        | _fields(finding)
+        for one in judged
+        for verdict in one.verdicts
+        for finding in verdict.findings
+    ]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+
+
+def _fields(finding: Finding) -> dict[str, object]:
+    difference = finding.difference
+    return {
+        "of": finding.of,
+        "finding": finding.outcome,
+        "difference": difference and difference.value,
+        "se": difference and difference.se,
+        "paired": difference and difference.paired,
+        "text": finding.words,
+    }
+
+
+def _head(one: Judged) -> str:
+    return "\n".join(_wrapped(text, "") for text in (one.name, one.note) if text)
+
+
+def _block(verdict: Verdict) -> str:
+    lines = [_wrapped(f"{verdict.number}. {verdict.claim}: {verdict.outcome}", "")]
+    lines += [_wrapped(_line(verdict, finding), "   ") for finding in verdict.findings]
+    return "\n".join([*lines, *([_wrapped(f"Note: {verdict.note}", "   ")] if verdict.note else [])])
+
+
+def _line(verdict: Verdict, finding: Finding) -> str:
+    """The finding's own outcome is said where it is not the verdict's."""
+    own = "" if finding.outcome == verdict.outcome else f"{finding.outcome}: "
+    return f"{finding.of}: {own}{finding.words}"
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent + "  " * bool(indent))
+
+
+def _markdown(one: Judged) -> str:
+    lines = ["| | claim | verdict |", "|--:|:--|:--|"]
+    lines += [f"| {v.number} | {escape_markdown(v.claim)} | {v.outcome} |" for v in one.verdicts]
+    head = [f"**{escape_markdown(one.name)}**", escape_markdown(one.note)]
+    return "\n\n".join(part for part in (*head, "\n".join(lines), *map(_numbers, one.verdicts)) if part)
+
+
+def _numbers(verdict: Verdict) -> str:
+    lines = [f"{verdict.number}. {escape_markdown(verdict.claim)}: **{verdict.outcome}**."]
+    lines += [f"   - {escape_markdown(_line(verdict, finding))}" for finding in verdict.findings]
+    return "\n".join([*lines, *([f"   - {escape_markdown(verdict.note)}"] if verdict.note else [])])
