@@ -75,9 +75,8 @@ def judge_published(table: Published) -> Judged:
     """The verdicts on a table of the paper, with an allowance in place of errors (see allowance)."""
     (setting,) = settings(with_allowance(table.rows), where=table.name)
     contradictions = [note for note in table.notes("contradiction") if "FID fall monotonically" in note]
-    judged = _judged(
-        setting, Store(Path(table.name)), " ".join(contradictions)
-    )  # no folder of that name: no influences
+    nowhere = Store(Path(table.name))  # no folder of that name: no influences
+    judged = _judged(setting, nowhere, " ".join(contradictions))
     return Judged(f"{table.name}: {judged.name}", judged.verdicts, NOTE)
 
 

@@ -7,8 +7,9 @@ FID_REPEATS = 0.01
 FID_THERE = 2.0
 """One standard error of an FID of 50,000 images, and the FID at which it is that part of it.
 
-Karras et al. (2022, EDM) put the impact of random variation in the order of ±2 % (two standard errors), at FIDs about
-2. FID is a squared distance d^2, and a repetition moves d by much the same at any d: so the error goes with sqrt(FID).
+Dufour et al. (2026, arXiv 2606.20536) found FIDs of ImageNet to vary by 1 to 2 % from training to training, and about a
+third of that with the images alone: 1 % is on the safe side. FID is a squared distance d^2, and a repetition moves d by
+much the same at any d: so the error goes with sqrt(FID).
 
 The verdicts on Tables 1 and 2 are the same for rounding alone, but for one number: with 1 % at every FID the last of
 the points at which p_uncond 0.5 lies above 0.1 (2.4 %, at IS 225.1) could not be told.
