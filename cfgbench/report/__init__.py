@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,17 +18,29 @@ from cfgbench.report import tables as formats
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, pages
 from cfgbench.report.samples import samples
-from cfgbench.report.slices import Slice, settled, slices
+from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
 from cfgbench.report.style import png, svg
 from cfgbench.report.summary import summary
 
-PLOTS: dict[str, Callable[[Path, Sequence[Slice]], list[Figure]]] = {
-    "tradeoff": lambda _, parts: figures.tradeoff(parts),
-    "strength": lambda _, parts: figures.strength(parts),
-    "steps": lambda _, parts: figures.steps(parts),
-    "samples": samples,
+
+class Shown(NamedTuple):
+    """What a report is made of: the sweep's folder, each system's slices, and what tables and trade-offs show of them
+    (see slices.arranged)."""
+
+    folder: Path
+    parts: Sequence[Slice]
+    arranged: Sequence[Slice]
+
+
+Drawer = Callable[[Shown], list[Figure]]
+
+PLOTS: dict[str, Drawer] = {
+    "tradeoff": lambda shown: figures.tradeoff(shown.arranged),
+    "strength": lambda shown: figures.strength(shown.arranged),
+    "steps": lambda shown: figures.steps(shown.parts),
+    "samples": lambda shown: samples(shown.folder, shown.parts),
 }
-"""name -> function that draws a figure a slice, from the sweep's folder and its slices; raises NothingToPlot."""
+"""name -> function that draws a figure a slice; raises NothingToPlot."""
 
 LARGEST_SVG = 400_000
 """Bytes; a sheet of photographs is better off as PNG alone."""
@@ -54,23 +67,25 @@ def write(
     protocols stand together, each with its mark; not beside published numbers.
     """
     parts = slices(rows, where=folder, mixed=mixed)
+    shown = Shown(folder, parts, arranged(parts, side_by_side(rows, where=folder, mixed=mixed)))
     if reference and any(part.marks for part in parts):
         raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
     drawers = PLOTS
     if reference:
         load(reference)
-        drawers = PLOTS | {"tradeoff": lambda _, parts: figures.tradeoff(parts, behind=compare.comparable)}
+        drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables:
-        files = _tables(parts, list(formats.TABLES)) | _plots(folder, parts, None, drawers)
+        files = _tables(shown.arranged, list(formats.TABLES)) | _plots(shown, None, drawers)
         against = _against(parts, ("md", "csv")) if reference else {}
         section = _section(against["reference.md"].decode()) if against else ""
         files |= against
-        page = index(folder.name, rows, parts, list(files), lines=summary(folder, parts), against=section)
+        lines = summary(folder, parts)
+        page = index(folder.name, rows, parts, list(files), lines=lines, tables=shown.arranged, against=section)
         files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
     else:
-        files = _tables(parts, _known(tables, formats.TABLES, "table"))
+        files = _tables(shown.arranged, _known(tables, formats.TABLES, "table"))
         files |= _against(parts, tables or ()) if reference else {}
-        files |= _plots(folder, parts, _known(plots, PLOTS, "plot"), drawers)
+        files |= _plots(shown, _known(plots, PLOTS, "plot"), drawers)
     return _save(files, out)
 
 
@@ -104,7 +119,8 @@ def write_reference(
             for one in published:
                 files |= _figure(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
         else:
-            files |= _plots(Path(name), [one.part for one in published], [kind], PLOTS)
+            parts = [one.part for one in published]
+            files |= _plots(Shown(Path(name), parts, parts), [kind], PLOTS)
     if whole:
         files |= {
             "literature.md": pages.literature_markdown().encode(),
@@ -122,7 +138,7 @@ def print_reference(name: str) -> None:
 
 def print_tables(rows: pd.DataFrame) -> None:
     """The sweep's tables on the terminal; elsewhere as plain text that is as wide as it needs."""
-    _print(formats.terminal(slices(rows)))
+    _print(formats.terminal(arranged(slices(rows), side_by_side(rows))))
 
 
 def _print(views: Sequence[RenderableType]) -> None:
@@ -167,19 +183,16 @@ def _section(text: str) -> str:
     return f"## Beside the published numbers\n\n{text.strip()}"
 
 
-Drawers = Mapping[str, Callable[[Path, Sequence[Slice]], list[Figure]]]
-
-
-def _plots(folder: Path, parts: Sequence[Slice], names: Sequence[str] | None, drawers: Drawers) -> dict[str, bytes]:
+def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Drawer]) -> dict[str, bytes]:
     """The figures' files: tradeoff.png, tradeoff.svg, and tradeoff-2.png ... where there are several slices."""
     files: dict[str, bytes] = {}
     for name in drawers if names is None else names:
         try:
-            drawn = drawers[name](folder, parts)
+            drawn = drawers[name](shown)
         except figures.NothingToPlot as error:
             if names is None:
                 continue
-            raise UserError(f"{folder}: --plot {error}") from None
+            raise UserError(f"{shown.folder}: --plot {error}") from None
         for number, figure in enumerate(drawn, 1):
             files |= _figure(name if number == 1 else f"{name}-{number}", figure)
     return files

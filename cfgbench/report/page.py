@@ -25,15 +25,17 @@ def index(
     files: Sequence[str],
     *,
     lines: Sequence[str],
+    tables: Sequence[Slice],
     against: str = "",
 ) -> str:
-    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files,
-    `lines` the summary (see summary.py); `against` is the section that lays published numbers beside the measured."""
+    """The page in Markdown. `rows` are all rows, `parts` their slices, `tables` what of them the tables show, `files`
+    the names of the other files, `lines` the summary (see summary.py); `against` is the section that lays published
+    numbers beside the measured."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
     figures = {kind: _figures(kind, files) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
-    sections.append(f"## Tables\n\n{markdown(parts).strip()}")
+    sections.append(f"## Tables\n\n{markdown(tables).strip()}")
     sections += [against, *(figure for figure in figures.values() if figure)]
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -45,7 +47,8 @@ def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str])
     lines += [f"- {escape_markdown(line)}" for line in summary]
     if notes := list(dict.fromkeys(note for part in parts if (note := bias(part)))):
         lines += ["", *notes]
-    if left := len(rows) - sum(len(members) for part in parts for members in part.rows["members"]):
+    counted = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
+    if left := len(rows) - sum(map(len, counted)):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
