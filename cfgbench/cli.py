@@ -145,6 +145,16 @@ def report(
     table: Annotated[
         list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all")
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="A class of --plot samples, by name or id; may be repeated.", show_default="all kept"),
+    ] = None,
+    w: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--w", help="A panel of --plot samples for this w; may be repeated.", show_default="a sheet of all"
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -162,9 +172,11 @@ def report(
 
     On standard error: each curve's best FID, and which protocols are kept apart.
     """
-    from cfgbench.report import kept_apart, print_reference, summarise, write, write_reference
+    from cfgbench.report import Choice, check_choice, kept_apart, print_reference, summarise, write, write_reference
     from cfgbench.sweep.store import Store
 
+    choice = Choice(classes or (), w or ())
+    check_choice(plot if sweeps or not reference else None, choice)
     if reference and not sweeps:
         print_reference(reference)
         for path in write_reference(reference, out or Path("reports") / reference, plots=plot, tables=table):
@@ -175,7 +187,8 @@ def report(
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
-        for path in write(folder, rows, target, plots=plot, tables=table, reference=reference, mixed=mixed):
+        options = {"plots": plot, "tables": table, "reference": reference, "mixed": mixed, "choice": choice}
+        for path in write(folder, rows, target, **options):
             print(printable(path))
         for line in [] if quiet else summarise(folder, rows, mixed=mixed):
             print(printable(f"{folder.name}: {line}"), file=sys.stderr)

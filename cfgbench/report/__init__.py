@@ -17,19 +17,20 @@ from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, pages
-from cfgbench.report.samples import samples
+from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
 from cfgbench.report.style import png, svg
 from cfgbench.report.summary import summary
 
 
 class Shown(NamedTuple):
-    """What a report is made of: the sweep's folder, each system's slices, and what tables and trade-offs show of them
-    (see slices.arranged)."""
+    """What a report is made of: the sweep's folder, each system's slices, what tables and trade-offs show of them (see
+    slices.arranged), and which images are shown."""
 
     folder: Path
     parts: Sequence[Slice]
     arranged: Sequence[Slice]
+    choice: Choice = Choice()
 
 
 Drawer = Callable[[Shown], list[Figure]]
@@ -38,7 +39,7 @@ PLOTS: dict[str, Drawer] = {
     "tradeoff": lambda shown: figures.tradeoff(shown.arranged),
     "strength": lambda shown: figures.strength(shown.arranged),
     "steps": lambda shown: figures.steps(shown.parts),
-    "samples": lambda shown: samples(shown.folder, shown.parts),
+    "samples": lambda shown: samples(shown.folder, shown.parts, shown.choice),
 }
 """name -> function that draws a figure a slice; raises NothingToPlot."""
 
@@ -55,6 +56,7 @@ def write(
     tables: Sequence[str] | None = None,
     reference: str | None = None,
     mixed: bool = False,
+    choice: Choice = Choice(),  # noqa: B008
 ) -> list[Path]:
     """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
 
@@ -64,10 +66,12 @@ def write(
 
     With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
     reference.csv and on the page, and in the trade-off where they share its axes. With `mixed`, rows of different
-    protocols stand together, each with its mark; not beside published numbers.
+    protocols stand together, each with its mark; not beside published numbers. `choice` says which images the plot
+    samples shows; that is written as samples-chosen, beside the whole sheet.
     """
+    check_choice(plots, choice)
     parts = slices(rows, where=folder, mixed=mixed)
-    shown = Shown(folder, parts, arranged(parts, side_by_side(rows, where=folder, mixed=mixed)))
+    shown = Shown(folder, parts, arranged(parts, side_by_side(rows, where=folder, mixed=mixed)), choice)
     if reference and any(part.marks for part in parts):
         raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
     drawers = PLOTS
@@ -87,6 +91,12 @@ def write(
         files |= _against(parts, tables or ()) if reference else {}
         files |= _plots(shown, _known(plots, PLOTS, "plot"), drawers)
     return _save(files, out)
+
+
+def check_choice(plots: Sequence[str] | None, choice: Choice) -> None:
+    """Raises UserError where images are chosen for a report that shows none."""
+    if any(choice) and "samples" not in (plots or ()):
+        raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
 
 
 def summarise(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
@@ -194,7 +204,8 @@ def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Draw
                 continue
             raise UserError(f"{shown.folder}: --plot {error}") from None
         for number, figure in enumerate(drawn, 1):
-            files |= _figure(name if number == 1 else f"{name}-{number}", figure)
+            stem = f"{name}-chosen" if name == "samples" and any(shown.choice) else name
+            files |= _figure(stem if number == 1 else f"{stem}-{number}", figure)
     return files
 
 

@@ -25,12 +25,11 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
-from cfgbench.report.systems import UNTURNED
+from cfgbench.report.systems import SIGNS, UNTURNED
 from cfgbench.report.words import METRICS, as_text
 
 FID, IS = METRICS
 _BEHIND = "#808080"
-_SIGNS = {"w": "", "temperature": "τ "}
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 
 
@@ -124,9 +123,10 @@ def _starts(axes: Axes, curves: Curves) -> list[Label]:
 def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
     """A label a point; the unguided one, the best (if there is one) and the ends of the curve must be written."""
     knob = rows["knob"].iloc[0]
+    sign = "" if knob == "w" else f"{SIGNS[knob]} "
     required = {UNTURNED[knob], best, rows["at"].min(), rows["at"].max()}
     return [
-        Label(x, y, f"{_SIGNS[knob]}{at:g}", colour, required=at in required, bold=at == best)
+        Label(x, y, f"{sign}{at:g}", colour, required=at in required, bold=at == best)
         for at, x, y in rows.loc[~rows["shared"], ["at", "is_mean", "fid"]].itertuples(index=False)
     ]
 

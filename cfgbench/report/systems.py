@@ -14,6 +14,9 @@ from cfgbench.report.words import known, strength
 DEFAULTS: dict[str, Any] = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}
 """The columns that say which system a row is of -> what it means that they are not there, or null."""
 
+SIGNS = {"w": "w", "temperature": "τ"}
+"""knob -> its sign in a figure where there is no room for words."""
+
 UNTURNED = {"w": 0.0, "temperature": 1.0}
 """knob -> its value where there is no guidance."""
 
