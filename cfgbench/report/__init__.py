@@ -16,11 +16,12 @@ from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.page import index
-from cfgbench.report.reference import compare, load, pages
+from cfgbench.report.reference import compare, load, models, pages
 from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
 from cfgbench.report.style import png, svg
 from cfgbench.report.summary import summary
+from cfgbench.report.systems import CFG
 
 
 class Shown(NamedTuple):
@@ -64,10 +65,11 @@ def write(
     and with it the page index.md and all rows as rows.parquet; with one of them, only what it names. A name that is not
     known, or for which the rows hold nothing, is a UserError; then nothing is written.
 
-    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
-    reference.csv and on the page, and in the trade-off where they share its axes. With `mixed`, rows of different
-    protocols stand together, each with its mark; not beside published numbers. `choice` says which images the plot
-    samples shows; that is written as samples-chosen, beside the whole sheet.
+    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+    reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in the
+    trade-off where they share its axes. With `mixed`, rows of different protocols stand together, each with its mark;
+    not beside published numbers. `choice` says which images the plot samples shows; that is written as samples-chosen,
+    beside the whole sheet.
     """
     check_choice(plots, choice)
     parts = slices(rows, where=folder, mixed=mixed)
@@ -80,15 +82,15 @@ def write(
         drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables:
         files = _tables(shown.arranged, list(formats.TABLES)) | _plots(shown, None, drawers)
-        against = _against(parts, ("md", "csv")) if reference else {}
-        section = _section(against["reference.md"].decode()) if against else ""
+        against = _against(shown, list(formats.TABLES)) if reference else {}
+        section = _section(against)
         files |= against
         lines = summary(folder, parts)
         page = index(folder.name, rows, parts, list(files), lines=lines, tables=shown.arranged, against=section)
         files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
     else:
         files = _tables(shown.arranged, _known(tables, formats.TABLES, "table"))
-        files |= _against(parts, tables or ()) if reference else {}
+        files |= _against(shown, tables or ()) if reference else {}
         files |= _plots(shown, _known(plots, PLOTS, "plot"), drawers)
     return _save(files, out)
 
@@ -175,22 +177,33 @@ def _tables(parts: Sequence[Slice], names: Sequence[str]) -> dict[str, bytes]:
     return {file: make(parts).encode() for file, make in (formats.TABLES[name] for name in names)}
 
 
-def _against(parts: Sequence[Slice], kinds: Sequence[str]) -> dict[str, bytes]:
-    """Published beside measured in those of the formats that there are, and the literature on the same data sets."""
-    comparisons = [compare.compare(part) for part in parts]
-    sizes = sorted({one.published.resolution for one in comparisons if compare.counterpart(one.measured)})
-    files: dict[str, bytes] = {}
-    if "md" in kinds:
-        files["reference.md"] = compare.markdown(comparisons).encode()
-        files |= {"literature.md": pages.literature_markdown(sizes).encode()} if sizes else {}
-    if "csv" in kinds:
-        files["reference.csv"] = compare.csv(comparisons).encode()
-        files |= {"literature.csv": pages.literature_csv(sizes).encode()} if sizes else {}
+def _against(shown: Shown, kinds: Sequence[str]) -> dict[str, bytes]:
+    """Published beside measured in those of the formats that there are: the paper's guidance point by point, every
+    system among the published models, and the literature on the same data sets."""
+    files = {f"comparison.{kind}": models.FORMATS[kind](shown.parts).encode() for kind in kinds}
+    guided = [part for part in shown.parts if part.knob == "w"]
+    guided = [part for part in guided if part.rows["system"].iloc[0] == CFG] or guided  # else the rule that there is
+    sizes = sorted({table.resolution for part in shown.parts if (table := compare.counterpart(part))})
+    if guided:
+        beside, numbers = [compare.compare(part) for part in guided], [_number(part, shown) for part in guided]
+        points = {"md": ("reference.md", compare.markdown), "csv": ("reference.csv", compare.csv)}
+        files |= {name: make(beside, numbers).encode() for kind, (name, make) in points.items() if kind in kinds}
+    if sizes:
+        literature = {"md": pages.literature_markdown, "csv": pages.literature_csv}
+        files |= {f"literature.{kind}": make(sizes).encode() for kind, make in literature.items() if kind in kinds}
     return files
 
 
-def _section(text: str) -> str:
-    return f"## Beside the published numbers\n\n{text.strip()}"
+def _number(part: Slice, shown: Shown) -> int:
+    """The number of the table that shows the slice: its own, or that of the systems side by side."""
+    cell = part.rows["cell_id"].iloc[0]
+    own = [number for number, other in enumerate(shown.arranged, 1) if other is part]
+    return (own or [n for n, other in enumerate(shown.arranged, 1) if (other.rows["cell_id"] == cell).any()])[0]
+
+
+def _section(against: Mapping[str, bytes]) -> str:
+    texts = [against[name].decode().strip() for name in ("comparison.md", "reference.md") if name in against]
+    return "\n\n".join(["## Beside the published numbers", *texts]) if texts else ""
 
 
 def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Drawer]) -> dict[str, bytes]:
