@@ -11,7 +11,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import slices
-from cfgbench.report.tiles import find_classes, read_tiles
+from cfgbench.report.tiles import find_classes, places, read_tiles
 
 NAMES = ["zero", "one", "two"]
 
@@ -179,6 +179,7 @@ def test_a_class_goes_by_any_of_its_names(tmp_path):
     )
     assert find_classes(tiles, ["alaskan Malamute", "0", "malamute"]) == [1, 0]
     assert find_classes(tiles, ["2"]) == [2]
+    assert places(tiles, 1, 5) == [(0, 1), (1, 1)]
     with pytest.raises(
         UserError, match=r"--classes mala: no such class; there are images of tench, Tinca tinca \(0\), "
     ):

@@ -189,6 +189,15 @@ def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path
     assert (tmp_path / "out" / "table.md").read_text().strip() in page
 
 
+def test_a_table_per_p_uncond_stays_where_the_systems_tables_hold_all_of_it(table1):
+    low = table1[table1["w"] == 0].assign(temperature=0.9, fid=5.0)
+    rows = pd.concat([table1, low.assign(cell_id=low["cell_id"] + "-cold")], ignore_index=True)
+    shown = arranged(slices(rows), side_by_side(rows))
+    assert [part.columns for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
+    assert [part.differs for part in shown[:3]] == [f"p_uncond {p}" for p in (0.1, 0.2, 0.5)]
+    assert shown[3].values == shown[4].values == [0.1, 0.2, 0.5]
+
+
 def test_a_single_system_of_its_own_has_what_it_had(table1):
     rows = table1.assign(guidance="classifier", on="unconditional", classifier_id="c")
     assert side_by_side(rows) == []

@@ -99,7 +99,7 @@ def _literature(resolution: int) -> list[dict[str, str]]:
     """What the papers of the baselines say themselves: model, source, FID, IS ("" where there is none), conditions."""
     rows = literature()
     kept = (rows["resolution"] == str(resolution)) & rows["source_paper"].isin(_OWN_PAPERS)
-    kept &= rows["model"].map(lambda model: _BASELINE.match(model) is not None) & (rows["confidence"] == "verified")
+    kept &= rows["model"].map(lambda model: _BASELINE.match(model) is not None)
     found = []
     keys = ["model", "guidance", "NFE_or_steps", "source_paper"]
     for (model, guidance, steps, source), of_model in rows[kept].groupby(keys, sort=False):
@@ -155,7 +155,7 @@ def _alike(parts: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _best(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """(`best FID`, its row) and (`max IS`, its row), all rows where several are equal; a row that is both comes once."""
+    """(`best FID`, its row) and (`max IS`, its row), all where several are equal; a row that is both comes once."""
     found: dict[int, list[str]] = {}
     for metric, name in zip(METRICS, ("best FID", "max IS"), strict=True):
         if metric.column in rows and rows[metric.column].notna().any():
