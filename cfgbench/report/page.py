@@ -32,7 +32,8 @@ def index(
     the names of the other files, `lines` the summary (see summary.py); `against` is the section that lays published
     numbers beside the measured."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
-    figures = {kind: _figures(kind, files) for kind in _FIGURES}
+    cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
+    figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections.append(f"## Tables\n\n{markdown(tables).strip()}")
@@ -56,8 +57,10 @@ def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str])
     return "\n".join(lines)
 
 
-def _figures(kind: str, files: Sequence[str]) -> str:
+def _figures(kind: str, files: Sequence[str], cooled: bool) -> str:
+    """The figures of a kind with their caption; where a system is `cooled` it says what stands for w."""
     title, caption = _FIGURES[kind]
+    caption += " At low temperature w gives way to the temperature, τ." if cooled else ""
     images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
     if not images:
         return ""

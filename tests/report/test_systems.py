@@ -186,6 +186,7 @@ def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path
     page = (tmp_path / "out" / "index.md").read_text()
     assert "53 cells: 53 done" in page
     assert "earlier version" not in page
+    assert page.count("points are labelled with w. At low temperature w gives way to the temperature, τ.") == 1
     assert (tmp_path / "out" / "table.md").read_text().strip() in page
 
 
