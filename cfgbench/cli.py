@@ -149,6 +149,16 @@ def report(
     claims: Annotated[
         bool, typer.Option("--claims", help="Hold the numbers against the paper's claims: a verdict on each.")
     ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="A class of --plot samples, by name or id; may be repeated.", show_default="all kept"),
+    ] = None,
+    w: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--w", help="A panel of --plot samples for this w; may be repeated.", show_default="a sheet of all"
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -167,6 +177,8 @@ def report(
     On standard error: each curve's best FID, and which protocols are kept apart.
     """
     from cfgbench.report import (
+        Choice,
+        check_choice,
         kept_apart,
         print_claims,
         print_published_claims,
@@ -177,6 +189,8 @@ def report(
     )
     from cfgbench.sweep.store import Store
 
+    choice = Choice(classes or (), w or ())
+    check_choice(plot if sweeps or not reference else None, choice)
     if reference and not sweeps:
         (print_published_claims if claims else print_reference)(reference)
         target = out or Path("reports") / reference
@@ -189,7 +203,7 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         target = out or Path("reports") / folder.name
         asked = {"plots": plot, "tables": table, "claims": claims, "reference": reference, "mixed": mixed}
-        written = write(folder, rows, target, **asked)
+        written = write(folder, rows, target, choice=choice, **asked)
         if claims:
             print_claims(folder, rows)
         for path in written:

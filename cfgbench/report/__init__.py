@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,19 +17,33 @@ from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.claims import Judged, judge, judge_published, text
 from cfgbench.report.page import index
-from cfgbench.report.reference import compare, load, pages
-from cfgbench.report.samples import samples
-from cfgbench.report.slices import Slice, settled, slices
+from cfgbench.report.reference import compare, load, models, pages
+from cfgbench.report.samples import Choice, samples
+from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
 from cfgbench.report.style import png, svg
 from cfgbench.report.summary import summary
+from cfgbench.report.systems import CFG
 
-PLOTS: dict[str, Callable[[Path, Sequence[Slice]], list[Figure]]] = {
-    "tradeoff": lambda _, parts: figures.tradeoff(parts),
-    "strength": lambda _, parts: figures.strength(parts),
-    "steps": lambda _, parts: figures.steps(parts),
-    "samples": samples,
+
+class Shown(NamedTuple):
+    """What a report is made of: the sweep's folder, each system's slices, what tables and trade-offs show of them (see
+    slices.arranged), and which images are shown."""
+
+    folder: Path
+    parts: Sequence[Slice]
+    arranged: Sequence[Slice]
+    choice: Choice = Choice()
+
+
+Drawer = Callable[[Shown], list[Figure]]
+
+PLOTS: dict[str, Drawer] = {
+    "tradeoff": lambda shown: figures.tradeoff(shown.arranged),
+    "strength": lambda shown: figures.strength(shown.arranged),
+    "steps": lambda shown: figures.steps(shown.parts),
+    "samples": lambda shown: samples(shown.folder, shown.parts, shown.choice),
 }
-"""name -> function that draws a figure a slice, from the sweep's folder and its slices; raises NothingToPlot."""
+"""name -> function that draws a figure a slice; raises NothingToPlot."""
 
 LARGEST_SVG = 400_000
 """Bytes; a sheet of photographs is better off as PNG alone."""
@@ -44,6 +59,7 @@ def write(
     reference: str | None = None,
     mixed: bool = False,
     claims: bool = False,
+    choice: Choice = Choice(),  # noqa: B008
 ) -> list[Path]:
     """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
 
@@ -52,39 +68,34 @@ def write(
     rows.parquet; with some, only what they name. A name that is not known, or for which the rows hold nothing, is a
     UserError; then nothing is written.
 
-    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured, in reference.md,
-    reference.csv and on the page, and in the trade-off where they share its axes. With `mixed`, rows of different
-    protocols stand together, each with its mark; not beside published numbers.
+    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+    reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in the
+    trade-off where they share its axes. With `mixed`, rows of different protocols stand together, each with its mark;
+    not beside published numbers. `choice` says which images the plot samples shows; that is written as samples-chosen,
+    beside the whole sheet.
     """
+    check_choice(plots, choice)
     parts = slices(rows, where=folder, mixed=mixed)
+    shown = Shown(folder, parts, arranged(parts, side_by_side(rows, where=folder, mixed=mixed)), choice)
     if reference and any(part.marks for part in parts):
         raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
     drawers = PLOTS
     if reference:
         load(reference)
-        drawers = PLOTS | {"tradeoff": lambda _, parts: figures.tradeoff(parts, behind=compare.comparable)}
+        drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables and not claims:
-        files = _tables(parts, list(formats.TABLES)) | _plots(folder, parts, None, drawers)
-        against = _against(parts, ("md", "csv")) if reference else {}
-        section = _section(against["reference.md"].decode()) if against else ""
-        judged = judge(rows, folder)
-        files |= against | _claims(judged)
-        page = index(
-            folder.name,
-            rows,
-            parts,
-            list(files),
-            lines=summary(folder, parts),
-            against=section,
-            verdicts=_verdicts(judged),
-        )
-        files |= {"rows.parquet": _parquet(rows), "index.md": page.encode()}
-    else:
-        files = _tables(parts, _known(tables, formats.TABLES, "table"))
-        files |= _against(parts, tables or ()) if reference else {}
-        files |= _plots(folder, parts, _known(plots, PLOTS, "plot"), drawers)
-        files |= _claims(judge(rows, folder)) if claims else {}
+        return _save(_whole(rows, shown, drawers, bool(reference)), out)
+    files = _tables(shown.arranged, _known(tables, formats.TABLES, "table"))
+    files |= _against(shown, tables or ()) if reference else {}
+    files |= _plots(shown, _known(plots, PLOTS, "plot"), drawers)
+    files |= _claims(judge(rows, folder)) if claims else {}
     return _save(files, out)
+
+
+def check_choice(plots: Sequence[str] | None, choice: Choice) -> None:
+    """Raises UserError where images are chosen for a report that shows none."""
+    if any(choice) and "samples" not in (plots or ()):
+        raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
 
 
 def summarise(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
@@ -124,7 +135,8 @@ def write_reference(
             for one in published:
                 files |= _figure(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
         else:
-            files |= _plots(Path(name), [one.part for one in published], [kind], PLOTS)
+            parts = [one.part for one in published]
+            files |= _plots(Shown(Path(name), parts, parts), [kind], PLOTS)
     files |= _claims(judged) if judged else {}
     if whole:
         files |= {
@@ -153,7 +165,7 @@ def print_published_claims(name: str) -> None:
 
 def print_tables(rows: pd.DataFrame) -> None:
     """The sweep's tables on the terminal; elsewhere as plain text that is as wide as it needs."""
-    _print(formats.terminal(slices(rows)))
+    _print(formats.terminal(arranged(slices(rows), side_by_side(rows))))
 
 
 def _print(views: Sequence[RenderableType]) -> None:
@@ -180,22 +192,39 @@ def _tables(parts: Sequence[Slice], names: Sequence[str]) -> dict[str, bytes]:
     return {file: make(parts).encode() for file, make in (formats.TABLES[name] for name in names)}
 
 
-def _against(parts: Sequence[Slice], kinds: Sequence[str]) -> dict[str, bytes]:
-    """Published beside measured in those of the formats that there are, and the literature on the same data sets."""
-    comparisons = [compare.compare(part) for part in parts]
-    sizes = sorted({one.published.resolution for one in comparisons if compare.counterpart(one.measured)})
-    files: dict[str, bytes] = {}
-    if "md" in kinds:
-        files["reference.md"] = compare.markdown(comparisons).encode()
-        files |= {"literature.md": pages.literature_markdown(sizes).encode()} if sizes else {}
-    if "csv" in kinds:
-        files["reference.csv"] = compare.csv(comparisons).encode()
-        files |= {"literature.csv": pages.literature_csv(sizes).encode()} if sizes else {}
+def _against(shown: Shown, kinds: Sequence[str]) -> dict[str, bytes]:
+    """Published beside measured in those of the formats that there are: the paper's guidance point by point, every
+    system among the published models, and the literature on the same data sets."""
+    files = {f"comparison.{kind}": models.FORMATS[kind](shown.parts).encode() for kind in kinds}
+    guided = [part for part in shown.parts if part.knob == "w"]
+    guided = [part for part in guided if part.rows["system"].iloc[0] == CFG] or guided  # else the rule that there is
+    sizes = sorted({table.resolution for part in shown.parts if (table := compare.counterpart(part))})
+    if guided:
+        beside, numbers = [compare.compare(part) for part in guided], [_number(part, shown) for part in guided]
+        points = {"md": ("reference.md", compare.markdown), "csv": ("reference.csv", compare.csv)}
+        files |= {name: make(beside, numbers).encode() for kind, (name, make) in points.items() if kind in kinds}
+    if sizes:
+        literature = {"md": pages.literature_markdown, "csv": pages.literature_csv}
+        files |= {f"literature.{kind}": make(sizes).encode() for kind, make in literature.items() if kind in kinds}
     return files
 
 
-def _section(against: str) -> str:
-    return f"## Beside the published numbers\n\n{against.strip()}"
+def _whole(rows: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], against: bool) -> dict[str, bytes]:
+    """All that the rows allow, and the page; with `against`, beside the published numbers."""
+    judged = judge(rows, shown.folder)
+    files = _tables(shown.arranged, list(formats.TABLES)) | _plots(shown, None, drawers)
+    published = _against(shown, list(formats.TABLES)) if against else {}
+    files |= published | _claims(judged)
+    page = index(
+        shown.folder.name,
+        rows,
+        shown.parts,
+        list(files),
+        lines=summary(shown.folder, shown.parts),
+        tables=shown.arranged,
+        more=[_verdicts(judged), _section(published)],
+    )
+    return files | {"rows.parquet": _parquet(rows), "index.md": page.encode()}
 
 
 def _claims(judged: Sequence[Judged]) -> dict[str, bytes]:
@@ -206,21 +235,31 @@ def _verdicts(judged: Sequence[Judged]) -> str:
     return f"## The paper's claims\n\n{text.markdown(judged).strip()}"
 
 
-Drawers = Mapping[str, Callable[[Path, Sequence[Slice]], list[Figure]]]
+def _number(part: Slice, shown: Shown) -> int:
+    """The number of the table that shows the slice: its own, or that of the systems side by side."""
+    cell = part.rows["cell_id"].iloc[0]
+    own = [number for number, other in enumerate(shown.arranged, 1) if other is part]
+    return (own or [n for n, other in enumerate(shown.arranged, 1) if (other.rows["cell_id"] == cell).any()])[0]
 
 
-def _plots(folder: Path, parts: Sequence[Slice], names: Sequence[str] | None, drawers: Drawers) -> dict[str, bytes]:
+def _section(against: Mapping[str, bytes]) -> str:
+    texts = [against[name].decode().strip() for name in ("comparison.md", "reference.md") if name in against]
+    return "\n\n".join(["## Beside the published numbers", *texts]) if texts else ""
+
+
+def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Drawer]) -> dict[str, bytes]:
     """The figures' files: tradeoff.png, tradeoff.svg, and tradeoff-2.png ... where there are several slices."""
     files: dict[str, bytes] = {}
     for name in drawers if names is None else names:
         try:
-            drawn = drawers[name](folder, parts)
+            drawn = drawers[name](shown)
         except figures.NothingToPlot as error:
             if names is None:
                 continue
-            raise UserError(f"{folder}: --plot {error}") from None
+            raise UserError(f"{shown.folder}: --plot {error}") from None
         for number, figure in enumerate(drawn, 1):
-            files |= _figure(name if number == 1 else f"{name}-{number}", figure)
+            stem = f"{name}-chosen" if name == "samples" and any(shown.choice) else name
+            files |= _figure(stem if number == 1 else f"{stem}-{number}", figure)
     return files
 
 

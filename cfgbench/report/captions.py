@@ -4,6 +4,7 @@ import numpy as np
 
 from cfgbench.report.seeds import seeds_phrase
 from cfgbench.report.slices import Slice
+from cfgbench.report.systems import scaled
 from cfgbench.report.words import INFINITY, METRICS, Metric, joined
 
 FID, IS = METRICS
@@ -19,12 +20,32 @@ def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
     names = joined([metric.long_name for metric in metrics])
     provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
     sentences = [
-        f"{part.setting['dataset']}: {names} over guidance strength w (scale = 1 + w), by {part.columns}.",
+        f"{part.setting['dataset']}: {names} over {turning(part)}, by {part.columns}.",
+        _begun(part),
         f"{', '.join(part.conditions)}.",
         f"{provenance[:1].upper()}{provenance[1:]}.",
         reading(part, metrics),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def turning(part: Slice) -> str:
+    """What is turned down the table: `guidance strength w (scale = 1 + w)`, or the temperature."""
+    if part.knob == "temperature":
+        return "the temperature of the reverse process's noise, without guidance (w 0)"
+    weight = any(not scaled(system) for system in part.rows["system"].unique())
+    words = ["scale = 1 + w"] * part.scaled + ["of a classifier w is the weight"] * weight
+    return f"guidance strength w ({'; '.join(words)})"
+
+
+def _begun(part: Slice) -> str:
+    """A sentence on the entries that a system shares with another, or nothing."""
+    shared = part.rows[part.rows["shared"]]
+    if shared.empty:
+        return ""
+    lack = f"Where a system has no cell at {part.knob} {shared['at'].iloc[0]:g}"
+    whose = [f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g})" for w in shared["w"].unique()]
+    return f"{lack}, {joined(whose)} of classifier-free guidance stand{'s' * (len(whose) == 1)} in."
 
 
 def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:
@@ -65,6 +86,7 @@ def bias(part: Slice) -> str:
     )
 
 
-def notes(part: Slice) -> list[str]:
+def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:
     """The lines under a table that belong to no single entry: the bias, and what the marks mean."""
-    return [text for text in [bias(part), *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]
+    biased = bias(part) if FID in metrics else ""
+    return [text for text in [biased, *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]

@@ -4,10 +4,14 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from cfgbench.report.systems import DEFAULTS
 from cfgbench.report.words import known
 
 PLANE = ("w", "p_uncond", "T")
 """What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""
+
+POINT = (*PLANE, "system", "at")
+"""What a cell is of in a sweep of several systems (see systems.py): each has its own knob, which stands at `at`."""
 
 SEEDS = {"training.seed": "training", "seed": "sampling", "sampling.seed": "sampling"}
 """The columns of seeds, and what each draws. Rows that differ in nothing else are one experiment, repeated."""
@@ -24,25 +28,30 @@ NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
 
 _RESULTS = {
     *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std"),
-    *("is_se", "nfe", "seconds", "images_per_second", "checkpoint_id", "device", "precision", "cfgbench_version"),
-    *("created", "digest", "fid_printed", "is_mean_printed"),  # the digits of a published number
+    *("is_se", "nfe", "seconds", "images_per_second", "checkpoint_id", "classifier_id", "device", "precision"),
+    *("cfgbench_version", "created", "digest", "fid_printed", "is_mean_printed"),  # the digits of a published number
     *("seeds", "seed_names", "members", "fid_min", "is_max", "shortfall", "mark"),  # of this report's own making
+    *("system", "knob", "at", "shared", "on", "temperature"),  # the system says it
 }
 
 
 def conditions(rows: pd.DataFrame) -> list[str]:
     """The columns that decide whether rows compare: every column that is neither a result nor a place in the plane."""
     usual = [key for key in (*ORDER, *PROVENANCE) if key in rows and key not in PLANE]
-    own = [key for key in rows if key not in (*usual, *_RESULTS) and key.rpartition(".")[2] not in PLANE]
+    placed = (*PLANE, *DEFAULTS)  # an axis may be named with its section
+    own = [key for key in rows if key not in (*usual, *_RESULTS) and key.rpartition(".")[2] not in placed]
     return [*usual, *own]
 
 
 def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.DataFrame]:
-    """Groups of rows that are alike in all conditions but those of `without`, in the order of their first rows.
+    """Groups of rows that are alike in all conditions but those of `without`, in the order of their first rows. The
+    system is one condition, of which `guidance` is a part.
 
     A seed that is not known is not one more seed: such rows are groups of their own.
     """
-    keys = [rows[key].map(repr) for key in conditions(rows) if key not in (*without, "protocol", "protocol_id")]
+    apart = (*without, "protocol", "protocol_id", *(["guidance"] if "system" in without else []))
+    keys = [rows[key].map(repr) for key in conditions(rows) if key not in apart]
+    keys += [rows["system"]] if "system" in rows and "system" not in without else []
     keys += [] if "protocol" in without else [_protocols(rows)]
     keys += [rows[key].isna() for key in SEEDS if key in rows and key in without]
     return [group for _, group in rows.groupby(keys, sort=False)]
@@ -50,8 +59,8 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without those that an earlier version of the sweep left behind: the newest at each point and seed, and
-    of each p_uncond (and seed of training) only the newest checkpoint's."""
-    groups = comparable(rows, without=SAMPLING_SEEDS)
+    of each p_uncond (and seed of training) only the newest checkpoint's and classifier's, in all systems."""
+    groups = comparable(rows, without=(*SAMPLING_SEEDS, "system"))
     return pd.concat([_newest(group) for group in groups], ignore_index=True)
 
 
@@ -64,12 +73,13 @@ def same_measure(rows: pd.DataFrame) -> pd.Series:
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     if "created" in rows:
         rows = rows.sort_values("created", kind="stable")
-    rows = rows.drop_duplicates([key for key in (*PLANE, *SEEDS) if key in rows], keep="last")
-    if "checkpoint_id" not in rows:
-        return rows
-    done = rows["checkpoint_id"].where(rows["status"] == "ok")
-    newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
-    return rows[newest.isna() | rows["checkpoint_id"].isna() | (rows["checkpoint_id"] == newest)]
+    rows = rows.drop_duplicates([key for key in (*POINT, *SEEDS) if key in rows], keep="last")
+    for network in ("checkpoint_id", "classifier_id"):
+        if network in rows:
+            done = rows[network].where(rows["status"] == "ok")
+            newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
+            rows = rows[newest.isna() | rows[network].isna() | (rows[network] == newest)]
+    return rows
 
 
 def _protocols(rows: pd.DataFrame) -> pd.Series:

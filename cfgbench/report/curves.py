@@ -24,7 +24,7 @@ def draw(
 
     Where the rows have marks each point shows its letter; marks that meet at one value of `along` are joined apart.
     """
-    _error_bars(axes, rows, x, y, colour)
+    _error_bars(axes, rows[~rows["shared"]] if "shared" in rows else rows, x, y, colour)
     if "mark" not in rows:
         return axes.plot(
             rows[x].to_numpy(float), rows[y].to_numpy(float), marker=marker, color=colour, label=name, **_LINE, **_MARK

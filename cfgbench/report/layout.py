@@ -1,4 +1,7 @@
-"""The paper's table as data: rows w, columns FID and IS per p_uncond (or T), the best of each column known."""
+"""The paper's table as data: rows w, columns FID and IS per p_uncond (or T, or system), the best of each column known.
+
+Where a system turns another knob than w (the temperature), the rows are the values of that.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +14,8 @@ from cfgbench.report.slices import Slice
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
 
 WIDEST = 6
-"""Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own."""
+"""Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each
+other so have the metrics of systems, whose names are long."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table of the paper's shape. `columns` are (metric, value of p_uncond or T); `body[i][j]` belongs to `ws[i]` and
-    `columns[j]`; `notes` are (letter, what failed and why); `decimals` hold per metric. A `w` stands there several
-    times where the protocols differ."""
+    """A table of the paper's shape. `columns` are (metric, value of p_uncond, T or system); `body[i][j]` belongs to
+    `ws[i]`, values of w or of the slice's other knob, and `columns[j]`; `notes` are (letter, what failed and why);
+    `decimals` hold per metric. A `w` stands there several times where the protocols differ."""
 
     slice: Slice
     ws: tuple[float, ...]
@@ -66,8 +70,17 @@ class Layout:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """The values of p_uncond (or T), in the order of the columns of one metric."""
+        """The values of p_uncond (or T, or system), in the order of the columns of one metric."""
         return tuple(value for metric, value in self.columns if metric == self.metrics[0])
+
+    @property
+    def stub(self) -> tuple[str, ...]:
+        """The heads of the columns before the numbers: w and scale where that means something, or the other knob."""
+        return (self.slice.knob, *(["scale"] if self.slice.scaled else []))
+
+    def place(self, at: float) -> list[str]:
+        """What stands in those columns."""
+        return [f"{at:g}", f"{1 + at:g}"][: len(self.stub)]
 
     def rows(self, **options: str) -> Iterator[tuple[float, list[tuple[str, bool]]]]:
         """(w, [(text, whether it is its column's best)]) of each row; `options` as in `Entry.text`."""
@@ -82,9 +95,17 @@ class Layout:
 
 
 def layouts(part: Slice) -> list[Layout]:
-    """The slice's tables for a reader: one, or where that would be too wide a second one with the extrapolated FID."""
+    """The slice's tables for a reader: one a knob, or where that would be too wide a second one with the extrapolated
+    FID; of systems then one a metric."""
+    return [table for one in part.by_knob() for table in _layouts(one)]
+
+
+def _layouts(part: Slice) -> list[Layout]:
     whole = layout(part, part.measured)
-    if INFINITY not in part.measured or (len(whole.columns) <= WIDEST and not part.seeds):
+    narrow = len(whole.columns) <= WIDEST
+    if part.columns == "system" and not narrow:
+        return [layout(part, (metric,)) for metric in part.measured]
+    if INFINITY not in part.measured or (narrow and not part.seeds):
         return [whole]
     return [layout(part), layout(part, (INFINITY,))]
 
@@ -93,9 +114,7 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
     """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with ties; a column
     whose entries were measured by different protocols has no best."""
     metrics = metrics or part.metrics
-    rows = part.rows
-    values = [known(value) for value in rows[part.columns].sort_values().unique()]  # null stands last
-    columns = tuple((metric, value) for metric in metrics for value in values)
+    columns = tuple((metric, value) for metric in metrics for value in part.values)
     notes = _notes(part)
     lines, table = [], []
     for w, there in _lines(part):
@@ -109,13 +128,14 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
 
 
 def _lines(part: Slice) -> Iterator[tuple[float, pd.DataFrame]]:
-    """(w, the rows of one line); a line a mark where the marks meet at one place."""
-    for w, rows in part.rows.groupby("w"):
+    """(value of the knob, the rows of one line), as the knob is turned; a line a mark where they meet at one place."""
+    for at in sorted(part.rows["at"].unique(), reverse=part.knob == "temperature"):
+        rows = part.rows[part.rows["at"] == at]
         if not part.marks or not rows.duplicated(part.columns).any():
-            yield w, rows
+            yield at, rows
             continue
         for _, of_mark in rows.groupby("mark", sort=False):
-            yield w, of_mark
+            yield at, of_mark
 
 
 def _notes(part: Slice) -> dict[str, tuple[str, str]]:
@@ -124,7 +144,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     notes: dict[str, tuple[str, str]] = {}
     for _, row in part.rows.iterrows():
         if reason := _reason(row):
-            place = f"w {row['w']:g}, {named(part.columns, row[part.columns])}"
+            place = f"{row['knob']} {row['at']:g}, {named(part.columns, row[part.columns])}"
             mark, places = notes.get(reason, (letter(len(notes)), ""))
             notes[reason] = (mark, f"{places}; {place}" if places else place)
     return notes

@@ -25,18 +25,19 @@ def index(
     files: Sequence[str],
     *,
     lines: Sequence[str],
-    against: str = "",
-    verdicts: str = "",
+    tables: Sequence[Slice],
+    more: Sequence[str] = (),
 ) -> str:
-    """The page in Markdown. `rows` are all rows, `parts` what the tables show, `files` the names of the other files,
-    `lines` the summary (see summary.py); `against` is the section that lays published numbers beside the measured,
-    `verdicts` the one that holds the numbers against the paper's claims."""
+    """The page in Markdown. `rows` are all rows, `parts` their slices, `tables` what of them the tables show, `files`
+    the names of the other files, `lines` the summary (see summary.py); `more` follows the tables: the verdicts, and
+    what lays published numbers beside the measured."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
-    figures = {kind: _figures(kind, files) for kind in _FIGURES}
+    cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
+    figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
-    sections.append(f"## Tables\n\n{markdown(parts).strip()}")
-    sections += [verdicts, against, *(figure for figure in figures.values() if figure)]
+    sections.append(f"## Tables\n\n{markdown(tables).strip()}")
+    sections += [*more, *(figure for figure in figures.values() if figure)]
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -47,7 +48,8 @@ def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str])
     lines += [f"- {escape_markdown(line)}" for line in summary]
     if notes := list(dict.fromkeys(note for part in parts if (note := bias(part)))):
         lines += ["", *notes]
-    if left := len(rows) - sum(len(members) for part in parts for members in part.rows["members"]):
+    counted = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
+    if left := len(rows) - sum(map(len, counted)):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
@@ -55,8 +57,10 @@ def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str])
     return "\n".join(lines)
 
 
-def _figures(kind: str, files: Sequence[str]) -> str:
+def _figures(kind: str, files: Sequence[str], cooled: bool) -> str:
+    """The figures of a kind with their caption; where a system is `cooled` it says what stands for w."""
     title, caption = _FIGURES[kind]
+    caption += " At low temperature w gives way to the temperature, τ." if cooled else ""
     images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
     if not images:
         return ""

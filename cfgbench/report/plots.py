@@ -1,21 +1,17 @@
 """The figures of a sweep: the trade-off, and what guidance strength and sampling steps do to each metric."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cfgbench.errors import UserError
-from cfgbench.report.captions import spread
 from cfgbench.report.curves import draw, mark_entries, one_mark
-from cfgbench.report.labels import Label, place
+from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import (
     FAINT,
-    axis_name,
     canvas,
     curve_name,
     fixed_ticks,
@@ -26,10 +22,10 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
-from cfgbench.report.words import METRICS, Metric, as_text, known, named
+from cfgbench.report.tradeoff import frontier
+from cfgbench.report.words import METRICS, Metric, known
 
 FID, IS = METRICS
-_BEHIND = "#808080"
 
 
 class NothingToPlot(UserError):
@@ -37,19 +33,21 @@ class NothingToPlot(UserError):
 
 
 def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Figure]:
-    """Inception Score on x, FID on y, a curve per p_uncond (or T) through the values of w (paper, figures 4 and 5).
+    """Inception Score on x, FID on y, a curve per p_uncond (or T, or system) through the values of w or of the system's
+    other knob (paper, figures 4 and 5).
 
     `behind` gives the published slice whose curves stand behind those of a part, or None.
     """
     drawn = [part for part in parts if any(len(rows) > 1 for _, rows in part.curves(FID, IS))]
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
-    return [_tradeoff(part, behind(part)) for part in drawn]
+    return [frontier(part, behind(part)) for part in drawn]
 
 
 def strength(parts: Sequence[Slice]) -> list[Figure]:
-    """FID and IS over w, a panel each."""
-    drawn = [part for part in parts if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
+    """FID and IS over w (or the temperature), a panel each."""
+    knobs = [one for part in parts for one in part.by_knob()]
+    drawn = [part for part in knobs if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
     if not drawn:
         raise NothingToPlot("strength: needs finished cells at two values of w or more; none are there")
     return [_strength(part) for part in drawn]
@@ -63,87 +61,32 @@ def steps(parts: Sequence[Slice]) -> list[Figure]:
     return [_steps(part, rows) for part, rows in drawn]
 
 
-def _tradeoff(part: Slice, behind: Slice | None) -> Figure:
-    curves = list(part.curves(FID, IS))
-    published = [] if behind is None else list(behind.curves(FID, IS))
-    figure, (axes,) = canvas(8, 5.4, _title(part, "FID against Inception Score"), _subtitle(part))
-    every = pd.concat([rows for _, rows in [*curves, *published]])
-    metric_axis(axes, FID, every["fid"].to_numpy(), part)
-    axes.set_xlabel(axis_name(IS, part))
-    axes.margins(0.07, 0.09)
-    labels: list[Label] = []
-    handles, marks = [], []
-    for number, (value, rows) in enumerate(curves):
-        colour, marker = looks(number, len(curves))
-        name, best = curve_name(part.columns, value), rows.loc[rows["fid"].idxmin()]
-        if one_mark(rows):
-            name += f": FID {_short(best['fid'])} at w {best['w']:g}"
-            marks.append((best["is_mean"], best["fid"], colour))
-        look = {"name": name, "colour": colour, "marker": marker}
-        handles += draw(axes, rows, "is_mean", "fid", along="w", **look)
-        labels += _labels(rows, best["w"] if one_mark(rows) else None, colour)
-    if behind is not None:
-        handles.append(_published(axes, behind, published))
-        labels += _ends(behind, published)
-    stars(axes, marks)
-    handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
-    legend = axes.legend(handles=handles, frameon=False, fontsize=9, loc="best")
-    legend.set_title("labels: w  (scale = 1 + w)", {"size": 9})
-    legend.set_alignment("left")
-    settle(figure)
-    lines = [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in [*curves, *published]]
-    place(axes, _by_importance(labels), lines)
-    return figure
-
-
-def _published(axes: Axes, behind: Slice, curves: Sequence[tuple[Any, pd.DataFrame]]) -> Line2D:
-    """Draws published curves, thin and grey, behind the measured; returns the legend's entry for them."""
-    look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
-    for _, rows in curves:
-        axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
-    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.columns}", **look)
-
-
-def _ends(behind: Slice, curves: Sequence[tuple[Any, pd.DataFrame]]) -> list[Label]:
-    """At the end of each published curve: which it is."""
-    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.columns]
-    ends = [(value, rows.iloc[-1]) for value, rows in curves]
-    return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
-
-
-def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
-    """A label a point; w = 0, the best (if there is one) and the ends of the curve must be written."""
-    required = {0.0, best, rows["w"].min(), rows["w"].max()}
-    return [
-        Label(x, y, f"{w:g}", colour, required=w in required, bold=w == best)
-        for w, x, y in rows[["w", "is_mean", "fid"]].itertuples(index=False)
-    ]
-
-
-def _by_importance(labels: list[Label]) -> list[Label]:
-    """Bold ones first: the best points lie in the crowd and need their places most."""
-    return sorted(labels, key=lambda label: not label.bold)
-
-
 def _strength(part: Slice) -> Figure:
     metrics = [metric for metric in METRICS if any(len(rows) > 1 for _, rows in part.curves(metric))]
     names = " and ".join(metric.long_name for metric in metrics)
-    title = _title(part, f"{names} over guidance strength")
-    figure, panels = canvas(4.6 * len(metrics) + 0.4, 4.4, title, _subtitle(part), len(metrics))
+    what = f"{names} over {'guidance strength' if part.knob == 'w' else 'temperature'}"
+    figure, panels = canvas(4.6 * len(metrics) + 0.4, 4.4, title(part, what), subtitle(part), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         curves = list(part.curves(metric))
-        axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
-        _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "w")
-        axes.set_xlabel("guidance strength w  (scale = 1 + w)")
-        fixed_ticks(axes, sorted(part.ok["w"].unique()))
+        if part.knob == "w":
+            axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
+        _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "at")
+        axes.set_xlabel(_turned(part))
+        fixed_ticks(axes, sorted(part.ok["at"].unique()))
+        axes.xaxis.set_inverted(part.knob == "temperature")  # to the right it is turned further
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     settle(figure)
     return figure
 
 
+def _turned(part: Slice) -> str:
+    """The name of the knob's axis."""
+    return "temperature" if part.knob == "temperature" else f"guidance strength w{'  (scale = 1 + w)' * part.scaled}"
+
+
 def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
-    """Finished rows that differ in w and T only, each with a slice that says what else holds."""
+    """Finished rows that differ in the knob and T only, each with a slice that says what else holds."""
     several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
     for part in parts:
@@ -159,10 +102,10 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
     metrics = [metric for metric in METRICS if metric.column in rows and rows[metric.column].notna().any()]
     names = " and ".join(metric.long_name for metric in metrics)
     figure, panels = canvas(
-        4.6 * len(metrics) + 0.4, 4.4, _title(part, f"{names} over sampling steps"), _subtitle(part), len(metrics)
+        4.6 * len(metrics) + 0.4, 4.4, title(part, f"{names} over sampling steps"), subtitle(part), len(metrics)
     )
     for axes, metric in zip(panels, metrics, strict=True):
-        curves = [(_w_name(rows, w), rows[rows["w"] == w].sort_values("T", kind="stable")) for w in _chosen(rows)]
+        curves = [(_at_name(rows, at), rows[rows["at"] == at].sort_values("T", kind="stable")) for at in _chosen(rows)]
         axes.set_xscale("log", base=2)
         _panel(axes, metric, part, curves, "T")
         axes.set_xlabel("sampling steps $T$")
@@ -173,45 +116,30 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
 
 
 def _chosen(rows: pd.DataFrame) -> list[float]:
-    """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest."""
-    there = set(rows["w"])
-    wanted = {0.0, 1.0, 4.0, rows["w"].max()}
+    """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest; of temperatures 1, the one
+    with the lowest FID, and the lowest."""
+    there = set(rows["at"])
+    wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, rows["at"].min()}
     if "fid" in rows and rows["fid"].notna().any() and one_mark(rows):
-        wanted.add(rows.loc[rows["fid"].idxmin(), "w"])
+        wanted.add(rows.loc[rows["fid"].idxmin(), "at"])
     return sorted(wanted & there)
 
 
-def _w_name(rows: pd.DataFrame, w: float) -> str:
+def _at_name(rows: pd.DataFrame, at: float) -> str:
     measured = "fid" in rows and rows["fid"].notna().any() and one_mark(rows)
-    best = measured and rows.loc[rows["fid"].idxmin(), "w"] == w
-    return f"w = {w:g}" + (" (best FID)" if best else "")
+    best = measured and rows.loc[rows["fid"].idxmin(), "at"] == at
+    return f"{rows['knob'].iloc[0]} = {at:g}" + (" (best FID)" if best else "")
 
 
 def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str) -> None:
-    """Curves of one metric over the column `x`, the best FID of each starred where x is w."""
+    """Curves of one metric over the column `x`, the best FID of each starred where x is the knob's."""
     drawn = [(name, rows.dropna(subset=[metric.column])) for name, rows in curves]
     metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part)
     marks: list[tuple[float, float, str]] = []
     for number, (name, rows) in enumerate(drawn):
         colour, marker = looks(number, len(drawn))
         draw(axes, rows, x, metric.column, along=x, name=name, colour=colour, marker=marker)
-        if x == "w" and metric == FID and len(rows) and one_mark(rows):
+        if x == "at" and metric == FID and len(rows) and one_mark(rows):
             best = rows.loc[rows["fid"].idxmin()]
-            marks.append((best["w"], best["fid"], colour))
+            marks.append((best["at"], best["fid"], colour))
     stars(axes, marks)
-
-
-def _title(part: Slice, what: str) -> str:
-    return f"{part.setting['dataset']}: {what}" + (f" ({part.differs})" if part.differs else "")
-
-
-def _subtitle(part: Slice) -> str:
-    conditions = [
-        f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
-    ]
-    bars = spread(part, part.metrics)
-    return " · ".join([*conditions, f"{part.extractor} features", *([bars] if bars else [])])
-
-
-def _short(value: Any) -> str:
-    return f"{value:.2f}" if value >= 1 else as_text(float(f"{value:.2g}"))

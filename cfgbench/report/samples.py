@@ -1,101 +1,75 @@
-"""The sheet of images: rows = classes, columns = w, and along a row the same noise under more and more guidance."""
+"""The sheet of images: rows = classes, columns = w, and along a row the same noise under more and more guidance.
 
-import json
+Where some w are chosen, a panel for each of them instead, as in the appendix of the paper.
+"""
+
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
-from cfgbench.errors import UserError, printable, reason
+from cfgbench.errors import UserError
+from cfgbench.report.headings import image_conditions, subject
+from cfgbench.report.panels import panels
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.seeds import seed_of
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
-from cfgbench.report.words import METRICS, at, named
+from cfgbench.report.systems import SIGNS
+from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_classes, kept, places
+from cfgbench.report.words import METRICS
 
-_TILE = 80  # pixels that a tile has at least
-_GAP = 5  # pixels between tiles
-MOST_PIXELS = 1 << 26  # of a cell's sheet
-LONGEST_NAME = 40  # characters of a class that are drawn
+_HOW = {"w": "under growing guidance", "temperature": "at lower and lower temperature"}
 _ROWS = 10  # rows that a sheet has at most
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """The images kept of a cell: uint8 [rows, columns, height, width, 3]; the class of each [rows, columns]."""
+class Choice(NamedTuple):
+    """Which images are shown: of these classes (names or ids), at these w; all that there are where none is named."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
+    classes: Sequence[str] = ()
+    ws: Sequence[float] = ()
 
 
-def samples(folder: Path, parts: Sequence[Slice]) -> list[Figure]:
-    """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep."""
-    sheets = [sheet for part in parts if (sheet := _sheet(folder, part)) is not None]
-    if not sheets:
+def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Figure]:  # noqa: B008
+    """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep;
+    with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
+    found = [images for part in parts if (images := kept(folder, part)) is not None]
+    if not found:
         raise NothingToPlot(f"samples: needs images of finished cells; none are in {folder / 'samples'}")
-    return sheets
+    if not choice.ws:
+        return [_sheet(images, choice.classes) for images in found]
+    turning_w = [images for images in found if images.part.knob == "w"]
+    _check_ws(turning_w, parts, choice.ws)
+    drawn = [panels(images, find_classes(images.cells[0], choice.classes), choice.ws) for images in turning_w]
+    return [figure for figure in drawn if figure is not None]
 
 
-def read_tiles(path: Path) -> Tiles:
-    """Reads a cell's image grid. Raises UserError for a file that is not a PNG of such tiles."""
-    try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size[0] * image.size[1] > MOST_PIXELS:
-                raise ValueError(f"{image.size[0]} x {image.size[1]} pixels")
-            note = json.loads(image.text["cfgbench"])  # type: ignore[attr-defined]
-            pixels = np.asarray(image.convert("RGB"))
-        labels = np.array(note["labels"])
-        rows, columns = labels.shape
-        height, width = int(note["height"]), int(note["width"])
-        grid = pixels.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
-        names = tuple(printable(str(name))[:LONGEST_NAME] for name in note["class_names"])
-        if labels.dtype.kind not in "iu" or grid.size == 0 or labels.min() < 0:
-            raise ValueError(f"labels {labels.shape} of {labels.dtype}")
-    except Exception as error:  # a damaged image fails in many ways, all of which mean the same
-        raise UserError(
-            f"{path}: not a grid of sample images ({reason(error)}); delete it to leave that cell out"
-        ) from None
-    return Tiles(grid, labels, names)
+def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]) -> None:
+    there = sorted({float(w) for images in found for w in images.rows["at"]})
+    sampled = [w for part in parts if part.knob == "w" for w in part.ok["at"]]
+    for w in ws:
+        if not np.isclose(w, there, rtol=0, atol=1e-9).any():
+            known = np.isclose(w, sampled, rtol=0, atol=1e-9).any()
+            places = ", ".join(dict.fromkeys(images.place for images in found))
+            why = f"there are no images of it at {places}" if known else "not sampled"
+            raise UserError(f"--w {w:g}: {why}; there are w {', '.join(f'{one:g}' for one in there) or 'none'}")
 
 
-def _sheet(folder: Path, part: Slice) -> Figure | None:
-    rows = _of_one_seed(folder, part.ok)
-    if rows.empty:
-        return None
-    best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
-    rows = at(rows, part.columns, best[part.columns]).sort_values("w", kind="stable")
-    cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
-    shown = _shown(cells[0])
-    alike = [cell.labels.shape == cells[0].labels.shape and (cell.labels == cells[0].labels).all() for cell in cells]
-    alike = [same and cell.images.shape == cells[0].images.shape for same, cell in zip(alike, cells, strict=True)]
-    kept = [cell for cell, same in zip(cells, alike, strict=True) if same]
-    columns = [np.stack([cell.images[place] for place in shown]) for cell in kept]
-    names = [_class_name(cells[0], place) for place in shown]
-    more = named(part.columns, best[part.columns])
-    return _draw(np.stack(columns, axis=1), names, rows[alike], part, more)
+def _sheet(images: Kept, classes: Sequence[str]) -> Figure:
+    first = images.cells[0]
+    shown = _of_classes(first, find_classes(first, classes)) if classes else _shown(first)
+    columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
+    names = [class_name(first, int(first.labels[place])) for place in shown]
+    return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
 
 
-def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
-    cells: dict[object, dict[int, str]] = {}
-    for place, members in rows["members"].items():
-        for member in members:
-            if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():
-                cells.setdefault(seed_of(member), {})[place] = member["cell_id"]
-    of_seed = max(cells.values(), key=len, default={})
-    return rows.loc[list(of_seed)].assign(cell_id=list(of_seed.values()))
-
-
-def _path(folder: Path, cell_id: str) -> Path:
-    return folder / "samples" / f"{cell_id}.png"
+def _of_classes(tiles: Tiles, labels: Sequence[int]) -> list[tuple[int, int]]:
+    """(row, column) of the chosen classes' tiles, of each as many draws as there is room for."""
+    most = max(1, _ROWS // len(labels))
+    return [place for label in labels for place in places(tiles, label, most)]
 
 
 def _shown(tiles: Tiles) -> list[tuple[int, int]]:
@@ -105,22 +79,15 @@ def _shown(tiles: Tiles) -> list[tuple[int, int]]:
     return [(draw, int(column)) for column in chosen for draw in range(min(draws, max(1, _ROWS // classes)))]
 
 
-def _class_name(tiles: Tiles, place: tuple[int, int]) -> str:
-    label = int(tiles.labels[place])
-    return tiles.class_names[label] if label < len(tiles.class_names) else str(label)
-
-
 def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, more: str) -> Figure:
     """`tiles` [rows, columns, height, width, 3]; `rows` are the cells of the columns. One image pixel is a whole number
     of pixels of the PNG, so that nothing is blurred."""
-    grid = _compose(tiles)
+    grid = compose(tiles)
     height, width = grid.shape[:2]
     left, right, heads, margin = 20 + 13 * max(map(len, names)), 20, 95, 20
     total = max(left + width + right, 1100)
-    title = f"{part.setting['dataset']}: the same noise under growing guidance ({more})"
-    conditions = [text for text in part.conditions if text != more]
-    subtitle = " · ".join([*conditions, f"FID and IS: {part.extractor} features", "scale = 1 + w"])
-    subtitle += " · images of one seed, numbers are means" if part.seeds else ""
+    title = f"{subject(part)}: the same noise {_HOW[part.knob]} ({more})"
+    subtitle = " · ".join(image_conditions(part, more))
     figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     top = round(
@@ -132,25 +99,16 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     axes.imshow(grid, interpolation="none", aspect="auto", extent=(0, width, height, 0))
     axes.set_axis_off()
     for number, (_, row) in enumerate(rows.iterrows()):
-        centre = (number + 0.5) * (width + _GAP) / len(rows) - _GAP / 2
-        head = f"w {row['w']:g}" + (f" [{row['mark']}]" if part.marks else "")
+        centre = (number + 0.5) * (width + GAP) / len(rows) - GAP / 2
+        head = f"{SIGNS[part.knob]} {row['at']:g}" + (f" [{row['mark']}]" if part.marks else "")
         axes.text(centre, -62, head, ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
         axes.text(centre, -8, _numbers(row, part), ha="center", va="bottom", fontsize=6.5, color=FAINT)
     for number, name in enumerate(names):
         if number == 0 or names[number - 1] != name:
-            centre = (number + 0.5) * (height + _GAP) / len(names) - _GAP / 2
+            centre = (number + 0.5) * (height + GAP) / len(names) - GAP / 2
             axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
     return figure
 
 
 def _numbers(row: pd.Series, part: Slice) -> str:
     return "\n".join(f"{metric.name} {row[metric.column]:.3g}" for metric in METRICS if metric in part.metrics)
-
-
-def _compose(tiles: np.ndarray) -> np.ndarray:
-    """The tiles [rows, columns, h, w, 3], enlarged by whole numbers, as one white-gapped image."""
-    factor = max(1, -(-_TILE // max(tiles.shape[2:4])))
-    large = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
-    padded = np.pad(large, ((0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
-    rows, columns, height, width, _ = padded.shape
-    return padded.swapaxes(1, 2).reshape(rows * height, columns * width, 3)[:-_GAP, :-_GAP]

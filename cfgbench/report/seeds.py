@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.columns import PLANE, SEEDS, comparable
+from cfgbench.report.columns import POINT, SEEDS, comparable
 from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
@@ -43,7 +43,7 @@ def seeds_phrase(names: Sequence[tuple[str, str]]) -> str:
 
 
 def _several(group: pd.DataFrame) -> bool:
-    return bool(group.groupby(list(PLANE), dropna=False).size().max() > 1)
+    return bool(group.groupby(list(POINT), dropna=False).size().max() > 1)
 
 
 def _single(group: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def _single(group: pd.DataFrame) -> pd.DataFrame:
 def _merged(group: pd.DataFrame) -> pd.DataFrame:
     names = sorted({_name(member) for member in group.to_dict("records")}, key=_by_number)
     varying = {key: ", ".join(_listed(group[key])) for key in SEEDS if key in group and group[key].nunique() > 1}
-    points = [_point(rows, names) | varying for _, rows in group.groupby(list(PLANE), dropna=False, sort=False)]
+    points = [_point(rows, names) | varying for _, rows in group.groupby(list(POINT), dropna=False, sort=False)]
     return pd.DataFrame(points)
 
 

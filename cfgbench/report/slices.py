@@ -1,12 +1,13 @@
 """Which rows may stand together: a slice is what one table, or one set of axes, shows.
 
-Inside a slice only w and one other quantity vary (p_uncond, or T); data set, features, reference, number of images,
-protocol and every further axis are one and the same, so that its numbers compare. Seeds are averaged over. Features,
-reference and protocol may differ where that was asked for; then every row has a mark.
+Inside a slice only w and one other quantity vary (p_uncond, T, or the system); data set, features, reference, number of
+images, protocol and every further axis are one and the same, so that its numbers compare. Seeds are averaged over.
+Features, reference and protocol may differ where that was asked for; then every row has a mark. Where the system turns
+another knob than w, that takes the place of w.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,7 +16,10 @@ from cfgbench.errors import UserError
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
 from cfgbench.report.seeds import average
+from cfgbench.report.systems import origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
+
+Columns = Literal["p_uncond", "T", "system"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class Slice:
     """Rows that compare. `columns` names what the table's columns, or the figure's curves, stand for."""
 
     rows: pd.DataFrame
-    """In order of `columns`, then w."""
-    columns: Literal["p_uncond", "T"]
+    """In order of `columns`, then of how far the knob is turned (`at`: w up, temperature down)."""
+    columns: Columns
     setting: dict[str, Any] = field(default_factory=dict)
     """What all rows share, in the order in which a caption tells it."""
     apart: tuple[str, ...] = ()
@@ -43,6 +47,26 @@ class Slice:
         return self.rows["seed_names"].iloc[0]
 
     @property
+    def knob(self) -> Literal["w", "temperature"]:
+        """What is turned along a curve and down a table; one thing, but where systems stand together (see by_knob)."""
+        return self.rows["knob"].iloc[0]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether others call 1 + w a scale, at least for one of the systems."""
+        return any(map(scaled, self.rows["system"].unique()))
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of `columns`, in order; one that is not stated is None and comes last."""
+        return [known(value) for value in self.rows[self.columns].unique()]
+
+    def by_knob(self) -> list["Slice"]:
+        """The slice in parts in which all systems turn the same knob."""
+        knobs = self.rows.groupby("knob", sort=False)
+        return [replace(self, rows=rows.reset_index(drop=True)) for _, rows in knobs]
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that were measured; both where no cell has a number yet."""
         return tuple(metric for metric in METRICS if self.has(metric.column)) or METRICS
@@ -58,14 +82,14 @@ class Slice:
         return column in self.rows and bool(self.ok[column].notna().any())
 
     def curves(self, *metrics: Metric) -> Iterator[tuple[Any, pd.DataFrame]]:
-        """(value of `columns`, its rows in order of w), only rows where all of `metrics` are known.
+        """(value of `columns`, its rows in order of the knob), only rows where all of `metrics` are known.
 
         A value that is not stated is None and comes last.
         """
         wanted = [metric.column for metric in metrics]
         if any(column not in self.ok for column in wanted):
             return
-        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns, dropna=False):
+        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns, dropna=False, sort=False):
             yield known(value), rows
 
     @property
@@ -77,7 +101,8 @@ class Slice:
     @property
     def differs(self) -> str:
         """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
-        keys = [key for key in self.apart if key not in PROVENANCE]
+        hidden = (*PROVENANCE, *(["guidance"] if "system" in self.apart else []))
+        keys = [key for key in self.apart if key not in hidden]
         if "features_id" in self.apart or not keys:  # reference and protocol follow from other features
             keys += [key for key in PROVENANCE if key in self.apart][:1]
         words = [named(key, self.setting[key]) for key in keys]
@@ -86,7 +111,7 @@ class Slice:
     @property
     def conditions(self) -> list[str]:
         """How the numbers came about, shortly: `1,000 images`, `T 32`, `sampler ancestral` ..."""
-        hidden = ("dataset", *PROVENANCE)
+        hidden = ("dataset", *PROVENANCE, *(["guidance"] if "system" in self.setting else []))
         shown = {key: value for key, value in self.setting.items() if key not in hidden}
         return [named(key, value) for key, value in shown.items() if key in PLANE or known(value) is not None]
 
@@ -103,18 +128,51 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = Fal
     Columns are p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier version
     of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest. Several
     seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
-    references or protocols stand together, each with its mark.
+    references or protocols stand together, each with its mark. Each system has slices of its own; where it has no
+    unguided cell it begins with that of the others (see `systems.origins`).
     """
+    rows, without = _ready(rows, where, mixed)
+    groups = comparable(rows, without=without)
+    return _slices(rows, [part for group in groups for part in _planes(_with_marks_or_none(group))])
+
+
+def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
+    """The systems of a sweep beside each other: a slice for each p_uncond and T at which there are two or more, with a
+    column a system; none where there is one system. Systems stand together that differ in nothing else, seeds
+    included."""
+    rows, without = _ready(rows, where, mixed)
+    groups = map(_with_marks_or_none, comparable(rows, without=(*without, "system")))
+    places = [place for group in groups for _, place in group.groupby(["T", "p_uncond"], dropna=False)]
+    return _slices(rows, [(place, "system") for place in places if place["system"].nunique() > 1])
+
+
+def arranged(parts: Sequence[Slice], together: Sequence[Slice]) -> list[Slice]:
+    """What tables and trade-offs show: the systems side by side, then each system's slices that hold more than a column
+    of that."""
+    told = {cell for part in together for cell in part.rows["cell_id"]} if together else set()
+    return [*together, *(part for part in parts if len(part.values) > 1 or not told.issuperset(part.rows["cell_id"]))]
+
+
+def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame, Collection[str]]:
+    """(the rows that count, with those from which systems begin; the conditions that may differ in a slice)."""
     rows = settled(rows, where=where)
-    rows = marked(rows) if mixed else rows
-    groups = comparable(rows, without=PROVENANCE if mixed else ())
-    parts = [part for group in groups for part in _planes(_with_marks_or_none(group))]
-    settings = [_setting(part, columns) for part, columns in parts]
-    apart = tuple(key for key in settings[0] if len({repr(setting.get(key)) for setting in settings}) > 1)
+    rows, without = (marked(rows), PROVENANCE) if mixed else (rows, ())
+    groups = comparable(rows, without=(*without, "system"))
+    begun = [row for group in groups if group["system"].nunique() > 1 for row in origins(group)]
+    rows = rows.assign(shared=False)
+    return (pd.concat([rows, pd.DataFrame(begun)], ignore_index=True) if begun else rows), without
+
+
+def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, Columns]]) -> list[Slice]:
+    """Slices of these parts of the rows."""
+    several = not plain(rows)
+    settings = [_setting(part, columns, several) for part, columns in parts]
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    apart = tuple(key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1)
     marks = meanings(rows)
     return [
         Slice(
-            part.sort_values([columns, "w", *(["mark"] if "mark" in part else [])], ignore_index=True),
+            _in_order(part, columns),
             columns,
             setting,
             tuple(k for k in apart if k in setting),
@@ -133,7 +191,7 @@ def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
     metrics = (*METRICS, INFINITY)
     numbers = {key: rows[key].astype(float) for m in metrics for key in (m.column, m.se) if key in rows}  # None is NaN
     nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
-    return average(current(rows.assign(**numbers, **nulls)))
+    return average(current(with_systems(rows.assign(**numbers, **nulls))))
 
 
 def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
@@ -141,18 +199,29 @@ def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
     return group.drop(columns="mark") if "mark" in group and group["mark"].isna().all() else group
 
 
-def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Literal["p_uncond", "T"]]]:
+def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    first = rows[columns].map(rank) if columns == "system" else rows[columns]
+    along = rows["at"].where(rows["knob"] == "w", -rows["at"])  # the lower the temperature, the further it is turned
+    ordered = rows.assign(_first=first, _along=along)
+    keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
+    return ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
+
+
+def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Columns]]:
     if rows["p_uncond"].nunique(dropna=False) == 1 and rows["T"].nunique(dropna=False) > 1:
         return [(rows, "T")]
     return [(part, "p_uncond") for _, part in rows.groupby("T", dropna=False)]
 
 
-def _setting(rows: pd.DataFrame, columns: str) -> dict[str, Any]:
+def _setting(rows: pd.DataFrame, columns: Columns, several: bool) -> dict[str, Any]:
     fixed = [key for key in PLANE[1:] if key != columns]
     first = rows.iloc[0]
-    usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed)]
-    own = [key for key in conditions(rows) if key not in usual]
+    hidden = ["guidance"] if columns == "system" else []
+    usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed) and key not in hidden]
+    own = [key for key in conditions(rows) if key not in (*usual, *hidden)]
     setting = {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
+    if several and columns != "system":
+        setting["system"] = first["system"]
     if "mark" in rows:
         return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}
     ids = [digest for digest in rows.get("protocol_id", ()) if known(digest) is not None]  # rows from before have none

@@ -4,6 +4,7 @@ import io
 import logging
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -81,7 +82,8 @@ def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> 
         return
     axes.set_yscale("log")
     decades = np.log10(values.max() / values.min())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if decades < 2 else (1,)))
+    steps = (1, 2, 3, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -110,8 +112,10 @@ def _roughness(value: float) -> int:
     return next((rank for rank, unit in enumerate((1, 0.2)) if abs(value / unit - round(value / unit)) < 1e-9), 2)
 
 
-def curve_name(columns: str, value: float | None) -> str:
-    """`p_uncond = 0.1` as mathematics; `p_uncond not stated` where there is no value."""
+def curve_name(columns: str, value: Any) -> str:
+    """`p_uncond = 0.1` as mathematics; `p_uncond not stated` where there is no value; a system's name."""
+    if columns == "system":
+        return str(value)
     symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[columns]
     return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
@@ -131,7 +135,8 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, between heading and axes, where it covers nothing."""
     engine = figure.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
-    per_row = 2 if any(str(handle.get_label()).startswith("[") for handle in handles) else 6  # a mark's meaning is long
+    names = [str(handle.get_label()) for handle in handles]
+    per_row = 2 if any(name.startswith("[") or len(name) > 40 for name in names) else 6  # a mark's meaning is long
     room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
     engine.set(rect=(left, bottom, width, height - room))
     figure.legend(

@@ -8,7 +8,8 @@ import pandas as pd
 
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Slice
-from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus, strength
+from cfgbench.report.systems import UNTURNED, turned
+from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
 from cfgbench.sweep.store import Store
 
 FID, _ = METRICS
@@ -39,31 +40,32 @@ def _curves(part: Slice) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _line(store: Store, curve: pd.DataFrame) -> str:
     best = curve.loc[curve["fid"].idxmin()]
-    parts = [f"best FID {_fid(best)} at {strength(best['w'])}{_of_seeds(best)}"]
-    others = {row["w"]: compare(store, row, best, "fid") for _, row in curve.iterrows() if row["w"] != best["w"]}
-    parts += _alike(others)
-    if 0.0 in others:
-        unguided, difference = curve[curve["w"] == 0].iloc[0], others[0.0]
+    parts = [f"best FID {_fid(best)} at {turned(best)}{_of_seeds(best)}"]
+    others = {row["at"]: compare(store, row, best, "fid") for _, row in curve.iterrows() if row["at"] != best["at"]}
+    parts += _alike(others, best["knob"])
+    free = UNTURNED[best["knob"]]
+    if free in others:
+        unguided, difference = curve[curve["at"] == free].iloc[0], others[free]
         words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
         parts.append(f"{_fid(unguided)} without guidance" + (words if difference.told_apart is not None else ""))
     return "; ".join(parts)
 
 
-def _alike(others: dict[float, Difference]) -> list[str]:
-    """Which w are within chance of the best; nothing where no error is known."""
+def _alike(others: dict[float, Difference], knob: str) -> list[str]:
+    """Which w (or temperatures) are within chance of the best; nothing where no error is known."""
     alike = [w for w, difference in others.items() if difference.told_apart is False]
     unpaired = [w for w in alike if not others[w].paired]
     if alike:
-        how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ws(unpaired)})"
-        return [f"{_ws(alike)} cannot be told from it{how}"]
+        how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ats(unpaired, knob)})"
+        return [f"{_ats(alike, knob)} cannot be told from it{how}"]
     if not others or any(difference.told_apart is None for difference in others.values()):
         return []
     unpaired = [w for w, difference in others.items() if not difference.paired]
-    return ["every other w can be told from it" + (" (unpaired)" if unpaired else "")]
+    return [f"every other {knob} can be told from it" + (" (unpaired)" if unpaired else "")]
 
 
-def _ws(ws: Sequence[float]) -> str:
-    return f"w {joined([f'{w:g}' for w in sorted(ws)])}"
+def _ats(ats: Sequence[float], knob: str) -> str:
+    return f"{knob} {joined([f'{at:g}' for at in sorted(ats)])}"
 
 
 def _fid(row: Any) -> str:

@@ -1,6 +1,8 @@
 """Tables of a sweep in the paper's layout: Markdown, CSV, LaTeX, and for the terminal."""
 
+import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -10,7 +12,10 @@ from rich.text import Text
 from cfgbench.report.captions import caption, notes, reading
 from cfgbench.report.layout import Layout, layout, layouts
 from cfgbench.report.slices import Slice
-from cfgbench.report.words import INFINITY, NOT_STATED, as_text
+from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
+
+NARROW = 16
+"""Characters of a line of a system's name over its column."""
 
 
 def markdown(parts: Sequence[Slice], *, first: int = 1) -> str:
@@ -29,7 +34,8 @@ def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
     """
-    frames = [_frame(layout(part, part.measured), number) for number, part in enumerate(parts, first)]
+    layouts = [(layout(one, one.measured), n) for n, part in enumerate(parts, first) for one in part.by_knob()]
+    frames = [_frame(table, number) for table, number in layouts]
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
     front = [column for column in whole if column not in last]
@@ -92,16 +98,16 @@ def _caption(table: Layout) -> str:
 def _below(table: Layout) -> list[str]:
     """The footnotes, then what holds for the whole table."""
     footnotes = [f"({letter}) {text}" for letter, text in table.notes]
-    return footnotes + ([] if table.metrics == (INFINITY,) else notes(table.slice))
+    return footnotes + ([] if table.metrics == (INFINITY,) else notes(table.slice, table.metrics))
 
 
 def _markdown(table: Layout, number: int, continued: bool) -> str:
     part = table.slice
-    heads = [f"{metric.name}<br>{part.columns} {as_text(value)}" for metric, value in table.columns]
-    lines = [f"| w | scale | {' | '.join(heads)} |", "|" + "--:|" * (2 + len(heads))]
-    for w, entries in table.rows():
+    heads = [*table.stub, *(f"{metric.name}<br>{named(part.columns, value)}" for metric, value in table.columns)]
+    lines = [f"| {' | '.join(heads)} |", "|" + "--:|" * len(heads)]
+    for at, entries in table.rows():
         cells = [f"**{escape_markdown(text)}**" if best else escape_markdown(text) for text, best in entries]
-        lines.append(f"| {w:g} | {1 + w:g} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*table.place(at), *cells])} |")
     head = f"**Table {number}{', continued' * continued}.** {escape_markdown(_caption(table))}"
     return "\n\n".join([head, "\n".join(lines), *map(escape_markdown, _below(table))])
 
@@ -109,7 +115,8 @@ def _markdown(table: Layout, number: int, continued: bool) -> str:
 def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     """The table's numbers, and the columns that say under which conditions they hold."""
     part = table.slice
-    frame = pd.DataFrame({"table": number, "w": table.ws, "scale": [round(1 + w, 12) for w in table.ws]})
+    scale = {"scale": [round(1 + w, 12) for w in table.ws]} if part.scaled else {}
+    frame = pd.DataFrame({"table": number, part.knob: table.ws, **scale})
     for j, (metric, value) in enumerate(table.columns):
         entries = [row[j] for row in table.body]
         place = f"{part.columns}={as_text(value)}"
@@ -128,29 +135,27 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
-    part, count = table.slice, len(table.values)
+    part, count, before = table.slice, len(table.values), len(table.stub)
     groups = [rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(metric.name)}}}" for metric in table.metrics]
-    rules = [rf"\cmidrule(lr){{{3 + k * count}-{2 + (k + 1) * count}}}" for k in range(len(groups))]
-    symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[part.columns]
-    heads = [
-        f"${symbol}$ {NOT_STATED}" if value is None else f"${symbol} = {as_text(value)}$" for _, value in table.columns
-    ]
+    rules = [rf"\cmidrule(lr){{{before + 1 + k * count}-{before + (k + 1) * count}}}" for k in range(len(groups))]
+    stub = ["$w$" if head == "w" else head for head in table.stub]
+    heads = [*stub, *(_head(part.columns, value) for _, value in table.columns)]
     body = []
-    for w, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
+    for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
         stacked = [(_stacked(text) if part.seeds else text, best) for text, best in entries]
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
-        body.append(rf"{w:g} & {1 + w:g} & {' & '.join(cells)} \\")
+        body.append(rf"{' & '.join([*table.place(at), *cells])} \\")
     notes = [rf"\par\footnotesize {escape_latex(text)}" for text in [*_below(table), *more]]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(_caption(table))}}}",
         *([r"\footnotesize\setlength{\tabcolsep}{3pt}"] if part.seeds else []),
-        rf"\begin{{tabular}}{{{'r' * (2 + len(heads))}}}",
+        rf"\begin{{tabular}}{{{'r' * len(heads)}}}",
         r"\toprule",
-        rf" & & {' & '.join(groups)} \\",
+        rf"{' &' * before} {' & '.join(groups)} \\",
         "".join(rules),
-        rf"$w$ & scale & {' & '.join(heads)} \\",
+        rf"{' & '.join(heads)} \\",
         r"\midrule",
         *body,
         *([r"\midrule", *below] if below else []),
@@ -160,6 +165,15 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+def _head(columns: str, value: Any) -> str:
+    """The head of a column of numbers in LaTeX."""
+    if columns == "system":
+        lines = r"\\".join(map(escape_latex, textwrap.wrap(value, NARROW)))
+        return rf"\shortstack[r]{{{lines}}}"
+    symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[columns]
+    return f"${symbol}$ {NOT_STATED}" if value is None else f"${symbol} = {as_text(value)}$"
 
 
 def _stacked(text: str) -> str:
@@ -179,12 +193,13 @@ def _terminal(table: Layout) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    view.add_column("w", justify="right")
-    view.add_column("scale", justify="right")
+    for head in table.stub:
+        view.add_column(head, justify="right")
     for metric, value in table.columns:
-        view.add_column(f"{metric.name}\n{part.columns}\n{as_text(value)}", justify="right")
-    for w, entries in table.rows():
+        below_name = textwrap.wrap(value, NARROW) if part.columns == "system" else [part.columns, as_text(value)]
+        view.add_column("\n".join([metric.name, *below_name]), justify="right")
+    for at, entries in table.rows():
         narrow = [(text.replace(" (m", "\n(m"), best) for text, best in entries]  # the best of several seeds below
         cells = [Text(text, style="bold green" if best else "") for text, best in narrow]
-        view.add_row(f"{w:g}", f"{1 + w:g}", *cells)
+        view.add_row(*table.place(at), *cells)
     return view

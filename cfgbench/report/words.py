@@ -57,7 +57,9 @@ def strength(w: float) -> str:
 
 
 def named(key: str, value: Any) -> str:
-    """`T 32`, `1,000 images`, `features digits-1a2b`, `seeds 0, 1`."""
+    """`T 32`, `1,000 images`, `features digits-1a2b`, `seeds 0, 1`; a system by its name alone."""
+    if key == "system":
+        return str(value)
     if key == "samples":
         return f"{int(value):,} images"
     several = "s" if key.endswith("seed") and ", " in str(value) else ""

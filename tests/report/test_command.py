@@ -1,10 +1,13 @@
 """The report as it is run: rows in a results folder, the command, the files and what is printed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.sweep.store import Store
 
@@ -98,3 +101,54 @@ def test_rows_from_before_these_columns_still_make_a_report(put, run, name):
     pd.testing.assert_frame_equal(new[shared], old[shared])
     assert "±" not in Path("reports/digits/table.md").read_text()
     assert "note:" not in err
+
+
+@pytest.fixture
+def images(put, table1):
+    """A sweep with images of three classes in each cell."""
+    store = put(table1)
+    for cell_id in table1["cell_id"]:
+        note = PngInfo()
+        note.add_text("cfgbench", json.dumps({"height": 2, "width": 2, "labels": [[0, 1, 2]], "class_names": "abcd"}))
+        path = store.samples(cell_id)
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 2)).save(path, pnginfo=note)
+
+
+def test_images_are_chosen_by_class_and_w(images, run):
+    chosen = ("--classes", "c", "--classes", "0", "--w", "0", "--w", "1")
+    code, out, err = run("report", "digits", "--plot", "samples", *chosen, "--quiet")
+    assert (code, err) == (0, "")
+    assert out.split() == [f"reports/digits/samples-chosen.{kind}" for kind in ("png", "svg")]
+    code, out, _ = run("report", "digits", "--plot", "samples", "--quiet")
+    assert out.split()[0] == "reports/digits/samples.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ("--plot", "samples", "--classes", "e"),
+            "--classes e: no such class; there are images of a (0), b (1), c (2)",
+        ),
+        (
+            ("--plot", "samples", "--classes", "d"),
+            "--classes d: no images of that class were kept; there are images of",
+        ),
+        (("--plot", "samples", "--w", "0.35"), "--w 0.35: not sampled; there are w 0, 0.1, 0.2"),
+        (("--plot", "samples", "--w", "nan"), "--w nan: not sampled"),
+        (("--w", "1"), "--classes and --w choose images: they need --plot samples and a sweep"),
+        (("--plot", "tradeoff", "--classes", "a"), "they need --plot samples"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(images, run, words, error):
+    code, out, err = run("report", "digits", *words)
+    assert (code, out) == (2, "")
+    assert error in err
+    assert not Path("reports").exists()
+
+
+def test_the_paper_has_no_images_to_choose(run):
+    code, _, err = run("report", "--reference", "paper", "--plot", "samples", "--w", "1")
+    assert code == 2
+    assert "a sweep" in err

@@ -322,7 +322,8 @@ def test_a_run_gets_files_and_a_section(tmp_path):
     assert (tmp_path / "out" / "reference.md").read_text().strip() in page
     assert set(pd.read_csv(tmp_path / "out" / "literature.csv")["resolution"]) == {64}
     without = {path.name for path in write(tmp_path / "run", measured(1), tmp_path / "none")}
-    assert names - without == {"reference.md", "reference.csv", "literature.md", "literature.csv"}
+    comparison = {f"comparison.{kind}" for kind in ("md", "csv", "tex")}
+    assert names - without == {"reference.md", "reference.csv", "literature.md", "literature.csv"} | comparison
     assert "published" not in (tmp_path / "none" / "index.md").read_text()
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.samples import read_tiles, samples
+from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import slices
+from cfgbench.report.tiles import find_classes, places, read_tiles
 
 NAMES = ["zero", "one", "two"]
 
@@ -122,3 +124,111 @@ def test_along_a_row_of_several_seeds_stand_images_of_one(tmp_path, table1):
     np.testing.assert_array_equal(tile_shades(figure)[0], [100] * 14)
     assert figure.axes[0].texts[1].get_text() == "FID 2.3\nIS 53.7"
     assert "images of one seed, numbers are means" in " ".join(text.get_text() for text in figure.texts)
+
+
+def panels_of(figure):
+    """[(caption, shades [rows, columns])] of the panels; tiles are 136 pixels wide here, or 80."""
+    found = []
+    for axes in figure.axes:
+        pixels = np.asarray(axes.images[0].get_array())[..., 0]
+        step = 136 + 5
+        found.append((axes.texts[0].get_text().replace("\n", " "), pixels[68::step, 68::step]))
+    return found
+
+
+def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, table1):
+    (figure,) = samples(folder, slices(table1), Choice(("two", "0"), (1.0, 0.0, 3.0)))
+    found = panels_of(figure)
+    assert [caption for caption, _ in found] == [
+        "(a) w = 1.0: FID=12.60, IS=170.10",
+        "(b) w = 0.0: FID=1.80, IS=53.71",
+        "(c) w = 3.0: FID=24.83, IS=250.40",
+    ]
+    for (_, shades), w in zip(found, (1, 0, 3), strict=True):
+        np.testing.assert_allclose(shades, 10 + 20 * w + np.array([[20, 0], [21, 1]]), atol=1)
+    heading = " ".join(text.get_text() for text in figure.texts).replace("\n", " ").replace("\u00a0", " ")
+    for words in (
+        "the same seeds at w 1, 0 and 3 (p_uncond 0.1)",
+        "classes, left to right: two, zero",
+        "50,000 images",
+    ):
+        assert words in heading
+
+
+def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
+    (figure,) = samples(folder, slices(table1), Choice((), (0.0, 0.1, 0.2, 0.3, 4.0)))
+    figure.draw_without_rendering()
+    boxes = [axes.texts[0].get_window_extent() for axes in figure.axes] + [axes.bbox for axes in figure.axes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
+    height, width = figure.axes[0].images[0].get_array().shape[:2]
+    np.testing.assert_allclose([figure.axes[3].bbox.width, figure.axes[3].bbox.height], [width, height], atol=0.01)
+
+
+def test_chosen_classes_are_the_rows_of_the_sheet(folder, table1):
+    (figure,) = samples(folder, slices(table1), Choice(("TWO", "zero")))
+    assert tile_shades(figure).shape == (4, 14)
+    assert [text.get_text() for text in figure.axes[0].texts[-2:]] == ["two", "zero"]
+    np.testing.assert_allclose(tile_shades(figure)[:, 0], [30, 31, 10, 11], atol=1)
+
+
+def test_a_class_goes_by_any_of_its_names(tmp_path):
+    save(tmp_path / "a.png", 7)
+    tiles = replace(
+        read_tiles(tmp_path / "a.png"), class_names=("tench, Tinca tinca", "malamute, Alaskan malamute", "2")
+    )
+    assert find_classes(tiles, ["alaskan Malamute", "0", "malamute"]) == [1, 0]
+    assert find_classes(tiles, ["2"]) == [2]
+    assert places(tiles, 1, 5) == [(0, 1), (1, 1)]
+    with pytest.raises(
+        UserError, match=r"--classes mala: no such class; there are images of tench, Tinca tinca \(0\), "
+    ):
+        find_classes(tiles, ["mala"])
+
+
+def test_a_class_without_images_is_told_from_none(tmp_path):
+    save(tmp_path / "a.png", 7, labels=[[0, 1, 1]] * 2)
+    tiles = read_tiles(tmp_path / "a.png")
+    for text in ("two", "2"):
+        with pytest.raises(
+            UserError, match=f"--classes {text}: no images of that class were kept; there are images of "
+        ):
+            find_classes(tiles, [text])
+    with pytest.raises(UserError, match=r"--classes 3: no such class; there are images of zero \(0\), one \(1\)"):
+        find_classes(tiles, ["3"])
+
+
+@pytest.mark.parametrize(
+    ("w", "words"),
+    [
+        (0.35, "--w 0.35: not sampled; there are w 0, 0.1, "),
+        (float("nan"), "--w nan: not sampled"),
+        (0.3, "--w 0.3: there are no images of it at p_uncond 0.1; there are w 0, 0.1, 0.2, 0.4"),
+    ],
+)
+def test_a_w_without_images_is_named_with_those_that_there_are(folder, table1, w, words):
+    (folder / "samples" / "cell003.png").unlink()
+    with pytest.raises(UserError, match=words):
+        samples(folder, slices(table1), Choice((), (0.0, w)))
+
+
+def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1):
+    scaling = table1.iloc[[1, 10]].assign(guidance="score-scale", cell_id=["s1", "s2"])
+    low = table1.iloc[[0, 0]].assign(temperature=[0.9, 0.98], cell_id=["t1", "t2"])
+    for number, cell in enumerate(("s1", "s2", "t1", "t2")):
+        save(folder / "samples" / f"{cell}.png", 100 + 20 * number)
+    parts = slices(pd.concat([table1, scaling, low], ignore_index=True))
+    figures = {figure.texts[0].get_text().replace("\n", " "): figure for figure in samples(folder, parts)}
+    assert list(figures) == [
+        "digits, classifier-free guidance: the same noise under growing guidance (p_uncond 0.1)",
+        "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)",
+        "digits, low temperature: the same noise at lower and lower temperature (p_uncond 0.1)",
+    ]
+    shades = [tile_shades(figure)[0] for figure in figures.values()]
+    np.testing.assert_allclose(shades[1], [10, 100, 120], atol=1)  # the unguided images come first
+    np.testing.assert_allclose(shades[2], [10, 160, 140], atol=1)
+    heads = [text.get_text() for text in figures[next(reversed(figures))].axes[0].texts]
+    assert heads[::2][:3] == ["τ 1", "τ 0.98", "τ 0.9"]
+    guided, scaled = samples(folder, parts, Choice((), (1.0, 4.0)))
+    assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
+    assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")

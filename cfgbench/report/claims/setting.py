@@ -9,15 +9,10 @@ import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, comparable, conditions
 from cfgbench.report.slices import settled
+from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
 
 Row = Mapping[str, Any]
-
-RULES = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}
-"""The columns that say which rule of guidance made a row, and what rows that lack them were made by."""
-
-_FOLLOWS = ("classifier_id",)
-"""What differs only because the rule does."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,13 @@ class Setting:
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
         rows = self._ok
-        rule = (rows["guidance"] == guidance) & (rows["on"] == on) & (rows["temperature"] == RULES["temperature"])
-        return self._curves(rows[rule], "w")
+        return self._curves(rows[rows["system"] == SYSTEMS[guidance, on]], "w")
 
     def cold(self) -> list[Curve]:
         """The conditional model without guidance, with less noise than there should be: temperature < 1."""
         rows = self._ok
-        unguided = (rows["guidance"] == "cfg") & (rows["on"] == "conditional") & (rows["w"] == 0)
-        return self._curves(rows[unguided & (rows["temperature"] < RULES["temperature"])], "temperature")
+        cold = (rows["system"] == LOW_TEMPERATURE) & (rows["temperature"] < UNTURNED["temperature"])
+        return self._curves(rows[cold], "temperature")
 
     @property
     def _ok(self) -> pd.DataFrame:
@@ -79,19 +73,11 @@ class Setting:
 
 def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting]:
     """A sweep's rows in groups that compare; old rows that other rows supersede are left out, seeds averaged over."""
-    whole = settled(with_rules(rows), where=where)
-    ruled = [key for key in whole if key.rpartition(".")[2] in (*RULES, *_FOLLOWS)]
-    groups = comparable(whole, without=ruled)
-    apart = [
-        key for key in conditions(whole) if key not in ruled and len({repr(group[key].iloc[0]) for group in groups}) > 1
-    ]
+    whole = settled(rows, where=where)
+    groups = comparable(whole, without=("system",))
+    told = [key for key in conditions(whole) if key not in DEFAULTS]
+    apart = [key for key in told if len({repr(group[key].iloc[0]) for group in groups}) > 1]
     return [Setting(_name(group, apart), group) for group in groups]
-
-
-def with_rules(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with every column of RULES, filled where it is null."""
-    filled = {key: rows[key].where(rows[key].notna(), usual) if key in rows else usual for key, usual in RULES.items()}
-    return rows.assign(**filled)
 
 
 def _name(rows: pd.DataFrame, apart: list[str]) -> str:

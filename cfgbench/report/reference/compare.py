@@ -1,7 +1,7 @@
 """Published and measured numbers side by side, with their difference and in what their protocols differ."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,19 +80,23 @@ def imagenet_size(dataset: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def markdown(comparisons: Sequence[Comparison]) -> str:
-    """For each slice: in what the protocols differ, then the numbers; at the end what the paper leaves open."""
-    parts = [_markdown(comparison, number) for number, comparison in enumerate(comparisons, 1)]
+def markdown(comparisons: Sequence[Comparison], numbers: Sequence[int] = ()) -> str:
+    """For each slice: in what the protocols differ, then the numbers; at the end what the paper leaves open. `numbers`
+    are those of the slices' tables, 1, 2 ... where they are not given."""
+    parts = [_markdown(comparison, number) for number, comparison in _numbered(comparisons, numbers)]
     used = [table for table in TABLES if any(one.published == table for one in comparisons)]
     parts += [f"**About the paper's Table {table.number}.**\n\n{remarks(table)}" for table in used]
     return "\n\n".join(parts) + "\n"
 
 
-def csv(comparisons: Sequence[Comparison]) -> str:
+def csv(comparisons: Sequence[Comparison], numbers: Sequence[int] = ()) -> str:
     """All points below each other, unrounded; `table` is the measured table's number, `published` the paper's table."""
-    return pd.concat([_frame(one, number) for number, one in enumerate(comparisons, 1)], ignore_index=True).to_csv(
-        index=False, lineterminator="\n"
-    )
+    frames = [_frame(one, number) for number, one in _numbered(comparisons, numbers)]
+    return pd.concat(frames, ignore_index=True).to_csv(index=False, lineterminator="\n")
+
+
+def _numbered(comparisons: Sequence[Comparison], numbers: Sequence[int]) -> Iterator[tuple[int, Comparison]]:
+    return zip(numbers or range(1, len(comparisons) + 1), comparisons, strict=True)
 
 
 def _metrics(part: Slice) -> list[Metric]:

@@ -1,0 +1,33 @@
+"""What stands over a figure: what it shows, and under which conditions."""
+
+from cfgbench.report.captions import spread
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import named
+
+
+def title(part: Slice, what: str) -> str:
+    """Data set, what is shown, and what tells the slice from its sweep's others."""
+    return f"{part.setting['dataset']}: {what}" + (f" ({part.differs})" if part.differs else "")
+
+
+def subject(part: Slice) -> str:
+    """Of what a figure of images is: the data set and, where a sweep has several, the system."""
+    return ", ".join([part.setting["dataset"], *([part.setting["system"]] if "system" in part.setting else [])])
+
+
+def image_conditions(part: Slice, *told: str) -> list[str]:
+    """How images came about, without what the title has `told`, and what their numbers are."""
+    told = (*told, part.setting.get("system", ""))
+    conditions = [text for text in part.conditions if text not in told]
+    words = [*conditions, f"FID and IS: {part.extractor} features", *(["scale = 1 + w"] * part.scaled)]
+    words += ["τ: temperature"] * (part.knob == "temperature")
+    return words + ["images of one seed, numbers are means"] * bool(part.seeds)
+
+
+def subtitle(part: Slice) -> str:
+    """How the points came about, and what their bars are."""
+    conditions = [
+        f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
+    ]
+    bars = spread(part, part.metrics)
+    return " · ".join([*conditions, f"{part.extractor} features", *([bars] if bars else [])])

@@ -1,0 +1,87 @@
+"""Panels of images: one for each chosen w, the same classes and seeds at the same place in all of them (paper, figures
+1, 3, 6 to 8)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cfgbench.report.headings import image_conditions, subject
+from cfgbench.report.layout import layout
+from cfgbench.report.slices import Slice
+from cfgbench.report.style import DPI, INK, header
+from cfgbench.report.tiles import Kept, Tiles, class_name, compose, places
+from cfgbench.report.words import METRICS, joined, letter
+
+_WIDEST = 1500  # pixels of panels side by side
+_NARROWEST = 300  # pixels that a caption needs
+_BETWEEN, _CAPTION, _MARGIN = 30, 70, 20  # pixels between panels, below each, around all
+_TILE, _LARGE_TILE = 80, 130  # pixels that a tile has at least; where a panel is of few
+_DRAWS = 4  # images of a class at most
+
+
+def panels(images: Kept, labels: Sequence[int], ws: Sequence[float]) -> Figure | None:
+    """The figure of these classes (all where none is named) at those of the w that there are; None where none is."""
+    rows = images.rows.reset_index(drop=True)
+    chosen = [k for w in ws for k in rows.index[np.isclose(rows["at"], w, rtol=0, atol=1e-9)]]
+    if not chosen:
+        return None
+    first = images.cells[0]
+    labels = list(labels) or [int(label) for label in dict.fromkeys(first.labels[0])]
+    grid = _grid(first, labels)
+    tile = _TILE if len(grid[0]) > 3 else _LARGE_TILE
+    tiles = [np.stack([[images.cells[k].images[spot] for spot in line] for line in grid]) for k in chosen]
+    pictures = [compose(of_cell, tile) for of_cell in tiles]
+    captions = [_caption(n, rows.loc[k], images.part) for n, k in enumerate(chosen)]
+    shown = joined([f"{w:g}" for w in rows.loc[chosen, "at"]])
+    title = f"{subject(images.part)}: the same seeds at w {shown} ({images.place})"
+    names = [class_name(first, label) for label in labels]
+    conditions = image_conditions(images.part, images.place)
+    order = ", left to right" * (len(names) > 1)
+    return _draw(pictures, captions, title, " · ".join([*conditions, f"classes{order}: {', '.join(names)}"]))
+
+
+def _grid(tiles: Tiles, labels: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """(row, column) of the tiles of a panel: a class a column; a single class in about a square."""
+    found = [places(tiles, label, _DRAWS) for label in labels]
+    draws = min(map(len, found))
+    if len(found) > 1:
+        return [[of_class[draw] for of_class in found] for draw in range(draws)]
+    wide = 2 if draws % 2 == 0 else draws
+    return [found[0][start : start + wide] for start in range(0, draws, wide)]
+
+
+def _caption(number: int, row: pd.Series, part: Slice) -> str:
+    """`(b) w = 1.0: FID=12.60, IS=170.10`, with the decimals of the table."""
+    decimals = layout(part).decimals
+    found = [metric for metric in METRICS if metric in part.metrics]
+    numbers = ", ".join(f"{m.name}={row[m.column]:.{decimals[m.column]}f}" for m in found)
+    w = f"{row['at']:.1f}" if round(row["at"], 1) == row["at"] else f"{row['at']:g}"
+    mark = f" [{row['mark']}]" if part.marks else ""
+    return f"({letter(number)}) w = {w}{mark}: {numbers}"
+
+
+def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, subtitle: str) -> Figure:
+    """Pictures of one size side by side, as many as there is room for, each over its caption. One pixel of a picture is
+    one of the PNG."""
+    height, width = pictures[0].shape[:2]
+    slot = max(width, _NARROWEST)
+    across = min(len(pictures), max(1, (_WIDEST + _BETWEEN) // (slot + _BETWEEN)))
+    down = -(-len(pictures) // across)
+    total = max(across * (slot + _BETWEEN) - _BETWEEN + 2 * _MARGIN, 1100)
+    below = down * (height + _CAPTION) + _MARGIN
+    figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = round(header(figure, title, subtitle, height=lambda above: (round(above * DPI) + below) / DPI) * DPI)
+    size = np.array([total, top + below])
+    for number, (picture, text) in enumerate(zip(pictures, captions, strict=True)):
+        x = _MARGIN + number % across * (slot + _BETWEEN) + (slot - width) // 2
+        y = size[1] - top - (number // across) * (height + _CAPTION) - height
+        axes = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
+        axes.imshow(picture, interpolation="none", aspect="auto", extent=(0, width, height, 0))
+        axes.set_axis_off()
+        lines = text if width >= 1.3 * _NARROWEST else text.replace(": ", ":\n", 1)
+        axes.text(width / 2, height + 10, lines, ha="center", va="top", fontsize=9, color=INK, linespacing=1.3)
+    return figure

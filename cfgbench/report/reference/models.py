@@ -1,0 +1,234 @@
+"""One's own systems among the published models: model, source, FID, IS, conditions, and whether the row compares."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfgbench.report.reference import TABLES, Published, literature
+from cfgbench.report.reference.compare import compare, counterpart
+from cfgbench.report.slices import Slice
+from cfgbench.report.systems import CFG, rank, turned
+from cfgbench.report.tables import escape_latex, escape_markdown
+from cfgbench.report.words import METRICS, known, named, number, plus_minus
+
+_BASELINE = re.compile(r"ADM-G|ADM|CDM|BigGAN-deep|LOGAN")
+_OWN_PAPERS = ("arXiv 2105.05233", "arXiv 2106.15282", "arXiv 1912.00953")  # of ADM, CDM and LOGAN themselves
+_SCALE = {"data set": "dataset", "features": "features_id", "number of images": "samples"}
+"""What two numbers must share to be on one scale -> its column; all else is a condition, which the row names."""
+_COMPARES = "yes, as far as the paper states its protocol"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the comparison. `fid` and `score` are as they are shown; `numbers` are those of a measured row,
+    unrounded: fid, fid_se, is_mean, is_se. `apart` says why a measured row does not compare, "" where it does."""
+
+    model: str
+    which: str
+    source: str
+    fid: str
+    score: str
+    conditions: str
+    numbers: tuple[float, float, float, float] | None = None
+    apart: str = ""
+
+    @property
+    def measured(self) -> bool:
+        return self.numbers is not None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it compares with the published rows."""
+        return "published" if not self.measured else f"no: {self.apart}" if self.apart else _COMPARES
+
+
+def lines(parts: Sequence[Slice]) -> dict[int, list[Line]]:
+    """Number of a paper's table -> the models that it quotes, others of their papers, its own best rows, and the best
+    rows of each measured system on the same data set; Table 1 stands beside data sets that the paper does not have."""
+    found: dict[int, list[Line]] = {}
+    for group in _alike(parts):
+        table = counterpart(group[0]) or TABLES[0]
+        found.setdefault(table.number, []).extend(_measured(group))
+    return {
+        table.number: [*_quoted(table), *_papers(table), *found[table.number]]
+        for table in TABLES
+        if table.number in found
+    }
+
+
+def markdown(parts: Sequence[Slice]) -> str:
+    """A table for each of the paper's that is used, published rows first."""
+    return "\n\n".join(_markdown(number, there) for number, there in lines(parts).items()) + "\n"
+
+
+def csv(parts: Sequence[Slice]) -> str:
+    """All rows below each other: published numbers digit for digit, measured ones unrounded."""
+    rows = [_record(number, line) for number, there in lines(parts).items() for line in there]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+
+
+def latex(parts: Sequence[Slice]) -> str:
+    """The same tables as LaTeX floats; the document needs the package booktabs."""
+    tables = [_latex(number, there) for number, there in lines(parts).items()]
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": csv, "tex": latex}
+"""name and ending of the file -> function that makes its content."""
+
+_HEADS = ("model", "row", "source", "FID", "IS", "conditions", "compares with the published")
+
+
+def _quoted(table: Published) -> Iterator[Line]:
+    """The models of the paper's table, with what is known of their conditions, and others of the same papers."""
+    told = _literature(table.resolution)
+    for model, citation, fid, score in table.baselines.itertuples(index=False):
+        same = [other for other in told if _is(other, model, fid)]
+        told = [other for other in told if other not in same]
+        words = [f"quoted in {table.name}", *(other["conditions"] for other in same)]
+        yield Line(model, "", citation, fid, score, "; ".join(word for word in words if word))
+    for other in told:
+        yield Line(other["model"], "", other["source"], other["FID"], other["IS"], other["conditions"])
+
+
+def _literature(resolution: int) -> list[dict[str, str]]:
+    """What the papers of the baselines say themselves: model, source, FID, IS ("" where there is none), conditions."""
+    rows = literature()
+    kept = (rows["resolution"] == str(resolution)) & rows["source_paper"].isin(_OWN_PAPERS)
+    kept &= rows["model"].map(lambda model: _BASELINE.match(model) is not None)
+    found = []
+    keys = ["model", "guidance", "NFE_or_steps", "source_paper"]
+    for (model, guidance, steps, source), of_model in rows[kept].groupby(keys, sort=False):
+        values = dict(zip(of_model["metric"], of_model["value"], strict=True))
+        told = [guidance if guidance != "none" else "", f"network calls or steps: {steps}" if steps else ""]
+        told += [note for metric, note in zip(of_model["metric"], of_model["notes"], strict=True) if metric == "FID"]
+        conditions = "; ".join(word for word in told if word)
+        numbers = {name: values.get(name, "") for name in ("FID", "IS")}
+        found.append({"model": model, "source": source, "conditions": conditions, **numbers})
+    return found
+
+
+def _is(other: dict[str, str], model: str, fid: str) -> bool:
+    """Whether a result of the literature is the one that the paper quotes: a model of that name, with that FID."""
+    ours, theirs = (_BASELINE.match(name) for name in (model, other["model"]))
+    return ours is not None and theirs is not None and ours[0] == theirs[0] and float(other["FID"]) == float(fid)
+
+
+def _papers(table: Published) -> Iterator[Line]:
+    """The rows of the paper's own table with the best FID and the highest IS."""
+    for which, row in _best(table.part.rows):
+        printed = (row["fid_printed"], row["is_mean_printed"])
+        yield Line(CFG, which, table.name, *printed, _conditions(table.part, row))
+
+
+def _measured(group: Sequence[Slice]) -> Iterator[Line]:
+    """The same rows of one's own system, which the slices of `group` are of; cells of other systems do not count."""
+    rows = pd.concat([part.ok[~part.ok["shared"]] for part in group], ignore_index=True)
+    apart = ", ".join(
+        _told(group[0], note.what) for note in compare(group[0]).of_kind("differs") if note.what in _SCALE
+    )
+    for which, row in _best(rows):
+        numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
+        texts = ["" if np.isnan(value) else plus_minus(value, se) for value, se in (numbers[:2], numbers[2:])]
+        seeds = f", mean of {row['seeds']} seeds" if row["seeds"] > 1 else ""
+        source = f"measured here, {group[0].setting['dataset']}{seeds}"
+        yield Line(row["system"], which, source, *texts, _conditions(group[0], row), numbers, apart)
+
+
+def _told(part: Slice, what: str) -> str:
+    """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`."""
+    value = part.setting[_SCALE[what]]
+    return f"{what} {value}" if what == "data set" else named(_SCALE[what], value)
+
+
+def _alike(parts: Sequence[Slice]) -> list[list[Slice]]:
+    """The slices in groups of one system that differ in p_uncond and T only."""
+    groups: dict[str, list[Slice]] = {}
+    for part in parts:
+        held = {key: repr(value) for key, value in part.setting.items() if key not in ("p_uncond", "T")}
+        groups.setdefault(repr((part.rows["system"].iloc[0], held)), []).append(part)
+    return sorted(groups.values(), key=lambda group: rank(group[0].rows["system"].iloc[0]))
+
+
+def _best(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """(`best FID`, its row) and (`max IS`, its row), all where several are equal; a row that is both comes once."""
+    found: dict[int, list[str]] = {}
+    for metric, name in zip(METRICS, ("best FID", "max IS"), strict=True):
+        if metric.column in rows and rows[metric.column].notna().any():
+            best = getattr(rows[metric.column], metric.best)()
+            for place in rows.index[rows[metric.column] == best]:
+                found.setdefault(place, []).append(name)
+    for place, names in found.items():
+        yield " and ".join(names), rows.loc[place]
+
+
+def _conditions(part: Slice, row: pd.Series) -> str:
+    """`w 0.3 (scale 1.3), p_uncond 0.1, T 256, 512 network passes an image, 50,000 images, sampler ancestral ...`."""
+    place = [turned(row), *(named(key, known(row[key])) for key in ("p_uncond", "T"))]
+    passes = known(row.get("nfe"))
+    elsewhere = [named(key, part.setting.get(key)) for key in ("p_uncond", "T", "system", "guidance", "source")]
+    shown = [text for text in part.conditions if text not in elsewhere]
+    return ", ".join([*place, *([f"{passes:g} network passes an image"] if passes is not None else []), *shown])
+
+
+def _lead(there: Sequence[Line]) -> str:
+    own = [line for line in there if line.measured]
+    apart = sum(bool(line.apart) for line in own)
+    word = "No measured row compares" if apart == len(own) else f"{apart} of {len(own)} measured rows do not compare"
+    warning = f" {word} with the published ones; the last column says why." if apart else ""
+    return (
+        "Published numbers as printed, each with its source; then the rows of each measured system with the best FID "
+        f"and the highest IS, ± one standard error where it is known.{warning} FIDs of different papers do not share "
+        "a protocol."
+    )
+
+
+def _texts(line: Line, dash: str) -> list[str]:
+    shown = (line.model, line.which, line.source, line.fid or dash, line.score or dash, line.conditions, line.verdict)
+    return list(shown)
+
+
+def _markdown(table_number: int, there: Sequence[Line]) -> str:
+    head = f"**Systems and published models** (beside the paper's Table {table_number}, {_size(table_number)})."
+    rows = [f"| {' | '.join(_HEADS)} |", "|:--|:--|:--|--:|--:|:--|:--|"]
+    rows += [f"| {' | '.join(map(escape_markdown, _texts(line, '–')))} |" for line in there]
+    return "\n\n".join([f"{head} {_lead(there)}", "\n".join(rows)])
+
+
+def _size(table_number: int) -> str:
+    return next(table.part.setting["dataset"] for table in TABLES if table.number == table_number)
+
+
+def _record(table_number: int, line: Line) -> dict[str, Any]:
+    fid, fid_se, score, score_se = line.numbers or (line.fid, "", line.score, "")
+    told = {"paper_table": table_number, "kind": "measured" if line.measured else "published"}
+    told |= {"model": line.model, "row": line.which, "source": line.source}
+    told |= {"FID": fid, "FID se": fid_se, "IS": score, "IS se": score_se, "conditions": line.conditions}
+    return told | {"compares": "" if not line.measured else "no" if line.apart else "yes", "why_not": line.apart}
+
+
+def _latex(table_number: int, there: Sequence[Line]) -> str:
+    body = [" & ".join(map(escape_latex, _texts(line, "–"))) + r" \\" for line in there]
+    published = sum(not line.measured for line in there)
+    caption = f"Systems and published models, {_size(table_number)} in the paper's Table {table_number}. {_lead(there)}"
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{escape_latex(caption)}}}",
+            r"\begin{tabular}{p{2.2cm}p{1.1cm}p{2.2cm}rrp{3.4cm}p{2.4cm}}",
+            r"\toprule",
+            " & ".join(_HEADS) + r" \\",
+            r"\midrule",
+            *body[:published],
+            r"\midrule",
+            *body[published:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )

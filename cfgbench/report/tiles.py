@@ -1,0 +1,146 @@
+"""The images that are kept of cells: what was read, of which classes, and as one picture."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cfgbench.errors import UserError, printable, reason
+from cfgbench.report.seeds import seed_of
+from cfgbench.report.slices import Slice
+from cfgbench.report.words import at, named
+
+GAP = 5
+"""Pixels between tiles."""
+MOST_PIXELS = 1 << 26  # of a cell's sheet
+LONGEST_NAME = 40  # characters of a class that are drawn
+_TILE = 80  # pixels that a tile has at least
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The images kept of a cell: uint8 [rows, columns, height, width, 3]; the class of each [rows, columns]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The images of a slice at one value of its columns, all of one seed: `cells` belong to `rows`, in order of the
+    knob, and show the same classes at the same places. `place` names that value."""
+
+    part: Slice
+    rows: pd.DataFrame
+    cells: Sequence[Tiles]
+    place: str
+
+
+def kept(folder: Path, part: Slice) -> Kept | None:
+    """The images of the p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png hold; None where there
+    are none. A cell whose tiles are laid out otherwise is left out."""
+    rows = _of_one_seed(folder, part.ok)
+    if rows.empty:
+        return None
+    best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
+    rows = at(rows, part.columns, best[part.columns])
+    cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
+    alike = [_alike(cell, cells[0]) for cell in cells]
+    same = [cell for cell, fits in zip(cells, alike, strict=True) if fits]
+    return Kept(part, rows[alike], same, named(part.columns, best[part.columns]))
+
+
+def read_tiles(path: Path) -> Tiles:
+    """Reads a cell's image grid. Raises UserError for a file that is not a PNG of such tiles."""
+    try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                raise ValueError(f"{image.size[0]} x {image.size[1]} pixels")
+            note = json.loads(image.text["cfgbench"])  # type: ignore[attr-defined]
+            pixels = np.asarray(image.convert("RGB"))
+        labels = np.array(note["labels"])
+        rows, columns = labels.shape
+        height, width = int(note["height"]), int(note["width"])
+        grid = pixels.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
+        names = tuple(printable(str(name))[:LONGEST_NAME] for name in note["class_names"])
+        if labels.dtype.kind not in "iu" or grid.size == 0 or labels.min() < 0:
+            raise ValueError(f"labels {labels.shape} of {labels.dtype}")
+    except Exception as error:  # a damaged image fails in many ways, all of which mean the same
+        raise UserError(
+            f"{path}: not a grid of sample images ({reason(error)}); delete it to leave that cell out"
+        ) from None
+    return Tiles(grid, labels, names)
+
+
+def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
+    """The classes of these names or ids, in that order. A name may be one of several that the class has (`malamute` of
+    `malamute, Alaskan malamute`). Raises UserError for one of which there are no images, listing those that there are.
+    """
+    there = [int(label) for label in np.unique(tiles.labels)]
+    found: list[int] = []
+    for text in wanted:
+        matches = [label for label in there if _goes_by(text, label, tiles)]
+        if not matches:
+            every = range(max(len(tiles.class_names), max(there) + 1))
+            exists = any(_goes_by(text, label, tiles) for label in every)
+            why = "no images of that class were kept" if exists else "no such class"
+            raise UserError(f"--classes {text}: {why}; there are images of {_listed(there, tiles)}")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def places(tiles: Tiles, label: int, most: int) -> list[tuple[int, int]]:
+    """(row, column) of the first images of a class, `most` at most."""
+    return [(int(row), int(column)) for row, column in np.argwhere(tiles.labels == label)[:most]]
+
+
+def class_name(tiles: Tiles, label: int) -> str:
+    """The class's name; its id where it has none."""
+    return tiles.class_names[label] if label < len(tiles.class_names) else str(label)
+
+
+def compose(tiles: np.ndarray, tile: int = _TILE) -> np.ndarray:
+    """The tiles [rows, columns, h, w, 3], enlarged by whole numbers to `tile` pixels or more, as one white-gapped
+    image."""
+    factor = max(1, -(-tile // max(tiles.shape[2:4])))
+    large = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
+    padded = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    rows, columns, height, width, _ = padded.shape
+    return padded.swapaxes(1, 2).reshape(rows * height, columns * width, 3)[:-GAP, :-GAP]
+
+
+def _goes_by(text: str, label: int, tiles: Tiles) -> bool:
+    name = class_name(tiles, label).casefold()
+    names = {name, *(part.strip() for part in name.split(","))}
+    return text.strip().casefold()[:LONGEST_NAME] in names or text.strip() == str(label)
+
+
+def _listed(labels: Sequence[int], tiles: Tiles) -> str:
+    names = [(class_name(tiles, label), str(label)) for label in labels]
+    return ", ".join(name if name == label else f"{name} ({label})" for name, label in names)
+
+
+def _alike(one: Tiles, other: Tiles) -> bool:
+    return one.images.shape == other.images.shape and np.array_equal(one.labels, other.labels)
+
+
+def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
+    cells: dict[object, dict[int, str]] = {}
+    for place, members in rows["members"].items():
+        for member in members:
+            if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():
+                cells.setdefault(seed_of(member), {})[place] = member["cell_id"]
+    of_seed = max(cells.values(), key=len, default={})
+    return rows.loc[list(of_seed)].assign(cell_id=list(of_seed.values()))
+
+
+def _path(folder: Path, cell_id: str) -> Path:
+    return folder / "samples" / f"{cell_id}.png"

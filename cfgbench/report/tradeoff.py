@@ -1,0 +1,140 @@
+"""The trade-off on its axes: FID against Inception Score, a curve per p_uncond, T or system, its knob at each point."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cfgbench.report.curves import draw, mark_entries, one_mark
+from cfgbench.report.headings import subtitle, title
+from cfgbench.report.labels import Label, place
+from cfgbench.report.slices import Slice
+from cfgbench.report.style import (
+    FAINT,
+    INK,
+    axis_name,
+    canvas,
+    curve_name,
+    legend_above,
+    looks,
+    metric_axis,
+    settle,
+    star_entry,
+    stars,
+)
+from cfgbench.report.systems import SIGNS, UNTURNED
+from cfgbench.report.words import METRICS, as_text
+
+FID, IS = METRICS
+_BEHIND = "#808080"
+_STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
+
+
+def frontier(part: Slice, behind: Slice | None) -> Figure:
+    """The curves of a slice; those of `behind`, published ones, are drawn behind them."""
+    curves = list(part.curves(FID, IS))
+    published = [] if behind is None else list(behind.curves(FID, IS))
+    systems = part.columns == "system"
+    note = f" · labels: {_knobs(part)}" if systems else ""
+    what = "FID against Inception Score" + (", systems side by side" if systems else "")
+    figure, (axes,) = canvas(8, 5.9 if systems else 5.4, title(part, what), subtitle(part) + note)
+    every = pd.concat([rows for _, rows in [*curves, *published]])
+    metric_axis(axes, FID, every["fid"].to_numpy(), part)
+    axes.set_xlabel(axis_name(IS, part))
+    axes.margins(0.07, 0.09)
+    handles, labels, marks = _draw(axes, part, curves)
+    if behind is not None:
+        handles.append(_published(axes, behind, published))
+        labels += _ends(behind, published)
+    starts = _starts(axes, curves)
+    named = {(label.x, label.y) for label in starts}
+    labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
+    stars(axes, marks)
+    handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
+    _legend(figure, axes, handles, inside=not systems, knobs=_knobs(part))
+    settle(figure)
+    lines = [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in [*curves, *published]]
+    place(axes, _by_importance(labels), lines)
+    return figure
+
+
+Curves = Sequence[tuple[Any, pd.DataFrame]]
+
+
+def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[Label], list[tuple[float, float, str]]]:
+    """Draws the curves; returns the legend's entries, the points' labels and the best points (x, FID, colour)."""
+    handles, labels, marks = [], [], []
+    for number, (value, rows) in enumerate(curves):
+        colour, marker = looks(number, len(curves))
+        name, best = curve_name(part.columns, value), rows.loc[rows["fid"].idxmin()]
+        if one_mark(rows):
+            name += f": FID {_short(best['fid'])} at {best['knob']} {best['at']:g}"
+            marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
+        handles += draw(axes, rows, "is_mean", "fid", along="at", name=name, colour=colour, marker=marker)
+        labels += _labels(rows, best["at"] if one_mark(rows) else None, colour)
+    return handles, labels, marks
+
+
+def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, knobs: str) -> None:
+    """Inside the axes with what the labels are; above them where the names are long, as those of systems."""
+    if not inside:
+        legend_above(figure, handles)
+        return
+    legend = axes.legend(handles=handles, frameon=False, fontsize=9, loc="best")
+    legend.set_title(f"labels: {knobs}", {"size": 9})
+    legend.set_alignment("left")
+
+
+def _knobs(part: Slice) -> str:
+    """What the labels are: `w  (scale = 1 + w)`, `w (scale = 1 + w), τ: temperature`."""
+    if part.columns != "system":
+        return "τ: temperature" if part.knob == "temperature" else f"w{'  (scale = 1 + w)' * part.scaled}"
+    words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
+    return " and ".join(words[one.knob] for one in part.by_knob())
+
+
+def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
+    """Draws published curves, thin and grey, behind the measured; returns the legend's entry for them."""
+    look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
+    for _, rows in curves:
+        axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
+    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.columns}", **look)
+
+
+def _ends(behind: Slice, curves: Curves) -> list[Label]:
+    """At the end of each published curve: which it is."""
+    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.columns]
+    ends = [(value, rows.iloc[-1]) for value, rows in curves]
+    return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
+
+
+def _starts(axes: Axes, curves: Curves) -> list[Label]:
+    """The points from which several systems begin: one mark and one name each, of no system's colour."""
+    begun = [rows[rows["shared"]] for _, rows in curves]
+    points = pd.concat(begun).drop_duplicates(["is_mean", "fid"]) if begun else pd.DataFrame()
+    for x, y in points[["is_mean", "fid"]].itertuples(index=False) if len(points) else ():
+        axes.plot([x], [y], "o", markersize=6, color=INK, markeredgecolor="white", zorder=4.5, label="_start")
+    return [Label(row["is_mean"], row["fid"], _STARTS[row["w"]], INK, required=True) for _, row in points.iterrows()]
+
+
+def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
+    """A label a point; the unguided one, the best (if there is one) and the ends of the curve must be written."""
+    knob = rows["knob"].iloc[0]
+    sign = "" if knob == "w" else f"{SIGNS[knob]} "
+    required = {UNTURNED[knob], best, rows["at"].min(), rows["at"].max()}
+    return [
+        Label(x, y, f"{sign}{at:g}", colour, required=at in required, bold=at == best)
+        for at, x, y in rows.loc[~rows["shared"], ["at", "is_mean", "fid"]].itertuples(index=False)
+    ]
+
+
+def _by_importance(labels: list[Label]) -> list[Label]:
+    """Bold ones first: the best points lie in the crowd and need their places most."""
+    return sorted(labels, key=lambda label: not label.bold)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2f}" if value >= 1 else as_text(float(f"{value:.2g}"))

@@ -1,0 +1,314 @@
+"""Several systems in one sweep: which row is of which, what they share, and how they stand beside each other."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+
+from cfgbench.report import arranged, print_tables, summarise, write
+from cfgbench.report.plots import steps, strength, tradeoff
+from cfgbench.report.slices import side_by_side, slices
+from cfgbench.report.systems import DEFAULTS, with_systems
+from cfgbench.report.tables import csv, latex, markdown
+
+CFG, CLASSIFIER, SCALING, LOW = (
+    *("classifier-free guidance", "classifier guidance"),
+    *("score scaling", "low temperature"),
+)
+UNCONDITIONAL = "classifier guidance on the unconditional branch"
+POINTS = {  # system: (its columns, {knob: (FID, IS)})
+    CLASSIFIER: ({"guidance": "classifier"}, {0.5: (1.7, 60.0), 2.0: (1.6, 75.0), 8.0: (3.5, 90.0)}),
+    UNCONDITIONAL: (
+        {"guidance": "classifier", "on": "unconditional"},
+        {1.0: (4.0, 40.0), 3.0: (2.5, 66.0), 5.0: (2.6, 70.0)},
+    ),
+    SCALING: ({"guidance": "score-scale"}, {0.5: (9.0, 30.0), 2.0: (90.0, 9.0)}),
+    LOW: ({"guidance": "cfg"}, {0.9: (5.0, 50.0), 0.98: (1.9, 54.0)}),
+}
+UNGUIDED, NO_CLASS = (1.8, 53.71), (20.0, 15.0)  # of the paper's p_uncond 0.1
+
+
+@pytest.fixture
+def systems(table1):
+    """The paper's three columns, the unconditional network of p_uncond 0.1, and four other systems beside that."""
+    like = table1.iloc[[0]]
+    rows = [table1, like.assign(w=-1.0, fid=NO_CLASS[0], is_mean=NO_CLASS[1], cell_id="no class")]
+    for name, (columns, points) in POINTS.items():
+        for at, (fid, score) in points.items():
+            place = {"w": 0.0, "temperature": at} if name == LOW else {"w": at}
+            more = {"fid": fid, "is_mean": score, "cell_id": f"{name} {at}", "nfe": 768} | place | columns
+            rows.append(like.assign(**more, classifier_id="c" if columns["guidance"] == "classifier" else None))
+    return pd.concat(rows, ignore_index=True)  # what a row lacks is null: it was made before there was such a column
+
+
+@pytest.fixture
+def axes(systems):
+    return tradeoff(side_by_side(systems))[0].axes[0]
+
+
+def curves(axes):
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+    return {line.get_label().split(":")[0]: line.get_xydata() for line in lines}
+
+
+def cells(text):
+    """The numbers of Markdown tables as rows of text."""
+    return [
+        [cell.strip(" *") for cell in line.split("|")[1:-1]] for line in text.splitlines() if re.match(r"\| -?\d", line)
+    ]
+
+
+def test_which_system_a_row_is_of(systems):
+    named = with_systems(systems).groupby("system", sort=False)
+    assert {name: len(rows) for name, rows in named} == {
+        **{CFG: 43, CLASSIFIER: 3, UNCONDITIONAL: 3},
+        **{SCALING: 2, LOW: 2},
+    }
+    turned = {name: (set(rows["knob"]), sorted(rows["at"])) for name, rows in named if name != CFG}
+    assert turned == {
+        name: ({"temperature" if name == LOW else "w"}, sorted(points)) for name, (_, points) in POINTS.items()
+    }
+
+
+def test_other_rules_and_guidance_at_another_temperature_have_names_too(table1):
+    rows = table1.iloc[[1]]
+    assert with_systems(rows.assign(guidance="interval"))["system"].tolist() == ["guidance interval"]
+    assert with_systems(rows.assign(temperature=0.9))["system"].tolist() == [f"{CFG} at temperature 0.9"]
+    assert with_systems(rows.assign(on="unconditional"))["system"].tolist() == [CFG]  # means nothing without classifier
+
+
+@pytest.mark.parametrize("column", DEFAULTS)
+def test_rows_from_before_these_columns_stand_with_the_new_ones(table1, column):
+    rows = table1.assign(**DEFAULTS)
+    plain = slices(table1)
+    for old in (rows.drop(columns=column), rows.assign(**{column: rows[column].where(rows["w"] < 1, None)})):
+        (part,) = slices(old)
+        assert len(part.rows) == 42
+        assert markdown([part]).replace("guidance cfg, ", "") == markdown(plain).replace("guidance cfg, ", "")
+        assert list(pd.read_csv(io.StringIO(csv([part])))) == [
+            name for name in pd.read_csv(io.StringIO(csv(plain))) if name != column or column in old
+        ]
+    assert side_by_side(rows) == []
+
+
+def test_systems_stand_side_by_side_where_they_share_p_uncond_and_T(systems):
+    (part,) = side_by_side(systems)
+    assert part.values == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING, LOW]
+    assert (part.setting["p_uncond"], part.setting["T"], part.columns) == (0.1, 256, "system")
+    twice = pd.concat([systems, systems.assign(T=64, cell_id=systems["cell_id"] + "-64")], ignore_index=True)
+    assert [(one.setting["T"], one.differs) for one in side_by_side(twice)] == [(64, "T 64"), (256, "T 256")]
+
+
+def test_what_differs_otherwise_is_not_put_side_by_side(systems):
+    rows = systems.copy()
+    rows.loc[rows["guidance"] == "score-scale", "samples"] = 1000
+    (part,) = side_by_side(rows)
+    assert SCALING not in part.values
+    assert len(side_by_side(rows.assign(samples=range(len(rows))))) == 0
+
+
+def test_each_curve_begins_at_the_unguided_row(axes):
+    drawn = curves(axes)
+    assert list(drawn) == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING, LOW]
+    for name, (_, points) in POINTS.items():
+        start = NO_CLASS if name == UNCONDITIONAL else UNGUIDED
+        expected = [start, *(points[at] for at in sorted(points, reverse=name == LOW))]
+        np.testing.assert_array_equal(drawn[name], [(score, fid) for fid, score in expected])
+    assert len(drawn[CFG]) == 15
+
+
+def test_an_unguided_cell_of_its_own_is_where_a_curve_begins(systems):
+    own = systems[systems["guidance"] == "score-scale"].iloc[[0]].assign(w=0.0, fid=1.7, is_mean=54.0, cell_id="own")
+    (figure,) = tradeoff(side_by_side(pd.concat([systems, own], ignore_index=True)))
+    assert curves(figure.axes[0])[SCALING][0].tolist() == [54.0, 1.7]
+
+
+@pytest.mark.parametrize("change", [{"status": "failed"}, {"p_uncond": 0.2}, {"seed": 1}])
+def test_an_unguided_row_that_failed_or_is_of_another_place_starts_nothing(systems, change):
+    rows = systems.copy()
+    unguided = (rows["w"] == 0) & rows["temperature"].isna() & (rows["p_uncond"] == 0.1)
+    rows.loc[unguided, list(change)] = list(change.values())
+    (part,) = side_by_side(rows[rows["p_uncond"] == 0.1] if "seed" not in change else rows)
+    assert curves(tradeoff([part])[0].axes[0])[SCALING].tolist() == [[30.0, 9.0], [9.0, 90.0]]
+
+
+def test_points_are_labelled_with_their_own_knob(axes):
+    names = {to_rgb(line.get_color()): name for name, line in zip(curves(axes), axes.lines, strict=False)}
+    told = {}
+    for note in axes.texts:
+        told.setdefault(names.get(to_rgb(note.get_color()), "all"), {})[note.get_text()] = note.xy
+    assert told["all"] == {"unguided": UNGUIDED[::-1], "unconditional": NO_CLASS[::-1]}
+    assert told[LOW] == {f"τ {at:g}": point[::-1] for at, point in POINTS[LOW][1].items()}
+    for name in (CLASSIFIER, UNCONDITIONAL, SCALING):
+        assert told[name].items() <= {f"{at:g}": point[::-1] for at, point in POINTS[name][1].items()}.items()
+        assert f"{max(POINTS[name][1]):g}" in told[name]
+    assert "0" not in told[CFG]
+
+
+def test_the_labels_lie_free_of_each_other(axes):
+    axes.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(note) for note in axes.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_best_of_each_is_starred_and_named(axes):
+    found = sorted(tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "*")
+    best = [(66.11, 1.55), (75.0, 1.6), (66.0, 2.5), UNGUIDED[::-1], UNGUIDED[::-1]]
+    assert found == sorted(best)
+    legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert legend == [
+        f"{CFG}: FID 1.55 at w 0.1",
+        f"{CLASSIFIER}: FID 1.60 at w 2",
+        f"{UNCONDITIONAL}: FID 2.50 at w 3",
+        f"{SCALING}: FID 1.80 at w 0",
+        f"{LOW}: FID 1.80 at temperature 1",
+        "best FID",
+    ]
+    assert axes.get_yscale() == "log"  # 1.55 ... 90
+    ticks = [tick for tick in axes.yaxis.get_majorticklocs() if 1.55 < tick < 90]
+    assert ticks == [2, 3, 5, 10, 20, 30, 50]
+
+
+def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path, systems, table1):
+    paths = write(tmp_path / "digits", systems, tmp_path / "out")
+    names = {path.name for path in paths}
+    assert {"tradeoff.png", "tradeoff-2.png", "strength-3.png", "table.md", "table.csv", "table.tex"} <= names
+    assert "tradeoff-3.png" not in names
+    shown = arranged(slices(systems), side_by_side(systems))
+    assert [part.columns for part in shown] == ["system", "p_uncond"]
+    before, after = (tradeoff(slices(rows))[0].axes[0] for rows in (table1, systems[systems["w"] >= 0]))
+    for old, new in zip(curves(before).values(), curves(after).values(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    page = (tmp_path / "out" / "index.md").read_text()
+    assert "53 cells: 53 done" in page
+    assert "earlier version" not in page
+    assert page.count("points are labelled with w. At low temperature w gives way to the temperature, τ.") == 1
+    assert (tmp_path / "out" / "table.md").read_text().strip() in page
+
+
+def test_a_table_per_p_uncond_stays_where_the_systems_tables_hold_all_of_it(table1):
+    low = table1[table1["w"] == 0].assign(temperature=0.9, fid=5.0)
+    rows = pd.concat([table1, low.assign(cell_id=low["cell_id"] + "-cold")], ignore_index=True)
+    shown = arranged(slices(rows), side_by_side(rows))
+    assert [part.columns for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
+    assert [part.differs for part in shown[:3]] == [f"p_uncond {p}" for p in (0.1, 0.2, 0.5)]
+    assert shown[3].values == shown[4].values == [0.1, 0.2, 0.5]
+
+
+def test_a_single_system_of_its_own_has_what_it_had(table1):
+    rows = table1.assign(guidance="classifier", on="unconditional", classifier_id="c")
+    assert side_by_side(rows) == []
+    (part,) = arranged(slices(rows), [])
+    text = markdown([part])
+    assert UNCONDITIONAL in text
+    assert cells(text)[1] == ["0.1", "1.55", "1.62", "1.91", "66.11", "64.58", "56.10"]  # the weight has no scale
+    assert "scale" not in text
+
+
+def test_markdown_has_a_table_a_knob(systems):
+    text = markdown(side_by_side(systems))
+    first, second, third = (block for block in text.split("**Table ")[1:])
+    assert [block.split("**")[0] for block in (first, second, third)] == ["1.", "1, continued.", "1, continued."]
+    assert f"| w | scale | FID<br>{CFG} | FID<br>{CLASSIFIER} | FID<br>{UNCONDITIONAL} | FID<br>{SCALING} |" in first
+    assert f"| w | scale | IS<br>{CFG} |" in second
+    assert f"| temperature | FID<br>{LOW} | IS<br>{LOW} |" in third
+    rows = {row[0]: row[1:] for row in cells(first)}
+    assert rows["-1"] == ["0", "20.00", "", "", ""]
+    assert rows["0"] == ["1", "1.80", "1.80", "20.00", "1.80"]
+    assert rows["2"] == ["3", "21.03", "1.60", "", "90.00"]
+    assert cells(third) == [["1", "1.80", "53.71"], ["0.98", "1.90", "54.00"], ["0.9", "5.00", "50.00"]]
+    assert "the unguided one (w 0) and the unconditional one (w -1) of classifier-free guidance stand in" in first
+    assert "without guidance (w 0)" in third
+
+
+def test_csv_holds_every_number_once(systems):
+    frame = pd.read_csv(io.StringIO(csv(side_by_side(systems))))
+    for name, (_, points) in POINTS.items():
+        knob = "temperature" if name == LOW else "w"
+        found = frame.dropna(subset=[knob, f"FID system={name}"]).set_index(knob)
+        for at, (fid, score) in points.items():
+            assert (found[f"FID system={name}"][at], found[f"IS system={name}"][at]) == (fid, score)
+        assert len(found) == len(points) + 1
+    assert set(frame["table"]) == {1}
+    assert set(frame["p_uncond"]) == {0.1}
+
+
+def test_latex_is_as_wide_as_it_says(systems):
+    text = latex(side_by_side(systems))
+    assert text.count(r"\begin{tabular}") == 3
+    for table in text.split(r"\begin{tabular}{")[1:]:
+        width = len(table.split("}")[0])
+        body = table.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert {line.count("&") + 1 for line in body} == {width}
+    assert r"\shortstack[r]{classifier\\guidance on the\\unconditional\\branch}" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_the_terminal_names_all_systems(systems, capsys):
+    print_tables(systems)
+    text = capsys.readouterr().out
+    assert "unconditional" in text
+    assert re.search(r"^\s+0\.98 +1\.90 +54\.00", text, re.M)
+    assert re.search(r"^\s+2 +3 +21\.03 +1\.60 +90\.00", text, re.M)
+
+
+def test_strength_has_a_figure_a_knob(systems):
+    guided, cooled = strength(side_by_side(systems))
+    assert list(curves(guided.axes[0])) == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING]
+    assert curves(guided.axes[0])[SCALING].tolist() == [[0, 1.8], [0.5, 9], [2, 90]]
+    assert curves(cooled.axes[0]).keys() == {LOW}
+    assert curves(cooled.axes[1])[LOW].tolist() == [[1, 53.71], [0.98, 54], [0.9, 50]]
+    assert cooled.axes[0].get_xlabel() == "temperature"
+    assert cooled.axes[0].xaxis_inverted()
+
+
+def test_steps_of_each_system_go_by_its_knob(systems):
+    rows = pd.concat([systems.assign(T=T, cell_id=systems["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
+    figures = {figure.texts[0].get_text().replace("\n", " "): figure for figure in steps(slices(rows))}
+    (cooled,) = (figure for title, figure in figures.items() if LOW in title)
+    assert list(curves(cooled.axes[0])) == ["temperature = 0.9", "temperature = 1 (best FID)"]
+    (scaling,) = (figure for title, figure in figures.items() if SCALING in title)
+    assert list(curves(scaling.axes[0])) == ["w = 0 (best FID)", "w = 2"]
+
+
+def test_a_line_a_system_says_its_best_by_its_knob(tmp_path, systems):
+    lines = summarise(tmp_path, systems)
+    assert len(lines) == 7
+    assert f"p_uncond 0.1, {CLASSIFIER}: best FID 1.6 at w 2; 1.8 without guidance (digits features)" in lines
+    assert f"p_uncond 0.1, {LOW}: best FID 1.8 at temperature 1 (digits features)" in lines
+    assert f"p_uncond 0.1, {CFG}: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)" in lines
+
+
+def test_seeds_of_a_system_are_averaged_at_each_temperature(systems):
+    rows = pd.concat(
+        [systems.assign(seed=s, fid=systems["fid"] + s, cell_id=systems["cell_id"] + f"-{s}") for s in (0, 1)],
+        ignore_index=True,
+    )
+    (part,) = side_by_side(rows)
+    low = part.rows[part.rows["system"] == LOW].set_index("at")["fid"]
+    assert low.to_dict() == {1.0: 2.3, 0.98: 2.4, 0.9: 5.5}
+
+
+def test_an_older_network_or_classifier_gives_way_in_all_systems(systems):
+    old = systems.assign(created="2023-01-01", cell_id=systems["cell_id"] + "-old", fid=0.5, w=systems["w"] + 0.01)
+    for stale in (old.assign(checkpoint_id="old"), old[old["guidance"] == "classifier"].assign(classifier_id="old")):
+        (part,) = side_by_side(pd.concat([systems, stale], ignore_index=True))
+        assert not part.rows["cell_id"].str.endswith("-old").any()
+
+
+def test_an_axis_named_with_its_section_is_no_further_condition(systems):
+    rows = systems.assign(**{"sampling.temperature": systems["temperature"], "sampling.guidance": systems["guidance"]})
+    (part,) = side_by_side(rows)
+    assert len(part.values) == 5
+
+
+def test_marks_of_protocols_stand_in_the_systems_table_too(systems):
+    other = systems["guidance"] == "score-scale"
+    rows = systems.assign(protocol=np.where(other, "clip off; fp32", "clip on; fp32"))
+    assert all(SCALING not in part.values for part in side_by_side(rows))
+    (part,) = side_by_side(rows, mixed=True)
+    assert SCALING in part.values
