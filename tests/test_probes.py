@@ -134,3 +134,21 @@ def test_the_last_weights_of_training_are_known_for_what_they_are(tmp_path, monk
     code, _, err = run("sweep", "trained.yaml", "--quiet")
     assert code == 2
     assert "not their average (EMA) but the last ones of training" in err
+
+
+@pytest.mark.parametrize(("show", "labels"), [("", list(range(10))), ('show: [7, "3"]', [3, 7])])
+def test_the_sheet_shows_the_classes_that_are_asked_for(sweep, run, monkeypatch, show, labels):
+    from cfgbench.report.tiles import read_tiles
+
+    monkeypatch.setitem(globals(), "SWEEP", SWEEP.replace("grid:", f"evaluation: {{{show}}}\ngrid:"))
+    assert sweep("sound")[0] == 0
+    found = [read_tiles(path) for path in Path("results/probed/samples").glob("*.png")]
+    assert len(found) == 2
+    assert all(tiles.labels.tolist() == [labels, labels] for tiles in found)
+
+
+def test_a_class_that_is_not_there_cannot_be_shown(sweep, monkeypatch):
+    monkeypatch.setitem(globals(), "SWEEP", SWEEP.replace("grid:", "evaluation: {show: [3, 10]}\ngrid:"))
+    code, _, err = sweep("sound")
+    assert code == 2
+    assert "evaluation.show[1] = 10: no such class; there are ids below 10, or names such as 0" in err

@@ -27,8 +27,8 @@ from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Pretrained, Sampling
 from cfgbench.sweep.shards import Shards
 
-SHEET_ROWS, SHEET_COLUMNS = 4, 10
-"""Images kept of each cell: so many of each of the first so many classes."""
+SHEET_ROWS = 4
+"""Images kept of each class that a cell's sheet shows."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Bench:
     """What the cells of a sweep share: the data, how images are judged, and where the work is done."""
 
     images: Images
+    shown: tuple[int, ...]
+    """The classes of the sample sheets, in order."""
     extractor: FeatureExtractor
     reference: Moments
     reference_id: str
@@ -87,14 +89,14 @@ def run_cell(cell: Cell, networks: Networks, bench: Bench, shards: Shards, *, pr
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
     row = describe(cell, bench) | measured.numbers | {"status": "ok"} | took
-    sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench.images.num_classes), bench.images)
+    sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench), bench.images)
     return Result(row, sheet, {"label": labels, **measured.influences})
 
 
 def _fill(cell: Cell, networks: Networks, bench: Bench, shards: Shards, images: range, progress: Progress) -> None:
     """Makes these images and their features, in batches that are halved where memory runs out."""
     sampling, shape = cell.sampling, bench.images.images.shape[1:]
-    sheet = _sheet_indices(sampling.samples, bench.images.num_classes).ravel()
+    sheet = _sheet_indices(sampling.samples, bench).ravel()
     first, size = images.start, sampling.batch_size
     while first < images.stop:
         batch = range(first, min(first + size, images.stop))
@@ -165,11 +167,12 @@ def protocol(cell: Cell, bench: Bench) -> str:
     )
 
 
-def _sheet_indices(samples: int, num_classes: int) -> np.ndarray:
-    """Image indices [rows, columns]: column j shows class j, row r its r-th image."""
-    columns = min(num_classes, SHEET_COLUMNS, samples)
-    rows = max(1, min(SHEET_ROWS, samples // num_classes))
-    return np.arange(rows)[:, None] * num_classes + np.arange(columns)
+def _sheet_indices(samples: int, bench: Bench) -> np.ndarray:
+    """Image indices [rows, columns], increasing: a column a class that is shown, row r its r-th image."""
+    classes = bench.images.num_classes
+    shown = [c for c in bench.shown if c < samples] or [0]
+    rows = max(1, min(SHEET_ROWS, samples // classes))
+    return np.arange(rows)[:, None] * classes + np.array(shown)
 
 
 def _sheet_png(kept: np.ndarray, sheet: np.ndarray, images: Images) -> bytes:

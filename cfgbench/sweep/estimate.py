@@ -13,8 +13,8 @@ from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.precision import autocast, device_name
 from cfgbench.models.pretrained import load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Network, Pretrained
-from cfgbench.sweep.cell import SHEET_COLUMNS, SHEET_ROWS
-from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.cell import SHEET_ROWS
+from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
 from cfgbench.training.diffusion import gradient_step, image_of
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed

@@ -10,7 +10,7 @@ import yaml
 
 from cfgbench import data, memory
 from cfgbench.data import Images
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.files import file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
@@ -35,6 +35,9 @@ from cfgbench.sweep.store import Store
 from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
 
+SHEET_COLUMNS = 10
+"""Classes of a cell's sample sheet at most."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -46,6 +49,8 @@ class Plan:
     store: Store
     done: frozenset[str]
     seen: Mapping[str, str]
+    shown: tuple[int, ...]
+    """The classes of the sample sheets."""
 
     @property
     def missing(self) -> list[Cell]:
@@ -71,6 +76,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     try:
         images = data.load(spec.dataset, progress)
         _check_network(spec, images)
+        shown = _shown(spec.evaluation.show, images)
         weights = weights_identity(spec.model) if isinstance(spec.model, Pretrained) else ""
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
@@ -84,7 +90,22 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     cells = make_cells(spec, data=names, features=features, weights=weights)
     rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
     done = frozenset(row["cell_id"] for row in rows if row["status"] == "ok")
-    return Plan(spec, images, cells, store, done, {row["cell_id"]: row["digest"] for row in rows})
+    return Plan(spec, images, cells, store, done, {row["cell_id"]: row["digest"] for row in rows}, shown)
+
+
+def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:
+    """Ids of the classes that `evaluation.show` names, in order."""
+    if wanted is None:
+        return tuple(range(min(images.num_classes, SHEET_COLUMNS)))
+    names = {name: number for number, name in enumerate(images.class_names)}
+    found = set()
+    for position, one in enumerate(wanted):
+        number = names.get(one, -1) if isinstance(one, str) else one
+        if not 0 <= number < images.num_classes:
+            known = f"ids below {images.num_classes}, or names such as {images.class_names[0]}"
+            raise ValueError(f"evaluation.show[{position}] = {brief(one)}: no such class; there are {known}")
+        found.add(number)
+    return tuple(sorted(found))
 
 
 def features_identity(spec: SweepSpec, images: Images) -> str:

@@ -58,7 +58,9 @@ def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress)
                 extractor = make_extractor(plan, device, progress)
                 reference_id, reference_name, reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
-                return Bench(plan.images, extractor, reference, reference_id, reference_name, device, precision)
+                return Bench(
+                    plan.images, plan.shown, extractor, reference, reference_id, reference_name, device, precision
+                )
         progress("waiting for another process", 0, len(plan.cells), "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -181,7 +183,7 @@ def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> 
 
 def _attempt(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Row:
     store = plan.store
-    key = [cell.id, bench.extractor.id, bench.precision]
+    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown)]
     shards = Shards(store.features(cell.id), cell.sampling.samples, key)
     try:
         result = run_cell(cell, networks, bench, shards, progress=progress)
