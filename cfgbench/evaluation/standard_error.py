@@ -29,10 +29,3 @@ def standard_error(q: Float[np.ndarray, "n"], labels: Int[np.ndarray, "n"] | Non
     squares = np.bincount(labels, (q - means[labels]) ** 2)
     within = squares / np.maximum(counts - 1, 1)
     return math.sqrt(float((counts * within).sum()) / n) / math.sqrt(n)
-
-
-def paired_error(
-    q: Float[np.ndarray, "n"], other: Float[np.ndarray, "n"], labels: Int[np.ndarray, "n"] | None = None
-) -> float:
-    """The standard error of the difference of two metrics whose images with the same index share noise and class."""
-    return standard_error(q - other, labels)

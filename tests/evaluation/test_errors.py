@@ -10,7 +10,7 @@ from cfgbench.evaluation.extractors import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
-from cfgbench.evaluation.standard_error import paired_error, standard_error
+from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 
@@ -73,7 +73,7 @@ def test_errors_are_the_spread_of_repeated_draws_and_pairs_take_out_what_is_shar
     for seed in range(2, 202):
         ours, theirs = (measure(blocks(x), 500, fid_against=reference, inception=False)
                         for x in (features(500, 8, seed, 1.3), features(500, 8, seed, 1.25)))  # fmt: skip
-        paired = paired_error(ours.influences["fid"], theirs.influences["fid"])
+        paired = standard_error(ours.influences["fid"] - theirs.influences["fid"])
         found.append([ours.numbers["fid"], ours.numbers["fid_se"], ours.numbers["fid"] - theirs.numbers["fid"], paired])
     fid, se, difference, paired = np.array(found).T
     assert se.mean() == pytest.approx(fid.std(ddof=1), rel=0.15)  # of 200 draws, itself known to 5 %

@@ -30,7 +30,7 @@ from cfgbench.evaluation.extractors import Features, Inception
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.measure import SPLITS, Measurement, measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
-from cfgbench.evaluation.standard_error import paired_error
+from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
 from cfgbench.files import write_atomically
 
@@ -207,7 +207,7 @@ def _differences(people: Population, root: Tensor, chosen: np.ndarray, labels: n
     found = {}
     for place, key in enumerate(("fid difference", "is difference")):
         found[key] = numbers[0][place] - numbers[1][place]
-        found[f"{key} se"] = paired_error(pulls[0][place], pulls[1][place], labels)
+        found[f"{key} se"] = standard_error(pulls[0][place] - pulls[1][place], labels)
     return found
 
 
@@ -223,7 +223,7 @@ def _repeat(people: Population, chosen: np.ndarray, labels: np.ndarray | None) -
     }
     for key, column in (("fid", "fid"), ("is", "is_mean")):
         found[f"{key} difference"] = one.numbers[column] - other.numbers[column]
-        found[f"{key} difference se"] = paired_error(one.influences[column], other.influences[column], labels)
+        found[f"{key} difference se"] = standard_error(one.influences[column] - other.influences[column], labels)
     return found
 
 
