@@ -73,6 +73,8 @@ def _sheet(folder: Path, part: Slice) -> Figure | None:
     best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
     rows = at(rows, part.columns, best[part.columns]).sort_values("w", kind="stable")
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
+    if cells[0].images.shape[2] == 1:  # points, not images: there is nothing to see
+        return None
     shown = _shown(cells[0])
     alike = [cell.labels.shape == cells[0].labels.shape and (cell.labels == cells[0].labels).all() for cell in cells]
     alike = [same and cell.images.shape == cells[0].images.shape for same, cell in zip(alike, cells, strict=True)]
