@@ -17,6 +17,8 @@ COVARIANCE = 0.14**2
 LIMIT = 3000
 ROOM = 5
 """Standard deviations of each coordinate that [-1, 1] has to hold: what lies outside cannot be written in bytes."""
+STEP = 2 / 255
+"""Of a coordinate in bytes: what varies by less is not a Gaussian any more once it is written."""
 MOST_CLASSES, MOST_DIMENSIONS = 1000, 256
 MOST_NUMBERS, MOST_COORDINATES = 1 << 22, 1 << 24
 """Of all covariances together, and of all points that are drawn: 32 and 128 MB."""
@@ -26,7 +28,8 @@ MOST_NUMBERS, MOST_COORDINATES = 1 << 22, 1 << 24
 class Mixture:
     """Class c is N(means[c], covariances[c]) and has as large a share as any other: [K, d] and [K, d, d], float64.
 
-    Raises UserError for what is no covariance, and where [-1, 1] has no room for five standard deviations.
+    Raises UserError for what is no covariance, where [-1, 1] has no room for five standard deviations, and where one
+    is smaller than the step of a byte.
     """
 
     means: np.ndarray
@@ -118,8 +121,15 @@ def _check_covariance(covariance: np.ndarray, c: int) -> None:
     scaled = covariance / largest if largest > 0 else covariance  # what may be too large to be squared is 1 at most
     if np.abs(scaled - scaled.T).max() > 1e-12:
         raise UserError(f"{where}: not symmetric; write the same number at [i][j] and [j][i]")
-    if not np.linalg.eigvalsh(scaled)[0] > len(scaled) * np.finfo(float).eps:
+    smallest = np.linalg.eigvalsh(scaled)[0]
+    if not smallest > len(scaled) * np.finfo(float).eps:
         raise UserError(f"{where}: not positive definite; take larger variances, or smaller numbers beside them")
+    if smallest * largest < STEP**2:
+        deviation = np.sqrt(smallest * largest)
+        raise UserError(
+            f"{where}: its standard deviation along one direction is {deviation:.2g}, where points are written in "
+            f"steps of {STEP:.2g}; make means and deviations larger"
+        )
 
 
 def _check_room(mean: np.ndarray, covariance: np.ndarray, c: int) -> None:
@@ -127,7 +137,7 @@ def _check_room(mean: np.ndarray, covariance: np.ndarray, c: int) -> None:
     if not reach <= 1:
         raise UserError(
             f"dataset.means[{c}]: with {ROOM} standard deviations (dataset.covariance) it reaches {reach:.3g}, where "
-            "points live in [-1, 1]; make means and deviations smaller by one factor: guidance stays the same"
+            "points live in [-1, 1]; make means and deviations smaller"
         )
 
 

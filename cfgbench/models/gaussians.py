@@ -80,15 +80,21 @@ class ExactClassifier:
         return self.noised.log_p(*_points(z, lam, self.noised.dimensions)).log_softmax(dim=1)
 
 
-def clean_posterior(mixture: Mixture, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The function that gives log p(c | x) [b, K] of points x [b, d] without noise."""
+def log_likelihood(mixture: Mixture, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The function that gives log p(x | c) + d/2 log 2 pi [b, K] of points x [b, d] without noise."""
     noised = Noised(mixture, device)
 
-    def log_posterior(x: Tensor) -> Tensor:
+    def log_p(x: Tensor) -> Tensor:
         ones = torch.ones(len(x), dtype=torch.float64, device=device)
-        return noised.log_p(x.double(), ones, 0 * ones).log_softmax(dim=1)
+        return noised.log_p(x.double(), ones, 0 * ones)
 
-    return log_posterior
+    return log_p
+
+
+def clean_posterior(mixture: Mixture, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The function that gives log p(c | x) [b, K] of points x [b, d] without noise."""
+    log_p = log_likelihood(mixture, device)
+    return lambda x: log_p(x).log_softmax(dim=1)
 
 
 def _points(z: Tensor, lam: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
