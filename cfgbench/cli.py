@@ -273,6 +273,30 @@ def eval(
 
 
 @app.command()
+def gaussians(
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("reports/gaussians"),
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the paper's Figure 2, three Gaussians under growing guidance, with exact scores; prints the files' paths.
+
+    On standard error: the integrals of the densities, and how far the samples are from them.
+    """
+    from cfgbench.data.gaussians import mixture_of
+    from cfgbench.files import make_folder
+    from cfgbench.models.precision import find_device
+    from cfgbench.report.gaussians import summary, write
+    from cfgbench.report.guided import guided
+
+    make_folder(out)
+    made = guided(mixture_of(), device=find_device(device), progress=_progress(quiet))
+    for path in write(made, out):
+        print(printable(path))
+    for line in [] if quiet else summary(made):
+        print(printable(line), file=sys.stderr)
+
+
+@app.command()
 def ls(
     sweep: Annotated[str | None, typer.Argument(help="A sweep's name or file.", show_default="all")] = None,
     results: Results = RESULTS,
@@ -360,7 +384,8 @@ def _summary(row: dict[str, Any]) -> str:
     where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g}){how(row)}"
     if row["status"] != "ok":
         return f"{where}: failed: {row['reason']}"
-    numbers = [f"FID {row['fid']:.3f}{_error(row.get('fid_se'))}"] if "fid" in row else []
+    decimals = 3 if row.get("fid", 1) >= 0.1 else 6  # points' distances are small
+    numbers = [f"FID {row['fid']:.{decimals}f}{_error(row.get('fid_se'))}"] if "fid" in row else []
     numbers += [f"IS {row['is_mean']:.3f}{_error(row.get('is_se'))}"] if "is_mean" in row else []
     return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
 

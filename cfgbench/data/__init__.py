@@ -3,13 +3,14 @@
 from cfgbench.data.digits import load_digits
 from cfgbench.data.fashion_mnist import load_fashion_mnist
 from cfgbench.data.folder import load_folder
+from cfgbench.data.gaussians import Mixture, load_gaussians
 from cfgbench.data.imagenet import load_imagenet
 from cfgbench.data.images import Images
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Dataset
 
-__all__ = ["Images", "load"]
+__all__ = ["Images", "Mixture", "load"]
 
 _FILES = {"path", "split", "resolution", "classes", "limit", "flip"}
 _IMAGENET = {"path", "split", "preprocess", "classes", "limit", "flip"}
@@ -18,6 +19,7 @@ LOADERS = {
     "digits": (lambda dataset, _: load_digits(dataset), {"classes", "limit", "flip"}),
     "fashion-mnist": (lambda dataset, _: load_fashion_mnist(dataset), _FILES),
     "folder": (lambda dataset, _: load_folder(dataset), _FILES),
+    "gaussians": (lambda dataset, _: load_gaussians(dataset), {"means", "covariance", "limit"}),
     "imagenet64": (load_imagenet, _IMAGENET),
     "imagenet128": (load_imagenet, _IMAGENET),
 }

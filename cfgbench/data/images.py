@@ -4,10 +4,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cfgbench.errors import UserError, brief
+
+if TYPE_CHECKING:
+    from cfgbench.data.gaussians import Mixture
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Images:
     flips: bool
     known_content: str | None = field(default=None, repr=False, compare=False)
     """The content hash where it was computed before; such images may be mapped from a file larger than memory."""
+    mixture: "Mixture | None" = field(default=None, repr=False, compare=False)
+    """The law that the images were drawn from, where it is known."""
 
     def __post_init__(self) -> None:
         assert self.images.dtype == np.uint8
@@ -41,8 +47,10 @@ class Images:
 
     @cached_property
     def content(self) -> str:
-        """SHA-256 over shape, pixels, labels and class names: the data's identity, wherever it lies."""
-        return self.known_content or content_of(self.images.shape, [self.images], self.labels, self.class_names)
+        """SHA-256 over shape, pixels, labels and class names: the data's identity, wherever it lies; with the law that
+        they were drawn from, over that too."""
+        content = self.known_content or content_of(self.images.shape, [self.images], self.labels, self.class_names)
+        return hashlib.sha256(f"{content} {self.mixture.digest}".encode()).hexdigest() if self.mixture else content
 
 
 def content_of(

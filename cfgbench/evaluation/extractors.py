@@ -1,4 +1,4 @@
-"""What looks at images: networks whose pooled features and logits the metrics are made of."""
+"""What looks at images: networks, or closed forms, whose pooled features and logits the metrics are made of."""
 
 import hashlib
 import io
@@ -71,6 +71,21 @@ class ClassifierFeatures:
             raise ValueError(f"{self.id} looks at {self.channels} channels, not {images.shape[1]}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         return Features(*self.network(middle.float() / 127.5 - 1))
+
+
+class Coordinates:
+    """Points that are kept as images: their coordinates in [-1, 1] are the features.
+
+    `log_posterior` gives the logits [b, k] of points [b, d], in float64.
+    """
+
+    def __init__(self, log_posterior: Callable[[Tensor], Tensor], id: str, *, device: torch.device) -> None:
+        self.log_posterior, self.id, self.device = log_posterior, id, device
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
+        x = images.to(self.device).flatten(1).double() / 127.5 - 1
+        return Features(x, self.log_posterior(x))
 
 
 class Inception:

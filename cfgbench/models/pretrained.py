@@ -10,27 +10,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfgbench.data import Mixture
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
 from cfgbench.errors import reason as why
 from cfgbench.files import file_digest, identity
 from cfgbench.models.adm import load_adm
-from cfgbench.spec import Checkpoint, Factory
+from cfgbench.models.gaussians import ExactDenoiser
+from cfgbench.spec import Checkpoint, Exact, Factory, Pretrained
 
 
-def load_pretrained(model: Checkpoint | Factory, device: torch.device) -> Denoiser:
-    """The network that `model` names, ready to be sampled. Raises UserError naming file, key or function."""
+def load_pretrained(model: Pretrained, device: torch.device, *, mixture: Mixture | None = None) -> Denoiser:
+    """The network that `model` names, ready to be sampled; `mixture` is what the closed form is of. Raises UserError
+    naming file, key or function."""
+    if isinstance(model, Exact):
+        assert mixture is not None
+        return ExactDenoiser(mixture, device)
     if isinstance(model, Checkpoint):
         return load_adm(model.checkpoint, device)
     return _made(model, device)
 
 
-def weights_identity(model: Checkpoint | Factory) -> str:
-    """What names the network's numbers: a file's digest; or a function's source, arguments, and the files they name.
+def weights_identity(model: Pretrained, *, mixture: Mixture | None = None) -> str:
+    """What names the network's numbers: a file's digest; a function's source, arguments, and the files they name; or
+    the mixture that is solved.
 
     Raises UserError for a file or module that is not there.
     """
+    if isinstance(model, Exact):
+        assert mixture is not None
+        return f"exact {mixture.digest}"
     if isinstance(model, Checkpoint):
         return f"{model.format} {_digest('model.checkpoint', model.checkpoint)}"
     module, _, function = model.factory.partition(":")

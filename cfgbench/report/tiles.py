@@ -50,6 +50,8 @@ def kept(folder: Path, part: Slice) -> Kept | None:
     best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
     rows = at(rows, part.columns, best[part.columns])
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
+    if cells[0].images.shape[2] == 1:  # points, not images: there is nothing to see
+        return None
     alike = [_alike(cell, cells[0]) for cell in cells]
     same = [cell for cell, fits in zip(cells, alike, strict=True) if fits]
     return Kept(part, rows[alike], same, named(part.columns, best[part.columns]))

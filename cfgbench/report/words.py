@@ -25,7 +25,8 @@ METRICS = (
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", "fid_infinity_se", "min")
 
 NOT_STATED = "not stated"
-_EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier")
+_EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier",
+               "gaussians")  # fmt: skip
 
 
 def known(value: Any) -> Any:

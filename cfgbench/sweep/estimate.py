@@ -108,7 +108,9 @@ def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
     pixels = int(images.images[0].size)
     tiles = min(SHEET_ROWS * SHEET_COLUMNS, cell.sampling.samples)
     training, size = {}, {}
-    denoiser = load_pretrained(cell.model, device) if isinstance(cell.model, Pretrained) else None
+    denoiser = None
+    if isinstance(cell.model, Pretrained):
+        denoiser = load_pretrained(cell.model, device, mixture=images.mixture)
     for one in {network.kind: network for network in plan.networks()}.values():
         network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())

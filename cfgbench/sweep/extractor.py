@@ -7,11 +7,18 @@ import torch
 
 from cfgbench.data.stream import Stream, of_images
 from cfgbench.errors import UserError
-from cfgbench.evaluation.extractors import ClassifierFeatures, FeatureExtractor, Inception, inception_weights
+from cfgbench.evaluation.extractors import (
+    ClassifierFeatures,
+    Coordinates,
+    FeatureExtractor,
+    Inception,
+    inception_weights,
+)
 from cfgbench.evaluation.reference import load_reference
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, write_atomically
 from cfgbench.models import classifier
+from cfgbench.models.gaussians import clean_posterior
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
@@ -44,6 +51,9 @@ def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> Feat
     if name in (*INCEPTION, *PACKAGED):
         evaluation = plan.spec.evaluation
         return packaged_extractor(name, evaluation.inception_weights, device, logits="is" in evaluation.metrics)
+    mixture = plan.images.mixture
+    if name == "gaussians":
+        return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
     path = plan.store.folder / "classifier" / f"{identity(plan.cells[0].features)}.safetensors"
     if not path.exists():
         classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
@@ -57,12 +67,17 @@ def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = Tru
 
 
 def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> tuple[str, str, Moments]:
-    """(id, what it is in words, statistics) of the sweep's reference: the file that is named, else the training images,
-    whose statistics are computed once and kept with the results."""
+    """(id, what it is in words, statistics) of the sweep's reference: the file that is named, else the law of the data
+    where it is known, else the training images, whose statistics are computed once and kept with the results."""
     file = plan.spec.evaluation.reference
     if file is not None:
         moments = load_reference(file, extractor.id)
         return identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments
+    if isinstance(extractor, Coordinates):
+        mixture = plan.images.mixture
+        mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
+        law = f"{plan.images.name}, exact mean and covariance"
+        return identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance)
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
     try:

@@ -77,7 +77,9 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         images = data.load(spec.dataset, progress)
         _check_network(spec, images)
         shown = _shown(spec.evaluation.show, images)
-        weights = weights_identity(spec.model) if isinstance(spec.model, Pretrained) else ""
+        weights = ""
+        if isinstance(spec.model, Pretrained):
+            weights = weights_identity(spec.model, mixture=images.mixture)
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -117,6 +119,8 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
         weights = inception_weights(spec.evaluation.inception_weights)
         digest = _digest("inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
         return f"{name} {digest}"
+    if name == "gaussians":
+        return f"{name} {images.mixture.digest}"
     return f"{name} {RECIPE} {images.content}"
 
 

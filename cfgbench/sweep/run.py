@@ -11,10 +11,11 @@ import torch
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.files import write_atomically
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
+from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.precision import out_of_memory
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.progress import Progress
-from cfgbench.spec import Cell, Network, Pretrained
+from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.cell import Bench, describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.plan import Plan
@@ -157,13 +158,15 @@ def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Netwo
     if None in paths:
         return None
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, bench.device)
+        denoiser = load_pretrained(cell.model, bench.device, mixture=plan.images.mixture)
         image, classes = plan.images.images.shape[1:], plan.images.num_classes
         check_shape(denoiser, image, classes, bench.device, null_class=cell.model.p_uncond > 0)
     else:
         denoiser = load_denoiser(plan.store.checkpoint(cell.checkpoint_id), bench.device)
     classifier = None
-    if cell.classifier is not None:
+    if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
+        classifier = ExactClassifier(plan.images.mixture, bench.device)
+    elif cell.classifier is not None:
         classifier = load_noisy_classifier(plan.store.checkpoint(cell.classifier.id), bench.device)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cell, plan.images, bench.device)
