@@ -22,7 +22,7 @@ from cfgbench.spec import (
     INCEPTION,
     PACKAGED,
     Cell,
-    Exact,
+    Checkpoint,
     Model,
     Network,
     Pretrained,
@@ -140,7 +140,8 @@ def prepare_folder(plan: Plan) -> None:
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
     height, width = images.images.shape[2:]
-    if height != width and not isinstance(spec.model, Exact):
+    squares = isinstance(spec.model, Model | Checkpoint) or spec.classifier.model is not None
+    if height != width and squares:
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
     if isinstance(spec.model, Model):
         _check_built(UNet, spec.model, images)
