@@ -71,7 +71,7 @@ def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[L
         colour, marker = looks(number, len(curves))
         name, best = curve_name(part.columns, value), rows.loc[rows["fid"].idxmin()]
         if one_mark(rows):
-            name += f": FID {_short(best['fid'])} at {best['knob']} {best['at']:g}"
+            name += f": FID {_short(best['fid'])} at {SIGNS[best['knob']]} {best['at']:g}"
             marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
         handles += draw(axes, rows, "is_mean", "fid", along="at", name=name, colour=colour, marker=marker)
         labels += _labels(rows, best["at"] if one_mark(rows) else None, colour)

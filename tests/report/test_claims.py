@@ -277,7 +277,18 @@ def test_7_the_conditional_model_alone_is_where_its_curve_begins(rules):
     nearer = errors(rules.assign(fid=rules["fid"].where(~unguided, 1.64)))  # 1.63 is the best on the conditional model
     assert [finding.outcome for finding in of(nearer, 7).findings] == [OPEN, HOLDS]
     sharper = rules.assign(is_mean=rules["is_mean"].where(~unguided, 300.0))
-    assert [finding.outcome for finding in of(sharper, 7).findings] == [FAILS, HOLDS]
+    # its IS falls from there; so does that of guidance without a classifier, whose trade-off is gone with it
+    assert [finding.outcome for finding in of(sharper, 7).findings] == [OPEN, HOLDS]
+
+
+def test_7_is_open_where_guidance_without_a_classifier_trades_nothing(rules):
+    guided = rules["w"].where((rules["system"] != "unconditional") | (rules["w"] == 0), rules["w"] - 1)
+    rising = errors(rules.assign(fid=1.8 + guided))  # the exact model's: guidance only harms its FID
+    found = of(rising, 7)
+    assert "none to be similar to; FID improves: does not hold" in found.findings[0].text
+    assert found.outcome == OPEN
+    only = rising["fid"].where(rising["system"] != "cfg", rules["fid"])
+    assert of(errors(rising.assign(fid=only)), 7).findings[0].outcome == FAILS
 
 
 @pytest.mark.parametrize("system", ["score-scale", "temperature"])

@@ -1,6 +1,7 @@
 """Other rules than classifier-free guidance: the classifier's, and what only makes the model cold."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Row, Setting
@@ -17,14 +18,15 @@ MODELS = ("conditional", "unconditional")
 def classifier_trades(store: Store, setting: Setting) -> list[Finding]:
     """Whether classifier guidance trades FID for IS as guidance without one does, on either model.
 
+    Where guidance without a classifier has no trade-off, there is none to be similar to, and nothing can be told.
     The conditional model without guidance is the w = 0 of a curve on it that has none. A curve on the unconditional
     model begins with the weights it has: its w = 0 is another model, and the paper's w is its weight less 1.
     """
-    unguided = _unguided(setting)
+    unguided, free = _unguided(setting), {curve.place: curve for curve in setting.curves()}
     found = []
     for on in MODELS:
         curves = setting.curves("classifier", on)
-        found += [_classifier(store, on, curve, unguided) for curve in curves]
+        found += [_classifier(store, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves]
         found += [] if curves else [unknown(f"on the {on} model", "not swept: guidance classifier")]
     return found
 
@@ -52,12 +54,17 @@ def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
     return {curve.place: row for curve in setting.curves() for row in curve.having("fid") if row["w"] == 0}
 
 
-def _classifier(store: Store, on: str, curve: Curve, unguided: dict[tuple[float | None, float | None], Row]) -> Finding:
+def _classifier(store: Store, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
     rows = curve.having("fid", "is_mean")
-    start = next((row for row in rows if row["w"] == 0), unguided.get(curve.place))
+    start = next((row for row in rows if row["w"] == 0), unguided)
     if start is not None and all(row["w"] != 0 for row in rows) and on == "conditional":
         rows = [start, *rows]
-    return trade_off(store, f"on the {on} model, {curve.name}", rows, start)
+    found = trade_off(store, f"on the {on} model, {curve.name}", rows, start)
+    if found.outcome != "does not hold":
+        return found
+    model = trade_off(store, curve.name, free.having("fid", "is_mean") if free else [], unguided)
+    why = f"classifier-free guidance has none to be similar to; {found.text}"
+    return found if model.outcome == "holds" else replace(found, outcome="cannot be told", text=why)
 
 
 def _cold(store: Store, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
