@@ -165,7 +165,7 @@ def test_the_best_of_each_is_starred_and_named(axes):
         f"{CLASSIFIER}: FID 1.60 at w 2",
         f"{UNCONDITIONAL}: FID 2.50 at w 3",
         f"{SCALING}: FID 1.80 at w 0",
-        f"{LOW}: FID 1.80 at temperature 1",
+        f"{LOW}: FID 1.80 at τ 1",
         "best FID",
     ]
     assert axes.get_yscale() == "log"  # 1.55 ... 90
