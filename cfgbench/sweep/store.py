@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from cfgbench.sweep.row import as_table, read_row
 if TYPE_CHECKING:
     import pandas as pd
 
+HELD = 64
+"""Cells whose influences are kept in memory: 1.2 MB each of 50,000 images."""
+
 
 class Store:
     """The folder results/<name> of one sweep.
@@ -29,6 +33,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._newest = ""
+        self._held = lru_cache(HELD)(self._read_influences)  # comparisons ask for the same cells again and again
 
     def checkpoint(self, checkpoint_id: str) -> Path:
         return self.folder / "checkpoints" / f"{checkpoint_id}.safetensors"
@@ -47,9 +52,13 @@ class Store:
         """Writes the columns `label` (class) and one per metric's column (fid, is_mean), a row an image."""
         table = pa.table(dict(influences))
         write_atomically(self.influence(cell_id), lambda path: pq.write_table(table, path, write_page_checksum=True))
+        self._held.cache_clear()
 
-    def influences(self, cell_id: str) -> dict[str, np.ndarray]:
-        """What `put_influences` wrote; nothing where it is not there or damaged."""
+    def influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
+        """What `put_influences` wrote; nothing where it is not there or damaged. As it was when first asked for."""
+        return self._held(cell_id)
+
+    def _read_influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
         try:
             table = pq.read_table(self.influence(cell_id), partitioning=None, page_checksum_verification=True)
         except (pa.ArrowException, OSError, ValueError):
