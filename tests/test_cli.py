@@ -290,6 +290,8 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
     assert counts["digits"] == 42
     assert counts["fashion"] == 42
     assert counts["digits-steps"] == 30
+    assert counts["digits-guidance"] == 76
+    assert counts["fashion-guidance"] == 24
 
 
 def test_the_network_of_ones_own_in_the_readme_runs(tmp_path, monkeypatch, run):

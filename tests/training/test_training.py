@@ -46,8 +46,9 @@ def run(images, path, training, **keys):
     train(images, MODEL, training, path, device=CPU, precision="fp32", **keys)
 
 
-def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch):
-    run(images, tmp_path / "whole.safetensors", spec())
+@pytest.mark.parametrize("kind", ["denoiser", "classifier"])
+def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch, kind):
+    run(images, tmp_path / "whole.safetensors", spec(p_uncond=0.0), kind=kind)
     path = tmp_path / "parts.safetensors"
     inner = diffusion.gradient_step
     for stop in (7, 18):  # killed between saves: what is on the disk is older than what is lost
@@ -61,11 +62,11 @@ def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, mo
         monkeypatch.setattr(diffusion, "SECONDS_BETWEEN_SAVES", -1.0)
         monkeypatch.setattr(diffusion, "SHARE_OF_SAVING", float("inf"))
         with pytest.raises(RuntimeError, match="killed"):
-            run(images, path, spec())
+            run(images, path, spec(p_uncond=0.0), kind=kind)
         assert not path.exists()
         assert load_tensors(path.with_suffix(".partial"))[1]["step"] == stop
     monkeypatch.setattr(diffusion, "gradient_step", inner)
-    run(images, path, spec())
+    run(images, path, spec(p_uncond=0.0), kind=kind)
     whole, parts = weights(tmp_path / "whole.safetensors"), weights(path)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert path.with_suffix(".losses.csv").read_text() == (tmp_path / "whole.losses.csv").read_text()
