@@ -145,6 +145,14 @@ def test_3_fid_may_fall_to_the_end(table1):
     assert verdict(rows[rows["w"] == 0], 3).outcome == OPEN
 
 
+def test_3_is_open_where_the_curve_ends_before_it_could_rise(table1):
+    rows = errors(table1.assign(fid=30 - 5 * table1["w"]))
+    found = verdict(rows[rows["w"] <= 1], 3)
+    assert found.outcome == OPEN
+    assert "not swept: a w above 1" in words(found)
+    assert verdict(rows[rows["w"] <= 2], 3).outcome == FAILS
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.8])
 def test_4_a_better_network_contradicts(table1, scale):
     rows = errors(table1)

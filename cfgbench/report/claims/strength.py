@@ -38,15 +38,18 @@ def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
 
 
 def fid_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
-    """Whether FID at the largest w is told above the minimum; it is not if told below every other w."""
+    """Whether FID at the largest w is told above the minimum; it is not if told below every other w, and w is not
+    small: a curve that ends before it could rise says nothing."""
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an FID")
     *earlier, last = rows
     best = least(earlier)
     rise = compare(store, last, best, "fid")
     falls = [compare(store, last, row, "fid") for row in earlier]
-    outcome = decided(holds=above(rise, looks=len(earlier)), fails=all(below(fall) for fall in falls))
+    falling = all(below(fall) for fall in falls)
+    outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and last["w"] > SMALL)
     text = f"FID {fid(best)} at {strength(best['w'])}; at w {last['w']:g} {shift(rise)}"
+    text += f"; not swept: a w above {SMALL:g}" if falling and last["w"] <= SMALL else ""
     return Finding(of, outcome, text, (rise,))
 
 
