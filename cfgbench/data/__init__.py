@@ -3,9 +3,10 @@
 from cfgbench.data.digits import load_digits
 from cfgbench.data.fashion_mnist import load_fashion_mnist
 from cfgbench.data.folder import load_folder
-from cfgbench.data.gaussians import Mixture, load_gaussians
+from cfgbench.data.gaussians import load_gaussians
 from cfgbench.data.imagenet import load_imagenet
 from cfgbench.data.images import Images
+from cfgbench.data.mixture import Mixture
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Dataset

@@ -4,14 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cfgbench.data.mixture import Mixture
 from cfgbench.errors import UserError, brief
-
-if TYPE_CHECKING:
-    from cfgbench.data.gaussians import Mixture
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Images:
     flips: bool
     known_content: str | None = field(default=None, repr=False, compare=False)
     """The content hash where it was computed before; such images may be mapped from a file larger than memory."""
-    mixture: "Mixture | None" = field(default=None, repr=False, compare=False)
+    mixture: Mixture | None = field(default=None, repr=False, compare=False)
     """The law that the images were drawn from, where it is known."""
 
     def __post_init__(self) -> None:

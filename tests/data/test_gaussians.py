@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from cfgbench import data
-from cfgbench.data.gaussians import LIMIT, ROOM, Mixture, mixture_of
+from cfgbench.data.gaussians import LIMIT, mixture_of
+from cfgbench.data.mixture import ROOM, Mixture
 from cfgbench.errors import UserError
 from cfgbench.spec import Dataset
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import distributions
 
-from cfgbench.data.gaussians import Mixture, mixture_of
+from cfgbench.data.gaussians import mixture_of
+from cfgbench.data.mixture import Mixture
 from cfgbench.diffusion.guidance import GUIDANCES, Networks, Unconditional, class_gradient
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
