@@ -262,9 +262,15 @@ def test_a_folder_of_ones_own_images_is_judged_by_a_classifier_of_its_own(small,
 README = (TOP / "README.md").read_text()
 
 
-def test_every_command_of_the_readme_works(small, run):
+def test_every_command_of_the_readme_works(small, run, monkeypatch):
+    from cfgbench.report import guided
+
+    for name, few in (("POINTS", 600), ("T", 8), ("DRAWS", 2)):
+        monkeypatch.setattr(guided, name, few)
     Path("sweeps").mkdir()
     Path("sweeps/digits.yaml").write_text(SMALL)
+    of_gaussians = (TOP / "sweeps" / "gaussians.yaml").read_text()
+    Path("sweeps/gaussians.yaml").write_text(bad(of_gaussians, "samples: 5000", "samples: 300"))
     np.savez("samples.npz", np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("cfgbench ")]
