@@ -61,7 +61,7 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
-    lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network calls")
+    lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
     sampling, training = sum(map(costs.seconds, missing)), sum(map(costs.training_seconds, untrained))
     disk = costs.disk(len(missing), untrained) / 1e6
     made = f"from steps measured on {device_name(device)} in {precision}"
@@ -74,7 +74,7 @@ def _untrained(plan: Plan) -> list[Network]:
 
 
 def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
-    calls = f"{cell.nfe} network calls an image, {cell.nfe * cell.sampling.samples:,} in all"
+    calls = f"{cell.nfe} network passes an image, {cell.nfe * cell.sampling.samples:,} in all"
     state = "done" if done else "missing"
     return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
 
