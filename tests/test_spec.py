@@ -146,6 +146,18 @@ def test_the_classifier_is_in_the_identity_of_what_it_guides_alone(sweep):
     assert len({cell.classifier.id for cell in first if cell.classifier}) == 1
 
 
+def test_the_classifier_takes_what_is_not_given_from_the_network(sweep):
+    path = several(sweep)
+    text = path.read_text().replace("grid:", "classifier: {model: {blocks: 2}, training: {steps: 3}}\ngrid:")
+    path.write_text(text.replace("p_uncond: [0.1, 0.5], w", "p_uncond: [0.1], w"))
+    (one,) = {cell.classifier.id: cell.classifier for cell in cells(path) if cell.classifier}.values()
+    assert (one.model.channels, one.model.blocks) == (16, 2)
+    assert (one.training.steps, one.training.learning_rate, one.training.p_uncond) == (3, 2e-3, 0)
+    before = [cell.id for cell in cells(path)]
+    path.write_text(yaml.safe_dump(resolved(load_sweep(path))))
+    assert [cell.id for cell in cells(path)] == before
+
+
 def test_the_identities_of_earlier_versions_stand(sweep):
     # made by the version before guidance had names; rows that people have must not be made again
     found = cells(sweep())

@@ -72,6 +72,7 @@ def load_sweep(path: Path) -> SweepSpec:
 def resolved(spec: SweepSpec) -> dict[str, Any]:
     """The sweep with every default filled in, as plain YAML content that `load_sweep` reads back to the same sweep."""
     unused = {"training"} if isinstance(spec.model, Pretrained) else set()
-    unused |= set() if any(sampling.guidance == "classifier" for *_, sampling in points(spec)) else {"classifier"}
-    content = spec.model_dump(mode="json", exclude_none=True, exclude=unused)
+    content = spec.model_dump(mode="json", exclude_none=True, exclude=unused | {"classifier"})
+    if spec.classifier.model_fields_set:  # what it does not say is the network's, which may vary
+        content["classifier"] = spec.classifier.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     return content | {"evaluation": content["evaluation"] | {"features": spec.features}}

@@ -70,8 +70,8 @@ class Cell:
         """The classifier that is trained for the cell; None where it needs none, or has it in closed form."""
         if self.sampling.guidance != "classifier" or isinstance(self.model, Exact):
             return None
-        model, training = self.noisy_classifier.model or self.model, self.noisy_classifier.training or self.training
-        training = training.model_copy(update={"p_uncond": 0.0})  # a classifier never sees the null class
+        model = self.noisy_classifier.model_beside(self.model)
+        training = self.noisy_classifier.training_beside(self.training)
         content = [IDENTITY, "classifier", self.data, model.model_dump(exclude_none=True), training.decisive]
         return Network("classifier", identity(content), model, training)
 

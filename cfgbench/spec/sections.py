@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -52,6 +52,9 @@ class Section(BaseModel):
     """A mapping of the sweep file: no unknown keys, no text where a number belongs, nothing changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class Dataset(Section):
@@ -168,12 +171,26 @@ class Training(Section):
         return self.model_dump(exclude={"micro_batch_size", "recompute"})
 
 
+def _over(section: S, given: S | None) -> S:
+    """The section with the keys that are given in place of its own."""
+    keys = () if given is None else given.model_fields_set
+    return section.model_copy(update={key: getattr(given, key) for key in keys})
+
+
 class NoisyClassifier(Section):
     """The classifier p(c | z_lambda) of classifier guidance: half of the U-Net `model`, trained as `training` says on
-    noisy images. What is not given is as for the sweep's network; `p_uncond` means nothing here."""
+    noisy images. A key that is not given is as for the sweep's network; `p_uncond` means nothing here."""
 
     model: Model | None = None
     training: Training | None = None
+
+    def model_beside(self, network: "Model | Pretrained") -> Model | None:
+        """The classifier's own model beside this network; None where neither says what it is."""
+        return _over(network, self.model) if isinstance(network, Model) else self.model
+
+    def training_beside(self, network: Training) -> Training:
+        """The classifier's own training beside that of the network. It never sees the null class."""
+        return _over(network, self.training).model_copy(update={"p_uncond": 0.0})
 
 
 class Sampling(Section):

@@ -29,6 +29,7 @@ from cfgbench.spec import (
     SweepSpec,
     load_sweep,
     make_cells,
+    points,
     resolved,
 )
 from cfgbench.sweep.store import Store
@@ -145,8 +146,9 @@ def _check_network(spec: SweepSpec, images: Images) -> None:
         raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
     if isinstance(spec.model, Model):
         _check_built(UNet, spec.model, images)
-    if spec.classifier.model is not None:
-        _check_built(HalfUNet, spec.classifier.model, images)
+    classifier = spec.classifier.model_beside(spec.model)
+    if classifier is not None and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
+        _check_built(HalfUNet, classifier, images)
 
 
 def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:
