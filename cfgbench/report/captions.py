@@ -72,18 +72,21 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
     return "; ".join([*phrases, *(["FID∞ ± one standard error of the extrapolation"] if INFINITY in known else [])])
 
 
-def bias(part: Slice) -> str:
-    """Under 10,000 images: that FID is too high, and by how much where FID∞ was measured beside it; else nothing."""
-    count = int(part.setting["samples"])
-    if count >= MANY_IMAGES or FID not in part.metrics or not part.has(FID.column):
+def bias(*parts: Slice) -> str:
+    """Under 10,000 images: that FID is too high, and by how much where FID∞ was measured beside it; else nothing. Of
+    several tables of as many images, from the least to the most."""
+    few = [part for part in parts if int(part.setting["samples"]) < MANY_IMAGES]
+    few = [part for part in few if FID in part.metrics and part.has(FID.column)]
+    if not few:
         return ""
-    note = f"FID of {count:,} images is biased upwards"
-    if not part.has(INFINITY.column) or part.marks:
+    note = f"FID of {int(few[0].setting['samples']):,} images is biased upwards"
+    if not all(part.has(INFINITY.column) and not part.marks for part in few):
         return f"{note}: compare it only with FIDs of as many images."
-    excess = float((part.ok[FID.column] - part.ok[INFINITY.column]).mean())
-    return (
-        f"{note}; here by about {excess:.2g} (FID − FID∞, mean over the table)." if np.isfinite(excess) else f"{note}."
-    )
+    found = [float((part.ok[FID.column] - part.ok[INFINITY.column]).mean()) for part in few]
+    found = [excess for excess in found if np.isfinite(excess)]
+    ends = dict.fromkeys(f"{end(found):.2g}" for end in (min, max)) if found else ()
+    over = "the table" if len(few) == 1 else "each table"
+    return f"{note}; here by about {' to '.join(ends)} (FID − FID∞, mean over {over})." if ends else f"{note}."
 
 
 def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:

@@ -46,7 +46,9 @@ def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str])
     done = int((rows["status"] == "ok").sum())
     lines = [f"{len(rows)} cells: {done} done, {len(rows) - done} failed.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
-    if notes := list(dict.fromkeys(note for part in parts if (note := bias(part)))):
+    counts = dict.fromkeys(part.setting["samples"] for part in parts)
+    alike = [[part for part in parts if part.setting["samples"] == count] for count in counts]
+    if notes := [note for group in alike if (note := bias(*group))]:
         lines += ["", *notes]
     counted = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
     if left := len(rows) - sum(map(len, counted)):

@@ -8,7 +8,7 @@ from cfgbench.report.claims.setting import Curve, Row, Setting
 from cfgbench.report.claims.strength import fid, improves, least, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.comparisons import Difference, compare
-from cfgbench.report.words import strength
+from cfgbench.report.systems import turned
 from cfgbench.sweep.store import Store
 
 MODELS = ("conditional", "unconditional")
@@ -91,5 +91,4 @@ def _ends(gaps: Sequence[tuple[Row, Difference]]) -> list[tuple[Row, Difference]
 
 
 def _told(row: Row, gap: Difference) -> str:
-    place = strength(row["w"]) if row["temperature"] == 1 else f"temperature {row['temperature']:g}"
-    return f"FID {fid(row)} at {place}, {shift(gap)} than without"
+    return f"FID {fid(row)} at {turned(row)}, {shift(gap)} than without"

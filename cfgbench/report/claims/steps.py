@@ -7,7 +7,8 @@ from cfgbench.report.claims.setting import Curve, Row, Setting
 from cfgbench.report.claims.strength import fid, least
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.comparisons import compare
-from cfgbench.report.words import as_text, named, strength
+from cfgbench.report.systems import turned
+from cfgbench.report.words import as_text, named
 from cfgbench.sweep.store import Store
 
 ENOUGH = 256
@@ -58,7 +59,7 @@ def _gains(store: Store, of: str, M: float, best: Mapping[float, Row]) -> Findin
     first, second = compare(store, few, middle, "fid"), compare(store, middle, many, "fid")
     one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
     outcome = decided(holds=above(first, one) and below(second, other), fails=below(first, one) or above(second, other))
-    listed = ", ".join(f"{fid(row)} at T {T:g} and {strength(row['w'])}" for T, row in best.items())
+    listed = ", ".join(f"{fid(row)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
         f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of it; "
         f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"

@@ -9,7 +9,8 @@ from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Row
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
 from cfgbench.report.comparisons import Difference, compare
-from cfgbench.report.words import joined, number, plus_minus, strength
+from cfgbench.report.systems import turned
+from cfgbench.report.words import joined, number, plus_minus
 from cfgbench.sweep.store import Store
 
 SMALL = 1.0
@@ -33,7 +34,7 @@ def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     leads = [compare(store, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     fails = all(below(lead, looks=len(others)) for lead in leads)
-    text = f"FID {fid(best)} at {strength(best['w'])}; {_others([*others, *last], gaps, len(inner))}"
+    text = f"FID {fid(best)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
     return Finding(of, decided(holds=holds, fails=fails), text, tuple(gaps))
 
 
@@ -48,7 +49,7 @@ def fid_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     falls = [compare(store, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
     outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and last["w"] > SMALL)
-    text = f"FID {fid(best)} at {strength(best['w'])}; at w {last['w']:g} {shift(rise)}"
+    text = f"FID {fid(best)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
     text += f"; not swept: a w above {SMALL:g}" if falling and last["w"] <= SMALL else ""
     return Finding(of, outcome, text, (rise,))
 
@@ -65,7 +66,7 @@ def is_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     falls = [(compare(store, row, top, "is_mean"), top, row) for top, row in zip(highest, rows[1:], strict=False)]
     pairs = len(rows) * (len(rows) - 1) // 2
     told = [fall for fall in falls if below(fall[0], looks=pairs)]
-    ends = f"IS {score(rows[0])} at {strength(rows[0]['w'])}, at w {rows[-1]['w']:g} {shift(rise)}"
+    ends = f"IS {score(rows[0])} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
     text = f"{ends}; {_falls(told or falls, 'told apart' if told else 'within chance')}"
     return Finding(of, decided(holds=above(rise), fails=bool(told)), text, (*(fall for fall, *_ in told), rise))
 
@@ -77,7 +78,7 @@ def improves(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) -
     gaps = [compare(store, row, unguided, "fid") for row in rows]
     helps = any(below(gap, looks=len(gaps)) for gap in gaps)
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
-    text = f"FID {fid(best)} at {strength(best['w'])}, {shift(gap)} than without"
+    text = f"FID {fid(best)} at {turned(best)}, {shift(gap)} than without"
     return Finding(of, decided(holds=helps, fails=all(above(gap) for gap in gaps)), text, (gap,))
 
 
