@@ -17,7 +17,7 @@ import functools
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def main() -> None:
     options = parser.parse_args()
     here = Path(__file__).parent
     if not options.cache.exists():
-        np.savez(options.cache, **features_of_photos(options.photos, options.weights, options.images))
+        layers = (768,) if options.paired else LAYERS
+        np.savez(options.cache, **features_of_photos(options.photos, options.weights, options.images, layers))
     if options.paired:
         row = paired_row(population(options.cache, 768), 768, options.images, options.paired)
         command = f"python tests/studies/errors.py --images {options.images} --paired {options.paired}"
@@ -90,13 +91,13 @@ def main() -> None:
     write_atomically(here / "errors.md", table(rows, command).encode())
 
 
-def features_of_photos(photos: Path, weights: Path, count: int) -> dict[str, np.ndarray]:
-    """Features of each layer and set, and the classes; classes go round, so that each has its share of each set."""
+def features_of_photos(photos: Path, weights: Path, count: int, layers: Sequence[int]) -> dict[str, np.ndarray]:
+    """Features of each of the layers and sets, and the classes; classes go round, so that each has its share of each set."""
     archive = zipfile.ZipFile(photos)
     names = [name for name in archive.namelist() if name.startswith("train/") and name.endswith(".JPEG")]
     names.sort(key=lambda name: (int(name.rpartition("_")[2].removesuffix(".JPEG")), name))
     found = {}
-    for d in LAYERS:
+    for d in layers:
         extractor = Inception(d, weights, torch.device("cpu"), logits=False)
         extractor.network = extractor.network.to(memory_format=torch.channels_last)
         for kind, blur in BLURS.items():
