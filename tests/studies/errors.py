@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def features_of_photos(photos: Path, weights: Path, count: int, layers: Sequence[int]) -> dict[str, np.ndarray]:
-    """Features of these layers and each set, and the classes; classes go round, so that each has its share of each set."""
+    """Features of these layers and of each set, and the classes, which go round: each has its share of each set."""
     archive = zipfile.ZipFile(photos)
     names = [name for name in archive.namelist() if name.startswith("train/") and name.endswith(".JPEG")]
     names.sort(key=lambda name: (int(name.rpartition("_")[2].removesuffix(".JPEG")), name))
