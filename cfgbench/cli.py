@@ -61,6 +61,8 @@ def train(
     if p_uncond is not None:
         found = sorted({network.training.p_uncond for network in networks if network.kind == "denoiser"})
         networks = [one for one in networks if one.kind == "denoiser" and one.training.p_uncond == p_uncond]
+        if not found:
+            raise UserError(f"--p-uncond {p_uncond:g}: this sweep trains its classifier only; leave it out")
         if not networks:
             raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
@@ -379,13 +381,12 @@ def _folders(sweeps: list[str], results: Path) -> list[Path]:
 
 
 def _summary(row: dict[str, Any]) -> str:
-    from cfgbench.sweep.row import how
+    from cfgbench.sweep.row import fid_of, how
 
     where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g}){how(row)}"
     if row["status"] != "ok":
         return f"{where}: failed: {row['reason']}"
-    decimals = 3 if row.get("fid", 1) >= 0.1 else 6  # points' distances are small
-    numbers = [f"FID {row['fid']:.{decimals}f}{_error(row.get('fid_se'))}"] if "fid" in row else []
+    numbers = [f"FID {fid_of(row)}{_error(row.get('fid_se'))}"] if "fid" in row else []
     numbers += [f"IS {row['is_mean']:.3f}{_error(row.get('is_se'))}"] if "is_mean" in row else []
     return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
 

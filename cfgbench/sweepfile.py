@@ -104,6 +104,32 @@ _Loader.add_implicit_resolver(
 _Loader.add_constructor(_INT, _Loader.construct_integer)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either kind of YAML would take for something else than text, `1e4` among it."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the table is PyYAML's own)
+        first: [
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()),
+            *_Loader.yaml_implicit_resolvers.get(first, ()),
+        ]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    }
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """Plain content as text that `load_yaml` reads back to the same. Raises ValueError where it would be too large."""
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    if len(text.encode()) > LARGEST_FILE or _count(content) > MOST_NODES:
+        raise ValueError(f"with its defaults filled in it is larger than the {LARGEST_FILE:,} bytes of a sweep file")
+    return text
+
+
+def _count(content: Any) -> int:
+    """The YAML nodes of plain content."""
+    parts = [*content.keys(), *content.values()] if isinstance(content, dict) else content
+    return 1 + sum(map(_count, parts)) if isinstance(content, dict | list) else 1
+
+
 def load_yaml(path: Path) -> Any:
     """The content of a YAML file. Anything but a readable mapping is a UserError that names file and line.
 

@@ -179,3 +179,24 @@ def test_there_is_nothing_to_train(sweep, run):
     code, _, err = run("train", sweep())
     assert code == 2
     assert "nothing to train" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "said"),
+    [
+        (
+            ["sweep"],
+            "model: {name: gaussians}\nclassifier: {training: {steps: 3}}",
+            "has its classifier in closed form",
+        ),
+        (["sweep"], "model: {checkpoint: a.pt, format: adm}", "a network for images; for the data set gaussians take"),
+        (["eval", "a.npz", "--reference"], "model: {name: gaussians}", "its data set is points, not images"),
+    ],
+)
+def test_what_is_for_images_is_refused(tmp_path, monkeypatch, run, words, text, said):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", arr_0=np.zeros((4, 8, 8, 1), np.uint8))
+    Path("points.yaml").write_text(f"name: points\ndataset: {{name: gaussians}}\n{text}\ngrid: {{w: [0]}}\n")
+    code, _, err = run(*words, "points.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err

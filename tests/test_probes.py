@@ -32,6 +32,11 @@ def sound(): return Denoiser()
 def ignores(): return Denoiser(knows=False)
 def aliased(): return Denoiser(null=9)
 def drops(): return Drops(dropout=0.1, training=True)
+def fails(): return Fails()
+
+class Fails(torch.nn.Module):
+    num_classes = 10
+    def forward(self, z, lam, c): raise KeyError("boom")
 
 class Drops(Denoiser):
     def eval(self): return self
@@ -59,6 +64,13 @@ def sweep(tmp_path, monkeypatch, run):
         return run("sweep", "sweep.yaml", "--quiet")
 
     return sweep
+
+
+def test_a_network_that_raises_is_a_line_in_a_dry_run_too(sweep, run):
+    code, _, err = sweep("fails")
+    assert code == 2
+    assert "model: does not fit the images: 'boom'" in err
+    assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[0] == 2
 
 
 def test_a_sound_network_passes(sweep):

@@ -3,6 +3,7 @@ import yaml
 
 from cfgbench.errors import UserError
 from cfgbench.spec import load_sweep, make_cells, resolved
+from cfgbench.sweepfile import dump_yaml
 
 BASE = """
 name: small
@@ -122,6 +123,29 @@ def test_several_grids_are_one_after_the_other_and_each_point_once(sweep):
     assert found == [*cfg, *classifier, (0.1, "cfg", "conditional", 0.9, 0)]
 
 
+def test_an_axis_of_one_grid_has_its_value_in_the_others_too(sweep):
+    found = [cell.axes for cell in cells(sweep(GRID, " [{w: [0, 1]}, {w: [1, 2], clip: [true, false]}]"))]
+    assert [axes["clip"] for axes in found] == [True, True, False, True, False]
+    assert [axes["w"] for axes in found] == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("name: small", 'name: "1e4"'),
+        ("name: small", 'name: "007"'),
+        ("{name: digits}", '{name: digits, classes: ["1", "1e3", "yes"]}'),
+        ("multipliers: [1, 2]}", "multipliers: [1, 2], heads: 2}\nclassifier: {model: {heads: null}}"),
+    ],
+)
+def test_words_that_look_like_numbers_survive_the_resolved_sweep(sweep, tmp_path, change):
+    path, again = sweep(*change), tmp_path / "again.yaml"
+    path.write_text(path.read_text().replace("p_uncond: [0.1, 0.5]", "guidance: [cfg, classifier]"))
+    again.write_text(dump_yaml(resolved(load_sweep(path))))
+    assert resolved(load_sweep(again)) == resolved(load_sweep(path))
+    assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(path)]
+
+
 def test_one_grid_and_a_list_of_it_are_the_same(sweep):
     listed = sweep(GRID, "\n  - {p_uncond: [0.1, 0.5], w: [0, 0.1, 4], T: [4]}")
     before = [cell.id for cell in cells(listed)]
@@ -210,6 +234,7 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", "seed: [1]", "grid.seed: training and sampling both have one; write training.seed"),
         ("T: [4]", "t: [4]", "grid.t: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),
+        ("T: [4]", "preset: [adm-64]", "grid.preset: not a key of training or sampling"),
         ("batch_size: 50", "sampler: dim", "sampling.sampler = 'dim': should be one of 'ancestral' or 'ddim'"),
         ("batch_size: 50", "clip: no", "sampling.clip = 'no': should be a valid boolean"),
         ("name: small", "name: ../up", "name = '../up': should be a plain folder name"),

@@ -101,6 +101,10 @@ def score_scale(denoiser: Denoiser, c: Int[Tensor, "b"], w: float | Float[Tensor
     return lambda z, lam: (1 + strength) * denoiser(z, lam, c)
 
 
+LOSS_SCALE = 2.0**10
+"""Keeps small gradients from vanishing in fp16; a power of two, so that other types lose nothing by it."""
+
+
 def class_gradient(
     classifier: NoisyClassifier, z: Float[Tensor, "b ch h w"], lam: Float[Tensor, "b"], c: Int[Tensor, "b"]
 ) -> Float[Tensor, "b ch h w"]:
@@ -109,8 +113,8 @@ def class_gradient(
         # a sampler's own tensors were made to be without gradients; copies are not
         z, lam, c = z.clone().requires_grad_(), lam.clone(), c.clone()
         log_p = classifier(z, lam).log_softmax(dim=1).gather(1, c[:, None])
-        (gradient,) = torch.autograd.grad(log_p.sum(), z)
-    return gradient
+        (gradient,) = torch.autograd.grad(LOSS_SCALE * log_p.sum(), z)
+    return gradient / LOSS_SCALE
 
 
 class Unconditional:

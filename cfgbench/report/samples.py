@@ -38,7 +38,7 @@ def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> 
     with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
     found = [images for part in parts if (images := kept(folder, part)) is not None]
     if not found:
-        raise NothingToPlot(f"samples: needs images of finished cells; none are in {folder / 'samples'}")
+        raise NothingToPlot(f"samples: needs images of finished cells; there are none to see in {folder / 'samples'}")
     if not choice.ws:
         return [_sheet(images, choice.classes) for images in found]
     turning_w = [images for images in found if images.part.knob == "w"]

@@ -74,5 +74,5 @@ def resolved(spec: SweepSpec) -> dict[str, Any]:
     unused = {"training"} if isinstance(spec.model, Pretrained) else set()
     content = spec.model_dump(mode="json", exclude_none=True, exclude=unused | {"classifier"})
     if spec.classifier.model_fields_set:  # what it does not say is the network's, which may vary
-        content["classifier"] = spec.classifier.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+        content["classifier"] = spec.classifier.model_dump(mode="json", exclude_unset=True)
     return content | {"evaluation": content["evaluation"] | {"features": spec.features}}

@@ -38,8 +38,10 @@ def _check_nothing_is_trained(spec: SweepSpec) -> None:
 def _check_gaussians(spec: SweepSpec) -> None:
     if isinstance(spec.model, Exact) and spec.dataset.name != "gaussians":
         raise ValueError(f"model.name = gaussians: it knows the data set gaussians only, not {spec.dataset.name}")
-    if isinstance(spec.model, Model) and spec.dataset.name == "gaussians":
-        raise ValueError("model: the U-Net is for images; for the data set gaussians take model: {name: gaussians}")
+    if isinstance(spec.model, Exact) and spec.classifier.model_fields_set:
+        raise ValueError("classifier: the model gaussians has its classifier in closed form; remove it")
+    if isinstance(spec.model, Model | Checkpoint) and spec.dataset.name == "gaussians":
+        raise ValueError("model: a network for images; for the data set gaussians take model: {name: gaussians}")
 
 
 def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
@@ -51,6 +53,10 @@ def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
         raise ValueError(f"sampling.temperature = {sampling.temperature:g}: ddim has no noise; take sampler: ancestral")
     if guidance == "score-scale" and w <= -1:
         raise ValueError(f"w = {w:g} with guidance score-scale: 1 + w scales the score; take w > -1")
+    if guidance == "classifier" and isinstance(spec.model, Factory) and spec.dataset.name == "gaussians":
+        raise ValueError(
+            "guidance = classifier: a classifier that is trained is for images; take model: {name: gaussians}"
+        )
     if guidance == "classifier" and isinstance(spec.model, Checkpoint | Factory) and spec.classifier.model is None:
         raise ValueError("classifier.model: missing; guidance classifier trains one, and this model does not say how")
 

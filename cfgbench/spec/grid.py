@@ -18,39 +18,43 @@ _SECTIONS: dict[str, type[Section]] = {"training": Training, "sampling": Samplin
 
 
 def points(spec: SweepSpec) -> Iterator[tuple[dict[str, Any], Training, Sampling]]:
-    """The products of the grids' lists, in the file's order, each once: (the axes' values, training, sampling)."""
+    """The products of the grids' lists, in the file's order, each once: (the axes' values, training, sampling).
+
+    An axis of one grid has its value at the points of the others too.
+    """
     training = spec.training
     if isinstance(spec.model, Pretrained):
         training = training.model_copy(update={"p_uncond": spec.model.p_uncond})
+    axes = {axis: owner(axis) for grid in spec.grids.values() for axis in grid}
     seen: set[tuple[Training, Sampling]] = set()
     for grid in spec.grids.values():
-        for axes, changes in _product(grid):
-            point = (
-                training.model_copy(update=changes["training"]),
-                spec.sampling.model_copy(update=changes["sampling"]),
-            )
+        for changes in _product(grid):
+            sections = {
+                "training": training.model_copy(update=changes["training"]),
+                "sampling": spec.sampling.model_copy(update=changes["sampling"]),
+            }
+            point = sections["training"], sections["sampling"]
             if point not in seen:
                 seen.add(point)
-                yield axes, *point
+                yield {axis: getattr(sections[section], key) for axis, (section, key) in axes.items()}, *point
 
 
-def _product(grid: Mapping[str, list[Any]]) -> Iterator[tuple[dict[str, Any], dict[str, dict[str, Any]]]]:
-    """(the axes' values, section -> what they change there)."""
-    owners = {axis: owner(axis) for axis in grid}
+def _product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, dict[str, Any]]]:
+    """What each point changes: section -> key -> value."""
+    owners = [owner(axis) for axis in grid]
     for values in itertools.product(*grid.values()):
-        axes = dict(zip(grid, values, strict=True))
         changes: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-        for axis, (section, key) in owners.items():
-            changes[section][key] = axes[axis]
-        yield axes, changes
+        for (section, key), value in zip(owners, values, strict=True):
+            changes[section][key] = value
+        yield changes
 
 
 def owner(axis: str, where: str = "grid") -> tuple[str, str]:
     """(section, key) of an axis: `w` is ("sampling", "w"); `training.seed` says which of the two seeds is meant."""
     section, _, key = axis.rpartition(".")
-    owners = [name for name, kind in _SECTIONS.items() if key in kind.model_fields and section in ("", name)]
+    owners = [name for name in _SECTIONS if key in _keys(name) and section in ("", name)]
     if not owners:
-        known = sorted({key for kind in _SECTIONS.values() for key in kind.model_fields})
+        known = sorted({key for name in _SECTIONS for key in _keys(name)})
         raise ValueError(f"{where}.{axis[:60]}: not a key of training or sampling{did_you_mean(axis, known)}")
     if len(owners) > 1:
         raise ValueError(f"{where}.{axis}: training and sampling both have one; write training.{key} or sampling.{key}")
@@ -59,6 +63,11 @@ def owner(axis: str, where: str = "grid") -> tuple[str, str]:
             f"{where}.{axis}: the sampling batch does not change the images; set sampling.batch_size instead"
         )
     return owners[0], key
+
+
+def _keys(section: str) -> set[str]:
+    """The keys that may be an axis; a preset is other keys' values and no key of its own."""
+    return {key for key, field in _SECTIONS[section].model_fields.items() if not field.exclude}
 
 
 def check_grid(spec: SweepSpec) -> SweepSpec:

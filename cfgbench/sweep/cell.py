@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from cfgbench.models.precision import autocast, device_name, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Pretrained, Sampling
 from cfgbench.sweep.shards import Shards
+from cfgbench.training.state import TrainingFailed
 
 SHEET_ROWS = 4
 """Images kept of each class that a cell's sheet shows."""
@@ -44,6 +45,8 @@ class Bench:
     reference_name: str
     device: torch.device
     precision: str
+    broken: dict[str, TrainingFailed] = field(default_factory=dict)
+    """Networks that could not be trained: others that share one of a pair do not try it again."""
 
 
 def generate(

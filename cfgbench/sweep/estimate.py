@@ -11,7 +11,7 @@ from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.precision import autocast, device_name
-from cfgbench.models.pretrained import load_pretrained
+from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Network, Pretrained
 from cfgbench.sweep.cell import SHEET_ROWS
 from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
@@ -66,7 +66,7 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
     disk = costs.disk(len(missing), untrained) / 1e6
     made = f"from steps measured on {device_name(device)} in {precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training)}"
-    return [*lines, f"{work}, at most {disk:,.0f} MB on the disk; {made}"]
+    return [*lines, f"{work}, about {disk:,.0f} MB on the disk; {made}"]
 
 
 def _untrained(plan: Plan) -> list[Network]:
@@ -111,6 +111,8 @@ def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
     denoiser = None
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, device, mixture=images.mixture)
+        shape, null = images.images.shape[1:], cell.model.p_uncond > 0
+        check_shape(denoiser, shape, images.num_classes, device, null_class=null)
     for one in {network.kind: network for network in plan.networks()}.values():
         network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())

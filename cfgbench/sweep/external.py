@@ -130,7 +130,12 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
     if path.suffix in (".yaml", ".yml"):
-        return of_images(data.load(load_sweep(path).dataset, progress))
+        images = data.load(load_sweep(path).dataset, progress)
+        if images.mixture is not None:
+            raise UserError(
+                f"--reference {reference}: its data set is points, not images; run: cfgbench sweep {reference}"
+            )
+        return of_images(images)
     if not path.exists():
         known = ", ".join(PACKAGED)
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")

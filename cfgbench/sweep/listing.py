@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from cfgbench.spec import load_sweep, points
-from cfgbench.sweep.row import how
+from cfgbench.sweep.row import fid_of, how
 from cfgbench.sweep.store import Store, find_sweeps
 
 
@@ -25,14 +25,16 @@ def _line(row: dict) -> str:
     where = f"{row['cell_id']}  {row['status']:6}  p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}{how(row)}"
     if row["status"] != "ok":
         return f"{where}: {row['reason']}"
-    numbers = [f"{name} {row[key]:.3f}" for name, key in (("FID", "fid"), ("IS", "is_mean")) if row[key] is not None]
+    numbers = [f"FID {fid_of(row)}"] if row["fid"] is not None else []
+    numbers += [f"IS {row['is_mean']:.3f}"] if row["is_mean"] is not None else []
     return f"{where}: {', '.join(numbers)} ({row['features_id']})"
 
 
 def _count(folder: Path) -> str:
     rows, damaged = Store(folder).read()
     states = Counter(row["status"] for row in rows)
-    asked = len(list(points(load_sweep(folder / "sweep.yaml"))))
+    spec = load_sweep(folder / "sweep.yaml")
+    asked = len({repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)})
     trained = len(list((folder / "checkpoints").glob("*.safetensors")))
     parts = [f"{states['ok']} of {asked} cells done"]
     parts += [f"{states['failed']} failed"] if states["failed"] else []

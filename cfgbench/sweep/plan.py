@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from cfgbench import data, memory
 from cfgbench.data import Images
@@ -33,6 +32,7 @@ from cfgbench.spec import (
     resolved,
 )
 from cfgbench.sweep.store import Store
+from cfgbench.sweepfile import dump_yaml
 from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
 
@@ -78,6 +78,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         images = data.load(spec.dataset, progress)
         _check_network(spec, images)
         shown = _shown(spec.evaluation.show, images)
+        dump_yaml(resolved(spec))  # what will be kept with the results can be read again
         weights = ""
         if isinstance(spec.model, Pretrained):
             weights = weights_identity(spec.model, mixture=images.mixture)
@@ -135,8 +136,7 @@ def _digest(key: str, path: Path) -> str:
 def prepare_folder(plan: Plan) -> None:
     """Makes the results folder and writes the resolved sweep into it; says at once if it cannot be written."""
     make_folder(plan.store.folder)
-    text = yaml.safe_dump(resolved(plan.spec), sort_keys=False, default_flow_style=None, width=120)
-    write_atomically(plan.store.folder / "sweep.yaml", text.encode())
+    write_atomically(plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode())
 
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
@@ -148,7 +148,10 @@ def _check_network(spec: SweepSpec, images: Images) -> None:
         _check_built(UNet, spec.model, images)
     classifier = spec.classifier.model_beside(spec.model)
     if classifier is not None and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
-        _check_built(HalfUNet, classifier, images)
+        try:
+            _check_built(HalfUNet, classifier, images)
+        except ValueError as error:
+            raise ValueError(f"classifier.{error}") from None
 
 
 def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:

@@ -87,6 +87,11 @@ def read_row(path: Path) -> dict[str, Any]:
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
+def fid_of(row: Mapping[str, Any]) -> str:
+    """With three decimals; with six where it is small, as points' are."""
+    return f"{row['fid']:.{3 if row['fid'] >= 0.1 else 6}f}"
+
+
 def how(row: Mapping[str, Any]) -> str:
     """What is unusual in how a row's images were guided: `, guidance classifier on unconditional`, `, temperature 0.9`;
     rows from before there were others have cfg."""

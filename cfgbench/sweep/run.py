@@ -74,7 +74,9 @@ def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) 
         if not isinstance(error, TrainingFailed) and not out_of_memory(error):
             raise
         for cell in cells:
-            yield _put(plan, _failed(cell, bench, error))
+            with plan.store.claim(cell.id) as held:
+                if held and not _made_meanwhile(plan, cell):
+                    yield _put(plan, _failed(cell, bench, error))
         return []
     if networks is None:
         return cells
@@ -176,11 +178,17 @@ def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Netwo
 def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> Path | None:
     """The network's checkpoint, trained now if it is not there; None while another process trains it."""
     path = plan.store.checkpoint(network.id)
+    if network.id in bench.broken:
+        raise bench.broken[network.id]
     if path.exists():
         return path
     with plan.store.claim(network.id) as held:
-        if held:
-            _train(plan, network, path, bench.device, bench.precision, None, progress)
+        try:
+            if held:
+                _train(plan, network, path, bench.device, bench.precision, None, progress)
+        except TrainingFailed as error:
+            bench.broken[network.id] = error
+            raise
         return path if held else None
 
 

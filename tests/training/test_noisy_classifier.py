@@ -170,3 +170,32 @@ def test_a_classifier_that_knows_nothing_stops_the_sweep(tmp_path, monkeypatch, 
     assert code == 2
     assert "of 200 of the data set's own images at log-SNR 6, where one answer for all is right for" in err
     assert "classifier.training" in err
+
+
+def test_a_classifier_that_diverges_is_tried_once_and_what_needs_none_goes_on(tmp_path, monkeypatch, run):
+    from cfgbench.sweep import run as running
+
+    monkeypatch.chdir(tmp_path)
+    text = SWEEP.replace("STEPS", "20").replace(
+        "batch_size: 64, learning_rate: 3e-3", "batch_size: 64, learning_rate: 1e30"
+    )
+    Path("guided.yaml").write_text(
+        text.replace("{guidance: [classifier],", "{p_uncond: [0.1, 0.2], guidance: [classifier],")
+    )
+    trained, honest = [], running.train
+    monkeypatch.setattr(running, "train", lambda *a, **keys: trained.append(keys["kind"]) or honest(*a, **keys))
+    code, _, err = run("sweep", "guided.yaml", "--quiet")
+    assert (code, trained) == (1, ["denoiser", "classifier", "denoiser"])
+    states = {(row["guidance"], row["status"]) for row in rows("results/guided")}
+    assert states == {("cfg", "ok"), ("score-scale", "ok"), ("classifier", "failed")}
+    assert len(rows("results/guided")) == 12
+    assert "8 cells failed" in err
+
+
+def test_what_is_wrong_with_a_classifier_is_said_in_a_line(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    text = SWEEP.replace("{training: {steps: STEPS", "{model: {attention: [2]}, training: {steps: 3")
+    Path("guided.yaml").write_text(text)
+    code, _, err = run("sweep", "guided.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "classifier.model.attention = [2]: 2 is none of the levels' sides" in err

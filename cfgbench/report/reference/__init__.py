@@ -102,11 +102,6 @@ def load(name: str) -> tuple[Published, ...]:
     return REFERENCES[name]()
 
 
-def paper_rows() -> pd.DataFrame:
-    """Both tables of the paper as rows of a sweep, fit for `slices`; `..._printed` holds the digits."""
-    return pd.concat([table.rows for table in TABLES], ignore_index=True)
-
-
 def literature() -> pd.DataFrame:
     """Later and earlier results on ImageNet, all columns as text, each with its source and how well it is known."""
     found = _read("literature.csv")
