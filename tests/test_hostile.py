@@ -384,7 +384,7 @@ def test_hostile_checkpoints(done, refused):
     huge = made | {"model": made["model"] | {"channels": 4096, "multipliers": [64], "blocks": 64}}
     for header in (huge, {}, {"model": 1, "image": 2}):
         save_tensors(path, {"x": torch.zeros(1)}, header)
-        assert f"{path}: not a checkpoint of a U-Net" in refused("sweep", "small.yaml")
+        assert f"{path}: not a checkpoint of a denoiser" in refused("sweep", "small.yaml")
     for metadata in ("[" * 100_000, "[1]", "null", "{}"):
         save_file({"x": torch.zeros(1)}, path, metadata={"cfgbench": metadata})
         assert str(path) in refused("sweep", "small.yaml")
