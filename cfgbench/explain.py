@@ -28,7 +28,7 @@ def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location]
     if kind == "literal_error":
         message = f"should be one of {context['expected']}{did_you_mean(str(first['input']), _options(context))}"
     if kind == "model_type":
-        message = "should be keys with values, such as {name: ...}"
+        message = f"should be keys with values, such as {{{known_keys((*first['loc'], ''))[0]}: ...}}"
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
     if where.partition("[")[0] == "grid" and kind != "list_type":

@@ -229,6 +229,7 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("[0.1, 0.5]", "[1]\n  guidance: [classifier]", "the classes were never trained"),
         ("grid:", "classifier: {model: {chanels: 3}}\ngrid:", "classifier.model.chanels: unknown key; did you mean"),
         ("grid:", "classifier: {modle: 3}\ngrid:", "classifier.modle: unknown key; did you mean model?"),
+        ("grid:", "classifier: 3\ngrid:", "classifier = 3: should be keys with values, such as {model: ...}"),
         ("{name: unet, channels: 16, multipliers: [1, 2]}", "{name: gaussians}", "it knows the data set gaussians"),
         ("dataset: {name: digits}", "dataset: {name: gaussians}", "take model: {name: gaussians}"),
         ("T: [4]", "seed: [1]", "grid.seed: training and sampling both have one; write training.seed"),
