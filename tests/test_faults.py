@@ -229,7 +229,7 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
         if len(made) == 10:
             raise KeyboardInterrupt
         made.append(int(indices[0]))
-        return honest(denoiser, sampling, indices, *rest)
+        return honest(networks, sampling, indices, *rest)
 
     monkeypatch.setattr(cells, "generate", breaks)
     code, _, err = run("sweep", small)
@@ -287,7 +287,7 @@ from cfgbench.sweep import cell
 honest = cell.generate
 def generate(denoiser, sampling, indices, *rest):
     print("batch", len(indices), file=sys.stderr)
-    return honest(denoiser, sampling, indices, *rest)
+    return honest(networks, sampling, indices, *rest)
 cell.generate = generate
 room = int(sys.argv.pop(1)) << 20
 in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -326,11 +326,11 @@ def test_memory_that_runs_out_on_the_device_halves_the_batch_down_to_one(small, 
     path.unlink()
     honest, sizes = cells.generate, []
 
-    def small_device(denoiser, sampling, indices, *rest):
+    def small_device(networks, sampling, indices, *rest):
         sizes.append(len(indices))
         if len(indices) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return honest(denoiser, sampling, indices, *rest)
+        return honest(networks, sampling, indices, *rest)
 
     monkeypatch.setattr(cells, "generate", small_device)
     assert run("sweep", small, "--quiet")[0] == 0
@@ -347,10 +347,10 @@ def test_training_goes_on_with_parts_of_the_batch_where_memory_runs_out(small, r
     assert run("train", small, "--results", "calm", "--quiet", "--precision", "fp32")[0] == 0
     honest = diffusion._loss
 
-    def small_device(network, wrapped, feed, part, precision):
+    def small_device(network, wrapped, feed, part, *rest):
         if len(part[0]) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return honest(network, wrapped, feed, part, precision)
+        return honest(network, wrapped, feed, part, *rest)
 
     monkeypatch.setattr(diffusion, "_loss", small_device)
     assert run("train", small, "--quiet", "--precision", "fp32")[0] == 0
