@@ -225,7 +225,7 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     monkeypatch.setattr(shards, "SECONDS", 0.0)
     honest, made = cells.generate, []
 
-    def breaks(denoiser, sampling, indices, *rest):
+    def breaks(networks, sampling, indices, *rest):
         if len(made) == 10:
             raise KeyboardInterrupt
         made.append(int(indices[0]))
@@ -285,7 +285,7 @@ import torch, torch._dynamo, torch.optim.adamw, cfgbench.report, cfgbench.sweep.
 from cfgbench import cli
 from cfgbench.sweep import cell
 honest = cell.generate
-def generate(denoiser, sampling, indices, *rest):
+def generate(networks, sampling, indices, *rest):
     print("batch", len(indices), file=sys.stderr)
     return honest(networks, sampling, indices, *rest)
 cell.generate = generate
