@@ -1,10 +1,14 @@
 """Shapes of public tensor functions are checked while the tests run; commands are run as users type them."""
 
+import os
 import signal
 import sys
 
 import pytest
 from jaxtyping import install_import_hook
+
+# two tests run side by side, and some start programs of their own: threads that wait for each other's cores crawl
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 install_import_hook(["cfgbench.diffusion", "cfgbench.evaluation"], "beartype.beartype")
 
