@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
+from cfgbench.models.layers import Double
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
@@ -140,7 +141,7 @@ def released_names(network: UNet) -> dict[str, str]:
     modules |= _stage("middle.1", network.middle[1], "middle_block", _parts(network.middle[0]))
     block = part = -1
     for i, stage in enumerate(network.up):
-        block, part = (block, part) if isinstance(stage.block.resample, nn.Upsample) else (block + 1, 0)
+        block, part = (block, part) if isinstance(stage.block.resample, Double) else (block + 1, 0)
         modules |= _stage(f"up.{i}", stage, f"output_blocks.{block}", part)
         part += _parts(stage)
     renamed = {}

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from cfgbench.models.layers import Conv, GroupNorm
 from cfgbench.models.unet import (
     TimeEmbedding,
     down_stages,
-    group_norm,
     heads,
     level_sides,
     middle_stages,
@@ -31,26 +31,26 @@ class HalfUNet(nn.Module):
         self.num_classes, self.recompute = num_classes, False
         sides = level_sides(model, side)
         self.embedding = TimeEmbedding(model.channels)
-        self.first = nn.Conv2d(image_channels, model.channels, 3, padding=1)
+        self.first = Conv(image_channels, model.channels, 3, padding=1)
         self.down = down_stages(model, sides)
         channels = self.down[-1].outputs
         self.middle = middle_stages(model, channels)
-        self.norm = group_norm(channels)
+        self.norm = GroupNorm(channels, silu=True)
         self.pool = AttentionPool(sides[-1], channels, heads(model, channels), num_classes)
 
     def forward(self, z: Tensor, lam: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time_of(lam)))
-        h = self.first(z)
+        h = self.first(z.permute(0, 2, 3, 1).contiguous())
         for stage in [*self.down, *self.middle]:
             if self.recompute and self.training:
                 h = checkpoint(stage, h, embedding, use_reentrant=False)
             else:
                 h = stage(h, embedding)
-        return self.pool(F.silu(self.norm(h))).float()
+        return self.pool(self.norm(h)).float()
 
 
 class AttentionPool(nn.Module):
-    """Feature maps [b, channels, side, side] to [b, outputs]: their mean attends to all (Radford et al. 2021)."""
+    """Feature maps [b, side, side, channels] to [b, outputs]: their mean attends to all (Radford et al. 2021)."""
 
     def __init__(self, side: int, channels: int, heads: int, outputs: int) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class AttentionPool(nn.Module):
         self.out = nn.Linear(channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, channels = x.shape[:2]
-        x = x.flatten(2)
-        tokens = (torch.cat([x.mean(dim=2, keepdim=True), x], dim=2) + self.positions).transpose(1, 2)
+        b, channels = len(x), x.shape[-1]
+        x = x.flatten(1, 2)
+        tokens = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.T
         q, k, v = self.qkv(tokens).reshape(b, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         pooled = F.scaled_dot_product_attention(q[:, :, :1], k, v)
         return self.out(pooled.reshape(b, channels))

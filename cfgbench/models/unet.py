@@ -11,12 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from cfgbench.models.layers import Conv, Double, GroupNorm, Halve
 from cfgbench.spec import Model
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """ADM's 32 groups where there are channels enough, else four channels a group."""
-    return nn.GroupNorm(math.gcd(channels, min(32, channels // 4)), channels)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -65,18 +61,17 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample = resample or nn.Identity()
-        self.norm_in, self.norm_out = group_norm(inputs), group_norm(outputs)
-        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.conv_out = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.norm_in, self.norm_out = GroupNorm(inputs, silu=True), GroupNorm(outputs, silu=True)
+        self.conv_in = Conv(inputs, outputs, 3, padding=1)
+        self.conv_out = zeroed(Conv(outputs, outputs, 3, padding=1))
         self.scale_shift = nn.Linear(width, 2 * outputs)
         self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.skip = Conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
-        scale, shift = self.scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = self.norm_out(h) * (1 + scale) + shift
-        return self.skip(self.resample(x)) + self.conv_out(self.dropout(F.silu(h)))
+        h = self.conv_in(self.resample(self.norm_in(x)))
+        h = self.norm_out(h, *self.scale_shift(embedding).chunk(2, dim=1))
+        return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
 
 
 class Attention(nn.Module):
@@ -85,20 +80,20 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.norm = GroupNorm(channels, silu=False)
+        self.qkv = Conv(channels, 3 * channels, 1)
+        self.out = zeroed(Conv(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        b, channels, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, channels // self.heads, height * width)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        b, height, width, channels = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, height * width, 3, self.heads, channels // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(h.transpose(-1, -2).reshape(b, channels, height, width))
+        return x + self.out(h.transpose(1, 2).reshape(x.shape))
 
 
 class Stage(nn.Module):
-    """A residual block, followed by attention where this resolution has it."""
+    """A residual block of [b, h, w, C], followed by attention where this resolution has it."""
 
     def __init__(self, block: ResBlock, attention: Attention | None) -> None:
         super().__init__()
@@ -114,7 +109,7 @@ def down_stages(model: Model, sides: list[int]) -> nn.ModuleList:
     stages, channels = nn.ModuleList(), model.channels
     for level, (multiplier, at) in enumerate(zip(model.multipliers, sides, strict=True)):
         if level > 0:
-            stages.append(_resampled(model, channels, nn.AvgPool2d(2)))
+            stages.append(_resampled(model, channels, Halve()))
         for _ in range(model.blocks):
             stages.append(_stage(model, channels, multiplier * model.channels, at))
             channels = multiplier * model.channels
@@ -166,7 +161,7 @@ class UNet(nn.Module):
         self.num_classes, self.recompute = num_classes, False
         sides = level_sides(model, side)
         self.embedding = Embedding(model.channels, num_classes + null_class)
-        self.first = nn.Conv2d(image_channels, model.channels, 3, padding=1)
+        self.first = Conv(image_channels, model.channels, 3, padding=1)
         self.down, self.up = down_stages(model, sides), nn.ModuleList()
         skips = [model.channels, *(stage.outputs for stage in self.down)]
         channels = skips[-1]
@@ -176,9 +171,9 @@ class UNet(nn.Module):
                 self.up.append(_stage(model, channels + skips.pop(), multiplier * model.channels, at))
                 channels = multiplier * model.channels
             if level > 0:
-                self.up.append(_resampled(model, channels, nn.Upsample(scale_factor=2, mode="nearest")))
-        self.norm = group_norm(channels)
-        self.last = zeroed(nn.Conv2d(channels, outputs or image_channels, 3, padding=1))
+                self.up.append(_resampled(model, channels, Double()))
+        self.norm = GroupNorm(channels, silu=True)
+        self.last = zeroed(Conv(channels, outputs or image_channels, 3, padding=1))
 
     def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         return self.at(z, time_of(lam), c)
@@ -186,7 +181,7 @@ class UNet(nn.Module):
     def at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         """The output [b, outputs, side, side] at time [b] in [0, 1000], which is how ADM counts noise."""
         embedding = F.silu(self.embedding(time, c))
-        h = self.first(z)
+        h = self.first(z.permute(0, 2, 3, 1).contiguous())
         skips = [h]
         for stage in self.down:
             h = self._run(stage, h, embedding)
@@ -194,10 +189,10 @@ class UNet(nn.Module):
         for stage in self.middle:
             h = self._run(stage, h, embedding)
         for stage in self.up:
-            if stage.block.resample.__class__ is not nn.Upsample:
-                h = torch.cat([h, skips.pop()], dim=1)
+            if not isinstance(stage.block.resample, Double):
+                h = torch.cat([h, skips.pop()], dim=-1)
             h = self._run(stage, h, embedding)
-        return self.last(F.silu(self.norm(h))).float()
+        return self.last(self.norm(h)).permute(0, 3, 1, 2).float()
 
     def _run(self, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         if self.recompute and self.training:

@@ -1,0 +1,75 @@
+"""The layers of the U-Net, on feature maps [b, h, w, C]: channels lie last, as matrix units and caches want them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Conv(nn.Conv2d):
+    """A convolution of [b, h, w, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class GroupNorm(nn.Module):
+    """Group norm of [b, h, w, C], scaled and shifted once more by an embedding, then SiLU where it is asked for.
+
+    ADM's 32 groups where there are channels enough, else four channels a group. Half types are computed in float32, and returned as they came.
+    torch's own kernel takes two thirds of a small network's time with channels last: it reads each group's few channels
+    by themselves. Here whole rows are summed, and the channels' moments then averaged over the groups.
+    """
+
+    def __init__(self, channels: int, *, silu: bool) -> None:
+        super().__init__()
+        self.groups, self.silu, self.eps = math.gcd(channels, min(32, channels // 4)), silu, 1e-5
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """`scale` and `shift` [b, C] are the embedding's: (1 + scale) norm(x) + shift."""
+        half = x.dtype in (torch.bfloat16, torch.float16)
+        y = x.float() if half else x
+        # about a value that occurs the squares lose nothing; half types have lost it before
+        about = None if half else y[:, 0, 0]
+        if about is not None:
+            y = y - about[:, None, None]
+        factor, offset = self._affine(y, about)
+        if scale is not None and shift is not None:
+            factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
+        y = torch.addcmul(offset[:, None, None], y, factor[:, None, None])
+        return (F.silu(y) if self.silu else y).to(x.dtype)
+
+    def _affine(self, y: Tensor, about: Tensor | None) -> tuple[Tensor, Tensor]:
+        """norm(y + about) as factor y + offset, [b, C] each."""
+        means, squares = y.mean(dim=(1, 2)), y.square().mean(dim=(1, 2))
+        variances = squares - means.square()
+        about = torch.zeros_like(means) if about is None else about
+        with torch.autocast(y.device.type, enabled=False):
+            mean = self._over_groups(means + about)
+            variance = self._over_groups(variances + (means + about - mean).square())
+        factor = self.weight * (variance + self.eps).rsqrt()
+        return factor, self.bias + (about - mean) * factor
+
+    def _over_groups(self, values: Tensor) -> Tensor:
+        """Each channel's value [b, C] replaced by its group's mean."""
+        # a product with a matrix: torch.compile would fold a reshape into every pixel's work
+        size = values.shape[1] // self.groups
+        member = torch.eye(self.groups, dtype=values.dtype, device=values.device).repeat_interleave(size, dim=0)
+        return (values @ member / size) @ member.T
+
+
+class Halve(nn.Module):
+    """Means over 2 x 2 positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+class Double(nn.Module):
+    """Each position four times."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, h, w, channels = x.shape
+        return x[:, :, None, :, None].expand(b, h, 2, w, 2, channels).reshape(b, 2 * h, 2 * w, channels)
