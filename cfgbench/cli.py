@@ -28,6 +28,12 @@ Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 ...; the first GPU if there is one.", show_default=False)
 ]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is bf16 where the machine is good at it.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile", help="Whether networks go through torch.compile.", show_default="where it pays"
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
@@ -96,6 +102,7 @@ def sweep(
     results: Results = RESULTS,
     device: Device = None,
     precision: Precision = "auto",
+    compile: Compile = None,
     quiet: Quiet = False,
 ) -> None:
     """Train what is missing, run the cells that are missing, print the table."""
@@ -122,7 +129,7 @@ def sweep(
         arithmetic = resolve_precision(precision, place)
         prepare_folder(plan)
         missing = len(plan.missing)
-        rows = run(plan, device=place, precision=arithmetic, progress=_progress(quiet))
+        rows = run(plan, device=place, precision=arithmetic, compiled=compile, progress=_progress(quiet))
         for position, row in enumerate(rows, start=1):
             failed += row["status"] != "ok"
             if not quiet:

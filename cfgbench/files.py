@@ -51,6 +51,13 @@ def _way_out(error: OSError) -> str:
     return "choose another folder"
 
 
+def cache_folder() -> Path:
+    """CFGBENCH_CACHE, else cfgbench in the user's cache folder."""
+    named = os.environ.get("CFGBENCH_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(home) / "cfgbench"
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those around it. Raises UserError."""
     try:

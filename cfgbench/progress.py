@@ -7,7 +7,8 @@ from collections.abc import Callable
 from cfgbench.errors import printable
 
 Progress = Callable[[str, int, int, str], None]
-"""(task, done, total, note): called as often as work likes; what is shown, and when, is decided here."""
+"""(task, done, total, note): called as often as work likes; what is shown, and when, is decided here. A total of 0 is
+no task but a word on how work goes."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -25,6 +26,9 @@ class Lines:
 
     def __call__(self, task: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        if total == 0:
+            print(printable(task), file=sys.stderr, flush=True)
+            return
         if task != self.task:
             self.task, self.began, self.first, self.shown = task, now, done, now - SECONDS_BETWEEN_LINES
             return

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import time
 import uuid
@@ -16,7 +15,7 @@ import numpy as np
 
 from cfgbench.data.images import content_of
 from cfgbench.errors import UserError
-from cfgbench.files import flush_to_disk, identity, taken
+from cfgbench.files import cache_folder, flush_to_disk, identity, taken
 from cfgbench.progress import Progress
 
 
@@ -29,13 +28,6 @@ class Prepared:
     labels: np.ndarray
     shape: tuple[int, int, int]
     read: Callable[[], Iterator[np.ndarray]]
-
-
-def cache_folder() -> Path:
-    """CFGBENCH_CACHE, else cfgbench in the user's cache folder."""
-    named = os.environ.get("CFGBENCH_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(home) / "cfgbench"
 
 
 def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray, np.ndarray, str]:

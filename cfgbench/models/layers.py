@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cfgbench.models import native
+
 
 class Conv(nn.Conv2d):
     """A convolution of [b, h, w, C]."""
@@ -17,7 +19,8 @@ class Conv(nn.Conv2d):
 class GroupNorm(nn.Module):
     """Group norm of [b, h, w, C], scaled and shifted once more by an embedding, then SiLU where it is asked for.
 
-    ADM's 32 groups where there are channels enough, else four channels a group. Half types are computed in float32, and returned as they came.
+    ADM's 32 groups where there are channels enough, else four channels a group. Half types are computed in float32, and
+    returned as they came.
     torch's own kernel takes two thirds of a small network's time with channels last: it reads each group's few channels
     by themselves. Here whole rows are summed, and the channels' moments then averaged over the groups.
     """
@@ -27,8 +30,11 @@ class GroupNorm(nn.Module):
         self.groups, self.silu, self.eps = math.gcd(channels, min(32, channels // 4)), silu, 1e-5
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """`scale` and `shift` [b, C] are the embedding's: (1 + scale) norm(x) + shift."""
+    def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """`embedded` [b, 2 C], scale and shift, makes (1 + scale) norm(x) + shift of it."""
+        if native.takes(x):
+            embedded = None if embedded is None else embedded.float().contiguous()
+            return native.group_norm(x.contiguous(), self.weight, self.bias, embedded, self.groups, self.eps, self.silu)
         half = x.dtype in (torch.bfloat16, torch.float16)
         y = x.float() if half else x
         # about a value that occurs the squares lose nothing; half types have lost it before
@@ -36,7 +42,8 @@ class GroupNorm(nn.Module):
         if about is not None:
             y = y - about[:, None, None]
         factor, offset = self._affine(y, about)
-        if scale is not None and shift is not None:
+        if embedded is not None:
+            scale, shift = embedded.to(y.dtype).chunk(2, dim=1)
             factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
         y = torch.addcmul(offset[:, None, None], y, factor[:, None, None])
         return (F.silu(y) if self.silu else y).to(x.dtype)

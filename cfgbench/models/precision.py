@@ -8,7 +8,7 @@ import torch
 from cfgbench.errors import UserError
 
 PRECISIONS = "auto", "fp32", "bf16", "fp16"
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str | None) -> torch.device:
@@ -41,7 +41,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Matrix products and convolutions in half precision within this context, if that is the precision."""
-    return torch.autocast(device.type, dtype=_HALF.get(precision), enabled=precision in _HALF)
+    return torch.autocast(device.type, dtype=HALF.get(precision), enabled=precision in HALF)
 
 
 _NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"

@@ -70,7 +70,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_in(self.resample(self.norm_in(x)))
-        h = self.norm_out(h, *self.scale_shift(embedding).chunk(2, dim=1))
+        h = self.norm_out(h, self.scale_shift(embedding))
         return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
 
 

@@ -28,7 +28,17 @@ NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
 
 _RESULTS = {
     *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std"),
-    *("is_se", "nfe", "seconds", "images_per_second", "checkpoint_id", "classifier_id", "device", "precision"),
+    *(
+        "is_se",
+        "nfe",
+        "seconds",
+        "images_per_second",
+        "checkpoint_id",
+        "classifier_id",
+        "device",
+        "precision",
+        "compiled",
+    ),
     *("cfgbench_version", "created", "digest", "fid_printed", "is_mean_printed"),  # the digits of a published number
     *("seeds", "seed_names", "members", "fid_min", "is_max", "shortfall", "mark"),  # of this report's own making
     *("system", "knob", "at", "shared", "on", "temperature"),  # the system says it

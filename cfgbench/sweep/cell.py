@@ -22,6 +22,7 @@ from cfgbench.evaluation.extractors import FeatureExtractor, Features
 from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import identity
+from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import autocast, device_name, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Pretrained, Sampling
@@ -45,6 +46,8 @@ class Bench:
     reference_name: str
     device: torch.device
     precision: str
+    compiled: bool | None = None
+    """Whether networks go through torch.compile; None where that is decided network by network."""
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
 
@@ -91,7 +94,8 @@ def run_cell(cell: Cell, networks: Networks, bench: Bench, shards: Shards, *, pr
     }
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
-    row = describe(cell, bench) | measured.numbers | {"status": "ok"} | took
+    made = {"status": "ok", "compiled": isinstance(networks.denoiser, Compiled)}
+    row = describe(cell, bench) | measured.numbers | made | took
     sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench), bench.images)
     return Result(row, sheet, {"label": labels, **measured.influences})
 

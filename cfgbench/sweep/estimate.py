@@ -1,16 +1,15 @@
 """What a sweep will cost, for --dry-run: seconds from steps measured on this machine, and bytes on the disk."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.precision import autocast, device_name
+from cfgbench.models.fast import pass_seconds, prepare, seconds_an_image
+from cfgbench.models.precision import device_name
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Network, Pretrained
 from cfgbench.sweep.cell import SHEET_ROWS
@@ -21,7 +20,6 @@ from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
 
-SECONDS_TO_MEASURE = 3.0
 ROW_BYTES = 20_000
 RESUMABLE = 4
 """Weights, their average and Adam's two moments: what a network in training takes on the disk, in networks."""
@@ -118,19 +116,10 @@ def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, plan, device, precision)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    return Costs(_call(denoiser, plan, device, precision), training, size, tiles * pixels)
-
-
-def _call(denoiser: Denoiser, plan: Plan, device: torch.device, precision: str) -> float:
-    shape = plan.images.images.shape[1:]
-
-    @torch.inference_mode()
-    def work(b: int) -> None:
-        z, lam = torch.zeros(b, *shape, device=device), torch.zeros(b, device=device)
-        with autocast(precision, device):
-            denoiser(z, lam, torch.zeros(b, dtype=torch.int64, device=device))
-
-    return _seconds_an_image(work, plan.cells[0].sampling.batch_size, device)
+    shape, batch = images.images.shape[1:], cell.sampling.batch_size
+    denoiser = prepare(denoiser, precision, compiled=False, batch=batch)
+    passes = pass_seconds(denoiser, shape, batch, precision, device)
+    return Costs(passes, training, size, tiles * pixels)
 
 
 def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device, precision: str) -> float:
@@ -144,19 +133,4 @@ def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device
         gradient_step(state, network, feed, Group(), precision, OBJECTIVES[one.kind])
         feed.close()
 
-    return _seconds_an_image(work, part, device)
-
-
-def _seconds_an_image(work: Callable[[int], None], largest: int, device: torch.device) -> float:
-    """Of the largest batch that is quick enough to be tried: doubled as long as the next one will not take long."""
-    b, began = 1, time.monotonic()
-    work(b)  # what is done once is not counted
-    while True:
-        start = time.monotonic()
-        work(b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.monotonic()
-        if 2 * b > largest or now - began + 2 * (2 * (now - start)) > SECONDS_TO_MEASURE:
-            return (now - start) / b
-        b *= 2
+    return seconds_an_image(work, part, device)

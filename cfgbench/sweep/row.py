@@ -47,6 +47,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "classifier_id": pa.string(),
     "device": pa.string(),
     "precision": pa.string(),
+    "compiled": pa.bool_(),
     "cfgbench_version": pa.string(),
     "created": pa.string(),
     "digest": pa.string(),

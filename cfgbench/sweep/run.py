@@ -11,6 +11,7 @@ import torch
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.files import write_atomically
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
+from cfgbench.models.fast import Choice, Compiled, choose, hold_half, prepare
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.precision import out_of_memory
 from cfgbench.models.pretrained import check_shape, load_pretrained
@@ -30,16 +31,19 @@ SECONDS_BETWEEN_LOOKS = 0.5
 """At what other processes do, while there is nothing to do here."""
 
 
-def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress) -> Iterator[Row]:
+def run(
+    plan: Plan, *, device: torch.device, precision: str, progress: Progress, compiled: bool | None = None
+) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
-    Other processes may run the same sweep at the same time: each network and each cell is made by one of them. Raises
+    `compiled` says whether networks go through torch.compile; None leaves it to what that costs and saves. Other
+    processes may run the same sweep at the same time: each network and each cell is made by one of them. Raises
     UserError for files that cannot be read or written, and for a network or an extractor that a probe finds broken; a
     cell that fails otherwise is a row with its reason.
     """
     if not plan.missing:
         return
-    bench = _bench(plan, device, precision, progress)
+    bench = _bench(plan, device, precision, compiled, progress)
     queue, busy = deque(plan.groups()), 0
     while queue:
         cells = queue.popleft()
@@ -52,7 +56,7 @@ def run(plan: Plan, *, device: torch.device, precision: str, progress: Progress)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress) -> Bench:
+def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | None, progress: Progress) -> Bench:
     while True:
         with plan.store.claim("extractor") as held:
             if held:
@@ -60,7 +64,15 @@ def _bench(plan: Plan, device: torch.device, precision: str, progress: Progress)
                 reference_id, reference_name, reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
                 return Bench(
-                    plan.images, plan.shown, extractor, reference, reference_id, reference_name, device, precision
+                    plan.images,
+                    plan.shown,
+                    extractor,
+                    reference,
+                    reference_id,
+                    reference_name,
+                    device,
+                    precision,
+                    compiled,
                 )
         progress("waiting for another process", 0, len(plan.cells), "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -172,7 +184,33 @@ def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Netwo
         classifier = load_noisy_classifier(plan.store.checkpoint(cell.classifier.id), bench.device)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cell, plan.images, bench.device)
-    return networks
+    return _made_fast(plan, cell, networks, bench, progress)
+
+
+def _made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Networks:
+    """The networks as they are sampled, with a word on what was decided."""
+    denoiser, classifier = networks.denoiser, networks.classifier
+    if isinstance(classifier, torch.nn.Module):
+        hold_half(classifier, bench.precision)
+    if not isinstance(denoiser, torch.nn.Module):
+        return networks
+    every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
+    choice = _choice(plan, every, denoiser, bench)
+    words = "compiled" if choice.compiled else "not compiled"
+    progress(f"network {cell.checkpoint_id}: {words}: {choice.reason}", 0, 0, "")
+    batch = min(cell.sampling.batch_size, max(one.sampling.samples for one in every))
+    return Networks(prepare(denoiser, bench.precision, compiled=choice.compiled, batch=batch), classifier)
+
+
+def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench) -> Choice:
+    """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
+    a sweep that was stopped gives the numbers of one that was not, else as it pays for all of them."""
+    rows = [plan.store.find(cell.id) for cell in every if cell.id in plan.done]
+    known = [row["compiled"] for row in rows if row is not None and row.get("compiled") is not None]
+    if bench.compiled is None and known:
+        return Choice(known[0], "as its finished cells")
+    calls, batch = sum(cell.nfe * cell.sampling.samples for cell in every), every[0].sampling.batch_size
+    return choose(denoiser, calls, plan.images.images.shape[1:], batch, bench.precision, bench.compiled)
 
 
 def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> Path | None:
@@ -194,7 +232,7 @@ def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> 
 
 def _attempt(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Row:
     store = plan.store
-    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown)]
+    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown), isinstance(networks.denoiser, Compiled)]
     shards = Shards(store.features(cell.id), cell.sampling.samples, key)
     try:
         result = run_cell(cell, networks, bench, shards, progress=progress)

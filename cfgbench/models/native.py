@@ -1,0 +1,148 @@
+"""Group norm on a processor, in C: compiled once with the machine's own compiler, where there is one.
+
+A small network spends most of its time between its convolutions, passing over memory again and again. `group_norm.c`
+does all between two of them while an image is in the cache. Without a compiler torch does the same in more passes.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cfgbench.errors import UserError
+from cfgbench.files import cache_folder, make_folder, write_atomically
+
+WIDE = ("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()
+OPTIMIZE = ("-O3", "-march=native", *WIDE, "-fno-math-errno", "-fno-trapping-math")
+FLAGS = (*OPTIMIZE, "-fopenmp", "-shared", "-fPIC")
+SECONDS_TO_COMPILE = 60
+SWITCH = "CFGBENCH_NATIVE"
+"""0 in this environment variable leaves it to torch."""
+_KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, from the cache folder or made there now; None where that cannot be."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or os.environ.get(SWITCH) == "0":
+        return None
+    source = resources.files("cfgbench.models").joinpath("group_norm.c").read_text()
+    try:
+        machine = [platform.machine(), *sorted(_features()), compiler, *FLAGS, source]
+        name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
+        path = cache_folder() / "native" / f"group_norm-{name}.so"
+        if not path.exists():
+            make_folder(path.parent)
+            write_atomically(path, lambda target: _compile(compiler, source, target))
+        return _declared(ctypes.CDLL(str(path)))
+    except (OSError, UserError, subprocess.SubprocessError):  # a compiler without OpenMP, a folder that is read-only
+        return None
+
+
+def _features() -> set[str]:
+    """What the processor can do: a cache folder may be shared by machines that differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {platform.processor()}
+    return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
+
+
+def _compile(compiler: str, source: str, target: Path) -> None:
+    command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(target), "-lm"]
+    subprocess.run(command, input=source.encode(), check=True, capture_output=True, timeout=SECONDS_TO_COMPILE)
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    tensor, number = ctypes.c_void_p, ctypes.c_long
+    sizes = [number] * 5 + [ctypes.c_float, ctypes.c_int]
+    for kind in _KINDS.values():
+        forward, backward = getattr(found, f"forward_{kind}"), getattr(found, f"backward_{kind}")
+        forward.argtypes, forward.restype = [tensor] * 6 + sizes, None
+        backward.argtypes, backward.restype = [tensor] * 9 + sizes, ctypes.c_int
+    return found
+
+
+@torch.compiler.assume_constant_result
+def available() -> bool:
+    """Whether the kernels are there."""
+    return library() is not None
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels do such a tensor."""
+    return x.device.type == "cpu" and x.dtype in _KINDS and available()
+
+
+@torch.library.custom_op("cfgbench::group_norm", mutates_args=(), device_types="cpu")
+def group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None, groups: int, eps: float, silu: bool
+) -> Tensor:
+    """What `layers.GroupNorm` says, of x [b, h, w, C] contiguous in float32 or bfloat16; the rest in float32.
+
+    `embedded` [b, 2 C] is scale and shift side by side.
+    """
+    y = torch.empty_like(x)
+    getattr(library(), f"forward_{_KINDS[x.dtype]}")(
+        x.data_ptr(), y.data_ptr(), *_parameters(x, weight, bias, embedded), groups, eps, silu
+    )
+    return y
+
+
+def _parameters(x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None) -> tuple[int | None, ...]:
+    b, h, w, channels = x.shape
+    at = None if embedded is None else embedded.data_ptr()
+    shift = None if at is None else at + channels * 4
+    return weight.data_ptr(), bias.data_ptr(), at, shift, 2 * channels, b, h * w, channels
+
+
+@group_norm.register_fake
+def _(x: Tensor, *rest: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("cfgbench::group_norm_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dx, and the sums [b, C] over each image of dz and of dz norm(x), dz being the gradient before SiLU."""
+    dx = torch.empty_like(x)
+    plain, normed = (torch.empty(len(x), x.shape[-1]) for _ in range(2))
+    tensors = x.data_ptr(), dy.data_ptr(), dx.data_ptr(), plain.data_ptr(), normed.data_ptr()
+    parameters = _parameters(x, weight, bias, embedded)
+    if not getattr(library(), f"backward_{_KINDS[x.dtype]}")(*tensors, *parameters, groups, eps, silu):
+        raise MemoryError("group norm: not enough memory")
+    return dx, plain, normed
+
+
+@_backward.register_fake
+def _(dy: Tensor, x: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
+    sums = x.new_empty(x.shape[0], x.shape[-1], dtype=torch.float32)
+    return torch.empty_like(x), sums, torch.empty_like(sums)
+
+
+def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.rest = inputs[4:]
+
+
+def _gradients(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias, embedded = ctx.saved_tensors
+    dx, plain, normed = _backward(dy.contiguous(), x, weight, bias, embedded, *ctx.rest)
+    if embedded is None:
+        return dx, normed.sum(0), plain.sum(0), None, None, None, None
+    grown = 1 + embedded[:, : x.shape[-1]]
+    d_embedded = torch.cat([weight * normed + bias * plain, plain], dim=1)
+    return dx, (grown * normed).sum(0), (grown * plain).sum(0), d_embedded, None, None, None
+
+
+group_norm.register_autograd(_gradients, setup_context=_remember)

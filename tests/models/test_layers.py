@@ -1,0 +1,135 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cfgbench.models import native
+from cfgbench.models.fast import Compiled, hold_half
+from cfgbench.models.layers import GroupNorm
+from cfgbench.models.precision import autocast
+from cfgbench.models.unet import UNet
+from cfgbench.spec import Model
+
+HALF_ROUNDING = 2.0**-8
+
+
+@pytest.fixture(params=["torch", "native"])
+def way(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(native, "available", lambda: False)
+    elif not native.available():
+        pytest.skip("no C compiler here")
+    return request.param
+
+
+def norm_and_inputs(b, side, channels, *, silu, embedded, mean=0.5):
+    generator = torch.Generator().manual_seed(b + side + channels)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    norm = GroupNorm(channels, silu=silu)
+    with torch.no_grad():
+        norm.weight.copy_(draw(channels))
+        norm.bias.copy_(draw(channels))
+    x = 2 * draw(b, side, side, channels) + mean * draw(channels)
+    return norm, x, draw(b, 2 * channels) if embedded else None
+
+
+def by_torch(norm, x, embedded):
+    """The same by torch's own group norm, in float64."""
+    weight, bias = norm.weight.double(), norm.bias.double()
+    y = F.group_norm(x.double().permute(0, 3, 1, 2), norm.groups, weight, bias, norm.eps).permute(0, 2, 3, 1)
+    if embedded is not None:
+        scale, shift = embedded.double()[:, None, None].chunk(2, dim=-1)
+        y = (1 + scale) * y + shift
+    return F.silu(y) if norm.silu else y
+
+
+def apart(found, wanted):
+    return ((found - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("embedded", [True, False])
+@pytest.mark.parametrize(("b", "side", "channels"), [(3, 8, 16), (2, 3, 20), (2, 6, 64), (1, 5, 192), (4, 1, 8)])
+def test_group_norm_and_its_gradients_are_torchs(way, b, side, channels, silu, embedded):
+    norm, x, embedding = norm_and_inputs(b, side, channels, silu=silu, embedded=embedded)
+    inputs = [x.requires_grad_(), norm.weight, norm.bias, *([embedding.requires_grad_()] if embedded else [])]
+    found, wanted = norm(x, embedding), by_torch(norm, x, embedding)
+    assert found.dtype == torch.float32
+    assert apart(found, wanted) < 1e-6
+    pull = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    for mine, theirs in zip(
+        torch.autograd.grad((found * pull).sum(), inputs),
+        torch.autograd.grad((wanted * pull).sum(), inputs),
+        strict=True,
+    ):
+        assert apart(mine, theirs) < 2e-5
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_half_types_lose_no_more_than_their_own_rounding(way, embedded):
+    norm, x, embedding = norm_and_inputs(3, 8, 32, silu=True, embedded=embedded)
+    half = x.bfloat16().requires_grad_()
+    found, wanted = norm(half, embedding), by_torch(norm, half, embedding)
+    assert found.dtype == torch.bfloat16
+    assert apart(found, wanted) < HALF_ROUNDING
+    (mine,) = torch.autograd.grad(found.sum(), half)
+    (theirs,) = torch.autograd.grad(wanted.sum(), half)
+    assert apart(mine, theirs) < 2 * HALF_ROUNDING
+
+
+def test_a_large_mean_costs_no_digits_of_the_spread(way):
+    norm, x, _ = norm_and_inputs(2, 8, 16, silu=False, embedded=False, mean=1000.0)
+    assert apart(norm(x), by_torch(norm, x, None)) < 1e-4
+
+
+def test_what_is_no_number_stays_none(way):
+    norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
+    x[0, 2, 2, 3] = float("nan")
+    for kind in (torch.float32, torch.bfloat16):
+        y = norm(x.to(kind))
+        assert y[0, ..., :4].isnan().all()
+        assert y[1].isfinite().all()
+
+
+def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    native.library.cache_clear()
+    try:
+        assert not native.available()
+        norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
+        assert apart(norm(x), by_torch(norm, x, None)) < 1e-6
+    finally:
+        native.library.cache_clear()
+
+
+def network(**keys):
+    generator = torch.Generator().manual_seed(0)
+    made = UNet(Model(**{"channels": 16, **keys}), image_channels=1, side=8, num_classes=3)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    return made.eval().requires_grad_(False)
+
+
+def call(denoiser, precision, b=5):
+    z = torch.randn(b, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode(), autocast(precision, z.device):
+        return denoiser(z, torch.linspace(-5, 5, b), torch.arange(b) % 3)
+
+
+def test_weights_that_are_held_in_half_give_what_autocast_gives():
+    plain, held = network(attention=[4]), network(attention=[4])
+    hold_half(held, "bf16")
+    assert held.down[0].block.conv_in.weight.dtype == torch.bfloat16
+    assert torch.equal(call(plain, "bf16"), call(held, "bf16"))
+    assert apart(call(held, "bf16"), call(plain, "fp32")) < 0.02
+    hold_half(plain, "fp32")
+    assert {value.dtype for value in plain.parameters()} == {torch.float32}
+
+
+def test_a_compiled_network_gives_the_same_whatever_the_batch():
+    plain = network(multipliers=[1], attention=[])
+    compiled = Compiled(plain, batch=5)
+    for b in (5, 3):
+        found = call(compiled, "bf16", b)
+        assert apart(found, call(plain, "bf16", b)) < 0.01
+        assert apart(found, call(plain, "fp32", b)) < 0.02
