@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from cfgbench.models.layers import Conv, Double, GroupNorm, Halve
+from cfgbench.models.layers import Conv, Double, GroupNorm, Halve, attention
 from cfgbench.spec import Model
 
 
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         b, height, width, channels = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, height * width, 3, self.heads, channels // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attention(q, k, v)
         return x + self.out(h.transpose(1, 2).reshape(x.shape))
 
 
