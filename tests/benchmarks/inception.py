@@ -42,8 +42,8 @@ def run(setup: Setup) -> Iterator[str]:
     notes = [
         f"{what} {trained} FID of the even against the odd ones, by our Frechet distance for all: what differs is the "
         f"features; relative to torch-fidelity's. Batches of {batch}.",
-        "torchmetrics computes its features with torch-fidelity's network. pytorch-fid and clean-fid download weights of "
-        "their own and are not measured here.",
+        "torchmetrics computes its features with torch-fidelity's network. pytorch-fid and clean-fid download weights "
+        "of their own and are not measured here.",
     ]
     if "fast" not in _parameters():
         notes.append("This version of cfgbench has no fast extractor yet.")

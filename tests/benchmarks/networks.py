@@ -15,16 +15,17 @@ OURS, DIFFUSERS, LUCID = "cfgbench", "diffusers", "denoising-diffusion-pytorch"
 
 
 def plain() -> nn.Module:
-    """Our U-Net as written, its zeroed ends given weights: a network that says 0 would hide a difference."""
+    """Our U-Net as written, the same whenever built; its zeroed ends have weights, for one that says 0 hides what differs."""
     from cfgbench.models.unet import UNet
     from cfgbench.spec import Model
 
     model = Model(name="unet", channels=64, multipliers=[1, 2, 2], blocks=2, attention=[16], head_channels=64)
-    network = UNet(model, image_channels=3, side=SIDE, num_classes=CLASSES)
-    randomness = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        if parameter.dim() > 1 and not parameter.any():
-            nn.init.normal_(parameter, std=0.02, generator=randomness)
+    with torch.random.fork_rng(devices=[]):  # building a network draws from the global state
+        torch.manual_seed(0)
+        network = UNet(model, image_channels=3, side=SIDE, num_classes=CLASSES)
+        for parameter in network.parameters():
+            if parameter.dim() > 1 and not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
     return network
 
 

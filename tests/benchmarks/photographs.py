@@ -96,7 +96,7 @@ def _untrained() -> Path:
         def load_state_dict(self, *_: object, **__: object) -> None:
             """Keeps what it was built with."""
 
-    with mock.patch.object(module, "load_state_dict_from_url", lambda *_, **__: {}):
+    with mock.patch.object(module, "load_state_dict_from_url", return_value={}):
         network = Untrained("untrained", ["768"])
     for parameter in network.parameters():
         if parameter.dim() == 4:  # with torch's own initial weights the signal fades within a few layers

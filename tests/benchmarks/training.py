@@ -35,10 +35,10 @@ def run(setup: Setup) -> Iterator[str]:
     rates = {"images/s": batch, "GFLOP/s": networks.gflop(list(makers), 3 * batch)}
     agreed = {one.name: f"loss {one.result:.3f}" for one in found if one.seconds}
     notes = [
-        f"Batches of {batch}; cfgbench in {resolve_precision('auto', setup.device)}, as the program decides, with EMA and "
-        "clipped gradients; the peers in fp32: diffusers as in its training tutorial (AdamW, clipped gradients, no EMA), "
-        "denoising-diffusion-pytorch as its Trainer does it (EMA every tenth step). Losses are those of noise images "
-        "after as many steps as were timed: they tell that all of them learn, no more."
+        f"Batches of {batch}; cfgbench in {resolve_precision('auto', setup.device)}, as the program decides, with EMA "
+        "and clipped gradients; the peers in fp32: diffusers as in its training tutorial (AdamW, clipped gradients, no "
+        "EMA), denoising-diffusion-pytorch as its Trainer does it (EMA every tenth step). Losses are those of noise "
+        "images after as many steps as were timed: they tell that all of them learn, no more."
     ]
     yield table("Training step", found, rates=rates, agreed=agreed, notes=notes)
 
