@@ -15,7 +15,7 @@ OURS, DIFFUSERS, LUCID = "cfgbench", "diffusers", "denoising-diffusion-pytorch"
 
 
 def plain() -> nn.Module:
-    """Our U-Net as written, the same whenever built; its zeroed ends have weights, for one that says 0 hides what differs."""
+    """Our U-Net as written, always the same; its zeroed ends have weights: one that says 0 hides what differs."""
     from cfgbench.models.unet import UNet
     from cfgbench.spec import Model
 
