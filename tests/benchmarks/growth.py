@@ -4,11 +4,13 @@ python tests/benchmarks/growth.py measure D N     (what a point of the feature d
 """
 
 import math
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,15 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> str:
     return f"{np.polyfit([math.log(size) for size in sizes], [math.log(value) for value in values], 1)[0]:.2f}"
 
 
+@lru_cache
+def _trained() -> tempfile.TemporaryDirectory:
+    """A results folder with the network of all sweeps of digits here, until this process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="cfgbench-growth-")
+    file = write_sweep(Path(folder.name) / "growth.yaml", **tiny(10, 2), grid={"w": [1]})
+    cfgbench("train", file, "--results", Path(folder.name) / "results", "--quiet")
+    return folder
+
+
 def _sweep(size: int, sections: dict) -> Point:
     """A sweep whose network was trained before; then once more with nothing left to do, which is start, data and rows.
 
@@ -66,7 +77,7 @@ def _sweep(size: int, sections: dict) -> Point:
         results = Path(folder) / "results"
         file = write_sweep(Path(folder) / "growth.yaml", **sections)
         if "training" in sections:
-            cfgbench("train", file, "--results", results, "--quiet")
+            shutil.copytree(Path(_trained().name) / "results", results)
         first = cfgbench("sweep", file, "--results", results, "--quiet")
         again = cfgbench("sweep", file, "--results", results, "--quiet")
         return Point(size, first.seconds - again.seconds, again.seconds, first.peak, bytes_in(results))
