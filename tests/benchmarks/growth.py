@@ -101,7 +101,7 @@ def _classes(count: int) -> Point:
     return _sweep(
         count,
         {
-            "dataset": {"name": "gaussians", "means": means, "covariance": 0.01},
+            "dataset": {"name": "gaussians", "means": means, "covariance": 0.0025},
             "model": {"name": "gaussians"},
             "sampling": {"samples": 5000, "batch_size": 1000, "T": 8, "clip": False},
             "grid": {"w": [1]},

@@ -37,8 +37,8 @@ def run(setup: Setup) -> Iterator[str]:
         for name, build in builders.items()
     ]
     found = in_turn(contestants, setup)
-    fids = {name: _fid(extract, images, batch) for name, extract in extractors.items()}
-    agreed = {name: f"FID {relative(fid, fids['torch-fidelity'])}" for name, fid in fids.items()}
+    fids = {one.name: _fid(extractors[one.name], images, batch) for one in found if not one.error}
+    agreed = {name: f"FID {relative(fid, fids.get('torch-fidelity', float('nan')))}" for name, fid in fids.items()}
     notes = [
         f"{what} {trained} FID of the even against the odd ones, by our Frechet distance for all: what differs is the "
         f"features; relative to torch-fidelity's. Batches of {batch}.",

@@ -48,7 +48,7 @@ def run(setup: Setup) -> Iterator[str]:
         f"{resolve_precision('auto', job.device)}, as the program decides; the peers in fp32, their default. "
         "denoising-diffusion-pytorch makes its two calls one after the other, diffusers one of twice the batch."
     ]
-    agreed = {networks.OURS: _difference(job)}
+    agreed = {} if found[0].error else {networks.OURS: _difference(job)}
     title = f"Guided sampling of {networks.SIDE} x {networks.SIDE} images"
     yield table(title, found, rates={"images/s": job.batch, "GFLOP/s": cost}, agreed=agreed, notes=notes)
 
