@@ -1,6 +1,6 @@
 """Measures cfgbench against the programs that people would use otherwise, in turn, and prints a table a part.
 
-    python tests/benchmarks/run.py [--only PART ...] [--quick] [--rounds 5] [--device cpu] [--out FILE]
+    python tests/benchmarks/run.py [--only PART ...] [--quick] [--rounds 5] [--images 2000] [--device cpu] [--out FILE]
 
 The peers come with `pip install -e ".[bench]"`; one that is missing is said to be in its row.
 """
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "pytorch
 
 def main() -> None:
     arguments = _arguments()
-    setup = Setup(torch.device(arguments.device), arguments.rounds, arguments.quick)
+    setup = Setup(torch.device(arguments.device), arguments.rounds, arguments.quick, arguments.images)
     began = time.monotonic()
     _say(arguments.out, surroundings(setup), mode="w")
     for part in arguments.only or PARTS:
@@ -41,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated; all without it")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? Its numbers mean nothing")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=2000, help="of a cell of the sweep")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="a Markdown file, written part by part")
     return parser.parse_args()

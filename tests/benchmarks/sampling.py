@@ -35,7 +35,7 @@ class Job:
 
 def run(setup: Setup) -> Iterator[str]:
     """Three rounds at most: each takes minutes on a few cores."""
-    job = Job(2, 4, setup.device) if setup.quick else Job(50, 50, setup.device)
+    job = Job(2, 4, setup.device) if setup.quick else Job(50, 16, setup.device)
     makers = {networks.OURS: _ours, "diffusers DDPM": _ddpm, "diffusers DDIM": _ddim, networks.LUCID: _lucid}
     contestants = [
         Contestant(name, lambda make=make: _warmed(make, job), ours=name == networks.OURS, warmed=True)

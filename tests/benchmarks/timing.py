@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -17,10 +17,12 @@ class Setup:
     device: torch.device
     rounds: int
     quick: bool
+    images: int = 2000
+    """Of a cell of the whole sweep."""
 
     def at_most(self, rounds: int) -> "Setup":
         """The same with no more rounds than that, for works of minutes."""
-        return Setup(self.device, min(self.rounds, rounds), self.quick)
+        return replace(self, rounds=min(self.rounds, rounds))
 
     def synchronise(self) -> None:
         """Waits until the device has done what it was told."""
