@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 from cfgbench.evaluation.statistics import Moments, Predictions
@@ -20,10 +21,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
-    s_a, s_b = a.covariance, b.covariance
-    difference, spread = a.mean - b.mean, s_a.trace() + s_b.trace()
-    root = _trace_of_root(s_a, s_b, full_rank=min(a.n, b.n) > len(a.mean))
-    distance = (difference @ difference + spread - 2 * root).item()
+    difference, spread = a.mean - b.mean, a.covariance.trace() + b.covariance.trace()
+    distance = (difference @ difference + spread - 2 * _trace_of_root(a, b)).item()
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
     # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
     if not distance >= -ROUNDING * spread.item():
@@ -31,25 +30,43 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(distance, 0.0)
 
 
-def _trace_of_root(s_a: Float[Tensor, "d d"], s_b: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
-    """tr (S_a S_b)^(1/2): with S_b = L L^T the sum of the roots of the eigenvalues of L^T S_a L."""
-    if full_rank:
-        triangle, failed = torch.linalg.cholesky_ex(s_b)
-        if not failed:
-            eigenvalues = torch.linalg.eigvalsh(triangle.T @ s_a @ triangle)
-            # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
-            if eigenvalues[0] > len(s_b) ** 0.5 * torch.finfo(s_b.dtype).eps * eigenvalues[-1]:
-                return eigenvalues.sqrt().sum()
-    # of lower rank: with S = F F^T the trace is the nuclear norm of F_a^T F_b, whose singular values are never negative
-    return torch.linalg.svdvals(factor(s_a).T @ factor(s_b)).sum()
+def _trace_of_root(a: Moments, b: Moments) -> Tensor:
+    """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, for the set of fewer
+    images, whose F is narrower."""
+    few, many = sorted((a, b), key=lambda moments: moments.n)
+    s_few, s_many = few.covariance, many.covariance
+    f = factor(s_few)
+    eigenvalues = torch.linalg.eigvalsh(f.T @ s_many @ f)
+    # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
+    if f.numel() and eigenvalues[0] > len(f) ** 0.5 * torch.finfo(f.dtype).eps * eigenvalues[-1]:
+        return eigenvalues.sqrt().sum()
+    # the trace is also the nuclear norm of F_a^T F_b, whose singular values are never negative, and as exact as F
+    return torch.linalg.svdvals(f.T @ factor(s_many)).sum()
 
 
 def factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
-    """F [d, rank] with F F^T = S.
+    """F [d, rank] with F F^T = S, by Cholesky, pivoted where the rank is less than d.
 
     Directions whose variance is rounding error are left out, as in any numerical rank: the root that follows would make
     a variance of 1e-16, of either sign, into a deviation of 1e-8.
     """
+    triangle, failed = torch.linalg.cholesky_ex(s)
+    negligible = len(s) * torch.finfo(s.dtype).eps * s.diagonal().max().item()
+    if not failed and triangle.diagonal().min() ** 2 > negligible:
+        return triangle
+    packed, order, rank, _ = dpstrf(s.numpy().T, tol=negligible, lower=1)
+    f = torch.zeros(len(s), rank, dtype=s.dtype)
+    f[torch.from_numpy(order).long() - 1] = torch.from_numpy(packed[:, :rank]).tril()
+    # what is left over is at most its trace, (d - rank) pivots, if S has no negative variances; seen through a vector
+    probe = torch.arange(len(s), dtype=s.dtype).cos()
+    if (s @ probe - f @ (f.T @ probe)).norm() <= len(s) * negligible * probe.norm():
+        return f
+    return _eigenfactor(s)
+
+
+def _eigenfactor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """`factor` where S is a covariance only up to more than our rounding, as one that was published in float32: pivots
+    would blow its errors up."""
     eigenvalues, vectors = torch.linalg.eigh(s)
     kept = eigenvalues > len(s) * torch.finfo(s.dtype).eps * eigenvalues[-1]
     return vectors[:, kept] * eigenvalues[kept].sqrt()
