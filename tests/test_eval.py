@@ -148,7 +148,7 @@ def published(dimensions=2048, **more):
          "weights-inception-2015-12-05-6726825d.pth (SHA-256 begins 6726825d)"),
         (["samples.npz", "--reference", "digits", "--feature-precision", "bf16"],
          "--feature-precision bf16: the features digits have fp32 only; leave it out, or take --features inception"),
-        (["samples.npz", "--reference", "digits", "--feature-precision", "half"], "half: should be fp32 or bf16"),
+        (["samples.npz", "--reference", "digits", "--feature-precision", "half"], "'half': should be fp32 or bf16"),
         (["mixed", "--reference", "digits"], "pixels, where"),
         (["coloured", "--reference", "digits"], "coloured, where these features look at grey images"),
         (["broken", "--reference", "digits"], "1.png: cannot be read as an image"),
