@@ -23,9 +23,8 @@ STAGES = {
 """The network's modules up to the layer of so many features, from the layer before."""
 OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """Inductor's: how much it may compute twice rather than keep."""
-COMPILE_SECONDS = 90.0
-GAIN = {torch.float32: 1.5, torch.bfloat16: 2.0}
-"""What compiling took on two cores, and how many times faster it was than the same network as it stands."""
+COMPILING = {torch.float32: (80.0, 1.18), torch.bfloat16: (50.0, 1.6)}
+"""How many seconds it took on a busy processor, and how many times as fast the network was after that."""
 
 
 def resize(images: Tensor) -> Tensor:
@@ -135,8 +134,8 @@ class Runner:
 
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""
-        gain, left = GAIN[self.dtype], self.ahead * seconds
-        if not pays(left, COMPILE_SECONDS, gain):
+        left = self.ahead * seconds
+        if not pays(left, *COMPILING[self.dtype]):
             self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
         elif self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             self.compiled, self.note = False, "not compiled: no C++ compiler"

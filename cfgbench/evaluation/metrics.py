@@ -21,8 +21,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
-    difference, spread = a.mean - b.mean, a.covariance.trace() + b.covariance.trace()
-    distance = (difference @ difference + spread - 2 * _trace_of_root(a, b)).item()
+    few, many = sorted((a, b), key=lambda moments: moments.n)
+    s_few, s_many = few.covariance, many.covariance
+    root = _trace_of_root(s_few, s_many, full_rank=few.n > len(few.mean))
+    difference, spread = a.mean - b.mean, s_few.trace() + s_many.trace()
+    distance = (difference @ difference + spread - 2 * root).item()
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
     # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
     if not distance >= -ROUNDING * spread.item():
@@ -30,12 +33,10 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(distance, 0.0)
 
 
-def _trace_of_root(a: Moments, b: Moments) -> Tensor:
-    """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, for the set of fewer
+def _trace_of_root(s_few: Float[Tensor, "d d"], s_many: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
+    """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, a the set of fewer
     images, whose F is narrower."""
-    few, many = sorted((a, b), key=lambda moments: moments.n)
-    s_few, s_many = few.covariance, many.covariance
-    f = factor(s_few)
+    f = factor(s_few) if full_rank else _pivoted_factor(s_few)
     eigenvalues = torch.linalg.eigvalsh(f.T @ s_many @ f)
     # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
     if f.numel() and eigenvalues[0] > len(f) ** 0.5 * torch.finfo(f.dtype).eps * eigenvalues[-1]:
@@ -51,12 +52,21 @@ def factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     a variance of 1e-16, of either sign, into a deviation of 1e-8.
     """
     triangle, failed = torch.linalg.cholesky_ex(s)
-    negligible = len(s) * torch.finfo(s.dtype).eps * s.diagonal().max().item()
-    if not failed and triangle.diagonal().min() ** 2 > negligible:
-        return triangle
+    return triangle if not failed and triangle.diagonal().min() ** 2 > _negligible(s) else _pivoted_factor(s)
+
+
+def _negligible(s: Float[Tensor, "d d"]) -> float:
+    """The variance that is rounding error."""
+    return len(s) * torch.finfo(s.dtype).eps * s.diagonal().max().item()
+
+
+def _pivoted_factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """`factor` where the rank is less than d."""
+    negligible = _negligible(s)
     packed, order, rank, _ = dpstrf(s.numpy().T, tol=negligible, lower=1)
-    f = torch.zeros(len(s), rank, dtype=s.dtype)
-    f[torch.from_numpy(order).long() - 1] = torch.from_numpy(packed[:, :rank]).tril()
+    rows = torch.empty(rank, len(s), dtype=s.dtype)
+    rows[:, torch.from_numpy(order).long() - 1] = torch.from_numpy(packed.T[:rank]).triu()
+    f = rows.T
     # what is left over is at most its trace, (d - rank) pivots, if S has no negative variances; seen through a vector
     probe = torch.arange(len(s), dtype=s.dtype).cos()
     if (s @ probe - f @ (f.T @ probe)).norm() <= len(s) * negligible * probe.norm():
