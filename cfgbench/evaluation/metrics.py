@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from scipy.linalg.lapack import dpstrf
+from scipy.linalg.lapack import dpstrf, dsygst
 from torch import Tensor
 
 from cfgbench.evaluation.statistics import Moments, Predictions
@@ -36,8 +36,14 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def _trace_of_root(s_few: Float[Tensor, "d d"], s_many: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
     """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, a the set of fewer
     images, whose F is narrower."""
-    f = factor(s_few) if full_rank else _pivoted_factor(s_few)
-    eigenvalues = torch.linalg.eigvalsh(f.T @ s_many @ f)
+    triangle = _triangle(s_few) if full_rank else None
+    if triangle is None:
+        f = _pivoted_factor(s_few)
+        inner = f.T @ s_many @ f
+    else:
+        f = triangle
+        inner = torch.from_numpy(dsygst(s_many.numpy().T, f.numpy(), itype=2, lower=1)[0])  # half the work
+    eigenvalues = torch.linalg.eigvalsh(inner)
     # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
     if f.numel() and eigenvalues[0] > len(f) ** 0.5 * torch.finfo(f.dtype).eps * eigenvalues[-1]:
         return eigenvalues.sqrt().sum()
@@ -51,8 +57,14 @@ def factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     Directions whose variance is rounding error are left out, as in any numerical rank: the root that follows would make
     a variance of 1e-16, of either sign, into a deviation of 1e-8.
     """
+    triangle = _triangle(s)
+    return _pivoted_factor(s) if triangle is None else triangle
+
+
+def _triangle(s: Float[Tensor, "d d"]) -> Float[Tensor, "d d"] | None:
+    """Cholesky's; None where a variance is rounding error."""
     triangle, failed = torch.linalg.cholesky_ex(s)
-    return triangle if not failed and triangle.diagonal().min() ** 2 > _negligible(s) else _pivoted_factor(s)
+    return triangle if not failed and triangle.diagonal().min() ** 2 > _negligible(s) else None
 
 
 def _negligible(s: Float[Tensor, "d d"]) -> float:
