@@ -16,8 +16,10 @@ from torch import nn
 
 from cfgbench import data
 from cfgbench.evaluation import extractors
+from cfgbench.files import file_digest
 from cfgbench.models import classifier
 from cfgbench.spec import Dataset
+from cfgbench.sweep.plan import make_plan
 
 DIGITS = data.load(Dataset(name="digits")).images
 
@@ -144,6 +146,9 @@ def published(dimensions=2048, **more):
         (["colour.npz", "--reference", "digits"], "looks at 1 channels, not 3"),
         (["samples.npz", "--reference", "digits", "--features", "inception-768", "--inception-weights", "none.pth"],
          "weights-inception-2015-12-05-6726825d.pth (SHA-256 begins 6726825d)"),
+        (["samples.npz", "--reference", "digits", "--feature-precision", "bf16"],
+         "--feature-precision bf16: the features digits have fp32 only; leave it out, or take --features inception"),
+        (["samples.npz", "--reference", "digits", "--feature-precision", "half"], "'half': should be fp32 or bf16"),
         (["mixed", "--reference", "digits"], "pixels, where"),
         (["coloured", "--reference", "digits"], "coloured, where these features look at grey images"),
         (["broken", "--reference", "digits"], "1.png: cannot be read as an image"),
@@ -278,6 +283,27 @@ def test_weights_that_end_early_are_not_taken_for_numbers(run, random_inception)
     code, _, err = run("sweep", "s.yaml", "--quiet")
     assert code == 2
     assert "evaluation.features = inception: features that are not finite" in err
+
+
+def test_features_in_bfloat16_are_another_protocol_and_another_cell(run, random_inception):
+    as_npz(DIGITS[:12])
+    words = ["samples.npz", "--reference", "digits.npz", "--features", "inception-64"]
+    words += ["--inception-weights", random_inception]
+    as_npz(DIGITS[12:24], "digits.npz")
+    exact, fast = result(run, *words), result(run, *words, "--feature-precision", "bf16")
+    assert exact["protocol"].endswith("; fp32")
+    assert fast["protocol"].endswith("; bf16")
+    assert fast["features_id"] == f"{exact['features_id']}-bf16"
+    assert fast["fid"] == pytest.approx(exact["fid"], rel=0.02)
+    assert fast["fid"] != exact["fid"]
+    sweep = "name: s\ndataset: {name: digits, limit: 20}\ngrid: {w: [0]}\n"
+    sweep += "evaluation: {features: inception-64, metrics: [fid]"
+    names = []
+    for more in ("", ", precision: fp32", ", precision: bf16"):
+        Path("s.yaml").write_text(f"{sweep}, inception_weights: {random_inception}{more}}}\n")
+        names.append(make_plan(Path("s.yaml"), Path("results")).cells[0].features)
+    digest = file_digest(random_inception)[:8]
+    assert names == [f"inception-64 {digest}"] * 2 + [f"inception-64 {digest} bf16"]
 
 
 def test_official_weights_are_known_by_their_digest(tmp_path, random_inception, monkeypatch):

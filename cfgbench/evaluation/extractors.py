@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cfgbench.errors import UserError
+from cfgbench.evaluation.inception import Body, Runner
 
 OFFICIAL_DIGEST = "6726825d"
 """What the SHA-256 of the published network's weights begins with."""
@@ -94,9 +95,21 @@ class Inception:
     `layer` is 64, 192, 768 or 2048; logits (without bias, as the published evaluators have it) come on request.
     Weights come from `weights` (see `inception_weights`), else from torch-fidelity's own download. Raises UserError
     where there are none. Weights that are not the official file's say `unofficial` in the id.
+    `fast` computes in bfloat16, which the id says too: it changes FID by a fraction of its error, and is another
+    protocol. `compiled` is decided by the images `ahead` where it is None (see `Runner`), and changes rounding only.
     """
 
-    def __init__(self, layer: int, weights: Path | None, device: torch.device, *, logits: bool) -> None:
+    def __init__(
+        self,
+        layer: int,
+        weights: Path | None,
+        device: torch.device,
+        *,
+        logits: bool,
+        fast: bool = False,
+        compiled: bool | None = None,
+        ahead: int = 0,
+    ) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         names = [str(layer), *(["logits_unbiased"] if logits else [])]
@@ -114,14 +127,21 @@ class Inception:
                 f"{OFFICIAL_DIGEST}) somewhere and name it in evaluation.inception_weights, --inception-weights or "
                 f"{WEIGHTS_VARIABLE}"
             ) from None
-        self.network, self.device, self.logits = network.to(device).eval(), device, logits
+        dtype = torch.bfloat16 if fast else torch.float32
+        body = Body(network, layer, dtype, logits=logits)
+        self.runner = Runner(body, dtype, device, ahead=ahead, compiled=compiled)
         digest = _weights_digest(weights or _downloaded())
-        self.id = f"inception-{layer}-{digest}{'' if digest == OFFICIAL_DIGEST else '-unofficial'}-{RESIZE}"
+        unofficial = "" if digest == OFFICIAL_DIGEST else "-unofficial"
+        self.id = f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
+
+    @property
+    def note(self) -> str:
+        """What was decided about compiling, and why; empty until it is."""
+        return self.runner.note
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
-        found = self.network(images.to(self.device).expand(-1, 3, -1, -1))
-        return Features(found[0].float(), found[1].float() if self.logits else None)
+        return Features(*self.runner(images))
 
 
 def inception_weights(path: Path | None) -> Path | None:

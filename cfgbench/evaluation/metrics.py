@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from scipy.linalg.lapack import dpstrf, dsygst
 from torch import Tensor
 
 from cfgbench.evaluation.statistics import Moments, Predictions
@@ -20,9 +21,10 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
-    s_a, s_b = a.covariance, b.covariance
-    difference, spread = a.mean - b.mean, s_a.trace() + s_b.trace()
-    root = _trace_of_root(s_a, s_b, full_rank=min(a.n, b.n) > len(a.mean))
+    few, many = sorted((a, b), key=lambda moments: moments.n)
+    s_few, s_many = few.covariance, many.covariance
+    root = _trace_of_root(s_few, s_many, full_rank=few.n > len(few.mean))
+    difference, spread = a.mean - b.mean, s_few.trace() + s_many.trace()
     distance = (difference @ difference + spread - 2 * root).item()
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
     # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
@@ -31,25 +33,62 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(distance, 0.0)
 
 
-def _trace_of_root(s_a: Float[Tensor, "d d"], s_b: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
-    """tr (S_a S_b)^(1/2): with S_b = L L^T the sum of the roots of the eigenvalues of L^T S_a L."""
-    if full_rank:
-        triangle, failed = torch.linalg.cholesky_ex(s_b)
-        if not failed:
-            eigenvalues = torch.linalg.eigvalsh(triangle.T @ s_a @ triangle)
-            # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
-            if eigenvalues[0] > len(s_b) ** 0.5 * torch.finfo(s_b.dtype).eps * eigenvalues[-1]:
-                return eigenvalues.sqrt().sum()
-    # of lower rank: with S = F F^T the trace is the nuclear norm of F_a^T F_b, whose singular values are never negative
-    return torch.linalg.svdvals(factor(s_a).T @ factor(s_b)).sum()
+def _trace_of_root(s_few: Float[Tensor, "d d"], s_many: Float[Tensor, "d d"], *, full_rank: bool) -> Tensor:
+    """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, a the set of fewer
+    images, whose F is narrower."""
+    triangle = _triangle(s_few) if full_rank else None
+    if triangle is None:
+        f = _pivoted_factor(s_few)
+        inner = f.T @ s_many @ f
+    else:
+        f = triangle
+        inner = torch.from_numpy(dsygst(s_many.numpy().T, f.numpy(), itype=2, lower=1)[0])  # half the work
+    eigenvalues = torch.linalg.eigvalsh(inner)
+    # below this an eigenvalue is the rounding error of the largest, and its root 1e8 times that error
+    if f.numel() and eigenvalues[0] > len(f) ** 0.5 * torch.finfo(f.dtype).eps * eigenvalues[-1]:
+        return eigenvalues.sqrt().sum()
+    # the trace is also the nuclear norm of F_a^T F_b, whose singular values are never negative, and as exact as F
+    return torch.linalg.svdvals(f.T @ factor(s_many)).sum()
 
 
 def factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
-    """F [d, rank] with F F^T = S.
+    """F [d, rank] with F F^T = S, by Cholesky, pivoted where the rank is less than d.
 
     Directions whose variance is rounding error are left out, as in any numerical rank: the root that follows would make
     a variance of 1e-16, of either sign, into a deviation of 1e-8.
     """
+    triangle = _triangle(s)
+    return _pivoted_factor(s) if triangle is None else triangle
+
+
+def _triangle(s: Float[Tensor, "d d"]) -> Float[Tensor, "d d"] | None:
+    """Cholesky's; None where a variance is rounding error."""
+    triangle, failed = torch.linalg.cholesky_ex(s)
+    return triangle if not failed and triangle.diagonal().min() ** 2 > _negligible(s) else None
+
+
+def _negligible(s: Float[Tensor, "d d"]) -> float:
+    """The variance that is rounding error."""
+    return len(s) * torch.finfo(s.dtype).eps * s.diagonal().max().item()
+
+
+def _pivoted_factor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """`factor` where the rank is less than d."""
+    negligible = _negligible(s)
+    packed, order, rank, _ = dpstrf(s.numpy().T, tol=negligible, lower=1)
+    rows = torch.empty(rank, len(s), dtype=s.dtype)
+    rows[:, torch.from_numpy(order).long() - 1] = torch.from_numpy(packed.T[:rank]).triu()
+    f = rows.T
+    # what is left over is at most its trace, (d - rank) pivots, if S has no negative variances; seen through a vector
+    probe = torch.arange(len(s), dtype=s.dtype).cos()
+    if (s @ probe - f @ (f.T @ probe)).norm() <= len(s) * negligible * probe.norm():
+        return f
+    return _eigenfactor(s)
+
+
+def _eigenfactor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """`factor` where S is a covariance only up to more than our rounding, as one that was published in float32: pivots
+    would blow its errors up."""
     eigenvalues, vectors = torch.linalg.eigh(s)
     kept = eigenvalues > len(s) * torch.finfo(s.dtype).eps * eigenvalues[-1]
     return vectors[:, kept] * eigenvalues[kept].sqrt()

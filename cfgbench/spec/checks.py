@@ -80,6 +80,9 @@ def _check_features(spec: SweepSpec) -> None:
         raise ValueError(f"evaluation.features = {features}: made for the data set {features} only; {way_out}")
     if spec.dataset.name == "gaussians" and features != "gaussians":
         raise ValueError(f"evaluation.features = {features}: looks at images; leave it out for gaussians")
+    if spec.evaluation.precision == "bf16" and features not in INCEPTION:
+        way_out = f"leave it out, or take features: {INCEPTION[0]}"
+        raise ValueError(f"evaluation.precision = bf16: the features {features} have fp32 only; {way_out}")
     if features in INCEPTION[1:] and "is" in spec.evaluation.metrics:
         raise ValueError(
             f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid]"

@@ -9,14 +9,14 @@ import torch
 
 from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.extractors import FeatureExtractor
 from cfgbench.evaluation.measure import SPLITS, Measurement, measure
 from cfgbench.evaluation.reference import is_statistics, load_reference, save_reference
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import identity, make_folder, write_atomically
 from cfgbench.progress import Progress
-from cfgbench.spec import PACKAGED, Dataset, load_sweep
+from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
 from cfgbench.sweep.shards import Shards
 
@@ -70,21 +70,33 @@ def evaluate(
     *,
     features: str | None = None,
     weights: Path | None = None,
+    precision: str = "fp32",
     save_stats: Path | None = None,
     device: torch.device,
     progress: Progress,
 ) -> Evaluation:
     """Measures the images of `samples` (see `open_stream`) and writes their statistics to `save_stats`.
 
-    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. Raises UserError.
+    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `precision`, fp32
+    or bf16, is the Inception network's. Raises UserError.
     """
     name = features or default_features(reference)
+    _check_precision(precision, name)
     channels = 1 if name in PACKAGED else 3
     images = open_stream(samples, channels=channels)
     if images.count < 2:
         raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
     target = _open_reference(reference, channels, progress)
-    extractor = packaged_extractor(name, weights, device, logits=name in ("inception", *PACKAGED), crop=False)
+    ahead = images.count + (0 if isinstance(target, Path) else target.count)
+    extractor = packaged_extractor(
+        name,
+        weights,
+        device,
+        logits=name in ("inception", *PACKAGED),
+        crop=False,
+        precision=precision,
+        ahead=ahead,
+    )
     try:
         against, moments = _statistics(target, extractor, progress)
         measured = _measure(images, extractor, moments, progress)
@@ -95,7 +107,7 @@ def evaluate(
         write_atomically(save_stats, lambda path: save_reference(path, measured.moments, extractor.id))
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
-        f"IS {SPLITS} splits in {images.order}; fp32"
+        f"IS {SPLITS} splits in {images.order}; {precision}"
     )
     numbers = {column: measured.numbers.get(column) for column in NUMBERS}
     return Evaluation(
@@ -109,13 +121,21 @@ def evaluate(
     )
 
 
+def _check_precision(precision: str, features: str) -> None:
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"--feature-precision {brief(precision)}: should be fp32 or bf16")
+    if precision == "bf16" and features not in INCEPTION:
+        way_out = "leave it out, or take --features inception"
+        raise UserError(f"--feature-precision bf16: the features {features} have fp32 only; {way_out}")
+
+
 def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, progress: Progress) -> Measurement:
     """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(Path(folder) / "features" / "samples", images.count, None)
         logits = False
         for first, batch in numbered(images, extractor):
-            progress(f"features of {images.name}", first, images.count, "")
+            progress(f"features of {images.name}", first, images.count, getattr(extractor, "note", ""))
             features = extractor(batch)
             logits = features.logits is not None
             shards.add(first, features, batch[:0])

@@ -14,6 +14,7 @@ from cfgbench.evaluation.extractors import (
     Inception,
     inception_weights,
 )
+from cfgbench.evaluation.inception import BATCH as SMALL_BATCH
 from cfgbench.evaluation.reference import load_reference
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, write_atomically
@@ -25,20 +26,26 @@ from cfgbench.sweep.plan import Plan
 from cfgbench.training.classifier import train_classifier
 
 BATCH = 500
-SMALL_BATCH = 50
-"""For the Inception network, which blows every image up to 299 x 299."""
 
 
 def packaged_extractor(
-    name: str, weights: Path | None, device: torch.device, *, logits: bool, crop: bool = True
+    name: str,
+    weights: Path | None,
+    device: torch.device,
+    *,
+    logits: bool,
+    crop: bool = True,
+    precision: str = "fp32",
+    ahead: int = 0,
 ) -> FeatureExtractor:
     """The extractor of a name that needs no training: the published network, or a classifier that is shipped.
 
-    Raises UserError.
+    `precision`, fp32 or bf16, is the network's; `ahead` says how many images are to come. Raises UserError.
     """
     if name in INCEPTION:
         layer = int(name.removeprefix("inception").removeprefix("-") or 2048)
-        return Inception(layer, inception_weights(weights), device, logits=logits)
+        fast = precision == "bf16"
+        return Inception(layer, inception_weights(weights), device, logits=logits, fast=fast, ahead=ahead)
     if name not in PACKAGED:
         known = ", ".join((*INCEPTION, *PACKAGED))
         raise UserError(f"--features {name}: should be one of {known}")
@@ -50,7 +57,11 @@ def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> Feat
     name = plan.spec.features
     if name in (*INCEPTION, *PACKAGED):
         evaluation = plan.spec.evaluation
-        return packaged_extractor(name, evaluation.inception_weights, device, logits="is" in evaluation.metrics)
+        ahead = sum(cell.sampling.samples for cell in plan.missing)
+        ahead += len(plan.images.images) if evaluation.reference is None else 0
+        logits, precision = "is" in evaluation.metrics, evaluation.precision
+        weights = evaluation.inception_weights
+        return packaged_extractor(name, weights, device, logits=logits, precision=precision, ahead=ahead)
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
@@ -101,7 +112,7 @@ def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) 
     """The feature statistics of a whole stream."""
     total = Moments.empty()
     for first, batch in numbered(images, extractor):
-        progress(f"reference features of {images.name}", first, images.count, "")
+        progress(f"reference features of {images.name}", first, images.count, getattr(extractor, "note", ""))
         total = total.merge(Moments.of(extractor(batch).pooled))
     return total
 

@@ -120,7 +120,7 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
     if name in INCEPTION:
         weights = inception_weights(spec.evaluation.inception_weights)
         digest = _digest("inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
-        return f"{name} {digest}"
+        return f"{name} {digest}{' bf16' if spec.evaluation.precision == 'bf16' else ''}"
     if name == "gaussians":
         return f"{name} {images.mixture.digest}"
     return f"{name} {RECIPE} {images.content}"

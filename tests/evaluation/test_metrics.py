@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfgbench.evaluation.metrics import frechet_distance, inception_score
+from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 
@@ -108,6 +108,37 @@ def test_full_rank_is_spared_the_slow_factors(monkeypatch):
     expected = _by_the_nuclear_norm(x, y)
     monkeypatch.delattr(torch.linalg, "svdvals")
     assert _fid(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 300), (300, 20), (20, 30)])
+def test_fewer_images_than_features_are_spared_the_slow_factors_too(monkeypatch, n, m):
+    x, y = _set(n, 40, 0), _set(m, 40, 1)
+    expected = _by_the_nuclear_norm(x, y)
+    for slow in ("svdvals", "eigh"):
+        monkeypatch.delattr(torch.linalg, slow)
+    assert _fid(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(200, 30), (31, 30), (30, 29), (8, 7), (2, 1)])
+def test_a_factor_has_the_rank_of_its_data_and_gives_back_their_covariance(n, rank):
+    covariance = Moments.of(torch.from_numpy(_set(n, 30, 0))).covariance
+    f = factor(covariance)
+    assert f.shape == (30, rank)
+    torch.testing.assert_close(f @ f.T, covariance, rtol=1e-10, atol=1e-10)
+
+
+def test_a_covariance_that_was_kept_in_float32_has_a_factor_as_near_as_that():
+    covariance = Moments.of(torch.from_numpy(_set(8, 30, 0))).covariance
+    kept = covariance.float().double()
+    assert torch.linalg.eigvalsh(kept)[0] < -1e-7  # below zero, where no covariance has anything
+    f = factor(kept)
+    torch.testing.assert_close(f @ f.T, covariance, rtol=0, atol=1e-6 * covariance.diagonal().max().item())
+
+
+def test_what_hides_behind_variances_of_zero_is_seen():
+    s = torch.zeros(4, 4, dtype=torch.float64)
+    s[0, 1] = s[1, 0] = s[2, 2] = 1  # eigenvalues 1, 1, 0 and -1: no covariance, and pivots see only the first
+    assert factor(s).shape == (4, 2)
 
 
 def test_distance_agrees_with_torch_fidelity():

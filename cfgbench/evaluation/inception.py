@@ -1,0 +1,158 @@
+"""The body of the published Inception network as processors and GPUs like it: batch norm folded into the convolutions,
+channels last, images resized row by row; compiled where that pays."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+SIDE = 299
+BATCH = 50
+"""Images that go through at a time: the only batch that is compiled."""
+STAGES = {
+    64: ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
+    192: ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
+    768: ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    2048: ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+}
+"""The network's modules up to the layer of so many features, from the layer before."""
+OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
+"""Inductor's: how much it may compute twice rather than keep."""
+COMPILING = {torch.float32: (80.0, 1.18), torch.bfloat16: (50.0, 1.6)}
+"""How many seconds it took on a busy processor, and how many times as fast the network was after that."""
+
+
+def resize(images: Tensor) -> Tensor:
+    """[b, ch, 299, 299] in float32: bilinear as TensorFlow 1 had it, bit for bit torch-fidelity's.
+
+    A row of the image is stretched once, not once for every row that it contributes to.
+    """
+    x = images.float()
+    low, high, delta = _taps(x.shape[3], x.device)
+    left = x[:, :, :, low]
+    x = left + (x[:, :, :, high] - left) * delta
+    low, high, delta = _taps(x.shape[2], x.device)
+    upper = x[:, :, low]
+    return upper + (x[:, :, high] - upper) * delta[:, None]
+
+
+def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The two pixels of `size` that each of the 299 lies between, and how far it is from the first."""
+    position = torch.arange(SIDE, dtype=torch.float32, device=device)
+    position = position * torch.tensor(size / SIDE, dtype=torch.float32)
+    low = position.long()
+    return low, (low + 1).clamp_max(size - 1), position - low.float()
+
+
+def prepared(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """What the network looks at: (x - 128) / 128 of the resized images, in three channels."""
+    x = (resize(images) - 128) / 128
+    return x.expand(-1, 3, -1, -1).to(dtype, memory_format=torch.channels_last)
+
+
+class Body(nn.Module):
+    """The features of prepared images: the mean over places of the given layer, and the logits without bias.
+
+    `network` is torch-fidelity's; it is changed. Its weights are rounded to `dtype` once, means and logits are float32.
+    """
+
+    def __init__(self, network: nn.Module, layer: int, dtype: torch.dtype, *, logits: bool) -> None:
+        super().__init__()
+        self.layer, self.logits = layer, logits
+        self.depths = [depth for depth in STAGES if logits or depth <= layer]
+        for depth in self.depths:
+            modules = nn.Sequential(*(_folded(getattr(network, name)) for name in STAGES[depth]))
+            self.add_module(f"to{depth}", modules.to(dtype, memory_format=torch.channels_last))
+        if logits:
+            self.register_buffer("classes", network.fc.weight.detach())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled, last = x, x
+        for depth in self.depths:
+            x = getattr(self, f"to{depth}")(x)
+            if depth in (self.layer, self.depths[-1]):
+                last = adaptive_avg_pool2d(x.float(), 1).flatten(1)
+            if depth == self.layer:
+                pooled = last
+        return pooled, last @ self.classes.T if self.logits else None
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """The same function, with each batch norm in the weights and bias of its convolution."""
+    for block in list(module.modules()):
+        if hasattr(block, "conv") and isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
+            conv, norm = block.conv, block.bn
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            weight, bias = conv.weight.double() * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+            conv.weight, conv.bias = (nn.Parameter(value.float(), requires_grad=False) for value in (weight, bias))
+            block.bn = nn.Identity()
+    return module
+
+
+def pays(seconds_ahead: float, compile_seconds: float, gain: float) -> bool:
+    """Whether work that takes so long is done sooner by compiling first, and going `gain` times as fast after that."""
+    return compile_seconds + seconds_ahead / gain < seconds_ahead
+
+
+class Runner:
+    """Puts images through a body, in batches of 50; compiles it where the images ahead are worth it.
+
+    `compiled` decides that; None measures a batch and compares. `note` says what was decided, and why.
+    """
+
+    def __init__(self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None):
+        self.body, self.dtype, self.device = body.to(device).eval(), dtype, device
+        self.ahead, self.compiled, self.note, self.batches = ahead, compiled, "", 0
+        self.prepare: Callable[[Tensor, torch.dtype], Tensor] = prepared
+        self.look: Callable[[Tensor], tuple[Tensor, Tensor | None]] = self.body
+        if compiled:
+            self._compile("as asked")
+
+    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k"] | None]:
+        found = [self._batch(part) for part in images.split(BATCH)]
+        logits = torch.cat([one[1] for one in found]) if self.body.logits else None
+        return torch.cat([one[0] for one in found]), logits
+
+    def _batch(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        began, count = time.monotonic(), len(images)
+        if self.compiled:
+            images = torch.cat([images, images[:1].expand(BATCH - count, -1, -1, -1)])
+        pooled, logits = self.look(self.prepare(images.to(self.device), self.dtype))
+        pooled = pooled[:count]
+        self.ahead -= count
+        if self.compiled is None and count == BATCH:
+            self.batches += 1
+            if self.batches > 1:  # the first warms up
+                pooled.sum().item()  # a GPU has done its work only when a number is asked for
+                self._decide((time.monotonic() - began) / count)
+        return pooled, None if logits is None else logits[:count]
+
+    def _decide(self, seconds: float) -> None:
+        """`seconds`: what an image takes."""
+        left = self.ahead * seconds
+        if not pays(left, *COMPILING[self.dtype]):
+            self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
+        elif self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            self.compiled, self.note = False, "not compiled: no C++ compiler"
+        else:
+            self._compile(f"{left:.0f} s ahead without")
+
+    def _compile(self, reason: str) -> None:
+        """Takes the compiled functions, and the plain ones again if they do not compile here."""
+        with torch.inference_mode():
+            x = prepared(torch.zeros(BATCH, 1, 8, 8, dtype=torch.uint8, device=self.device), self.dtype)
+            began = time.monotonic()
+            try:
+                look = torch.compile(self.body, dynamic=False, options=OPTIONS)
+                with torch._inductor.config.patch(freezing=True):  # weights are constants, packed once
+                    look(x)
+            except Exception as error:  # compilers fail in many ways; the network works without
+                self.compiled, self.note = False, f"not compiled: {' '.join(str(error).split())[:80]}"
+                return
+        self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({reason})"
+        self.prepare, self.look = torch.compile(prepared, dynamic=False), look

@@ -1,0 +1,130 @@
+"""The fast Inception network against torch-fidelity's, as it is written there."""
+
+import pytest
+import torch
+from torch import nn
+from torch_fidelity import feature_extractor_inceptionv3 as theirs
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+from cfgbench.evaluation import inception
+from cfgbench.evaluation.extractors import Inception
+from cfgbench.evaluation.inception import Runner, pays, prepared, resize
+
+CPU = torch.device("cpu")
+
+
+def _images(n, height=20, width=24, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The published network with random weights, and batch norms that do something."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.8, 1.2, generator=generator)
+            module.running_var.uniform_(0.8, 1.2, generator=generator)
+            module.bias.uniform_(-0.1, 0.1, generator=generator)
+            module.running_mean.uniform_(-0.1, 0.1, generator=generator)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64, 48), (299, 299), (320, 77), (1, 3)])
+def test_images_are_resized_bit_for_bit_as_published(shape):
+    images = _images(2, *shape)
+    wanted = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
+    assert torch.equal(resize(images), wanted)
+    assert torch.equal(prepared(images[:, :1], torch.float32)[:, 2], (wanted[:, 0] - 128) / 128)
+
+
+@pytest.mark.parametrize(("layer", "logits"), [(64, False), (2048, True)])
+def test_batch_norm_in_the_weights_changes_rounding_only(weights, layer, logits):
+    names = [str(layer), *(["logits_unbiased"] if logits else [])]
+    oracle = theirs.FeatureExtractorInceptionV3("oracle", names, feature_extractor_weights_path=str(weights))
+    images = _images(2)
+    features = Inception(layer, weights, CPU, logits=logits)(images)
+    for found, wanted in zip((features.pooled, features.logits), oracle(images), strict=False):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+    assert (features.logits is not None) == logits
+
+
+def test_bfloat16_is_near_and_says_so(weights):
+    images = _images(4)
+    fast, exact = (Inception(192, weights, CPU, logits=False, fast=fast) for fast in (True, False))
+    assert fast.id == f"{exact.id}-bf16"
+    assert {p.dtype for p in fast.runner.body.parameters()} == {torch.bfloat16}
+    found, wanted = fast(images).pooled, exact(images).pooled
+    assert found.dtype == torch.float32
+    assert 1e-4 < (found - wanted).norm() / wanted.norm() < 1e-2
+
+
+class Body(nn.Module):
+    """Gives the means of images, and keeps how many came at a time."""
+
+    logits = False
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return x.mean(dim=(2, 3)), None
+
+
+def _runner(ahead=0, compiled=None):
+    return Runner(Body(), torch.float32, CPU, ahead=ahead, compiled=compiled)
+
+
+def test_what_is_compiled_sees_whole_batches_and_the_rest_is_filled_up():
+    plain, filled = _runner(), _runner()
+    filled.compiled = True
+    images = _images(107)
+    wanted, found = plain(images), filled(images)
+    assert (plain.body.seen, filled.body.seen) == ([50, 50, 7], [50, 50, 50])
+    torch.testing.assert_close(found[0], wanted[0])
+
+
+def test_compiling_pays_where_the_time_that_it_saves_is_longer():
+    assert pays(201.0, 100.0, 2.0)
+    assert not pays(199.0, 100.0, 2.0)
+    assert not pays(1e9, 100.0, 1.0)
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(100, "not compiled: 0 s ahead"), (10**9, "asked")])
+def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, said):
+    monkeypatch.setattr(Runner, "_compile", lambda self, _: setattr(self, "note", "asked"))
+    monkeypatch.setattr(inception.shutil, "which", lambda _: "/usr/bin/g++")
+    runner = _runner(ahead)
+    runner(_images(50))
+    assert runner.note == ""  # the first batch warms up
+    runner(_images(50))
+    assert runner.note == said
+    assert runner.ahead == ahead - 100
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(inception.shutil, "which", lambda _: None)
+    runner = _runner(10**9)
+    runner(_images(100))
+    assert (runner.compiled, runner.note) == (False, "not compiled: no C++ compiler")
+
+
+def test_what_does_not_compile_runs_as_it_is(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no such\nluck")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    runner = _runner(compiled=True)
+    assert (runner.compiled, runner.note) == (False, "not compiled: no such luck")
+    assert runner(_images(3))[0].shape == (3, 3)
