@@ -37,22 +37,33 @@ def packaged_extractor(
     crop: bool = True,
     precision: str = "fp32",
     ahead: int = 0,
+    compiled: bool | None = None,
 ) -> FeatureExtractor:
     """The extractor of a name that needs no training: the published network, or a classifier that is shipped.
 
-    `precision`, fp32 or bf16, is the network's; `ahead` says how many images are to come. Raises UserError.
+    `precision`, fp32 or bf16, is the network's; `ahead` says how many images are to come, which decides whether it is
+    compiled where `compiled` is None. Raises UserError.
     """
     if name in INCEPTION:
         layer = int(name.removeprefix("inception").removeprefix("-") or 2048)
-        fast = precision == "bf16"
-        return Inception(layer, inception_weights(weights), device, logits=logits, fast=fast, ahead=ahead)
+        return Inception(
+            layer,
+            inception_weights(weights),
+            device,
+            logits=logits,
+            fast=precision == "bf16",
+            compiled=compiled,
+            ahead=ahead,
+        )
     if name not in PACKAGED:
         known = ", ".join((*INCEPTION, *PACKAGED))
         raise UserError(f"--features {name}: should be one of {known}")
     return _classifier(name, classifier.packaged(name), device, crop=crop)
 
 
-def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> FeatureExtractor:
+def make_extractor(
+    plan: Plan, device: torch.device, progress: Progress, compiled: bool | None = None
+) -> FeatureExtractor:
     """The sweep's feature extractor; a classifier of the data set's own is trained once and kept with the results."""
     name = plan.spec.features
     if name in (*INCEPTION, *PACKAGED):
@@ -61,7 +72,8 @@ def make_extractor(plan: Plan, device: torch.device, progress: Progress) -> Feat
         ahead += len(plan.images.images) if evaluation.reference is None else 0
         logits, precision = "is" in evaluation.metrics, evaluation.precision
         weights = evaluation.inception_weights
-        return packaged_extractor(name, weights, device, logits=logits, precision=precision, ahead=ahead)
+        how = {"precision": precision, "ahead": ahead, "compiled": compiled}
+        return packaged_extractor(name, weights, device, logits=logits, **how)
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)

@@ -60,7 +60,7 @@ def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | No
     while True:
         with plan.store.claim("extractor") as held:
             if held:
-                extractor = make_extractor(plan, device, progress)
+                extractor = make_extractor(plan, device, progress, compiled)
                 reference_id, reference_name, reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
                 return Bench(
