@@ -111,14 +111,10 @@ def sweep(
 
     if launched():
         raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
-    plan = make_plan(sweep, results, _progress(quiet))
     if dry_run:
-        from cfgbench.models.precision import find_device, resolve_precision
-        from cfgbench.sweep.estimate import forecast
-
-        place = find_device(device)
-        print("\n".join(map(printable, forecast(plan, place, resolve_precision(precision, place)))))
+        _dry_run(sweep, results, device, precision, _progress(quiet))
         return
+    plan = make_plan(sweep, results, _progress(quiet))
     failed = 0
     from cfgbench.sweep.run import clean_up, run
 
@@ -322,6 +318,23 @@ def ls(
         "\n".join(map(printable, lines))
         or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
     )
+
+
+def _dry_run(sweep: Path, results: Path, device: str | None, precision: str, progress: Any) -> None:
+    from cfgbench.models.precision import find_device, resolve_precision
+    from cfgbench.sweep.estimate import forecast, forecast_without_data
+    from cfgbench.sweep.plan import make_plan
+
+    place = find_device(device)
+    arithmetic = resolve_precision(precision, place)
+    try:
+        lines = forecast(make_plan(sweep, results, progress), place, arithmetic)
+    except UserError as error:
+        lines = forecast_without_data(sweep)
+        if lines is None:
+            raise
+        _say(f"{error}; what can be said without it:", 0)
+    print("\n".join(map(printable, lines)))
 
 
 def embedded_sweep() -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import pass_seconds, prepare, seconds_an_image
 from cfgbench.models.precision import device_name
 from cfgbench.models.pretrained import check_shape, load_pretrained
-from cfgbench.spec import INCEPTION, Cell, Network, Pretrained
+from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells
+from cfgbench.sweep import flops
 from cfgbench.sweep.cell import SHEET_ROWS
 from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
 from cfgbench.training.diffusion import gradient_step, image_of
@@ -21,6 +23,10 @@ from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
 
 ROW_BYTES = 20_000
+RATE = 0.4 * 989e12
+"""FLOP/s of the GPU that is spoken of: 40 % of what an H100's data sheet says of bf16 matrix products."""
+GPUS = 1, 8, 64
+SIDES = {"imagenet64": 64, "imagenet128": 128}
 RESUMABLE = 4
 """Weights, their average and Adam's two moments: what a network in training takes on the disk, in networks."""
 
@@ -64,7 +70,31 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
     disk = costs.disk(len(missing), untrained) / 1e6
     made = f"from steps measured on {device_name(device)} in {precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training)}"
-    return [*lines, f"{work}, about {disk:,.0f} MB on the disk; {made}"]
+    lines.append(f"{work}, about {disk:,.0f} MB on the disk; {made}")
+    counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
+    return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
+
+
+def forecast_without_data(path: Path) -> list[str] | None:
+    """What can be said before the data is there: operations, where the data set's images are all of one known kind."""
+    spec = load_sweep(path)
+    if spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
+        return None
+    image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": 1000}
+    cells = make_cells(spec, data="", features="", weights="")
+    networks = {one.id: one for cell in cells for one in (cell.denoiser, cell.classifier) if one is not None}
+    calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
+    return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, list(networks.values()), image)]
+
+
+def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int]) -> str:
+    """Operations, and how long they take on 1, 8 and 64 GPUs."""
+    one_pass, sampling, training = flops.of_sweep(cells, untrained, image)
+    where = ", ".join(f"{_duration((sampling + training) / RATE / gpus)} on {gpus}" for gpus in GPUS)
+    return (
+        f"counted: {one_pass / 1e9:,.4g} GFLOP a network pass; sampling {sampling:.3g} FLOP, training {training:.3g} "
+        f"FLOP; on GPUs that do {RATE / 1e12:.0f} TFLOP/s (an H100 at 40 %): {where}"
+    )
 
 
 def _untrained(plan: Plan) -> list[Network]:

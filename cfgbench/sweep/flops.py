@@ -1,0 +1,36 @@
+"""What a sweep costs in floating-point operations, counted on its own networks."""
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfgbench.spec import Cell, Network
+from cfgbench.training.objectives import OBJECTIVES
+
+STEP_IN_PASSES = 3
+"""Operations of a training step, in forward passes: one forwards, two backwards (of values and of weights)."""
+
+
+def of_a_pass(network: Network, image: dict[str, int]) -> int:
+    """Operations of one image's pass: matrix products and convolutions, a multiplication and an addition counted as
+    two. `image` says what `training.diffusion.image_of` does. Nothing is computed: tensors have shapes only."""
+    plain = sdpa_kernel(SDPBackend.MATH)  # the counter does not know every way to attention
+    with FakeTensorMode(), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
+        made = OBJECTIVES[network.kind].network(network.model, **image).eval()
+        z, lam = torch.empty(1, image["image_channels"], image["side"], image["side"]), torch.empty(1)
+        c = [torch.zeros(1, dtype=torch.int64)] if network.kind == "denoiser" else []
+        made(z, lam, *c)
+    return counter.get_total_flops()
+
+
+def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) -> tuple[int, int, int]:
+    """Operations of an image's pass through the denoiser, of sampling these cells, and of training these networks.
+
+    A classifier's passes are taken for the denoiser's.
+    """
+    every = [one for cell in cells for one in (cell.denoiser, cell.classifier) if one is not None]
+    passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in every}.values()}
+    sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]
+    steps = [(one.training.steps * one.training.batch_size, one.kind) for one in networks]
+    return passes["denoiser"], sampling, sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
