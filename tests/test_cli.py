@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import yaml
 
 from cfgbench.diffusion.guidance import Networks
+from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import cell as cells
@@ -136,6 +138,21 @@ def test_batch_size_changes_neither_images_nor_fid(small, run):
             [cells.generate(networks, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
         )
         assert torch.equal(apart, together)
+
+
+def test_the_fast_path_gives_the_fid_of_plain_fp32_to_one_percent(small, run, monkeypatch):
+    small.write_text(SMALL.replace("steps: 12", "steps: 60").replace("samples: 40", "samples: 400"))
+    assert run("train", small, "--precision", "fp32", "--quiet")[0] == 0
+    shutil.copytree("results", "fast")
+    assert run("sweep", small, "--precision", "bf16", "--results", "fast", "--quiet")[0] == 0
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert run("sweep", small, "--precision", "fp32", "--quiet")[0] == 0
+    plain, fast = rows(), rows("fast/digits")
+    assert plain["precision"].eq("fp32").all()
+    assert fast["precision"].eq("bf16").all()
+    assert plain["cell_id"].tolist() == fast["cell_id"].tolist()
+    for metric in ("fid", "is_mean"):
+        assert fast[metric].tolist() == pytest.approx(plain[metric].tolist(), rel=0.01)
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
