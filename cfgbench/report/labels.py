@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 _RADII = (8.0, 12.0, 17.0, 24.0)  # points between a mark and the edge of its label
 _ANGLES = np.deg2rad([0, 180, 90, 270, 45, 135, 225, 315, 22, 158, 202, 338, 68, 112, 248, 292])
@@ -35,12 +34,14 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
     figure = axes.get_figure(root=True)
     points = np.concatenate([_dense(axes.transData.transform(np.column_stack(line))) for line in lines])
     legend = axes.get_legend()
-    taken = [] if legend is None else [legend.get_window_extent(figure.canvas.get_renderer())]
+    taken = np.empty((0, 4))
+    if legend is not None:
+        taken = np.array([legend.get_window_extent(figure.canvas.get_renderer()).extents])
     placed = []
     for label in sorted(labels, key=lambda label: not label.required):
         note = _annotation(axes, label)
         room = list(_candidates(note, axes.transData.transform((label.x, label.y)), label.required))
-        costs = [_cost(box, taken, points, axes.bbox) for *_, box in room]
+        costs = _costs(np.array([box for *_, box in room]), taken, points, axes.bbox.extents)
         if min(costs) > 0 and not label.required:
             note.remove()
             continue
@@ -48,7 +49,7 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
         note.set_position(offset)
         if radius >= _LEADER_FROM and note.arrow_patch is not None:
             note.arrow_patch.set_visible(True)
-        taken.append(box)
+        taken = np.concatenate([taken, [box]])
         placed.append(note)
     return placed
 
@@ -71,8 +72,8 @@ def _annotation(axes: Axes, label: Label) -> Annotation:
     return note
 
 
-def _candidates(note: Annotation, at: np.ndarray, far: bool) -> Iterator[tuple[tuple[float, float], float, Bbox]]:
-    """(offset of the text's centre in points, radius, its box in pixels), nearest places first."""
+def _candidates(note: Annotation, at: np.ndarray, far: bool) -> Iterator[tuple[tuple[float, float], float, np.ndarray]]:
+    """(offset of the text's centre in points, radius, its box x0, y0, x1, y1 in pixels), nearest places first."""
     figure = note.get_figure(root=True)
     scale = figure.dpi / 72
     size = Text.get_window_extent(note, figure.canvas.get_renderer())  # without the leader
@@ -82,16 +83,18 @@ def _candidates(note: Annotation, at: np.ndarray, far: bool) -> Iterator[tuple[t
             direction = np.array([np.cos(angle), np.sin(angle)])
             offset = direction * radius + half * np.clip(direction * 1.4, -1, 1)
             centre = at + offset * scale
-            yield tuple(offset), radius, Bbox([centre - half * scale, centre + half * scale])
+            yield tuple(offset), radius, np.concatenate([centre - half * scale, centre + half * scale])
 
 
-def _cost(box: Bbox, taken: Sequence[Bbox], points: np.ndarray, frame: Bbox) -> float:
-    """0 where the box lies free; overlapping other labels weighs most, then leaving the axes, then covering a curve."""
-    overlaps = sum(box.padded(1.5).overlaps(other) for other in taken)
-    inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-    wide = box.padded(2)
-    covered = np.all((points > wide.min) & (points < wide.max), axis=1).sum()
-    return 1000.0 * overlaps + 300.0 * (not inside) + float(covered)
+def _costs(boxes: np.ndarray, taken: np.ndarray, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """0 for each of the boxes [n, 4] that lies free; overlapping other labels [m, 4] weighs most, then leaving the
+    frame [4], then covering points [k, 2] of a curve."""
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    overlaps = np.all((low - 1.5 <= taken[:, 2:]) & (taken[:, :2] <= high + 1.5), axis=2).sum(axis=1)
+    inside = np.all((frame[:2] <= boxes[:, :2]) & (boxes[:, 2:] <= frame[2:]), axis=1)
+    near = points[np.all((points > low.min(axis=0) - 2) & (points < high.max(axis=0) + 2), axis=1)]
+    covered = np.all((near > low - 2) & (near < high + 2), axis=2).sum(axis=1)
+    return 1000.0 * overlaps + 300.0 * ~inside + covered
 
 
 def _dense(corners: np.ndarray, step: float = 3.0) -> np.ndarray:

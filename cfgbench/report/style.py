@@ -155,6 +155,10 @@ def settle(figure: Figure) -> None:
     """Fixes the layout: from here on a place in data units stays at its place on the page, in every file format."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for axes in figure.axes:  # a legend that looks for the best place does so at every drawing
+        if (legend := axes.get_legend()) is not None:
+            corner = legend.get_window_extent(figure.canvas.get_renderer()).min
+            legend.set_loc(tuple(axes.transAxes.inverted().transform(corner)))
 
 
 def png(figure: Figure) -> bytes:

@@ -36,7 +36,9 @@ def run(setup: Setup) -> Iterator[str]:
     path, trained = weights()
     layer = 2048 if has_logits(path) else 768
     with tempfile.TemporaryDirectory() as folder:
-        sizes = ([0, 1], 20, 2, 10, 40) if setup.quick else (STRENGTHS, setup.images, 8, 250, min(5000, 5 * setup.images))
+        sizes = (
+            ([0, 1], 20, 2, 10, 40) if setup.quick else (STRENGTHS, setup.images, 8, 250, min(5000, 5 * setup.images))
+        )
         work = Work(Path(folder), *sizes, layer, path, str(setup.device))
         images, what = photographs(work.references, SIDE)
         write_folder(work.folder / "reference", images, CLASSES)
