@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.models.precision import HALF, autocast
+from cfgbench.models.adm import DiscreteTime
+from cfgbench.models.precision import HALF, autocast, out_of_memory
+from cfgbench.models.unet import UNet
 
 SECONDS_TO_COMPILE = {"cpu": 60.0, "cuda": 90.0}
 """What torch.compile takes, about: 40 to 80 s for U-Nets of 0.1 to 8 million parameters on two cores."""
@@ -31,13 +33,28 @@ def hold_half(network: nn.Module, precision: str) -> None:
 
 
 class Compiled:
-    """A denoiser through torch.compile, which makes code for one batch size: smaller batches are filled up."""
+    """A denoiser through torch.compile, which makes code for one batch size: smaller batches are filled up.
+
+    Where it does not compile, it is called as it is.
+    """
 
     def __init__(self, network: nn.Module, batch: int) -> None:
         self.num_classes, self.batch = network.num_classes, batch
+        self._plain, self._worked = network, False
         self._call = torch.compile(network, dynamic=False, options=OPTIONS if _device(network).type == "cpu" else None)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+        try:
+            found = self._filled(z, lam, c)
+        except Exception as error:  # compilers fail in many ways
+            if self._worked or out_of_memory(error):
+                raise
+            self._call = self._plain
+            return self._plain(z, lam, c)
+        self._worked = True
+        return found
+
+    def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         missing = self.batch - len(z)
         if missing <= 0:
             return self._call(z, lam, c)
@@ -63,6 +80,8 @@ def choose(
     device = _device(network)
     if asked is not None:
         return Choice(asked, "as asked")
+    if not isinstance(network, UNet | DiscreteTime):
+        return Choice(False, "it was made elsewhere; --compile tries it")
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return Choice(False, "there is no C++ compiler")
     if device.type not in SAVED:
@@ -104,10 +123,11 @@ def seconds_an_image(work: Callable[[int], None], largest: int, device: torch.de
 
 
 def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
-    """The denoiser as it is to be sampled. One that is no torch module is left as it is."""
+    """The denoiser as it is to be sampled. The weights of networks made elsewhere are left as they are."""
     if not isinstance(network, nn.Module):
         return network
-    hold_half(network, precision)
+    if isinstance(network, UNet | DiscreteTime):
+        hold_half(network, precision)
     return Compiled(network, batch) if compiled else network
 
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from cfgbench.models import native
-from cfgbench.models.fast import Compiled, hold_half
+from cfgbench.models.fast import Compiled, choose, hold_half, prepare
 from cfgbench.models.layers import GroupNorm
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
@@ -133,3 +133,31 @@ def test_a_compiled_network_gives_the_same_whatever_the_batch():
         found = call(compiled, "bf16", b)
         assert apart(found, call(plain, "bf16", b)) < 0.01
         assert apart(found, call(plain, "fp32", b)) < 0.02
+
+
+def test_a_network_that_does_not_compile_is_called_as_it_is():
+    def broken(*_, **__):
+        raise RuntimeError("CppCompileError: no such compiler")
+
+    plain = network()
+    compiled = Compiled(plain, batch=8)
+    compiled._call = broken
+    assert torch.equal(call(compiled, "fp32"), call(plain, "fp32"))
+
+
+def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_asked():
+    class Foreign(torch.nn.Linear):
+        num_classes = 3
+
+    foreign = Foreign(4, 4)
+    assert prepare(foreign, "bf16", compiled=False, batch=8) is foreign
+    assert foreign.weight.dtype == torch.float32
+    assert not choose(foreign, 10**12, (1, 2, 2), 8, "bf16", None).compiled
+    assert choose(foreign, 1, (1, 2, 2), 8, "bf16", True).compiled
+
+
+def test_compiling_is_chosen_where_the_calls_ahead_lose_more_than_it_takes():
+    few, many = (choose(network(), images, (1, 8, 8), 8, "fp32", None) for images in (10, 10**9))
+    assert not few.compiled
+    assert many.compiled or "no C++ compiler" in many.reason
+    assert not choose(network(), 10**9, (1, 8, 8), 8, "fp32", False).compiled
