@@ -312,7 +312,7 @@ def test_out_of_memory_the_batch_is_halved_and_the_images_are_the_same(small, ru
         if done.returncode == 0:
             break
         found.append(done.stderr)
-    assert done.returncode == 0, found
+    assert done.returncode == 0, (found, done.stdout)
     sizes = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("batch ")]
     assert sizes[:2] == [4000, 2000]
     assert sum(sizes) >= 8000  # a batch that failed, and all images

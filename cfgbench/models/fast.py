@@ -108,17 +108,23 @@ def pass_seconds(network: nn.Module, shape: tuple[int, ...], batch: int, precisi
 
 
 def seconds_an_image(work: Callable[[int], None], largest: int, device: torch.device) -> float:
-    """Of `work(b)` for the largest batch b that is quick enough to be tried: doubled as long as that is not long."""
+    """Of `work(b)` for the largest batch b that is quick enough to be tried, and fits: doubled as long as it does."""
     b, began = 1, time.monotonic()
     work(b)  # what is done once is not counted
     while True:
         start = time.monotonic()
-        work(b)
+        try:
+            work(b)
+        except (MemoryError, RuntimeError) as error:
+            if b == 1 or not out_of_memory(error):
+                raise
+            return seconds
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.monotonic()
+        seconds = (now - start) / b
         if 2 * b > largest or now - began + 2 * (2 * (now - start)) > SECONDS_TO_MEASURE:
-            return (now - start) / b
+            return seconds
         b *= 2
 
 
