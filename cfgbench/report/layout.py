@@ -3,7 +3,7 @@
 Where a system turns another knob than w (the temperature), the rows are the values of that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ import pandas as pd
 
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
+
+Row = Mapping[str, Any]
 
 WIDEST = 6
 """Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each
@@ -118,7 +120,7 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
     notes = _notes(part)
     lines, table = [], []
     for w, there in _lines(part):
-        at_place = {known(row[part.columns]): row for _, row in there.iterrows()}
+        at_place = {known(row[part.columns]): row for row in there}
         lines.append(w)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
     body = tuple(zip(*(_mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table)))))  # noqa: B905
@@ -127,22 +129,25 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
     return Layout(part, tuple(lines), columns, body, footnotes, decimals)
 
 
-def _lines(part: Slice) -> Iterator[tuple[float, pd.DataFrame]]:
+def _lines(part: Slice) -> Iterator[tuple[float, list[Row]]]:
     """(value of the knob, the rows of one line), as the knob is turned; a line a mark where they meet at one place."""
-    for at in sorted(part.rows["at"].unique(), reverse=part.knob == "temperature"):
-        rows = part.rows[part.rows["at"] == at]
-        if not part.marks or not rows.duplicated(part.columns).any():
+    lines: dict[float, list[Row]] = {}
+    for row in part.records.values():
+        lines.setdefault(row["at"], []).append(row)
+    for at in sorted(lines, reverse=part.knob == "temperature"):
+        rows = lines[at]
+        if not part.marks or len({known(row[part.columns]) for row in rows}) == len(rows):
             yield at, rows
             continue
-        for _, of_mark in rows.groupby("mark", sort=False):
-            yield at, of_mark
+        for mark in dict.fromkeys(row["mark"] for row in rows):
+            yield at, [row for row in rows if row["mark"] == mark]
 
 
 def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     """reason -> (letter, the places where it struck); cells that failed for one reason share a footnote, and so do
     means that lack the same seeds."""
     notes: dict[str, tuple[str, str]] = {}
-    for _, row in part.rows.iterrows():
+    for row in part.records.values():
         if reason := _reason(row):
             place = f"{row['knob']} {row['at']:g}, {named(part.columns, row[part.columns])}"
             mark, places = notes.get(reason, (letter(len(notes)), ""))
@@ -150,7 +155,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     return notes
 
 
-def _reason(row: pd.Series) -> str:
+def _reason(row: Row) -> str:
     """Why the row has no number, or none of some seeds; nothing where it has all."""
     reason = row.get("shortfall" if row["status"] == "ok" else "reason")
     if isinstance(reason, str) and reason.strip():
@@ -158,7 +163,7 @@ def _reason(row: pd.Series) -> str:
     return "" if row["status"] == "ok" else "failed without a reason"
 
 
-def _entry(row: pd.Series | None, metric: Metric, notes: dict[str, tuple[str, str]]) -> Entry:
+def _entry(row: Row | None, metric: Metric, notes: dict[str, tuple[str, str]]) -> Entry:
     if row is None:
         return Entry()
     mark, (note, _) = known(row.get("mark")) or "", notes.get(_reason(row), ("", ""))

@@ -121,7 +121,4 @@ def _listed(column: pd.Series) -> list[str]:
 
 def _column(values: Sequence[Any], rows: pd.DataFrame) -> pd.Series:
     """Values that are tuples as a column."""
-    column = pd.Series([None] * len(values), index=rows.index, dtype=object)
-    for place, value in zip(rows.index, values, strict=True):
-        column.at[place] = value
-    return column
+    return pd.Series(list(values), index=rows.index, dtype=object)

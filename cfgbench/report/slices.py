@@ -8,6 +8,7 @@ another knob than w, that takes the place of w.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
@@ -40,6 +41,11 @@ class Slice:
     def ok(self) -> pd.DataFrame:
         """The rows that have numbers."""
         return self.rows[self.rows["status"] == "ok"]
+
+    @cached_property
+    def records(self) -> dict[int, dict[str, Any]]:
+        """index of `rows` -> that row; pandas takes long to pick rows one by one."""
+        return dict(zip(self.rows.index, self.rows.to_dict("records"), strict=True))
 
     @property
     def seeds(self) -> tuple[tuple[str, str], ...]:

@@ -153,8 +153,8 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 def settle(figure: Figure) -> None:
     """Fixes the layout: from here on a place in data units stays at its place on the page, in every file format."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)  # "none" leaves a placeholder, for whose sake savefig draws everything twice
     for axes in figure.axes:  # a legend that looks for the best place does so at every drawing
         if (legend := axes.get_legend()) is not None:
             corner = legend.get_window_extent(figure.canvas.get_renderer()).min

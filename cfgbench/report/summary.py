@@ -1,16 +1,16 @@
 """A line a curve: its best FID, what cannot be told from it, and what guidance gained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
 from cfgbench.sweep.store import Store
+
+Row = Mapping[str, Any]
 
 FID, _ = METRICS
 
@@ -28,24 +28,25 @@ def summary(folder: Path, parts: Sequence[Slice]) -> list[str]:
     ]
 
 
-def _curves(part: Slice) -> Iterator[tuple[str, pd.DataFrame]]:
-    for value, rows in part.curves(FID):
+def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
+    for value, curve in part.curves(FID):
         place = named(part.columns, value) + (f", {part.differs}" if part.differs else "")
+        rows = [part.records[index] for index in curve.index]
         if not part.marks:
             yield place, rows
             continue
-        for mark, of_mark in rows.groupby("mark", sort=False):
-            yield f"{place} [{mark}]", of_mark
+        for mark in dict.fromkeys(row["mark"] for row in rows):
+            yield f"{place} [{mark}]", [row for row in rows if row["mark"] == mark]
 
 
-def _line(store: Store, curve: pd.DataFrame) -> str:
-    best = curve.loc[curve["fid"].idxmin()]
+def _line(store: Store, curve: Sequence[Row]) -> str:
+    best = min(curve, key=lambda row: row["fid"])
     parts = [f"best FID {_fid(best)} at {turned(best)}{_of_seeds(best)}"]
-    others = {row["at"]: compare(store, row, best, "fid") for _, row in curve.iterrows() if row["at"] != best["at"]}
+    others = {row["at"]: compare(store, row, best, "fid") for row in curve if row["at"] != best["at"]}
     parts += _alike(others, best["knob"])
     free = UNTURNED[best["knob"]]
     if free in others:
-        unguided, difference = curve[curve["at"] == free].iloc[0], others[free]
+        unguided, difference = next(row for row in curve if row["at"] == free), others[free]
         words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
         parts.append(f"{_fid(unguided)} without guidance" + (words if difference.told_apart is not None else ""))
     return "; ".join(parts)
@@ -68,11 +69,11 @@ def _ats(ats: Sequence[float], knob: str) -> str:
     return f"{knob} {joined([f'{at:g}' for at in sorted(ats)])}"
 
 
-def _fid(row: Any) -> str:
+def _fid(row: Row) -> str:
     return plus_minus(number(row, "fid"), number(row, "fid_se"))
 
 
-def _of_seeds(row: Any) -> str:
+def _of_seeds(row: Row) -> str:
     if row["seeds"] < 2:
         return ""
     return f", mean of {row['seeds']} seeds (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,7 @@ class Setting:
 
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
-        rows = self._ok
-        return self._curves(rows[rows["system"] == SYSTEMS[guidance, on]], "w")
+        return self._over_w.get(SYSTEMS[guidance, on], [])
 
     def cold(self) -> list[Curve]:
         """The conditional model without guidance, with less noise than there should be: temperature < 1."""
@@ -56,18 +56,24 @@ class Setting:
         cold = (rows["system"] == LOW_TEMPERATURE) & (rows["temperature"] < UNTURNED["temperature"])
         return self._curves(rows[cold], "temperature")
 
+    @cached_property
+    def _over_w(self) -> dict[str, list[Curve]]:
+        """system -> its curves over w; nearly every claim asks for them."""
+        return {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
+
     @property
     def _ok(self) -> pd.DataFrame:
         return self.rows[self.rows["status"] == "ok"]
 
     def _curves(self, rows: pd.DataFrame, along: str) -> list[Curve]:
         varying = [key for key in PLANE[1:] if self.rows[key].nunique(dropna=False) > 1]
+        records = dict(zip(rows.index, rows.to_dict("records"), strict=True))  # at once: pandas is slow to begin
         found = []
-        for values, part in rows.groupby(list(PLANE[1:]), dropna=False):
+        for values, part in rows.sort_values(along).groupby(list(PLANE[1:]), dropna=False):
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
             told = [key for key in varying or PLANE[1:] if varying or place[key] is not None]
             name = ", ".join(named(key, as_text(place[key])) for key in told) or "the curve"
-            found.append(Curve(name, **place, rows=tuple(part.sort_values(along).to_dict("records"))))
+            found.append(Curve(name, **place, rows=tuple(records[place] for place in part.index)))
         return found
 
 
