@@ -3,17 +3,15 @@
 Where a system turns another knob than w (the temperature), the rows are the values of that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.slices import Slice
+from cfgbench.report.slices import Row, Slice
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
-
-Row = Mapping[str, Any]
 
 WIDEST = 6
 """Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each

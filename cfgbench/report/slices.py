@@ -21,6 +21,7 @@ from cfgbench.report.systems import origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
 
 Columns = Literal["p_uncond", "T", "system"]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Slice:
         return self.rows[self.rows["status"] == "ok"]
 
     @cached_property
-    def records(self) -> dict[int, dict[str, Any]]:
+    def records(self) -> dict[int, Row]:
         """index of `rows` -> that row; pandas takes long to pick rows one by one."""
         return dict(zip(self.rows.index, self.rows.to_dict("records"), strict=True))
 

@@ -1,16 +1,13 @@
 """A line a curve: its best FID, what cannot be told from it, and what guidance gained."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from cfgbench.report.comparisons import Difference, compare
-from cfgbench.report.slices import Slice
+from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
 from cfgbench.sweep.store import Store
-
-Row = Mapping[str, Any]
 
 FID, _ = METRICS
 
