@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from cfgbench.spec import load_sweep, points
 from cfgbench.sweep.row import fid_of, how
@@ -10,7 +11,7 @@ from cfgbench.sweep.store import Store, find_sweeps
 
 def overview(results: Path) -> list[str]:
     """A line a sweep, the newest first: `digits: 42 of 42 cells done`, with failed and other cells."""
-    return [f"{folder.name}: {_count(folder)}" for folder in find_sweeps(results)]
+    return [f"{folder.name}: {_count(folder, *Store(folder).read())}" for folder in find_sweeps(results)]
 
 
 def cells_of(folder: Path) -> list[str]:
@@ -18,7 +19,7 @@ def cells_of(folder: Path) -> list[str]:
     rows, damaged = Store(folder).read()
     rows.sort(key=lambda row: (row["p_uncond"], row["T"], how(row), row["w"]))
     lines = [_line(row) for row in rows] + [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
-    return [*lines, f"{folder.name}: {_count(folder)}"]
+    return [*lines, f"{folder.name}: {_count(folder, rows, damaged)}"]
 
 
 def _line(row: dict) -> str:
@@ -30,8 +31,7 @@ def _line(row: dict) -> str:
     return f"{where}: {', '.join(numbers)} ({row['features_id']})"
 
 
-def _count(folder: Path) -> str:
-    rows, damaged = Store(folder).read()
+def _count(folder: Path, rows: list[dict[str, Any]], damaged: dict[Path, str]) -> str:
     states = Counter(row["status"] for row in rows)
     spec = load_sweep(folder / "sweep.yaml")
     asked = len({repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)})

@@ -76,14 +76,17 @@ def digest_of(row: Mapping[str, Any]) -> str:
 
 def read_row(path: Path) -> dict[str, Any]:
     """The row in a file. Raises ValueError, or what Arrow raises, for a file that is not as `as_table` made it."""
-    with pq.ParquetFile(pa.BufferReader(read_at_most(path, LARGEST_ROW))) as file:
+    content = pa.BufferReader(read_at_most(path, LARGEST_ROW))
+    with pq.ParquetFile(content, pre_buffer=False) as file:  # nothing to fetch ahead: the bytes are here
         sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
         if file.metadata.num_rows != 1 or not all(0 <= size <= LARGEST_ROW for size in sizes):
             raise ValueError(f"{file.metadata.num_rows} rows in {sum(sizes)} bytes")
-        for field in file.schema_arrow:
-            if field.type != COLUMNS.get(field.name, field.type) or not _plain(field.type):
-                raise ValueError(f"the column {brief(field.name)} is {brief(field.type, quoted=False)}")
-        (row,) = file.read().to_pylist()
+        schema = file.schema_arrow
+        for name, kind in zip(schema.names, schema.types, strict=True):
+            if not _fits(name, kind):
+                raise ValueError(f"the column {brief(name)} is {brief(kind, quoted=False)}")
+        table = file.read(use_threads=False)
+    row = {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
     _check(row, path.stem)
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
 
@@ -102,8 +105,10 @@ def how(row: Mapping[str, Any]) -> str:
     return "".join(f", {word}" for word in words)
 
 
-def _plain(kind: pa.DataType) -> bool:
-    """Whether this is the type of a scalar of a sweep file."""
+def _fits(name: str, kind: pa.DataType) -> bool:
+    """Whether the column is of its type; one that only some rows have, of the type of a scalar of a sweep file."""
+    if name in COLUMNS:
+        return kind == COLUMNS[name]
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_integer, pa.types.is_floating,
                                        pa.types.is_boolean, pa.types.is_null))  # fmt: skip
 

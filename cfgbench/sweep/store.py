@@ -98,7 +98,8 @@ class Store:
         # what is made later counts as newer, wherever the clock has jumped to
         self._newest = _after(row["created"], self._newest)
         table = as_table(dict(row) | {"created": self._newest})
-        write_atomically(self.row(row["cell_id"]), lambda temporary: pq.write_table(table, temporary))
+        plain = {"use_dictionary": False, "write_statistics": False}  # of one row they say nothing, and take time to read
+        write_atomically(self.row(row["cell_id"]), lambda temporary: pq.write_table(table, temporary, **plain))
 
     def rows(self) -> "pd.DataFrame":
         """All rows, in the order in which they were made. Raises UserError naming a file that is no row."""
