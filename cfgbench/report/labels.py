@@ -1,16 +1,20 @@
 """Labels beside points that do not lie on each other, on the curves, or outside the axes."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.text import Annotation, Text
 
 _RADII = (8.0, 12.0, 17.0, 24.0)  # points between a mark and the edge of its label
 _ANGLES = np.deg2rad([0, 180, 90, 270, 45, 135, 225, 315, 22, 158, 202, 338, 68, 112, 248, 292])
-_LEADER_FROM = 15.0  # points; a label farther away than this is tied to its mark by a line
+_DIRECTIONS = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)])
+_LEADER_FROM = 2  # of _RADII; a label that far away is tied to its mark by a line
+_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
 
 
 @dataclass(frozen=True)
@@ -31,59 +35,56 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
     `lines` are the curves (xs, ys) in data units; labels keep off them and off the legend. The figure has to be
     settled. Greedy: each label takes the nearest free place around its point.
     """
-    figure = axes.get_figure(root=True)
+    renderer = axes.get_figure(root=True).canvas.get_renderer()
     points = np.concatenate([_dense(axes.transData.transform(np.column_stack(line))) for line in lines])
     legend = axes.get_legend()
-    taken = np.empty((0, 4))
-    if legend is not None:
-        taken = np.array([legend.get_window_extent(figure.canvas.get_renderer()).extents])
+    taken = np.empty((0, 4)) if legend is None else np.array([legend.get_window_extent(renderer).extents])
+    sizes: dict[tuple[str, bool], np.ndarray] = {}
     placed = []
     for label in sorted(labels, key=lambda label: not label.required):
-        note = _annotation(axes, label)
-        room = list(_candidates(note, axes.transData.transform((label.x, label.y)), label.required))
-        costs = _costs(np.array([box for *_, box in room]), taken, points, axes.bbox.extents)
-        if min(costs) > 0 and not label.required:
-            note.remove()
-            continue
-        offset, radius, box = room[int(np.argmin(costs))]
-        note.set_position(offset)
-        if radius >= _LEADER_FROM and note.arrow_patch is not None:
-            note.arrow_patch.set_visible(True)
-        taken = np.concatenate([taken, [box]])
-        placed.append(note)
+        if (look := (label.text, label.bold)) not in sizes:
+            sizes[look] = _size(axes, label, renderer)
+        offsets, boxes = _candidates(axes, label, sizes[look])
+        costs = _costs(boxes, taken, points, axes.bbox.extents)
+        best = int(np.argmin(costs))
+        if costs[best] == 0 or label.required:
+            taken = np.concatenate([taken, boxes[best : best + 1]])
+            placed.append(_annotation(axes, label, tuple(offsets[best]), leader=best >= _LEADER_FROM * len(_ANGLES)))
     return placed
 
 
-def _annotation(axes: Axes, label: Label) -> Annotation:
-    note = axes.annotate(
+def _annotation(axes: Axes, label: Label, offset: tuple[float, float], *, leader: bool) -> Annotation:
+    return axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=(0, 0),
+        xytext=offset,
         textcoords="offset points",
-        ha="center",
-        va="center",
         color=label.colour,
-        fontsize=8.5,
-        fontweight="bold" if label.bold else "normal",
         zorder=6,
-        arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4},
+        arrowprops=dict(_LEADER, color=label.colour) if leader else None,
+        **_look(label),
     )
-    note.arrow_patch.set_visible(False)
-    return note
 
 
-def _candidates(note: Annotation, at: np.ndarray, far: bool) -> Iterator[tuple[tuple[float, float], float, np.ndarray]]:
-    """(offset of the text's centre in points, radius, its box x0, y0, x1, y1 in pixels), nearest places first."""
-    figure = note.get_figure(root=True)
-    scale = figure.dpi / 72
-    size = Text.get_window_extent(note, figure.canvas.get_renderer())  # without the leader
-    half = np.array([size.width, size.height]) / 2 / scale
-    for radius in _RADII if far else _RADII[:2]:
-        for angle in _ANGLES:
-            direction = np.array([np.cos(angle), np.sin(angle)])
-            offset = direction * radius + half * np.clip(direction * 1.4, -1, 1)
-            centre = at + offset * scale
-            yield tuple(offset), radius, np.concatenate([centre - half * scale, centre + half * scale])
+def _look(label: Label) -> dict[str, Any]:
+    return {"ha": "center", "va": "center", "fontsize": 8.5, "fontweight": "bold" if label.bold else "normal"}
+
+
+def _size(axes: Axes, label: Label, renderer: RendererBase) -> np.ndarray:
+    """Width and height of a label in pixels."""
+    text = Text(0, 0, label.text, figure=axes.get_figure(root=True), **_look(label))
+    return text.get_window_extent(renderer).size
+
+
+def _candidates(axes: Axes, label: Label, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets [n, 2] of the text's centre in points, nearest first, and its boxes there [n, 4], (x0, y0, x1, y1) in
+    pixels; far ones only for a label that must be written."""
+    scale = axes.get_figure(root=True).dpi / 72
+    radii = _RADII if label.required else _RADII[:2]
+    offsets = np.concatenate([_DIRECTIONS * radius for radius in radii])
+    offsets += np.tile(size / 2 / scale * np.clip(_DIRECTIONS * 1.4, -1, 1), (len(radii), 1))
+    centres = axes.transData.transform((label.x, label.y)) + offsets * scale
+    return offsets, np.hstack([centres - size / 2, centres + size / 2])
 
 
 def _costs(boxes: np.ndarray, taken: np.ndarray, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
