@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from cfgbench.errors import UserError
@@ -16,11 +15,11 @@ from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.claims import Judged, judge, judge_published, text
+from cfgbench.report.drawing import Draw, begin, files_of
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, models, pages
 from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
-from cfgbench.report.style import png, svg
 from cfgbench.report.summary import summary
 from cfgbench.report.systems import CFG
 
@@ -35,7 +34,7 @@ class Shown(NamedTuple):
     choice: Choice = Choice()
 
 
-Drawer = Callable[[Shown], list[Figure]]
+Drawer = Callable[[Shown], list[Draw]]
 
 PLOTS: dict[str, Drawer] = {
     "tradeoff": lambda shown: figures.tradeoff(shown.arranged),
@@ -43,10 +42,7 @@ PLOTS: dict[str, Drawer] = {
     "steps": lambda shown: figures.steps(shown.parts),
     "samples": lambda shown: samples(shown.folder, shown.parts, shown.choice),
 }
-"""name -> function that draws a figure a slice; raises NothingToPlot."""
-
-LARGEST_SVG = 400_000
-"""Bytes; a sheet of photographs is better off as PNG alone."""
+"""name -> function that says how to draw a figure a slice; raises NothingToPlot."""
 
 
 def write(
@@ -85,9 +81,10 @@ def write(
         drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables and not claims:
         return _save(_whole(rows, shown, drawers, bool(reference)), out)
+    drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
     files = _tables(shown.arranged, _known(tables, formats.TABLES, "table"))
     files |= _against(shown, tables or ()) if reference else {}
-    files |= _plots(shown, _known(plots, PLOTS, "plot"), drawers)
+    files |= drawn()
     files |= _claims(judge(rows, folder)) if claims else {}
     return _save(files, out)
 
@@ -133,10 +130,10 @@ def write_reference(
     for kind in ["tradeoff"] if whole else _known(plots, from_numbers, "plot"):
         if kind == "tradeoff":
             for one in published:
-                files |= _figure(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
+                files |= files_of(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
         else:
             parts = [one.part for one in published]
-            files |= _plots(Shown(Path(name), parts, parts), [kind], PLOTS)
+            files |= begin(_plots(Shown(Path(name), parts, parts), [kind], PLOTS))()
     files |= _claims(judged) if judged else {}
     if whole:
         files |= {
@@ -211,10 +208,11 @@ def _against(shown: Shown, kinds: Sequence[str]) -> dict[str, bytes]:
 
 def _whole(rows: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], against: bool) -> dict[str, bytes]:
     """All that the rows allow, and the page; with `against`, beside the published numbers."""
+    drawn = begin(_plots(shown, None, drawers))
     judged = judge(rows, shown.folder)
-    files = _tables(shown.arranged, list(formats.TABLES)) | _plots(shown, None, drawers)
+    files = _tables(shown.arranged, list(formats.TABLES))
     published = _against(shown, list(formats.TABLES)) if against else {}
-    files |= published | _claims(judged)
+    files |= drawn() | published | _claims(judged)
     page = index(
         shown.folder.name,
         rows,
@@ -247,26 +245,19 @@ def _section(against: Mapping[str, bytes]) -> str:
     return "\n\n".join(["## Beside the published numbers", *texts]) if texts else ""
 
 
-def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Drawer]) -> dict[str, bytes]:
-    """The figures' files: tradeoff.png, tradeoff.svg, and tradeoff-2.png ... where there are several slices."""
-    files: dict[str, bytes] = {}
+def _plots(shown: Shown, names: Sequence[str] | None, drawers: Mapping[str, Drawer]) -> dict[str, Draw]:
+    """The figures by the stems of their files: tradeoff, and tradeoff-2 ... where there are several slices."""
+    draws: dict[str, Draw] = {}
     for name in drawers if names is None else names:
         try:
-            drawn = drawers[name](shown)
+            of_slices = drawers[name](shown)
         except figures.NothingToPlot as error:
             if names is None:
                 continue
             raise UserError(f"{shown.folder}: --plot {error}") from None
-        for number, figure in enumerate(drawn, 1):
-            stem = f"{name}-chosen" if name == "samples" and any(shown.choice) else name
-            files |= _figure(stem if number == 1 else f"{stem}-{number}", figure)
-    return files
-
-
-def _figure(stem: str, figure: Figure) -> dict[str, bytes]:
-    files = {f"{stem}.png": png(figure)}
-    vector = svg(figure)
-    return files | ({f"{stem}.svg": vector} if len(vector) <= LARGEST_SVG else {})
+        stem = f"{name}-chosen" if name == "samples" and any(shown.choice) else name
+        draws |= {stem if number == 1 else f"{stem}-{number}": draw for number, draw in enumerate(of_slices, 1)}
+    return draws
 
 
 def _parquet(rows: pd.DataFrame) -> bytes:

@@ -22,12 +22,14 @@ _TILE, _LARGE_TILE = 80, 130  # pixels that a tile has at least; where a panel i
 _DRAWS = 4  # images of a class at most
 
 
-def panels(images: Kept, labels: Sequence[int], ws: Sequence[float]) -> Figure | None:
-    """The figure of these classes (all where none is named) at those of the w that there are; None where none is."""
+def chosen_cells(images: Kept, ws: Sequence[float]) -> list[int]:
+    """The places, among the images' cells, of those of the w that there are."""
+    return [int(k) for w in ws for k in np.flatnonzero(np.isclose(images.rows["at"], w, rtol=0, atol=1e-9))]
+
+
+def panels(images: Kept, labels: Sequence[int], chosen: Sequence[int]) -> Figure:
+    """The figure of these classes (all where none is named) at the chosen cells, one or more."""
     rows = images.rows.reset_index(drop=True)
-    chosen = [k for w in ws for k in rows.index[np.isclose(rows["at"], w, rtol=0, atol=1e-9)]]
-    if not chosen:
-        return None
     first = images.cells[0]
     labels = list(labels) or [int(label) for label in dict.fromkeys(first.labels[0])]
     grid = _grid(first, labels)
@@ -35,7 +37,7 @@ def panels(images: Kept, labels: Sequence[int], ws: Sequence[float]) -> Figure |
     tiles = [np.stack([[images.cells[k].images[spot] for spot in line] for line in grid]) for k in chosen]
     pictures = [compose(of_cell, tile) for of_cell in tiles]
     captions = [_caption(n, rows.loc[k], images.part) for n, k in enumerate(chosen)]
-    shown = joined([f"{w:g}" for w in rows.loc[chosen, "at"]])
+    shown = joined([f"{w:g}" for w in rows.loc[list(chosen), "at"]])
     title = f"{subject(images.part)}: the same seeds at w {shown} ({images.place})"
     names = [class_name(first, label) for label in labels]
     conditions = image_conditions(images.part, images.place)

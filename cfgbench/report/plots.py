@@ -1,6 +1,7 @@
 """The figures of a sweep: the trade-off, and what guidance strength and sampling steps do to each metric."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
 from cfgbench.report.curves import draw, mark_entries, one_mark
+from cfgbench.report.drawing import Draw
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import (
@@ -32,7 +34,7 @@ class NothingToPlot(UserError):
     """The sweep has no rows from which this figure could be drawn."""
 
 
-def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Figure]:
+def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Draw]:
     """Inception Score on x, FID on y, a curve per p_uncond (or T, or system) through the values of w or of the system's
     other knob (paper, figures 4 and 5).
 
@@ -41,24 +43,24 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
     drawn = [part for part in parts if any(len(rows) > 1 for _, rows in part.curves(FID, IS))]
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
-    return [frontier(part, behind(part)) for part in drawn]
+    return [partial(frontier, part, behind(part)) for part in drawn]
 
 
-def strength(parts: Sequence[Slice]) -> list[Figure]:
+def strength(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over w (or the temperature), a panel each."""
     knobs = [one for part in parts for one in part.by_knob()]
     drawn = [part for part in knobs if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
     if not drawn:
         raise NothingToPlot("strength: needs finished cells at two values of w or more; none are there")
-    return [_strength(part) for part in drawn]
+    return [partial(_strength, part) for part in drawn]
 
 
-def steps(parts: Sequence[Slice]) -> list[Figure]:
+def steps(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over T, a panel each, a curve for each of a few chosen w."""
     drawn = [rows for rows in _over_steps(parts) if rows[1]["T"].nunique() > 1]
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
-    return [_steps(part, rows) for part, rows in drawn]
+    return [partial(_steps, part, rows) for part, rows in drawn]
 
 
 def _strength(part: Slice) -> Figure:

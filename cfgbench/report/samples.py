@@ -4,6 +4,7 @@ Where some w are chosen, a panel for each of them instead, as in the appendix of
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
+from cfgbench.report.drawing import Draw
 from cfgbench.report.headings import image_conditions, subject
-from cfgbench.report.panels import panels
+from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
@@ -33,18 +35,19 @@ class Choice(NamedTuple):
     ws: Sequence[float] = ()
 
 
-def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Figure]:  # noqa: B008
+def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008
     """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep;
     with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
     found = [images for part in parts if (images := kept(folder, part)) is not None]
     if not found:
         raise NothingToPlot(f"samples: needs images of finished cells; there are none to see in {folder / 'samples'}")
     if not choice.ws:
-        return [_sheet(images, choice.classes) for images in found]
+        return [partial(_sheet, images, _tiles(images.cells[0], choice.classes)) for images in found]
     turning_w = [images for images in found if images.part.knob == "w"]
     _check_ws(turning_w, parts, choice.ws)
-    drawn = [panels(images, find_classes(images.cells[0], choice.classes), choice.ws) for images in turning_w]
-    return [figure for figure in drawn if figure is not None]
+    classes = [find_classes(images.cells[0], choice.classes) for images in turning_w]
+    chosen = [chosen_cells(images, choice.ws) for images in turning_w]
+    return [partial(panels, *of_slice) for of_slice in zip(turning_w, classes, chosen, strict=True) if of_slice[-1]]
 
 
 def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]) -> None:
@@ -58,9 +61,13 @@ def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]
             raise UserError(f"--w {w:g}: {why}; there are w {', '.join(f'{one:g}' for one in there) or 'none'}")
 
 
-def _sheet(images: Kept, classes: Sequence[str]) -> Figure:
+def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
+    """(row, column) of the tiles to show: of the chosen classes, or of all."""
+    return _of_classes(tiles, find_classes(tiles, classes)) if classes else _shown(tiles)
+
+
+def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     first = images.cells[0]
-    shown = _of_classes(first, find_classes(first, classes)) if classes else _shown(first)
     columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
     names = [class_name(first, int(first.labels[place])) for place in shown]
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)

@@ -98,7 +98,7 @@ class Store:
         # what is made later counts as newer, wherever the clock has jumped to
         self._newest = _after(row["created"], self._newest)
         table = as_table(dict(row) | {"created": self._newest})
-        plain = {"use_dictionary": False, "write_statistics": False}  # of one row they say nothing, and take time to read
+        plain = {"use_dictionary": False, "write_statistics": False}  # neither says anything of one row
         write_atomically(self.row(row["cell_id"]), lambda temporary: pq.write_table(table, temporary, **plain))
 
     def rows(self) -> "pd.DataFrame":

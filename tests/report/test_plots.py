@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import steps, strength, tradeoff
 from matplotlib.text import Text
 
-from cfgbench.report.plots import NothingToPlot, steps, strength, tradeoff
+from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.slices import slices
 from cfgbench.report.style import png, svg
 

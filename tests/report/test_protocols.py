@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import steps, strength, tradeoff
 
 from cfgbench.errors import UserError
 from cfgbench.report import kept_apart, write
-from cfgbench.report.plots import steps, strength, tradeoff
 from cfgbench.report.protocols import marked, meanings
 from cfgbench.report.slices import slices
 from cfgbench.report.tables import csv, latex, markdown

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
 from cfgbench.report import print_reference, write, write_reference
-from cfgbench.report.plots import steps, tradeoff
 from cfgbench.report.reference import TABLES, compare, load
 from cfgbench.report.slices import slices
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import samples
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.samples import Choice, samples
+from cfgbench.report.samples import Choice
 from cfgbench.report.slices import slices
 from cfgbench.report.tiles import find_classes, places, read_tiles
 

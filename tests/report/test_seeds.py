@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import tradeoff
 
 from cfgbench.report.captions import caption
-from cfgbench.report.plots import tradeoff
 from cfgbench.report.slices import slices
 from cfgbench.report.tables import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS

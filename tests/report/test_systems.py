@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import steps, strength, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from cfgbench.report import arranged, print_tables, summarise, write
-from cfgbench.report.plots import steps, strength, tradeoff
 from cfgbench.report.slices import side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown

@@ -1,0 +1,80 @@
+import os
+import signal
+from functools import partial
+
+import pytest
+from drawn import strength
+
+from cfgbench.errors import UserError
+from cfgbench.report import drawing
+from cfgbench.report.drawing import begin, files_of
+from cfgbench.report.plots import steps, tradeoff
+from cfgbench.report.slices import slices
+from cfgbench.report.style import png
+
+
+def with_processors(monkeypatch, count):
+    monkeypatch.setattr(drawing, "_processors", lambda: count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_files_are_the_same_however_many_processes_draw(monkeypatch, table1, table2, count):
+    with_processors(monkeypatch, count)
+    draws = {"one": tradeoff(slices(table1))[0], "two": steps(slices(table2))[0], "three": tradeoff(slices(table2))[0]}
+    alone = {name: content for stem, draw in draws.items() for name, content in files_of(stem, draw).items()}
+    together = begin(draws)()
+    assert list(together) == [f"{stem}.{kind}" for stem in draws for kind in ("png", "svg")]
+    assert together == alone
+
+
+def test_figures_are_drawn_in_other_processes(monkeypatch, table1, tmp_path):
+    with_processors(monkeypatch, 2)
+    draw = tradeoff(slices(table1))[0]
+
+    def noting(number):
+        (tmp_path / f"{number}-{os.getpid()}").touch()
+        return draw()
+
+    begin({str(number): partial(noting, number) for number in range(4)})()
+    drawers = {path.name[2:] for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 4
+    assert len(drawers) == 2
+    assert str(os.getpid()) not in drawers
+
+
+def test_what_drawing_raises_is_raised(monkeypatch, table1):
+    with_processors(monkeypatch, 2)
+
+    def refuse():
+        raise UserError("no ink")
+
+    wait = begin({"good": tradeoff(slices(table1))[0], "bad": refuse})
+    with pytest.raises(UserError, match="no ink"):
+        wait()
+
+
+def test_a_process_that_dies_leaves_its_figures_to_this_one(monkeypatch, table1):
+    with_processors(monkeypatch, 2)
+    here = os.getpid()
+    (expected,) = strength(slices(table1))
+
+    def killed():
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return strength(slices(table1))[0]
+
+    files = begin({"good": tradeoff(slices(table1))[0], "killed": killed})()
+    assert files["killed.png"] == png(expected)
+    assert "good.svg" in files
+
+
+def test_where_no_process_can_begin_this_one_draws(monkeypatch, table1):
+    with_processors(monkeypatch, 2)
+    draws = {"one": tradeoff(slices(table1))[0], "two": tradeoff(slices(table1))[0]}
+
+    def refuse():
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    files = begin(draws)()
+    assert files["one.png"] == files["two.png"]
