@@ -304,18 +304,18 @@ def test_out_of_memory_the_batch_is_halved_and_the_images_are_the_same(small, ru
     assert run("sweep", small, "--results", "calm", "--quiet", "--precision", "fp32")[0] == 0
     found = []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for room in (700, 750, 650):
+    for room in (650, 600, 700, 650):
         shutil.rmtree("results", ignore_errors=True)  # the shards of an attempt that failed
         shutil.copytree("calm/digits/checkpoints", "results/digits/checkpoints")
         words = [str(room), "sweep", str(small), "--precision", "fp32"]
         done = subprocess.run(
             [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, check=False, env=environment
         )
-        if done.returncode == 0:
+        sizes = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("batch ")]
+        if done.returncode == 0 and len(sizes) > 1:  # memory ran out, but not for good
             break
-        found.append(done.stderr)
+        found.append(done.stderr[-2000:])
     assert done.returncode == 0, (found, done.stdout)
-    sizes = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("batch ")]
     assert sizes[:2] == [16000, 8000]
     assert sum(sizes) >= 32000  # a batch that failed, and all images
     (one,), (other,) = (kills.rows(folder).values() for folder in (Path("results"), Path("calm")))
