@@ -15,7 +15,7 @@ from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.claims import Judged, judge, judge_published, text
-from cfgbench.report.drawing import Draw, begin, files_of
+from cfgbench.report.drawing import Draw, begin
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, models, pages
 from cfgbench.report.samples import Choice, samples
@@ -81,8 +81,9 @@ def write(
         drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables and not claims:
         return _save(_whole(rows, shown, drawers, bool(reference)), out)
+    kinds = _known(tables, formats.TABLES, "table")
     drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
-    files = _tables(shown.arranged, _known(tables, formats.TABLES, "table"))
+    files = _tables(shown.arranged, kinds)
     files |= _against(shown, tables or ()) if reference else {}
     files |= drawn()
     files |= _claims(judge(rows, folder)) if claims else {}
@@ -127,13 +128,14 @@ def write_reference(
     files: dict[str, bytes] = {}
     for kind in pages.FORMATS if whole else _known(tables, pages.FORMATS, "table"):
         files |= {f"table-{one.number}.{kind}": pages.FORMATS[kind](one).encode() for one in published}
+    draws: dict[str, Draw] = {}
     for kind in ["tradeoff"] if whole else _known(plots, from_numbers, "plot"):
         if kind == "tradeoff":
-            for one in published:
-                files |= files_of(f"figure-{one.figure}", figures.tradeoff([one.part])[0])
+            draws |= {f"figure-{one.figure}": figures.tradeoff([one.part])[0] for one in published}
         else:
             parts = [one.part for one in published]
-            files |= begin(_plots(Shown(Path(name), parts, parts), [kind], PLOTS))()
+            draws |= _plots(Shown(Path(name), parts, parts), [kind], PLOTS)
+    files |= begin(draws)()
     files |= _claims(judged) if judged else {}
     if whole:
         files |= {

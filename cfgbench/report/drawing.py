@@ -19,14 +19,6 @@ LARGEST_SVG = 400_000
 """Bytes; a sheet of photographs is better off as PNG alone."""
 
 
-def files_of(stem: str, draw: Draw) -> Files:
-    """The figure as stem.png and stem.svg."""
-    figure = draw()
-    files = {f"{stem}.png": png(figure)}
-    vector = svg(figure)
-    return files | ({f"{stem}.svg": vector} if len(vector) <= LARGEST_SVG else {})
-
-
 def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
     """Begins to draw figures, named by the stems of their files; returns what waits for the files of all of them.
 
@@ -46,8 +38,16 @@ def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
     return wait
 
 
+def _files_of(stem: str, draw: Draw) -> Files:
+    """The figure as stem.png and stem.svg."""
+    figure = draw()
+    files = {f"{stem}.png": png(figure)}
+    vector = svg(figure)
+    return files | ({f"{stem}.svg": vector} if len(vector) <= LARGEST_SVG else {})
+
+
 def _draw_all(draws: Mapping[str, Draw]) -> Files:
-    return {name: content for stem, draw in draws.items() for name, content in files_of(stem, draw).items()}
+    return {name: content for stem, draw in draws.items() for name, content in _files_of(stem, draw).items()}
 
 
 def _processors() -> int:
