@@ -33,7 +33,8 @@ def hold_half(network: nn.Module, precision: str) -> None:
 
 
 class Compiled:
-    """A denoiser through torch.compile, which makes code for one batch size: smaller batches are filled up.
+    """A denoiser through torch.compile, which makes code for one batch size: larger batches are split, smaller ones
+    filled up.
 
     Where it does not compile, it is called as it is.
     """
@@ -56,8 +57,11 @@ class Compiled:
 
     def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         missing = self.batch - len(z)
-        if missing <= 0:
+        if missing == 0:
             return self._call(z, lam, c)
+        if missing < 0:
+            parts = zip(*(tensor.split(self.batch) for tensor in (z, lam, c)), strict=True)
+            return torch.cat([self._filled(*part) for part in parts])
         filled = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (z, lam, c))
         return self._call(*filled)[: len(z)]
 

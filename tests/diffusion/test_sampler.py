@@ -16,10 +16,10 @@ class Gaussians:
     """x ~ N(mean_c, s^2), hence z ~ N(alpha mean_c, alpha^2 s^2 + sigma^2): eps in closed form, null class last."""
 
     def __init__(self, means: list[float], s: float) -> None:
-        self.means, self.s, self.num_classes, self.calls = torch.tensor(means), s, len(means) - 1, 0
+        self.means, self.s, self.num_classes, self.passes = torch.tensor(means), s, len(means) - 1, 0
 
     def __call__(self, z, lam, c):
-        self.calls += 1
+        self.passes += len(z)
         lam = lam.to(z)
         a2, s2 = torch.sigmoid(lam)[:, None, None, None], torch.sigmoid(-lam)[:, None, None, None]
         mean = self.means.to(z)[c][:, None, None, None]
@@ -105,13 +105,13 @@ def test_ancestral_mean_is_that_of_the_forward_process_given_x():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("w", "calls"), [(0.0, 20), (-1.0, 20), (0.3, 40)])
-def test_T_calls_unguided_and_2T_guided(w, calls):
+@pytest.mark.parametrize(("w", "passes"), [(0.0, 20), (-1.0, 20), (0.3, 40)])
+def test_an_image_takes_T_passes_unguided_and_2T_guided(w, passes):
     denoiser = Gaussians([MEAN, 0.0], S)
     for name in SAMPLERS:
-        denoiser.calls = 0
+        denoiser.passes = 0
         draw(denoiser, T=20, step=SAMPLERS[name](0.3, 1.0), w=w, n=3)
-        assert denoiser.calls == calls
+        assert denoiser.passes == 3 * passes
 
 
 def test_clipping_bounds_the_image_and_ddim_starts_from_the_clipped_one():

@@ -129,7 +129,7 @@ def test_weights_that_are_held_in_half_give_what_autocast_gives():
 def test_a_compiled_network_gives_the_same_whatever_the_batch():
     plain = network(multipliers=[1], attention=[])
     compiled = Compiled(plain, batch=5)
-    for b in (5, 3):
+    for b in (5, 3, 12):
         found = call(compiled, "bf16", b)
         assert apart(found, call(plain, "bf16", b)) < 0.01
         assert apart(found, call(plain, "fp32", b)) < 0.02
