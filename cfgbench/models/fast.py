@@ -1,5 +1,6 @@
 """A network made ready for many calls: the same function, in less time."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def choose(
         return Choice(asked, "as asked")
     if not isinstance(network, UNet | DiscreteTime):
         return Choice(False, "it was made elsewhere; --compile tries it")
-    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):  # the one that Inductor calls
         return Choice(False, "there is no C++ compiler")
     if device.type not in SAVED:
         return Choice(False, f"not known to pay on {device.type}")

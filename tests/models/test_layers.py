@@ -161,3 +161,9 @@ def test_compiling_is_chosen_where_the_calls_ahead_lose_more_than_it_takes():
     assert not few.compiled
     assert many.compiled or "no C++ compiler" in many.reason
     assert not choose(network(), 10**9, (1, 8, 8), 8, "fp32", False).compiled
+
+
+def test_without_the_compiler_that_is_named_nothing_is_compiled(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    choice = choose(network(), 10**9, (1, 8, 8), 8, "fp32", None)
+    assert (choice.compiled, choice.reason) == (False, "there is no C++ compiler")
