@@ -138,7 +138,7 @@ def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, pr
             progress(f"features of {images.name}", first, images.count, getattr(extractor, "note", ""))
             features = extractor(batch)
             logits = features.logits is not None
-            shards.add(first, features, batch[:0])
+            shards.add(first, features, batch[:0].clone())  # a view would keep the batch in memory
         progress(f"features of {images.name}", images.count, images.count, "")
         shards.flush()
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
