@@ -82,16 +82,26 @@ class Body(nn.Module):
         return x.mean(dim=(2, 3)), None
 
 
-def _runner(ahead=0, compiled=None):
-    return Runner(Body(), torch.float32, CPU, ahead=ahead, compiled=compiled)
+def _runner(ahead=0, compiled=None, dtype=torch.float32):
+    return Runner(Body(), dtype, CPU, ahead=ahead, compiled=compiled)
+
+
+def test_five_images_a_core_go_through_at_a_time_and_fifty_at_most(monkeypatch):
+    for threads, batch in ((1, 5), (2, 10), (64, 50)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        runner = _runner()
+        runner(_images(55))
+        assert set(runner.body.seen[:-1]) == {batch}
+        assert sum(runner.body.seen) == 55
 
 
 def test_what_is_compiled_sees_whole_batches_and_the_rest_is_filled_up():
     plain, filled = _runner(), _runner()
     filled.compiled = True
-    images = _images(107)
+    batch = plain.batch
+    images = _images(2 * batch + 3)
     wanted, found = plain(images), filled(images)
-    assert (plain.body.seen, filled.body.seen) == ([50, 50, 7], [50, 50, 50])
+    assert (plain.body.seen, filled.body.seen) == ([batch, batch, 3], [batch] * 3)
     torch.testing.assert_close(found[0], wanted[0])
 
 
@@ -101,22 +111,27 @@ def test_compiling_pays_where_the_time_that_it_saves_is_longer():
     assert not pays(1e9, 100.0, 1.0)
 
 
-@pytest.mark.parametrize(("ahead", "said"), [(100, "not compiled: 0 s ahead"), (10**9, "asked")])
-def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, said):
+@pytest.mark.parametrize(
+    ("ahead", "matrices", "said"),
+    [(100, True, "not compiled: 0 s ahead"), (10**9, True, "asked"), (10**9, False, "not compiled: ")],
+)
+def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, matrices, said):
     monkeypatch.setattr(Runner, "_compile", lambda self, _: setattr(self, "note", "asked"))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrices)
     monkeypatch.setattr(inception.shutil, "which", lambda _: "/usr/bin/g++")
-    runner = _runner(ahead)
-    runner(_images(50))
+    runner = _runner(ahead, dtype=torch.bfloat16)
+    runner(_images(runner.batch))
     assert runner.note == ""  # the first batch warms up
-    runner(_images(50))
-    assert runner.note == said
-    assert runner.ahead == ahead - 100
+    runner(_images(runner.batch))
+    assert runner.note.startswith(said)
+    assert runner.ahead == ahead - 2 * runner.batch
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(inception.shutil, "which", lambda _: None)
-    runner = _runner(10**9)
-    runner(_images(100))
+    runner = _runner(10**9, dtype=torch.bfloat16)
+    runner(_images(2 * runner.batch))
     assert (runner.compiled, runner.note) == (False, "not compiled: no C++ compiler")
 
 
