@@ -61,6 +61,10 @@ class DiscreteTime(nn.Module):
         x = (z - sigma(at) * eps) / alpha(at)
         return torch.where(at == wanted, eps, (z - alpha(wanted) * x) / sigma(wanted)).to(z.dtype)
 
+    def at_once(self, z: Tensor) -> int:
+        """As the network's."""
+        return self.network.at_once(z)
+
     def step_of(self, lam: Tensor) -> Tensor:
         """t [b] in [0, 999] of log-SNRs [b] within the schedule, linear between its steps."""
         above = torch.searchsorted(self.rising, lam).clamp(1, len(self.rising) - 1)

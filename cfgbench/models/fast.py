@@ -57,11 +57,12 @@ class Compiled:
         return found
 
     def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        missing = self.batch - len(z)
+        batch = min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, UNet | DiscreteTime) else self.batch
+        missing = batch - len(z)
         if missing == 0:
             return self._call(z, lam, c)
         if missing < 0:
-            parts = zip(*(tensor.split(self.batch) for tensor in (z, lam, c)), strict=True)
+            parts = zip(*(tensor.split(batch) for tensor in (z, lam, c)), strict=True)
             return torch.cat([self._filled(*part) for part in parts])
         filled = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (z, lam, c))
         return self._call(*filled)[: len(z)]

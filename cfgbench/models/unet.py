@@ -14,6 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from cfgbench.models.layers import Conv, Double, GroupNorm, Halve, attention
 from cfgbench.spec import Model
 
+A_CORE = 2 << 20
+"""Bytes of the largest feature map that a processor works on at a time, for each of its cores: what lies between two
+layers then stays in its caches, and is memory that malloc need not ask the system for each time."""
+
 
 def zeroed(module: nn.Module) -> nn.Module:
     """The module with all its parameters set to zero: a residual branch that begins as the identity."""
@@ -180,6 +184,21 @@ class UNet(nn.Module):
 
     def at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         """The output [b, outputs, side, side] at time [b] in [0, 1000], which is how ADM counts noise."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(z) <= (count := self.at_once(z)):
+            return self._at(z, time, c)
+        parts = zip(z.split(count), time.split(count), c.split(count), strict=True)
+        return torch.cat([self._at(*part) for part in parts])
+
+    def at_once(self, z: Tensor) -> int:
+        """How many images like those of z [b, ch, side, side] go through the network at a time to take the least
+        time; at most, where gradients are not asked for."""
+        if z.device.type != "cpu":
+            return len(z)
+        weight = self.first.weight
+        image = len(weight) * weight.element_size() * z.shape[2] * z.shape[3]
+        return max(1, A_CORE * torch.get_num_threads() // image)
+
+    def _at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time, c))
         h = self.first(z.permute(0, 2, 3, 1).contiguous())
         skips = [h]

@@ -5,6 +5,7 @@ from cfgbench import data
 from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
 from cfgbench.models import classifier
+from cfgbench.models import unet as networks
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.unet import UNet, level_sides
 from cfgbench.spec import Dataset, Model
@@ -53,6 +54,24 @@ def test_images_of_a_batch_do_not_see_each_other():
     with torch.no_grad():
         alone = torch.cat([network(z[i : i + 1], lam[i : i + 1], c[i : i + 1]) for i in range(6)])
         assert torch.allclose(network(z, lam, c), alone, atol=1e-5)
+
+
+def test_a_processor_takes_so_many_images_at_a_time_that_they_fit_its_caches(monkeypatch):
+    network, seen = unet(attention=[4]), []
+    network.first.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    z = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    lam, c = torch.linspace(-5, 5, 10), torch.arange(10) % 3
+    with torch.no_grad():
+        whole = network(z, lam, c)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(networks, "A_CORE", 2 * 8 * 8 * 16 * 4)  # two images' float32 maps of 16 channels
+        parts = network(z, lam, c)
+        assert seen == [10, 4, 4, 2]
+        assert torch.allclose(parts, whole, atol=1e-5)
+        monkeypatch.setattr(networks, "A_CORE", 1)
+        assert network.at_once(z) == 1
+    assert len(network(z, lam, c)) == 10  # where gradients are wanted all go through together
+    assert seen[4:] == [10]
 
 
 def test_the_embedding_tells_log_snrs_apart_over_the_whole_range():
