@@ -26,9 +26,10 @@ STAGES = {
 """The network's modules up to the layer of so many features, from the layer before."""
 OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """Inductor's: how much it may compute twice rather than keep."""
-COMPILING = {torch.float32: (80.0, 1.0), torch.bfloat16: (50.0, 1.6)}
-"""How many seconds it took on two cores, and how many times as fast the network was after that, with AMX and 50 images
-at a time; without AMX it gained nothing."""
+COMPILING = {torch.float32: (80.0, 1.07), torch.bfloat16: (50.0, 1.6)}
+"""How many seconds it took on two cores, and how many times as fast the network was after that."""
+WITHOUT_AMX = 1.07
+"""The same of bfloat16, at most, on a processor without AMX."""
 
 
 def resize(images: Tensor) -> Tensor:
@@ -98,6 +99,13 @@ def _folded(module: nn.Module) -> nn.Module:
     return module
 
 
+def compiling(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
+    """How many seconds compiling is expected to take, and how many times as fast the network to be after that."""
+    seconds, gain = COMPILING[dtype]
+    matrices = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
+    return seconds, gain if matrices else min(gain, WITHOUT_AMX)
+
+
 def pays(seconds_ahead: float, compile_seconds: float, gain: float) -> bool:
     """Whether work that takes so long is done sooner by compiling first, and going `gain` times as fast after that."""
     return compile_seconds + seconds_ahead / gain < seconds_ahead
@@ -140,8 +148,7 @@ class Runner:
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""
         left = self.ahead * seconds
-        gains = self.device.type != "cpu" or torch.cpu._is_amx_tile_supported()
-        if not gains or not pays(left, *COMPILING[self.dtype]):
+        if not pays(left, *compiling(self.dtype, self.device)):
             self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
         elif self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             self.compiled, self.note = False, "not compiled: no C++ compiler"

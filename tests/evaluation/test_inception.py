@@ -8,7 +8,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 
 from cfgbench.evaluation import inception
 from cfgbench.evaluation.extractors import Inception
-from cfgbench.evaluation.inception import Runner, pays, prepared, resize
+from cfgbench.evaluation.inception import Runner, compiling, pays, prepared, resize
 
 CPU = torch.device("cpu")
 
@@ -112,25 +112,30 @@ def test_compiling_pays_where_the_time_that_it_saves_is_longer():
 
 
 @pytest.mark.parametrize(
-    ("ahead", "matrices", "said"),
-    [(100, True, "not compiled: 0 s ahead"), (10**9, True, "asked"), (10**9, False, "not compiled: ")],
+    ("dtype", "matrices", "gain"),
+    [(torch.bfloat16, True, 1.6), (torch.bfloat16, False, 1.07), (torch.float32, True, 1.07)],
 )
-def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, matrices, said):
-    monkeypatch.setattr(Runner, "_compile", lambda self, _: setattr(self, "note", "asked"))
+def test_without_matrix_units_less_is_expected_of_compiling(monkeypatch, dtype, matrices, gain):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrices)
+    assert compiling(dtype, CPU)[1] == gain
+    assert compiling(torch.bfloat16, torch.device("cuda"))[1] == 1.6
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(100, "not compiled: 0 s ahead"), (10**9, "asked")])
+def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, said):
+    monkeypatch.setattr(Runner, "_compile", lambda self, _: setattr(self, "note", "asked"))
     monkeypatch.setattr(inception.shutil, "which", lambda _: "/usr/bin/g++")
-    runner = _runner(ahead, dtype=torch.bfloat16)
+    runner = _runner(ahead)
     runner(_images(runner.batch))
     assert runner.note == ""  # the first batch warms up
     runner(_images(runner.batch))
-    assert runner.note.startswith(said)
+    assert runner.note == said
     assert runner.ahead == ahead - 2 * runner.batch
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(inception.shutil, "which", lambda _: None)
-    runner = _runner(10**9, dtype=torch.bfloat16)
+    runner = _runner(10**9)
     runner(_images(2 * runner.batch))
     assert (runner.compiled, runner.note) == (False, "not compiled: no C++ compiler")
 
