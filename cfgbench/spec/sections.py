@@ -194,8 +194,8 @@ class NoisyClassifier(Section):
 
 
 class Sampling(Section):
-    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits. `batch_size` images are made at a time;
-    guided, twice as many go through the network, in smaller parts on a processor.
+    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits. `batch_size` images are made at a
+    time; guided, twice as many go through the network, in smaller parts on a processor.
 
     `guidance` says what w is the strength of (see diffusion/guidance.py); `on: unconditional` puts classifier guidance
     on the null branch. `temperature` scales the noise of each step.
