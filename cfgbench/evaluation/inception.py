@@ -29,7 +29,7 @@ OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 COMPILING = {torch.float32: (80.0, 1.07), torch.bfloat16: (50.0, 1.6)}
 """How many seconds it took on two cores, and how many times as fast the network was after that."""
 WITHOUT_AMX = 1.07
-"""The same of bfloat16, at most, on a processor without AMX."""
+"""How many times as fast at most where the processor has no AMX."""
 
 
 def resize(images: Tensor) -> Tensor:

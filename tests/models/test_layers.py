@@ -135,6 +135,16 @@ def test_a_compiled_network_gives_the_same_whatever_the_batch():
         assert apart(found, call(plain, "fp32", b)) < 0.02
 
 
+def test_a_compiled_network_takes_no_more_at_a_time_than_fit_the_caches(monkeypatch):
+    plain, seen = network(), []
+    compiled = Compiled(plain, batch=8)
+    compiled._call = lambda z, *rest: seen.append(len(z)) or plain(z, *rest)
+    monkeypatch.setattr(UNet, "at_once", lambda self, z: 3)
+    found = call(compiled, "fp32", 7)
+    assert seen == [3, 3, 3]
+    assert apart(found, call(plain, "fp32", 7)) < 1e-6
+
+
 def test_a_network_that_does_not_compile_is_called_as_it_is():
     def broken(*_, **__):
         raise RuntimeError("CppCompileError: no such compiler")
