@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -30,5 +31,46 @@ def run(monkeypatch, capsys):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         out = capsys.readouterr()
         return code, out.out, out.err
+
+    return run
+
+
+WATCHED = """
+import re, threading, time
+from pathlib import Path
+
+def own():
+    return int(re.search(r"RssAnon:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def watch():
+    while True:
+        peaks[0] = max(peaks[0], own())
+        time.sleep(0.002)
+
+peaks = [0]
+threading.Thread(target=watch, daemon=True).start()
+try:
+    exec(code)
+finally:
+    print(max(peaks[0], own()))
+"""
+
+
+@pytest.fixture
+def peak():
+    """peak(code, *words) runs a program and gives its standard output and the most memory of its own, in MB.
+
+    Not ru_maxrss, which begins with the peak of whoever started the program; and not what it maps of libraries, 400 MB
+    that the system takes and gives as it has room.
+    """
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the peak of memory as Linux tells it")
+
+    def run(code, *words):
+        program = f"code = {code!r}\n{WATCHED}"
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        out, _, most = done.stdout.rstrip().rpartition("\n")
+        return out, int(most) / 1024
 
     return run

@@ -407,16 +407,12 @@ def test_a_clock_that_jumps_back_leaves_the_order_of_the_rows(small, run, monkey
     assert min(new) > max(row["created"] for row in first.values())
 
 
-def test_memory_does_not_grow_with_the_images(small):
+def test_memory_does_not_grow_with_the_images(small, peak):
     text = SMALL.replace("samples: 400, batch_size: 20", "samples: COUNT, batch_size: 500").replace("T: [3]", "T: [2]")
     text = text.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "p_uncond: [0.1], w: [0]")
     peaks = []
     for count in (2000, 20_000):
         small.write_text(text.replace("COUNT", str(count)))
-        ending = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        code = f"import sys\nfrom cfgbench.cli import main\ntry: main()\nfinally: pass{ending}"
-        words = [sys.executable, "-c", code, "sweep", str(small), "--quiet"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert peaks[1] - peaks[0] < 100  # MB
+        _, most = peak("from cfgbench.cli import main; main()", "sweep", str(small), "--quiet")
+        peaks.append(most)
+    assert peaks[1] - peaks[0] < 100, peaks  # MB

@@ -32,7 +32,9 @@ class Shards:
         self.folder, self.total, self.key = folder, total, key
         self.files: dict[range, Path] = {}
         self.seconds = 0.0
-        self._pending: list[tuple[int, Features, Tensor]] = []
+        self._pending = range(0)
+        self._held: dict[str, Tensor] = {}
+        self._kept: list[Tensor] = []
         self._began = time.monotonic()
         if folder.parent.parent.exists():  # else it has vanished, and writing says so
             folder.parent.mkdir(exist_ok=True)
@@ -60,32 +62,46 @@ class Shards:
 
     def add(self, first: int, features: Features, kept: Tensor) -> None:
         """Takes in a batch; writes a shard when enough has come together. Batches of one gap come in order."""
-        if self._pending and self._pending[-1][0] + len(self._pending[-1][1].pooled) != first:
+        batch, count = _named(features), len(features.pooled)
+        if self._pending and (first != self._pending.stop or len(self._pending) + count > self._room()):
             self.flush()
-        self._pending.append((first, Features(features.pooled.cpu(), _cpu(features.logits)), kept.cpu()))
-        if time.monotonic() - self._began > SECONDS or self._size() > BYTES:
+        if not self._pending:
+            self._pending = range(first, first)
+            if count > self._room():
+                self._held = self._space(batch)
+        place = slice(len(self._pending), len(self._pending) + count)
+        for name, tensor in batch.items():
+            self._held[name][place] = tensor
+        self._kept.append(kept.cpu())
+        self._pending = range(self._pending.start, first + count)
+        if time.monotonic() - self._began > SECONDS or len(self._pending) == self._room():
             self.flush()
 
     def flush(self) -> None:
         """Writes what has come in since the last shard."""
-        if self._pending:
-            first = self._pending[0][0]
-            tensors = {"pooled": torch.cat([features.pooled for _, features, _ in self._pending])}
-            if self._pending[0][1].logits is not None:
-                tensors["logits"] = torch.cat([features.logits for _, features, _ in self._pending])
-            tensors["kept"] = torch.cat([kept for *_, kept in self._pending])
-            images = range(first, first + len(tensors["pooled"]))
+        if images := self._pending:
+            tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
+            tensors["kept"] = torch.cat(self._kept)
             seconds = time.monotonic() - self._began
             path = self.folder / f"{images.start:012d}-{images.stop:012d}.safetensors"
             header = {"first": images.start, "stop": images.stop, "seconds": seconds, "key": self.key}
             save_tensors(path, tensors, header)
             self.files[images] = path
             self.seconds += seconds
-            self._pending.clear()
+            self._pending = range(0)
+            self._kept.clear()
         self._began = time.monotonic()
 
-    def _size(self) -> int:
-        return sum(features.pooled.nbytes for _, features, _ in self._pending)
+    def _room(self) -> int:
+        """How many images the shard in the making has room for."""
+        return len(self._held["pooled"]) if self._held else 0
+
+    def _space(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Memory for the features of a shard. Were they left where each batch made them, they would lie between its
+        feature maps and keep that memory from being used as a whole."""
+        count = len(batch["pooled"])
+        room = max(count, min(self.total, BYTES * count // sum(tensor.nbytes for tensor in batch.values())))
+        return {name: torch.empty(room, *tensor.shape[1:], dtype=tensor.dtype) for name, tensor in batch.items()}
 
     def kept(self) -> Tensor:
         """The kept pixels of all images, in order."""
@@ -125,5 +141,5 @@ def _overlap(a: range, b: range) -> bool:
     return max(a.start, b.start) < min(a.stop, b.stop)
 
 
-def _cpu(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.cpu()
+def _named(features: Features) -> dict[str, Tensor]:
+    return {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
