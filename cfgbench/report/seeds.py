@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import POINT, SEEDS, comparable
-from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known
+from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known, number
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
@@ -54,31 +54,44 @@ def _single(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _merged(group: pd.DataFrame) -> pd.DataFrame:
-    names = sorted({_name(member) for member in group.to_dict("records")}, key=_by_number)
-    varying = {key: ", ".join(_listed(group[key])) for key in SEEDS if key in group and group[key].nunique() > 1}
-    points = [_point(rows, names) | varying for _, rows in group.groupby(list(POINT), dropna=False, sort=False)]
-    return pd.DataFrame(points)
+    seeds = [key for key in SEEDS if key in group]
+    point = group.groupby(list(POINT), dropna=False, sort=False).ngroup().to_numpy()
+    order = group.reset_index(drop=True).sort_values(seeds, kind="stable").index
+    points: list[list[dict[str, Any]]] = [[] for _ in range(point.max() + 1)]
+    for place, member in zip(point[order], group.iloc[order].to_dict("records"), strict=True):
+        points[place].append(member)
+    names = sorted({_name(member) for members in points for member in members}, key=_by_number)
+    varying = {key: ", ".join(_listed(group[key])) for key in seeds if group[key].nunique() > 1}
+    return pd.DataFrame([_point(members, names) | varying for members in points])
 
 
-def _point(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """One row for the rows of one point."""
-    rows = rows.sort_values([key for key in SEEDS if key in rows])
-    ok = rows[rows["status"] == "ok"]
-    point = (ok if len(ok) else rows).iloc[0].to_dict()
-    point |= {column: float(ok[column].astype(float).mean()) for column in _MEANS if column in ok}
+def _point(members: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """One row for the rows of one point, which are in order of their seeds."""
+    ok = [member for member in members if member["status"] == "ok"]
+    point = (ok or members)[0] | {column: _mean(_numbers(ok, column)) for column in _MEANS if column in members[0]}
     for metric in (*METRICS, INFINITY):
-        values = ok[metric.column].dropna().to_numpy(float) if metric.column in ok else np.array([])
+        values = _numbers(ok, metric.column)
         point[metric.se] = _standard_error(values)
         if metric.extreme:
             point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
-    without = _shortfall(rows, names)
+    without = _shortfall(members, names)
     return point | {
         "seeds": len(ok),
         "seed_names": tuple(names),
-        "members": tuple(rows.to_dict("records")),
+        "members": tuple(members),
         "shortfall": f"mean over {len(ok)} of {len(names)} seeds; {without}" if len(ok) and without else None,
         "reason": None if len(ok) else without,
     }
+
+
+def _numbers(rows: Sequence[dict[str, Any]], column: str) -> np.ndarray:
+    """What the rows have there, of those that have a number."""
+    values = np.array([number(row, column) for row in rows])
+    return values[~np.isnan(values)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else np.nan
 
 
 def _standard_error(values: np.ndarray) -> float:
@@ -86,9 +99,9 @@ def _standard_error(values: np.ndarray) -> float:
     return float((values - values[0]).std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
-def _shortfall(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> str:
+def _shortfall(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> str:
     """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
-    there = {_name(row): row for row in rows.to_dict("records")}
+    there = {_name(row): row for row in rows}
     seeds_of: dict[str, list[str]] = {}
     for name in names:
         row = there.get(name)
