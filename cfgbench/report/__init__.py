@@ -71,8 +71,9 @@ def write(
     beside the whole sheet.
     """
     check_choice(plots, choice)
-    parts = slices(rows, where=folder, mixed=mixed)
-    shown = Shown(folder, parts, arranged(parts, side_by_side(rows, where=folder, mixed=mixed)), choice)
+    counted = settled(rows, where=folder)
+    parts = slices(counted, where=folder, mixed=mixed)
+    shown = Shown(folder, parts, arranged(parts, side_by_side(counted, where=folder, mixed=mixed)), choice)
     if reference and any(part.marks for part in parts):
         raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
     drawers = PLOTS
@@ -80,13 +81,13 @@ def write(
         load(reference)
         drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
     if not plots and not tables and not claims:
-        return _save(_whole(rows, shown, drawers, bool(reference)), out)
+        return _save(_whole(rows, counted, shown, drawers, bool(reference)), out)
     kinds = _known(tables, formats.TABLES, "table")
     drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
     files = _tables(shown.arranged, kinds)
     files |= _against(shown, tables or ()) if reference else {}
     files |= drawn()
-    files |= _claims(judge(rows, folder)) if claims else {}
+    files |= _claims(judge(counted, folder)) if claims else {}
     return _save(files, out)
 
 
@@ -208,10 +209,13 @@ def _against(shown: Shown, kinds: Sequence[str]) -> dict[str, bytes]:
     return files
 
 
-def _whole(rows: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], against: bool) -> dict[str, bytes]:
-    """All that the rows allow, and the page; with `against`, beside the published numbers."""
+def _whole(
+    rows: pd.DataFrame, counted: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], against: bool
+) -> dict[str, bytes]:
+    """All that the rows allow, of which some are `counted`, and the page; with `against`, beside the published
+    numbers."""
     drawn = begin(_plots(shown, None, drawers))
-    judged = judge(rows, shown.folder)
+    judged, lines = judge(counted, shown.folder), summary(shown.folder, shown.parts)
     files = _tables(shown.arranged, list(formats.TABLES))
     published = _against(shown, list(formats.TABLES)) if against else {}
     files |= drawn() | published | _claims(judged)
@@ -220,8 +224,8 @@ def _whole(rows: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], agai
         rows,
         shown.parts,
         list(files),
-        lines=summary(shown.folder, shown.parts),
-        tables=shown.arranged,
+        lines=lines,
+        tables=files["table.md"].decode(),
         more=[_verdicts(judged), _section(published)],
     )
     return files | {"rows.parquet": _parquet(rows), "index.md": page.encode()}

@@ -97,7 +97,7 @@ class Layout:
 def layouts(part: Slice) -> list[Layout]:
     """The slice's tables for a reader: one a knob, or where that would be too wide a second one with the extrapolated
     FID; of systems then one a metric."""
-    return [table for one in part.by_knob() for table in _layouts(one)]
+    return [table for one in part.by_knob for table in _layouts(one)]
 
 
 def _layouts(part: Slice) -> list[Layout]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cfgbench.report.captions import bias
 from cfgbench.report.slices import Slice
-from cfgbench.report.tables import escape_markdown, markdown
+from cfgbench.report.tables import escape_markdown
 from cfgbench.report.words import known, named, strength
 
 _FIGURES = {
@@ -25,18 +25,18 @@ def index(
     files: Sequence[str],
     *,
     lines: Sequence[str],
-    tables: Sequence[Slice],
+    tables: str,
     more: Sequence[str] = (),
 ) -> str:
-    """The page in Markdown. `rows` are all rows, `parts` their slices, `tables` what of them the tables show, `files`
-    the names of the other files, `lines` the summary (see summary.py); `more` follows the tables: the verdicts, and
-    what lays published numbers beside the measured."""
+    """The page in Markdown. `rows` are all rows, `parts` their slices, `files` the names of the other files, `lines`
+    the summary (see summary.py), `tables` the tables in Markdown; `more` follows them: the verdicts, and what lays
+    published numbers beside the measured."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
     cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
     figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
-    sections.append(f"## Tables\n\n{markdown(tables).strip()}")
+    sections.append(f"## Tables\n\n{tables.strip()}")
     sections += [*more, *(figure for figure in figures.values() if figure)]
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -38,7 +38,7 @@ class Slice:
     marks: Mapping[str, str] = field(default_factory=dict)
     """mark -> what it means, where rows of different protocols stand together: then they do not compare."""
 
-    @property
+    @cached_property
     def ok(self) -> pd.DataFrame:
         """The rows that have numbers."""
         return self.rows[self.rows["status"] == "ok"]
@@ -68,10 +68,13 @@ class Slice:
         """The values of `columns`, in order; one that is not stated is None and comes last."""
         return [known(value) for value in self.rows[self.columns].unique()]
 
-    def by_knob(self) -> list["Slice"]:
+    @cached_property
+    def by_knob(self) -> tuple["Slice", ...]:
         """The slice in parts in which all systems turn the same knob."""
+        if self.rows["knob"].nunique() == 1:
+            return (self,)
         knobs = self.rows.groupby("knob", sort=False)
-        return [replace(self, rows=rows.reset_index(drop=True)) for _, rows in knobs]
+        return tuple(replace(self, rows=rows.reset_index(drop=True)) for _, rows in knobs)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -190,7 +193,10 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, Columns]]) -
 
 
 def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
-    """The rows that count: numbers as floats, nothing of an earlier version of the sweep, seeds averaged over."""
+    """The rows that count: numbers as floats, nothing of an earlier version of the sweep, seeds averaged over. Rows
+    that are settled stay as they are."""
+    if "members" in rows:
+        return rows
     if rows.empty:
         raise UserError(f"{where}: no cells yet; run the sweep first (cfgbench sweep SWEEP.yaml)")
     if missing := [column for column in NEEDED if column not in rows]:

@@ -20,6 +20,8 @@ from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
 DPI = 160
+PACKED = {"compress_level": 3}
+"""Two thirds of the time that Pillow's 6 takes, for a twentieth more bytes."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 LOG_FROM = 8.0
 """A metric whose largest value is this many times its smallest gets a logarithmic axis."""
@@ -164,7 +166,7 @@ def settle(figure: Figure) -> None:
 def png(figure: Figure) -> bytes:
     """The figure as PNG, without the date and the version of the program that made it."""
     with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs=PACKED)
         return file.getvalue()
 
 

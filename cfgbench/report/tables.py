@@ -34,7 +34,7 @@ def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
     """
-    layouts = [(layout(one, one.measured), n) for n, part in enumerate(parts, first) for one in part.by_knob()]
+    layouts = [(layout(one, one.measured), n) for n, part in enumerate(parts, first) for one in part.by_knob]
     frames = [_frame(table, number) for table, number in layouts]
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)

@@ -93,7 +93,7 @@ def _knobs(part: Slice) -> str:
     if part.columns != "system":
         return "τ: temperature" if part.knob == "temperature" else f"w{'  (scale = 1 + w)' * part.scaled}"
     words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
-    return " and ".join(words[one.knob] for one in part.by_knob())
+    return " and ".join(words[one.knob] for one in part.by_knob)
 
 
 def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:

@@ -1,5 +1,6 @@
 """What a person waits for: help, the list of sweeps, a report of 2,000 rows; whole processes."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,24 +12,43 @@ from timing import Contestant, Setup, in_turn, markdown
 from cfgbench.files import make_folder
 from cfgbench.sweep.store import Store
 
-TARGETS = {"--help": 0.3, "ls": 0.5, "ls, a sweep of many rows": None, "report of many rows": 5.0}
+TARGETS = {
+    "--help": 0.3,
+    "ls": 0.5,
+    "ls, a sweep of many rows": None,
+    "report of many rows": 5.0,
+    "report of many rows, six seeds": 5.0,
+}
 """Seconds, of the issue; None where it says nothing."""
 ROWS = 2000
-STRENGTHS, STEPS = 20, 10
+_SQUARE = {
+    "p_uncond": [round(0.05 * (i + 1), 2) for i in range(10)],
+    "T": [2 ** (i + 1) for i in range(10)],
+    "w": [round(0.2 * i, 1) for i in range(20)],
+    "sampling.seed": [0],
+}
+_SEEDS = {
+    "p_uncond": [0.1, 0.2, 0.5],
+    "T": [2 ** (i + 4) for i in range(8)],
+    "w": [*(round(0.1 * i, 1) for i in range(11)), 2.0, 3.0, 4.0],
+    "sampling.seed": list(range(6)),
+}
+"""Two thousand rows as 30 figures of ten curves, and as 19 figures of the paper's three."""
 
 
 def run(setup: Setup) -> Iterator[str]:
     """No peers: no other program does this. Median of the rounds, each command in turn."""
     rows = 60 if setup.quick else ROWS
     with tempfile.TemporaryDirectory() as folder:
-        results, many = _results(Path(folder), rows)
+        few = _few(Path(folder))
+        many = _many(few, Path(folder) / "many", _SQUARE, rows)
+        seeds = _many(few, Path(folder) / "seeds", _SEEDS, rows)
         works = {
             "--help": lambda: cfgbench("--help"),
-            "ls": lambda: cfgbench("ls", "--results", results),
+            "ls": lambda: cfgbench("ls", "--results", few),
             "ls, a sweep of many rows": lambda: cfgbench("ls", "many", "--results", many),
-            "report of many rows": lambda: cfgbench(
-                "report", "many", "--results", many, "--out", f"{folder}/report", "--quiet"
-            ),
+            "report of many rows": lambda: _report(many),
+            "report of many rows, six seeds": lambda: _report(seeds),
         }
         found = in_turn([Contestant(name, lambda work=work: work) for name, work in works.items()], setup)
     yield markdown(
@@ -36,8 +56,8 @@ def run(setup: Setup) -> Iterator[str]:
         ["command", "median, s", "min .. max, s", "to reach, s", "peak MB"],
         [_row(one) for one in found],
         [
-            f"`ls` in a results folder of one sweep with two rows; many is {rows:,} rows, copies of one real row with "
-            f"other w ({STRENGTHS}), T ({STEPS}) and p_uncond, FID and IS, without influences and sample sheets."
+            f"`ls` in a results folder of one sweep with two rows; many is {rows:,} rows or a few more, copies of one "
+            f"real row with other FID and IS, without influences and sample sheets: {_grid(_SQUARE)}; {_grid(_SEEDS)}."
         ],
     )
 
@@ -52,30 +72,38 @@ def _row(one: Any) -> list[str]:
     return [one.name, f"{seconds[len(seconds) // 2]:.2f}", spread, "" if target is None else f"{target:g}", peak]
 
 
-def _results(folder: Path, rows: int) -> tuple[Path, Path]:
-    """A results folder with one small sweep, run here; and one with a sweep of so many rows made from it."""
-    few, many = folder / "few", folder / "many"
+def _report(results: Path) -> Any:
+    return cfgbench("report", "many", "--results", results, "--out", results / "report", "--quiet")
+
+
+def _grid(axes: dict[str, list[Any]]) -> str:
+    return ", ".join(f"{len(values)} {axis}" for axis, values in axes.items())
+
+
+def _few(folder: Path) -> Path:
+    """A results folder with one small sweep, run here."""
     grid = {"w": [0, 1], "p_uncond": [0.1]}
-    cfgbench("sweep", write_sweep(folder / "few.yaml", **tiny(20, 2), grid=grid), "--results", few, "--quiet")
-    source, target = Store(few / "few"), Store(many / "many")
+    cfgbench(
+        "sweep", write_sweep(folder / "few.yaml", **tiny(20, 2), grid=grid), "--results", folder / "few", "--quiet"
+    )
+    return folder / "few"
+
+
+def _many(few: Path, results: Path, axes: dict[str, list[Any]], rows: int) -> Path:
+    """A results folder with a sweep of so many rows, made from one of those."""
+    target = Store(results / "many")
     make_folder(target.folder)
-    columns = [round(0.05 * (i + 1), 2) for i in range(-(-rows // (STRENGTHS * STEPS)))]
-    axes = {
-        "p_uncond": columns,
-        "T": [2 ** (i + 1) for i in range(STEPS)],
-        "w": [round(0.2 * i, 1) for i in range(STRENGTHS)],
-    }
     write_sweep(target.folder / "sweep.yaml", **tiny(20, 2) | {"name": "many"}, grid=axes)
-    template = source.read()[0][0]
-    points = [(p, t, w) for p in axes["p_uncond"] for t in axes["T"] for w in axes["w"]]
-    for number, (p, t, w) in enumerate(points[:rows]):
-        target.put(template | _numbers(number, p, t, w))
-    return few, many
+    template = Store(few / "few").read()[0][0]
+    points = list(itertools.product(*axes.values()))[: rows + rows // 10]
+    for number, (p, t, w, seed) in enumerate(points):
+        target.put(template | _numbers(number, p, t, w, seed))
+    return results
 
 
-def _numbers(number: int, p: float, t: int, w: float) -> dict[str, Any]:
+def _numbers(number: int, p: float, t: int, w: float, seed: int) -> dict[str, Any]:
     """What is another row's own, with a trade-off as guidance has it: FID falls, then rises; IS rises."""
-    fid, score = 1 + (w - 0.4) ** 2 + 4 / t + p, 3 + 2 * w / (1 + w)
-    name = {"sweep": "many", "cell_id": f"{number:012x}", "checkpoint_id": f"{int(100 * p):012x}"}
+    fid, score = 1 + (w - 0.4) ** 2 + 4 / t + p + 0.01 * seed, 3 + 2 * w / (1 + w)
+    name = {"sweep": "many", "cell_id": f"{number:012x}", "checkpoint_id": f"{int(100 * p):012x}", "seed": seed}
     errors = {"fid_se": 0.01, "is_se": 0.01}
     return name | {"p_uncond": p, "T": t, "w": w, "fid": fid, "is_mean": score} | errors
