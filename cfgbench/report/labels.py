@@ -45,7 +45,7 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
         if (look := (label.text, label.bold)) not in sizes:
             sizes[look] = _size(axes, label, renderer)
         offsets, boxes = _candidates(axes, label, sizes[look])
-        costs = _costs(boxes, taken, points, axes.bbox.extents)
+        costs = _costs(boxes, taken, points, axes.bbox.extents, required=label.required)
         best = int(np.argmin(costs))
         if costs[best] == 0 or label.required:
             taken = np.concatenate([taken, boxes[best : best + 1]])
@@ -87,15 +87,30 @@ def _candidates(axes: Axes, label: Label, size: np.ndarray) -> tuple[np.ndarray,
     return offsets, np.hstack([centres - size / 2, centres + size / 2])
 
 
-def _costs(boxes: np.ndarray, taken: np.ndarray, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def _costs(
+    boxes: np.ndarray, taken: np.ndarray, points: np.ndarray, frame: np.ndarray, *, required: bool
+) -> np.ndarray:
     """0 for each of the boxes [n, 4] that lies free; overlapping other labels [m, 4] weighs most, then leaving the
-    frame [4], then covering points [k, 2] of a curve."""
-    low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    overlaps = np.all((low - 1.5 <= taken[:, 2:]) & (taken[:, :2] <= high + 1.5), axis=2).sum(axis=1)
+    frame [4], then covering points [k, 2] of a curve. The last is left out where a label that is not `required` has no
+    place for another reason."""
+    left, low, right, high = boxes.T[:, :, None]
+    there = (left - 1.5 <= taken[:, 2]) & (low - 1.5 <= taken[:, 3]) & (taken[:, 0] <= right + 1.5)
+    overlaps = (there & (taken[:, 1] <= high + 1.5)).sum(axis=1)
     inside = np.all((frame[:2] <= boxes[:, :2]) & (boxes[:, 2:] <= frame[2:]), axis=1)
-    near = points[np.all((points > low.min(axis=0) - 2) & (points < high.max(axis=0) + 2), axis=1)]
-    covered = np.all((near > low - 2) & (near < high + 2), axis=2).sum(axis=1)
-    return 1000.0 * overlaps + 300.0 * ~inside + covered
+    costs = 1000.0 * overlaps + 300.0 * ~inside
+    asked = np.ones(len(boxes), bool) if required else costs == 0
+    if asked.any():
+        costs[asked] += _covered(boxes[asked], points)
+    return costs
+
+
+def _covered(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How many points lie in each box or within 2 pixels of it."""
+    left, low, right, high = boxes.T[:, :, None] + np.array([-2, -2, 2, 2])[:, None, None]
+    x, y = points.T
+    near = (x > left.min()) & (x < right.max()) & (y > low.min()) & (y < high.max())
+    x, y = x[near], y[near]
+    return ((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=1)
 
 
 def _dense(corners: np.ndarray, step: float = 3.0) -> np.ndarray:
