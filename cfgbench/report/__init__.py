@@ -22,6 +22,7 @@ from cfgbench.report.samples import Choice, samples
 from cfgbench.report.slices import Slice, arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary
 from cfgbench.report.systems import CFG
+from cfgbench.sweep.store import Store
 
 
 class Shown(NamedTuple):
@@ -215,7 +216,8 @@ def _whole(
     """All that the rows allow, of which some are `counted`, and the page; with `against`, beside the published
     numbers."""
     drawn = begin(_plots(shown, None, drawers))
-    judged, lines = judge(counted, shown.folder), summary(shown.folder, shown.parts)
+    store = Store(shown.folder)
+    judged, lines = judge(counted, store), summary(store, shown.parts)
     files = _tables(shown.arranged, list(formats.TABLES))
     published = _against(shown, list(formats.TABLES)) if against else {}
     files |= drawn() | published | _claims(judged)

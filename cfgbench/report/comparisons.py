@@ -16,7 +16,7 @@ from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.words import INFINITY, METRICS, known, number
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.store import Store, as_store
 
 SIGMAS = 1.96
 """Standard errors within which a difference is taken for chance: 95 % of those that are."""
@@ -115,7 +115,7 @@ def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
 
 def _influences(store: Store | Path, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
     """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
-    store = store if isinstance(store, Store) else Store(store)
+    store = as_store(store)
     held = [store.influences(str(row["cell_id"])) for _, row, _ in terms]
     if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
         return None

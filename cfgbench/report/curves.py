@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import METRICS
 
+CROWDED = 40
+"""Points of a curve beyond which they have no marks: the white around each would cover the others and the line."""
 _LINE = {"linewidth": 1.7}
 _MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 _RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
@@ -26,9 +28,8 @@ def draw(
     """
     _error_bars(axes, rows[~rows["shared"]] if "shared" in rows else rows, x, y, colour)
     if "mark" not in rows:
-        return axes.plot(
-            rows[x].to_numpy(float), rows[y].to_numpy(float), marker=marker, color=colour, label=name, **_LINE, **_MARK
-        )
+        marks = {"marker": marker, **_MARK} if len(rows) <= CROWDED else {}
+        return axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=name, **_LINE, **marks)
     strands = [rows] if rows[along].is_unique else [of_mark for _, of_mark in rows.groupby("mark", sort=False)]
     return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
 

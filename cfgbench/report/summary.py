@@ -7,17 +7,17 @@ from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.store import Store, as_store
 
 FID, _ = METRICS
 
 
-def summary(folder: Path, parts: Sequence[Slice]) -> list[str]:
+def summary(sweep: Store | Path, parts: Sequence[Slice]) -> list[str]:
     """`p_uncond 0.1: best FID 0.334 ± 0.012 at w 0.7 (scale 1.7); w 0.6 and 0.8 cannot be told from it; ...`
 
-    `folder` is the sweep's, where the images' influences lie. Different protocols have lines of their own.
+    `sweep` is its store or folder, where the images' influences lie. Different protocols have lines of their own.
     """
-    store = Store(folder)
+    store = as_store(sweep)
     return [
         f"{place}: {_line(store, curve)} ({part.extractor} features)"
         for part in parts

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from programs import cfgbench, tiny, write_sweep
 from timing import Contestant, Setup, in_turn, markdown
 
@@ -21,6 +22,7 @@ TARGETS = {
 }
 """Seconds, of the issue; None where it says nothing."""
 ROWS = 2000
+IMAGES = 1000
 _SQUARE = {
     "p_uncond": [round(0.05 * (i + 1), 2) for i in range(10)],
     "T": [2 ** (i + 1) for i in range(10)],
@@ -57,7 +59,8 @@ def run(setup: Setup) -> Iterator[str]:
         [_row(one) for one in found],
         [
             f"`ls` in a results folder of one sweep with two rows; many is {rows:,} rows or a few more, copies of one "
-            f"real row with other FID and IS, without influences and sample sheets: {_grid(_SQUARE)}; {_grid(_SEEDS)}."
+            f"real row with other FID and IS, influences of {IMAGES:,} images, no sample sheets: {_grid(_SQUARE)}; "
+            f"{_grid(_SEEDS)}."
         ],
     )
 
@@ -96,8 +99,14 @@ def _many(few: Path, results: Path, axes: dict[str, list[Any]], rows: int) -> Pa
     write_sweep(target.folder / "sweep.yaml", **tiny(20, 2) | {"name": "many"}, grid=axes)
     template = Store(few / "few").read()[0][0]
     points = list(itertools.product(*axes.values()))[: rows + rows // 10]
+    draws, labels = np.random.default_rng(0), np.arange(IMAGES) % 10
+    shared = draws.normal(size=(2, IMAGES))
+    make_folder(target.folder / "influence")
     for number, (p, t, w, seed) in enumerate(points):
-        target.put(template | _numbers(number, p, t, w, seed))
+        row = template | _numbers(number, p, t, w, seed)
+        fid, score = 0.3 * shared + 0.1 * draws.normal(size=shared.shape)
+        target.put_influences(row["cell_id"], {"label": labels, "fid": fid, "is_mean": score})
+        target.put(row)
     return results
 
 

@@ -16,6 +16,7 @@ from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
 from cfgbench.report.comparisons import Difference
 from cfgbench.report.reference import TABLES
+from cfgbench.sweep import store as stores
 from cfgbench.sweep.store import Store
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
@@ -474,6 +475,23 @@ def test_the_whole_report_has_them_and_a_table_alone_has_not(tmp_path, table1):
     assert "[claims.csv](claims.csv)" in page
     names = {path.name for path in write(tmp_path / "digits", errors(table1), tmp_path / "one", tables=["md"])}
     assert names == {"table.md"}
+
+
+def test_influences_are_read_once_and_no_more_are_held_than_said(tmp_path, monkeypatch, table1):
+    rows, reads = table1.assign(fid_se=50.0, is_se=500.0, samples=N), []
+    put(tmp_path, rows)
+    honest = Store._read_influences
+    monkeypatch.setattr(Store, "_read_influences", lambda store, cell: (reads.append(cell), honest(store, cell))[1])
+    store = Store(tmp_path)
+    roomy = judge(rows, store)
+    assert len(reads) == len(set(reads)) == len(rows)
+    a_cell = 3 * 8 * N
+    for room in (a_cell - 1, a_cell, 5 * a_cell):
+        monkeypatch.setattr(stores, "HELD", room)
+        store = Store(tmp_path)
+        assert judge(rows, store) == roomy
+        assert len(store._held) == max(1, room // a_cell)
+    assert len(reads) > 4 * len(rows)
 
 
 def test_the_command(tmp_path, monkeypatch, run, table1):

@@ -1,7 +1,11 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from drawn import steps, strength, tradeoff
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from matplotlib.text import Text
 
 from cfgbench.report.plots import NothingToPlot
@@ -39,6 +43,35 @@ def test_tradeoff_draws_the_papers_curves(table1):
     assert axes.get_xlabel() == "Inception Score (digits features)"
     for text in ("digits:", "50,000 images", "T 256", "v 0.3", "digits features"):
         assert text in words(figure)
+
+
+def test_a_curve_of_many_points_is_seen(table1):
+    """White rings around each of 500 points once covered all of them, and the curve."""
+    w = np.linspace(0, 10, 500)
+    first = pd.concat([table1.iloc[:1]] * len(w), ignore_index=True)
+    rows = first.assign(w=w, fid=2 + (w - 3) ** 2, is_mean=3 + w, cell_id=[f"{i:012x}" for i in range(len(w))])
+    for figure in (*tradeoff(slices(rows)), *strength(slices(rows))):
+        colour = np.array(to_rgb(figure.axes[0].lines[0].get_color()))
+        image = imread(io.BytesIO(png(figure)))[::-1, :, :3]
+        for axes in figure.axes:
+            x0, y0, x1, y1 = axes.bbox.extents.astype(int)
+            panel = image[y0:y1, x0:x1]
+            seen = (np.abs(panel - colour).max(axis=2) < 0.1).any(axis=0)
+            assert seen.mean() > 0.85  # the margins aside there is some of it over each x
+
+
+def test_written_ticks_do_not_touch(table1):
+    w = np.linspace(0, 40, 1001)
+    first = pd.concat([table1.iloc[:1]] * len(w), ignore_index=True)
+    (figure,) = strength(
+        slices(first.assign(w=w, fid=2 + w, is_mean=3 + w, cell_id=[f"{i:012x}" for i in range(len(w))]))
+    )
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(tick.label1) for tick in axes.xaxis.get_major_ticks()]
+        assert len(boxes) > 5
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert len(axes.xaxis.get_minor_ticks()) < 300
 
 
 def test_tradeoff_labels_lie_free_and_name_their_points(table1, table2):
