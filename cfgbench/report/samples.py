@@ -25,7 +25,7 @@ from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_cl
 from cfgbench.report.words import METRICS
 
 _HOW = {"w": "under growing guidance", "temperature": "at lower and lower temperature"}
-_ROWS = 10  # rows that a sheet has at most
+_ROWS, _COLUMNS = 10, 24  # that a sheet has at most
 
 
 class Choice(NamedTuple):
@@ -38,7 +38,8 @@ class Choice(NamedTuple):
 def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008
     """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep;
     with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
-    found = [images for part in parts if (images := kept(folder, part)) is not None]
+    most = None if choice.ws else _COLUMNS
+    found = [images for part in parts if (images := kept(folder, part, most)) is not None]
     if not found:
         raise NothingToPlot(f"samples: needs images of finished cells; there are none to see in {folder / 'samples'}")
     if not choice.ws:

@@ -41,20 +41,25 @@ class Kept:
     place: str
 
 
-def kept(folder: Path, part: Slice) -> Kept | None:
+def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     """The images of the p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png hold; None where there
-    are none. A cell whose tiles are laid out otherwise is left out."""
+    are none. A cell whose tiles are laid out otherwise is left out. Of more than `most` cells so many: the first, the
+    last, the best, and others evenly between them."""
     rows = _of_one_seed(folder, part.ok)
     if rows.empty:
         return None
     best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
-    rows = at(rows, part.columns, best[part.columns])
+    rows, place = at(rows, part.columns, best[part.columns]), named(part.columns, best[part.columns])
+    if most and len(rows) > most:
+        evenly = np.linspace(0, len(rows) - 1, most - 1).round().astype(int)
+        shown = sorted({*evenly.tolist(), rows.index.get_loc(best.name)})
+        rows, place = rows.iloc[shown], f"{place}, {len(shown)} of {len(rows)} cells"
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
     if cells[0].images.shape[2] == 1:  # points, not images: there is nothing to see
         return None
     alike = [_alike(cell, cells[0]) for cell in cells]
     same = [cell for cell, fits in zip(cells, alike, strict=True) if fits]
-    return Kept(part, rows[alike], same, named(part.columns, best[part.columns]))
+    return Kept(part, rows[alike], same, place)
 
 
 def read_tiles(path: Path) -> Tiles:

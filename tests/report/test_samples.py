@@ -59,6 +59,25 @@ def test_sheet_is_classes_by_strength(folder, table1):
         assert words in heading
 
 
+def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
+    """2,000 columns took 17 GB; now the best and an even choice of the others stand there, and how many there are."""
+    first = table1[table1["p_uncond"] == 0.1].iloc[:1]
+    rows = pd.concat([first] * 200, ignore_index=True)
+    rows = rows.assign(w=np.arange(200.0), fid=2.0 + (np.arange(200) - 103) ** 2)
+    rows["cell_id"] = [f"{number:012x}" for number in range(200)]
+    for number, cell in enumerate(rows["cell_id"]):
+        save(tmp_path / "samples" / f"{cell}.png", number)
+    (figure,) = samples(tmp_path, slices(rows))
+    shown = tile_shades(figure)[0]
+    assert len(shown) == 24
+    assert (shown[0], 103 in shown, shown[-1]) == (0, True, 199)
+    assert np.diff(shown.astype(int)).max() < 12
+    assert [text.get_text() for text in figure.axes[0].texts[:48:2]] == [f"w {w}" for w in shown]
+    assert "24 of 200 cells" in " ".join(text.get_text() for text in figure.texts)
+    (panels,) = samples(tmp_path, slices(rows), Choice(ws=[77.0]))  # asked for, each is there
+    assert "w = 77.0" in panels.axes[0].texts[0].get_text()
+
+
 def test_a_pixel_of_an_image_is_a_whole_number_of_pixels_of_the_figure(folder, table1):
     (figure,) = samples(folder, slices(table1))
     (axes,) = figure.axes
