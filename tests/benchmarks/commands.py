@@ -1,6 +1,7 @@
 """What a person waits for: help, the list of sweeps, a report of 2,000 rows; whole processes."""
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ TARGETS = {
     "ls, a sweep of many rows": None,
     "report of many rows": 5.0,
     "report of many rows, six seeds": 5.0,
+    "report of many rows, 100 w": 5.0,
 }
 """Seconds, of the issue; None where it says nothing."""
 ROWS = 2000
@@ -35,7 +37,14 @@ _SEEDS = {
     "w": [*(round(0.1 * i, 1) for i in range(11)), 2.0, 3.0, 4.0],
     "sampling.seed": list(range(6)),
 }
-"""Two thousand rows as 30 figures of ten curves, and as 19 figures of the paper's three."""
+_STRENGTHS = {
+    "p_uncond": [round(0.05 * (i + 1), 2) for i in range(20)],
+    "T": [32],
+    "w": [round(0.04 * i, 2) for i in range(100)],
+    "sampling.seed": [0],
+}
+"""Two thousand rows as 30 figures of ten curves, as 19 of the paper's three, and as two of twenty long ones; and
+sheets."""
 
 
 def run(setup: Setup) -> Iterator[str]:
@@ -45,12 +54,14 @@ def run(setup: Setup) -> Iterator[str]:
         few = _few(Path(folder))
         many = _many(few, Path(folder) / "many", _SQUARE, rows)
         seeds = _many(few, Path(folder) / "seeds", _SEEDS, rows)
+        strengths = _many(few, Path(folder) / "strengths", _STRENGTHS, rows)
         works = {
             "--help": lambda: cfgbench("--help"),
             "ls": lambda: cfgbench("ls", "--results", few),
             "ls, a sweep of many rows": lambda: cfgbench("ls", "many", "--results", many),
             "report of many rows": lambda: _report(many),
             "report of many rows, six seeds": lambda: _report(seeds),
+            "report of many rows, 100 w": lambda: _report(strengths),
         }
         found = in_turn([Contestant(name, lambda work=work: work) for name, work in works.items()], setup)
     yield markdown(
@@ -59,8 +70,8 @@ def run(setup: Setup) -> Iterator[str]:
         [_row(one) for one in found],
         [
             f"`ls` in a results folder of one sweep with two rows; many is {rows:,} rows or a few more, copies of one "
-            f"real row with other FID and IS, influences of {IMAGES:,} images, no sample sheets: {_grid(_SQUARE)}; "
-            f"{_grid(_SEEDS)}."
+            f"real row with other FID and IS, its sheet of samples, and influences of {IMAGES:,} images: "
+            f"{'; '.join(map(_grid, (_SQUARE, _SEEDS, _STRENGTHS)))}."
         ],
     )
 
@@ -97,15 +108,18 @@ def _many(few: Path, results: Path, axes: dict[str, list[Any]], rows: int) -> Pa
     target = Store(results / "many")
     make_folder(target.folder)
     write_sweep(target.folder / "sweep.yaml", **tiny(20, 2) | {"name": "many"}, grid=axes)
-    template = Store(few / "few").read()[0][0]
+    source = Store(few / "few")
+    template = source.read()[0][0]
     points = list(itertools.product(*axes.values()))[: rows + rows // 10]
     draws, labels = np.random.default_rng(0), np.arange(IMAGES) % 10
     shared = draws.normal(size=(2, IMAGES))
-    make_folder(target.folder / "influence")
+    for name in ("influence", "samples"):
+        make_folder(target.folder / name)
     for number, (p, t, w, seed) in enumerate(points):
         row = template | _numbers(number, p, t, w, seed)
         fid, score = 0.3 * shared + 0.1 * draws.normal(size=shared.shape)
         target.put_influences(row["cell_id"], {"label": labels, "fid": fid, "is_mean": score})
+        shutil.copy(source.samples(template["cell_id"]), target.samples(row["cell_id"]))
         target.put(row)
     return results
 
