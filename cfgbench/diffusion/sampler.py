@@ -30,7 +30,7 @@ def sample(
     predicted image to [-1, 1] at every step, as the authors' code does; the paper is silent.
     """
     z = x = noise(0)
-    there = lams.to(z)  # all at once: a copy a step would make the processor wait for a GPU
+    there = lams.to(z, non_blocking=True)  # all at once: a copy a step would make the processor wait for a GPU
     for t, lam in enumerate(lams):  # float64 scalars: they do not change z's type, and the coefficients lose nothing
         eps = guided(z, there[t].expand(len(z)))
         x = (z - sigma(lam) * eps) / alpha(lam)

@@ -42,7 +42,8 @@ class Feed:
         places = torch.arange(first + self.share.start, first + self.share.stop)
         if self.pixels is not None:
             chosen = self._chosen(step)
-            return self.pixels[chosen.to(self.device)], self.labels[chosen].to(self.device), places
+            labels = self.labels[chosen].to(self.device, non_blocking=True)
+            return self.pixels[chosen.to(self.device, non_blocking=True)], labels, places
         fetched = self._next[1] if self._next and self._next[0] == step else self._ahead.submit(self._fetch, step)
         self._next = step + 1, self._ahead.submit(self._fetch, step + 1)
         pixels, labels = fetched.result()
