@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import POINT, SEEDS, comparable
-from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known, number
+from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known, number, runs
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
@@ -32,13 +32,14 @@ def seed_of(row: Any) -> tuple[Any, ...]:
 
 
 def seeds_phrase(names: Sequence[tuple[str, str]]) -> str:
-    """`3 seeds (0, 1, 2)`; where two kinds of seeds vary `4 pairs of seeds (training 0, 1; sampling 0, 1)`."""
+    """`3 seeds (0, 1, 2)`, `48 seeds (0 to 47)`; where two kinds of seeds vary `4 pairs of seeds (training 0, 1;
+    sampling 0, 1)`."""
     kinds = list(zip(*names, strict=True))
     listed = [list(dict.fromkeys(values)) for values in kinds]
     if sum(len(values) > 1 for values in listed) < 2:
         values = next(values for values in listed if len(values) > 1)
-        return f"{len(values)} seeds ({', '.join(values)})"
-    words = [f"{kind} {', '.join(values)}" for kind, values in zip(("training", "sampling"), listed, strict=True)]
+        return f"{len(values)} seeds ({runs(values)})"
+    words = [f"{kind} {runs(values)}" for kind, values in zip(("training", "sampling"), listed, strict=True)]
     return f"{len(names)} pairs of seeds ({'; '.join(words)})"
 
 
@@ -61,7 +62,7 @@ def _merged(group: pd.DataFrame) -> pd.DataFrame:
     for place, member in zip(point[order], group.iloc[order].to_dict("records"), strict=True):
         points[place].append(member)
     names = sorted({_name(member) for members in points for member in members}, key=_by_number)
-    varying = {key: ", ".join(_listed(group[key])) for key in seeds if group[key].nunique() > 1}
+    varying = {key: runs(_listed(group[key])) for key in seeds if group[key].nunique() > 1}
     return pd.DataFrame([_point(members, names) | varying for members in points])
 
 

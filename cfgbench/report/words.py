@@ -1,5 +1,6 @@
 """What a report speaks of: its metrics, and values as a person writes them."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -70,6 +71,18 @@ def named(key: str, value: Any) -> str:
 def joined(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def runs(numbers: Sequence[str]) -> str:
+    """`0, 1, 2`; of four or more whole numbers on end the first and the last: `0 to 47, 100`."""
+    held: list[list[str]] = []
+    for number in numbers:
+        follows = held and number.isdecimal() and held[-1][-1].isdecimal() and int(number) == int(held[-1][-1]) + 1
+        if follows:
+            held[-1].append(number)
+        else:
+            held.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 3 else ", ".join(run) for run in held)
 
 
 def letter(place: int) -> str:

@@ -37,6 +37,14 @@ def repeated(rows, column="seed", shifts=SHIFTS):
     )
 
 
+def test_many_seeds_are_told_by_the_ends_of_their_runs(table1):
+    rows = repeated(table1, shifts=np.linspace(0, 1, 8))
+    assert "mean over 8 seeds (0 to 7)" in caption(slices(rows)[0], METRICS)
+    rows = rows[rows["seed"] != 2]
+    assert "mean over 7 seeds (0, 1, 3 to 7)" in caption(slices(rows)[0], METRICS)
+    assert "seeds 0, 1, 3 to 7" in caption(slices(rows)[0], METRICS)
+
+
 def cell(text, w, column):
     line = next(line for line in text.splitlines() if line.startswith(f"| {w:g} |"))
     return line.split("|")[1:-1][column].strip()
