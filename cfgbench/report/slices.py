@@ -195,10 +195,10 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, Columns]]) -
 def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
     """The rows that count: numbers as floats, nothing of an earlier version of the sweep, seeds averaged over. Rows
     that are settled stay as they are."""
-    if "members" in rows:
-        return rows
     if rows.empty:
         raise UserError(f"{where}: no cells yet; run the sweep first (cfgbench sweep SWEEP.yaml)")
+    if "members" in rows and isinstance(rows["members"].iloc[0], tuple):  # of a file it would be no tuple
+        return rows
     if missing := [column for column in NEEDED if column not in rows]:
         raise UserError(f"{where}: rows without the column {missing[0]}; they were not written by cfgbench sweep")
     metrics = (*METRICS, INFINITY)

@@ -3,7 +3,7 @@ import pytest
 
 from cfgbench.errors import UserError
 from cfgbench.report.captions import caption
-from cfgbench.report.slices import slices
+from cfgbench.report.slices import settled, slices
 from cfgbench.report.words import METRICS, extractor_name
 
 
@@ -155,3 +155,11 @@ def test_an_older_model_of_unknown_p_uncond_gives_way_too(table1):
     (part,) = slices(pd.concat([old, rows]))
     assert part.rows["checkpoint_id"].ne("old").all()
     assert len(part.rows) == 14
+
+
+def test_rows_are_settled_once_and_a_file_cannot_say_that_they_are(table1):
+    whole = settled(table1)
+    assert settled(whole) is whole
+    claimed = settled(table1.assign(members="all"))
+    assert [len(members) for members in claimed["members"]] == [1] * len(table1)
+    pd.testing.assert_frame_equal(claimed[["fid", "is_mean", "seeds"]], whole[["fid", "is_mean", "seeds"]])
