@@ -188,6 +188,7 @@ def report(
         print_claims,
         print_published_claims,
         print_reference,
+        settled,
         summarise,
         write,
         write_reference,
@@ -209,13 +210,14 @@ def report(
         target = out or Path("reports") / folder.name
         asked = {"plots": plot, "tables": table, "claims": claims, "reference": reference, "mixed": mixed}
         written = write(folder, rows, target, choice=choice, **asked)
+        counted = settled(rows, where=folder)
         if claims:
-            print_claims(folder, rows)
+            print_claims(folder, counted)
         for path in written:
             print(printable(path))
-        for line in [] if quiet else summarise(folder, rows, mixed=mixed):
+        for line in [] if quiet else summarise(folder, counted, mixed=mixed):
             print(printable(f"{folder.name}: {line}"), file=sys.stderr)
-        if not mixed and (apart := kept_apart(folder, rows)):
+        if not mixed and (apart := kept_apart(folder, counted)):
             print(printable(f"note: {folder.name}: {apart}"), file=sys.stderr)
 
 

@@ -36,22 +36,24 @@ def run(monkeypatch, capsys):
 
 
 WATCHED = """
-import re, threading, time
+import re, threading
 from pathlib import Path
 
 def own():
     return int(re.search(r"RssAnon:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 def watch():
-    while True:
+    while not over.wait(0.002):
         peaks[0] = max(peaks[0], own())
-        time.sleep(0.002)
 
-peaks = [0]
-threading.Thread(target=watch, daemon=True).start()
+peaks, over = [0], threading.Event()
+watcher = threading.Thread(target=watch, daemon=True)
+watcher.start()
 try:
     exec(code)
 finally:
+    over.set()
+    watcher.join()  # left to the interpreter's end it may abort there
     print(max(peaks[0], own()))
 """
 
