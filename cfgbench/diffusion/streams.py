@@ -15,12 +15,14 @@ _ROUNDS = 10
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _WORD = 0xFFFFFFFF
+AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 20}
+"""Numbers that are made together, if a step's own are not more."""
 
 
 def philox(
-    counter: tuple[Int[Tensor, "*n"], Int[Tensor, "*n"], Int[Tensor, "*n"], Int[Tensor, "*n"]], key: tuple[int, int]
-) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"], Int[Tensor, "*n"], Int[Tensor, "*n"]]:
-    """Philox4x32-10: four 32-bit words (held in int64) from a counter of four words and a key of two."""
+    counter: tuple[Int[Tensor, "*#n"], Int[Tensor, "*#n"], Int[Tensor, "*#n"], Int[Tensor, "*#n"]], key: tuple[int, int]
+) -> tuple[Int[Tensor, "*#n"], Int[Tensor, "*#n"], Int[Tensor, "*#n"], Int[Tensor, "*#n"]]:
+    """Philox4x32-10: four 32-bit words (held in int64) from a counter of four, which broadcast, and a key of two."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -43,16 +45,39 @@ def noise(seed: int, indices: Int[Tensor, "b"], step: int, shape: tuple[int, ...
 
     Step 0 draws the start of the chain. `seed` is in [0, 2**64), indices in [0, 2**63), steps in [0, 2**32).
     """
-    size = math.prod(shape)
-    block = torch.arange((size + 3) // 4, device=indices.device)
-    index = indices[:, None].expand(-1, len(block))
-    counter = block.expand_as(index), torch.full_like(index, step), index & _WORD, index >> 32
-    words = philox(counter, (seed & _WORD, seed >> 32))
+    return _noise(seed, indices, range(step, step + 1), shape)[0]
+
+
+class Noise:
+    """`noise` step by step, for the images with these indices: `Noise(...)(t)` is that of step t below `steps`.
+
+    Where a step's numbers are few, those of the steps after it are made with them: they cost hardly more together than
+    apart, and a GPU takes longer to be told what to do than to do it.
+    """
+
+    def __init__(self, seed: int, indices: Int[Tensor, "b"], shape: tuple[int, ...], steps: int) -> None:
+        self.seed, self.indices, self.shape, self.steps = seed, indices, shape, steps
+        self.ahead = max(1, AT_ONCE.get(indices.device.type, 0) // (len(indices) * math.prod(shape)))
+        self._range, self._made = range(0), torch.empty(0)
+
+    def __call__(self, step: int) -> Float[Tensor, "b ..."]:
+        if step not in self._range:
+            # a deterministic sampler asks for the start of the chain and no more
+            self._range = range(step, min(step + (self.ahead if step else 1), self.steps))
+            self._made = _noise(self.seed, self.indices, self._range, self.shape)
+        return self._made[step - self._range.start]
+
+
+def _noise(seed: int, indices: Int[Tensor, "b"], steps: range, shape: tuple[int, ...]) -> Float[Tensor, "s b ..."]:
+    size, on = math.prod(shape), indices.device
+    block = torch.arange((size + 3) // 4, device=on)
+    at, index = torch.arange(steps.start, steps.stop, device=on)[:, None, None], indices[:, None]
+    words = philox((block, at, index & _WORD, index >> 32), (seed & _WORD, seed >> 32))
     normals = torch.stack([*_box_muller(words[0], words[1]), *_box_muller(words[2], words[3])], dim=-1)
-    return normals.flatten(1)[:, :size].reshape(-1, *shape)
+    return normals.flatten(2)[:, :, :size].reshape(len(steps), len(indices), *shape)
 
 
-def _box_muller(a: Int[Tensor, "b n"], b: Int[Tensor, "b n"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
+def _box_muller(a: Int[Tensor, "*n"], b: Int[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
     """Two independent standard normals from two 32-bit words."""
     # (a + 1/2) / 2**32 lies strictly inside (0, 1); float64, for float32 would round the top to 1 and cut the tails
     radius = torch.sqrt(-2 * torch.log((a.double() + 0.5) * 2.0**-32)).float()

@@ -2,7 +2,8 @@ import pytest
 import torch
 from scipy import stats
 
-from cfgbench.diffusion.streams import noise, philox
+from cfgbench.diffusion import streams
+from cfgbench.diffusion.streams import Noise, noise, philox
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,16 @@ def test_an_images_noise_does_not_depend_on_its_batch():
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     apart = torch.cat([noise(3, part, 7, (3, 5, 5)) for part in order.split(7)])
     assert torch.equal(together[order], apart)
+
+
+@pytest.mark.parametrize("at_once", [0, 130, 1 << 18])
+def test_steps_that_are_made_together_are_those_made_alone(monkeypatch, at_once):
+    monkeypatch.setitem(streams.AT_ONCE, "cpu", at_once)
+    indices = torch.tensor([3, 2**40, 0])
+    ahead = Noise(5, indices, (1, 3, 3), 12)
+    for step in (0, 1, 2, 3, 7, 6, 11):
+        assert torch.equal(ahead(step), noise(5, indices, step, (1, 3, 3)))
+    assert ahead.ahead == max(1, at_once // 27)
 
 
 def test_seed_image_step_and_large_indices_all_matter():
