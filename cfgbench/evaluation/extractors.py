@@ -31,6 +31,14 @@ class Features:
     pooled: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"] | None
 
+    def cpu(self) -> "Features":
+        """The same where the processor has them."""
+        return Features(self.pooled.cpu(), None if self.logits is None else self.logits.cpu())
+
+    def __getitem__(self, images: slice) -> "Features":
+        """Those of some of the images."""
+        return Features(self.pooled[images], None if self.logits is None else self.logits[images])
+
 
 @runtime_checkable
 class FeatureExtractor(Protocol):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,16 +10,21 @@ from torch import Tensor, nn
 
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.models.adm import DiscreteTime
-from cfgbench.models.precision import HALF, autocast, out_of_memory
+from cfgbench.models.graphs import Graphed
+from cfgbench.models.pace import Pace
+from cfgbench.models.precision import HALF, out_of_memory
 from cfgbench.models.unet import UNet
 
-SECONDS_TO_COMPILE = {"cpu": 60.0, "cuda": 90.0}
-"""What torch.compile takes, about: 40 to 80 s for U-Nets of 0.1 to 8 million parameters on two cores."""
-SAVED = {"cpu": 0.12, "cuda": 0.4}
+SECONDS_TO_COMPILE = {"cpu": 60.0, "cuda": 100.0}
+"""What torch.compile takes, about: 40 to 80 s for U-Nets of 0.1 to 8 million parameters on two cores; 50 to 140 s for
+one of 0.1 and one of 296 million beside an H200."""
+SAVED = {"cpu": 0.12, "cuda": 0.5}
 """Of a call's time, by compiling it: 9 to 16 % on a processor, where group norm is compiled anyway (`native`)."""
 OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
-SECONDS_TO_MEASURE = 3.0
+
+OURS = UNet, DiscreteTime
+"""Networks whose calls do the same whatever the tensors hold."""
 
 
 def hold_half(network: nn.Module, precision: str) -> None:
@@ -43,7 +47,9 @@ class Compiled:
     def __init__(self, network: nn.Module, batch: int) -> None:
         self.num_classes, self.batch = network.num_classes, batch
         self._plain, self._worked = network, False
-        self._call = torch.compile(network, dynamic=False, options=OPTIONS if _device(network).type == "cpu" else None)
+        on_gpu = device_of(network).type == "cuda"
+        call = torch.compile(network, dynamic=False, options=None if on_gpu else OPTIONS)
+        self._call = Graphed(call) if on_gpu and isinstance(network, OURS) else call
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         try:
@@ -57,7 +63,7 @@ class Compiled:
         return found
 
     def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        batch = min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, UNet | DiscreteTime) else self.batch
+        batch = min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, OURS) else self.batch
         missing = batch - len(z)
         if missing == 0:
             return self._call(z, lam, c)
@@ -68,6 +74,16 @@ class Compiled:
         return self._call(*filled)[: len(z)]
 
 
+class Replayed:
+    """A denoiser on a GPU, as it is, launched as one."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.num_classes, self._call = network.num_classes, Graphed(network)
+
+    def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+        return self._call(z, lam, c)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Whether to compile, and why, for a person to read."""
@@ -76,23 +92,21 @@ class Choice:
     reason: str
 
 
-def choose(
-    network: nn.Module, images: int, shape: tuple[int, ...], batch: int, precision: str, asked: bool | None
-) -> Choice:
-    """Compiles where so many images' calls, each as long as one measured now, lose more than compiling takes.
+def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Choice:
+    """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
 
-    `batch` images go through at once; `asked` is what the user wants, None leaves it to this function.
+    `pace` is asked for where it decides; `asked` is what the user wants, None leaves it to this function.
     """
-    device = _device(network)
+    device = device_of(network)
     if asked is not None:
         return Choice(asked, "as asked")
-    if not isinstance(network, UNet | DiscreteTime):
+    if not isinstance(network, OURS):
         return Choice(False, "it was made elsewhere; --compile tries it")
     if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):  # the one that Inductor calls
         return Choice(False, "there is no C++ compiler")
     if device.type not in SAVED:
         return Choice(False, f"not known to pay on {device.type}")
-    ahead = images * pass_seconds(network, shape, batch, precision, device)
+    ahead = images * pace().seconds
     saved, cost = SAVED[device.type] * ahead, SECONDS_TO_COMPILE[device.type]
     return Choice(
         saved > cost,
@@ -101,47 +115,18 @@ def choose(
     )
 
 
-def pass_seconds(network: nn.Module, shape: tuple[int, ...], batch: int, precision: str, device: torch.device) -> float:
-    """Of one image's pass through the network, `batch` at once where that does not take long."""
-
-    @torch.inference_mode()
-    def work(b: int) -> None:
-        z, lam = torch.zeros(b, *shape, device=device), torch.zeros(b, device=device)
-        with autocast(precision, device):
-            network(z, lam, torch.zeros(b, dtype=torch.int64, device=device))
-
-    return seconds_an_image(work, batch, device)
-
-
-def seconds_an_image(work: Callable[[int], None], largest: int, device: torch.device) -> float:
-    """Of `work(b)` for the largest batch b that is quick enough to be tried, and fits: doubled as long as it does."""
-    b, began = 1, time.monotonic()
-    work(b)  # what is done once is not counted
-    while True:
-        start = time.monotonic()
-        try:
-            work(b)
-        except (MemoryError, RuntimeError) as error:
-            if b == 1 or not out_of_memory(error):
-                raise
-            return seconds
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.monotonic()
-        seconds = (now - start) / b
-        if 2 * b > largest or now - began + 2 * (2 * (now - start)) > SECONDS_TO_MEASURE:
-            return seconds
-        b *= 2
-
-
 def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
     """The denoiser as it is to be sampled. The weights of networks made elsewhere are left as they are."""
     if not isinstance(network, nn.Module):
         return network
-    if isinstance(network, UNet | DiscreteTime):
+    ours = isinstance(network, OURS)
+    if ours:
         hold_half(network, precision)
-    return Compiled(network, batch) if compiled else network
+    if compiled:
+        return Compiled(network, batch)
+    return Replayed(network) if ours and device_of(network).type == "cuda" else network
 
 
-def _device(network: nn.Module) -> torch.device:
+def device_of(network: nn.Module) -> torch.device:
+    """Where its weights are."""
     return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))

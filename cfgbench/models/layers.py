@@ -52,20 +52,20 @@ class GroupNorm(nn.Module):
     def _affine(self, y: Tensor, about: Tensor | None) -> tuple[Tensor, Tensor]:
         """norm(y + about) as factor y + offset, [b, C] each."""
         means, squares = y.mean(dim=(1, 2)), y.square().mean(dim=(1, 2))
-        variances = squares - means.square()
-        about = torch.zeros_like(means) if about is None else about
-        with torch.autocast(y.device.type, enabled=False):
+        if about is None:
+            mean, square = self._over_groups(torch.stack([means, squares])).unbind()
+            variance, apart = square - mean.square(), -mean
+        else:
             mean = self._over_groups(means + about)
-            variance = self._over_groups(variances + (means + about - mean).square())
+            apart = about - mean
+            variance = self._over_groups(squares - means.square() + (means + apart).square())
         factor = self.weight * (variance + self.eps).rsqrt()
-        return factor, self.bias + (about - mean) * factor
+        return factor, self.bias + apart * factor
 
     def _over_groups(self, values: Tensor) -> Tensor:
-        """Each channel's value [b, C] replaced by its group's mean."""
-        # a product with a matrix: torch.compile would fold a reshape into every pixel's work
-        size = values.shape[1] // self.groups
-        member = torch.eye(self.groups, dtype=values.dtype, device=values.device).repeat_interleave(size, dim=0)
-        return (values @ member / size) @ member.T
+        """Each channel's value [..., C] replaced by its group's mean."""
+        grouped = values.unflatten(-1, (self.groups, -1))
+        return grouped.mean(dim=-1, keepdim=True).expand_as(grouped).flatten(-2)
 
 
 class Halve(nn.Module):

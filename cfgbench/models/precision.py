@@ -1,7 +1,8 @@
 """Which arithmetic a network runs in, and where."""
 
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,6 +17,8 @@ def find_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs are the current GPU's
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {' '.join(str(error).split())[:150]}; take cpu, or leave it out") from None
     return device
@@ -39,9 +42,18 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if good else "fp32"
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Matrix products and convolutions in half precision within this context, if that is the precision."""
-    return torch.autocast(device.type, dtype=HALF.get(precision), enabled=precision in HALF)
+@contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products and convolutions in half precision within this context, if that is the precision.
+
+    fp32 is what the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to.
+    """
+    allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        with torch.autocast(device.type, dtype=HALF.get(precision), enabled=precision in HALF):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 _NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"

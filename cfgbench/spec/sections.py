@@ -194,15 +194,17 @@ class NoisyClassifier(Section):
 
 
 class Sampling(Section):
-    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits. `batch_size` images are made at a
-    time; guided, twice as many go through the network, in smaller parts on a processor.
+    """Algorithm 2. `samples` is at least 10: the Inception Score has ten splits. `batch_size` images of a cell are made
+    at a time; guided, twice as many go through the network, in smaller parts on a processor. `auto` is 256 there, and
+    on a GPU what fills it and fits its memory; where a cell's batch does not fill it, cells that differ in w alone
+    share one.
 
     `guidance` says what w is the strength of (see diffusion/guidance.py); `on: unconditional` puts classifier guidance
     on the null branch. `temperature` scales the noise of each step.
     """
 
     samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
-    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 256
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = "auto"
     seed: Seed = 0
     v: Probability = 0.3
     clip: bool = True

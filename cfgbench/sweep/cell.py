@@ -2,9 +2,11 @@
 
 import io
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from cfgbench.data import Images
 from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Networks
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
-from cfgbench.diffusion.streams import noise
+from cfgbench.diffusion.streams import Noise
 from cfgbench.evaluation.extractors import FeatureExtractor, Features
 from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.statistics import Moments
@@ -26,6 +28,7 @@ from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import autocast, device_name, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Pretrained, Sampling
+from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.shards import Shards
 from cfgbench.training.state import TrainingFailed
 
@@ -53,16 +56,22 @@ class Bench:
 
 
 def generate(
-    networks: Networks, sampling: Sampling, indices: Tensor, shape: tuple[int, int, int], precision: str
+    networks: Networks,
+    sampling: Sampling,
+    indices: Tensor,
+    shape: tuple[int, int, int],
+    precision: str,
+    w: Tensor | None = None,
 ) -> Tensor:
     """The uint8 images [b, *shape] with these indices: image i is of class i % num_classes and depends on nothing but
-    the seed, i, and what `sampling` says."""
+    the seed, i, and what `sampling` says; with `w` [b] each has a strength of its own."""
+    strength = sampling.w if w is None else w
     networks = replace(networks, denoiser=BRANCHES[sampling.on](networks.denoiser))
-    guided = GUIDANCES[sampling.guidance](networks, indices % networks.denoiser.num_classes, sampling.w)
+    guided = GUIDANCES[sampling.guidance](networks, indices % networks.denoiser.num_classes, strength)
     step = SAMPLERS[sampling.sampler](sampling.v, sampling.temperature)
     lams = sampling_log_snrs(sampling.T)
     with autocast(precision, indices.device):
-        x = sample(guided, lams, step, lambda t: noise(sampling.seed, indices, t, shape), clip=sampling.clip)
+        x = sample(guided, lams, step, Noise(sampling.seed, indices, shape, sampling.T), clip=sampling.clip)
     return to_uint8(x)
 
 
@@ -75,17 +84,13 @@ class Result:
     influences: dict[str, np.ndarray]
 
 
-def run_cell(cell: Cell, networks: Networks, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
+def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
     """Makes the images that no shard holds yet, and measures all of them.
 
     Raises ValueError for images or features that are not finite, UserError for shards that cannot be written, and what
     torch raises when memory runs out for a single image.
     """
-    try:
-        for images in shards.missing():
-            _fill(cell, networks, bench, shards, images, progress)
-    finally:
-        shards.flush()  # when stopped too: what is made is made
+    fill([Job(cell, shards)], ready, bench, progress)
     sampling = cell.sampling
     labels = np.arange(sampling.samples) % bench.images.num_classes
     asked = {
@@ -94,33 +99,80 @@ def run_cell(cell: Cell, networks: Networks, bench: Bench, shards: Shards, *, pr
     }
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
-    made = {"status": "ok", "compiled": isinstance(networks.denoiser, Compiled)}
+    made = {"status": "ok", "compiled": isinstance(ready.networks.denoiser, Compiled)}
     row = describe(cell, bench) | measured.numbers | made | took
     sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench), bench.images)
     return Result(row, sheet, {"label": labels, **measured.influences})
 
 
-def _fill(cell: Cell, networks: Networks, bench: Bench, shards: Shards, images: range, progress: Progress) -> None:
-    """Makes these images and their features, in batches that are halved where memory runs out."""
-    sampling, shape = cell.sampling, bench.images.images.shape[1:]
-    sheet = _sheet_indices(sampling.samples, bench).ravel()
-    first, size = images.start, sampling.batch_size
-    while first < images.stop:
-        batch = range(first, min(first + size, images.stop))
-        progress(f"cell {cell.label}", first, sampling.samples, "")
-        indices = torch.arange(batch.start, batch.stop, device=bench.device)
-        try:
-            pixels = generate(networks, sampling, indices, shape, bench.precision)
-            features = bench.extractor(pixels)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or len(batch) == 1:
-                raise
-            size = len(batch) // 2
-            progress(f"cell {cell.label}: out of memory, batches of {size} from here", first, sampling.samples, "")
-            continue  # the tensors of the failed batch are free when the handler ends
-        _check_finite(features)
-        shards.add(first, features, pixels[sheet[(sheet >= batch.start) & (sheet < batch.stop)] - batch.start])
-        first = batch.stop
+class Job(NamedTuple):
+    """A cell, and where its images' features go."""
+
+    cell: Cell
+    shards: Shards
+
+
+class _Part(NamedTuple):
+    """Images of a cell that are in a batch."""
+
+    job: Job
+    images: range
+
+
+def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) -> None:
+    """Makes the images of these cells that no shard holds yet, some of each cell in a batch: cells that differ in w
+    alone. Batches are halved where memory runs out. Raises what `run_cell` does."""
+    label = f"cell {jobs[0].cell.label}" + f" and {len(jobs) - 1} more" * (len(jobs) > 1)
+    total, size = sum(job.cell.sampling.samples for job in jobs), ready.images(jobs[0].cell.sampling)
+    gaps = [job.shards.missing() for job in jobs]
+    try:
+        while any(gaps):
+            parts = [_Part(job, missing[0][:size]) for job, missing in zip(jobs, gaps, strict=True) if missing]
+            done = total - sum(len(gap) for missing in gaps for gap in missing)
+            progress(label, done, total, "")
+            try:
+                _make(parts, ready.networks, bench)
+            except (MemoryError, RuntimeError) as error:
+                largest = max(len(part.images) for part in parts)
+                if not out_of_memory(error) or largest == 1:
+                    raise
+                size = largest // 2
+                progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
+                continue  # the tensors of the failed batch are free when the handler ends
+            gaps = [_without(missing, size) for missing in gaps]
+    finally:
+        for job in jobs:
+            job.shards.flush()  # when stopped too: what is made is made
+
+
+def _without(gaps: list[range], size: int) -> list[range]:
+    """What is missing when so many images of the first gap are there."""
+    return [gap for gap in (gaps[0][size:], *gaps[1:]) if gap] if gaps else []
+
+
+def _make(parts: Sequence[_Part], networks: Networks, bench: Bench) -> None:
+    """One batch: images, and their features into the shards."""
+    began, (first, *others) = time.monotonic(), parts
+    places = [torch.arange(part.images.start, part.images.stop, device=bench.device) for part in parts]
+    # a number says more than a tensor: a branch that it does not need is left out
+    strengths = [torch.full((len(part.images),), part.job.cell.sampling.w) for part in parts] if others else None
+    pixels = generate(
+        networks,
+        first.job.cell.sampling,
+        torch.cat(places),
+        bench.images.images.shape[1:],
+        bench.precision,
+        None if strengths is None else torch.cat(strengths).to(bench.device),
+    )
+    features = bench.extractor(pixels).cpu()
+    _check_finite(features)
+    seconds = (time.monotonic() - began) / len(pixels)
+    at = 0
+    for job, images in parts:
+        mine, at = slice(at, at + len(images)), at + len(images)
+        sheet = _sheet_indices(job.cell.sampling.samples, bench).ravel()
+        shown = sheet[(sheet >= images.start) & (sheet < images.stop)] - images.start
+        job.shards.add(images.start, features[mine], pixels[mine][shown], seconds * len(images))
 
 
 def _check_finite(features: Features) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import pass_seconds, prepare, seconds_an_image
+from cfgbench.models.fast import prepare
+from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import device_name
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells
@@ -27,6 +28,8 @@ RATE = 0.4 * 989e12
 """FLOP/s of the GPU that is spoken of: 40 % of what an H100's data sheet says of bf16 matrix products."""
 GPUS = 1, 8, 64
 SIDES = {"imagenet64": 64, "imagenet128": 128}
+AT_ONCE = 512
+"""Images that go through the network at a time, at most, when a pass is measured."""
 RESUMABLE = 4
 """Weights, their average and Adam's two moments: what a network in training takes on the disk, in networks."""
 
@@ -146,10 +149,9 @@ def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, plan, device, precision)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    shape, batch = images.images.shape[1:], cell.sampling.batch_size
-    denoiser = prepare(denoiser, precision, compiled=False, batch=batch)
-    passes = pass_seconds(denoiser, shape, batch, precision, device)
-    return Costs(passes, training, size, tiles * pixels)
+    denoiser = prepare(denoiser, precision, compiled=False, batch=1)
+    passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, precision, device)
+    return Costs(passes.seconds, training, size, tiles * pixels)
 
 
 def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device, precision: str) -> float:
@@ -163,4 +165,4 @@ def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device
         gradient_step(state, network, feed, Group(), precision, OBJECTIVES[one.kind])
         feed.close()
 
-    return seconds_an_image(work, part, device)
+    return pace_of(work, part, device).seconds

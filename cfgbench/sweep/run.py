@@ -2,7 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from cfgbench.files import write_atomically
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.fast import Choice, Compiled, choose, hold_half, prepare
 from cfgbench.models.gaussians import ExactClassifier
+from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import out_of_memory
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.progress import Progress
 from cfgbench.spec import Cell, Exact, Network, Pretrained
-from cfgbench.sweep.cell import Bench, describe, run_cell
+from cfgbench.sweep.batches import Ready
+from cfgbench.sweep.cell import Bench, Job, describe, fill, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor, check_networks
@@ -29,6 +33,10 @@ Row = dict[str, Any]
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """At what other processes do, while there is nothing to do here."""
+LARGEST = 1 << 16
+"""Images that go through a network at a time, at most, where a GPU is tried for how many fill it."""
+FAILURES = ValueError, RuntimeError, MemoryError, AssertionError
+"""What a cell may fail by, the others going on: images that are no numbers, and what torch raises."""
 
 
 def run(
@@ -81,7 +89,7 @@ def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | No
 def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
     try:
-        networks = _networks(plan, cells[0], bench, progress)
+        ready = _networks(plan, cells[0], bench, progress)
     except (TrainingFailed, MemoryError, RuntimeError) as error:
         if not isinstance(error, TrainingFailed) and not out_of_memory(error):
             raise
@@ -90,16 +98,27 @@ def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) 
                 if held and not _made_meanwhile(plan, cell):
                     yield _put(plan, _failed(cell, bench, error))
         return []
-    if networks is None:
+    if ready is None:
         return cells
     left = []
-    for cell in cells:
-        with plan.store.claim(cell.id) as held:
-            if held and not _made_meanwhile(plan, cell):
-                yield _attempt(plan, cell, networks, bench, progress)
-            elif not held:
-                left.append(cell)
+    for batch in ready.batches(cells):
+        with ExitStack() as claims:
+            held = {cell.id for cell in batch if claims.enter_context(plan.store.claim(cell.id))}
+            left += [cell for cell in batch if cell.id not in held]
+            mine = [cell for cell in batch if cell.id in held and not _made_meanwhile(plan, cell)]
+            _fill_together(plan, mine, ready, bench, progress)
+            for cell in mine:
+                yield _attempt(plan, cell, ready, bench, progress)
     return left
+
+
+def _fill_together(plan: Plan, cells: list[Cell], ready: Ready, bench: Bench, progress: Progress) -> None:
+    """Makes the images of cells that share batches. Where that fails nothing is lost: one by one, the cells tell which
+    of them it is."""
+    if len(cells) > 1:
+        jobs = [Job(cell, _shards(plan, cell, ready, bench)) for cell in cells]
+        with suppress(*FAILURES):
+            fill(jobs, ready, bench, progress)
 
 
 def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
@@ -165,7 +184,7 @@ def _train(
         )
 
 
-def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Networks | None:
+def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Ready | None:
     """What the cell is sampled with: as it was made elsewhere, or trained here if it is not yet. None while another
     process trains it."""
     paths = [_trained(plan, network, bench, progress) for network in (cell.denoiser, cell.classifier) if network]
@@ -187,30 +206,42 @@ def _networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Netwo
     return _made_fast(plan, cell, networks, bench, progress)
 
 
-def _made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Networks:
+def _made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Ready:
     """The networks as they are sampled, with a word on what was decided."""
     denoiser, classifier = networks.denoiser, networks.classifier
     if isinstance(classifier, torch.nn.Module):
         hold_half(classifier, bench.precision)
     if not isinstance(denoiser, torch.nn.Module):
-        return networks
+        return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
-    choice = _choice(plan, every, denoiser, bench)
+    plain, shape = prepare(denoiser, bench.precision, compiled=False, batch=1), plan.images.images.shape[1:]
+
+    @cache
+    def pace() -> Pace:
+        largest = min(LARGEST, sum(one.sampling.samples * len(one.sampling.calls) for one in every))
+        if bench.device.type == "cpu":
+            largest = Ready(networks).most(every)
+        return pace_of_passes(plain, shape, largest, bench.precision, bench.device)
+
+    rows = pace().batch if bench.device.type == "cuda" else None
+    choice = _choice(plan, every, denoiser, bench, pace)
     words = "compiled" if choice.compiled else "not compiled"
-    progress(f"network {cell.checkpoint_id}: {words}: {choice.reason}", 0, 0, "")
-    batch = min(cell.sampling.batch_size, max(one.sampling.samples for one in every))
-    return Networks(prepare(denoiser, bench.precision, compiled=choice.compiled, batch=batch), classifier)
+    filled = "" if rows is None else f"; {rows} images fill the GPU"
+    progress(f"network {cell.checkpoint_id}: {words}: {choice.reason}{filled}", 0, 0, "")
+    if choice.compiled:
+        plain = prepare(denoiser, bench.precision, compiled=True, batch=Ready(networks, rows).most(every))
+    return Ready(Networks(plain, classifier), rows)
 
 
-def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench) -> Choice:
+def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench, pace: Callable[[], Pace]) -> Choice:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
     a sweep that was stopped gives the numbers of one that was not, else as it pays for all of them."""
     rows = [plan.store.find(cell.id) for cell in every if cell.id in plan.done]
     known = [row["compiled"] for row in rows if row is not None and row.get("compiled") is not None]
     if bench.compiled is None and known:
         return Choice(known[0], "as its finished cells")
-    calls, batch = sum(cell.nfe * cell.sampling.samples for cell in every), every[0].sampling.batch_size
-    return choose(denoiser, calls, plan.images.images.shape[1:], batch, bench.precision, bench.compiled)
+    calls = sum(cell.nfe * cell.sampling.samples for cell in every)
+    return choose(denoiser, calls, pace, bench.compiled)
 
 
 def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> Path | None:
@@ -230,13 +261,17 @@ def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> 
         return path if held else None
 
 
-def _attempt(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Row:
-    store = plan.store
-    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown), isinstance(networks.denoiser, Compiled)]
-    shards = Shards(store.features(cell.id), cell.sampling.samples, key)
+def _shards(plan: Plan, cell: Cell, ready: Ready, bench: Bench) -> Shards:
+    compiled = isinstance(ready.networks.denoiser, Compiled)
+    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown), compiled]
+    return Shards(plan.store.features(cell.id), cell.sampling.samples, key)
+
+
+def _attempt(plan: Plan, cell: Cell, ready: Ready, bench: Bench, progress: Progress) -> Row:
+    store, shards = plan.store, _shards(plan, cell, ready, bench)
     try:
-        result = run_cell(cell, networks, bench, shards, progress=progress)
-    except (ValueError, RuntimeError, MemoryError, AssertionError) as error:
+        result = run_cell(cell, ready, bench, shards, progress=progress)
+    except FAILURES as error:
         return _put(plan, _failed(cell, bench, error))
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)

@@ -31,7 +31,7 @@ class Shards:
     def __init__(self, folder: Path, total: int, key: Any) -> None:
         self.folder, self.total, self.key = folder, total, key
         self.files: dict[range, Path] = {}
-        self.seconds = 0.0
+        self.seconds = self._took = 0.0
         self._pending = range(0)
         self._held: dict[str, Tensor] = {}
         self._kept: list[Tensor] = []
@@ -60,8 +60,9 @@ class Shards:
         gaps = [range(a.stop, b.start) for a, b in itertools.pairwise(borders)]
         return [gap for gap in gaps if len(gap)]
 
-    def add(self, first: int, features: Features, kept: Tensor) -> None:
-        """Takes in a batch; writes a shard when enough has come together. Batches of one gap come in order."""
+    def add(self, first: int, features: Features, kept: Tensor, seconds: float = 0.0) -> None:
+        """Takes in a batch that took so many seconds to make; writes a shard when enough has come together. Batches of
+        one gap come in order."""
         batch, count = _named(features), len(features.pooled)
         if self._pending and (first != self._pending.stop or len(self._pending) + count > self._room()):
             self.flush()
@@ -73,6 +74,7 @@ class Shards:
         for name, tensor in batch.items():
             self._held[name][place] = tensor
         self._kept.append(kept.cpu())
+        self._took += seconds
         self._pending = range(self._pending.start, first + count)
         if time.monotonic() - self._began > SECONDS or len(self._pending) == self._room():
             self.flush()
@@ -82,12 +84,12 @@ class Shards:
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
             tensors["kept"] = torch.cat(self._kept)
-            seconds = time.monotonic() - self._began
             path = self.folder / f"{images.start:012d}-{images.stop:012d}.safetensors"
-            header = {"first": images.start, "stop": images.stop, "seconds": seconds, "key": self.key}
+            header = {"first": images.start, "stop": images.stop, "seconds": self._took, "key": self.key}
             save_tensors(path, tensors, header)
             self.files[images] = path
-            self.seconds += seconds
+            self.seconds += self._took
+            self._took = 0.0
             self._pending = range(0)
             self._kept.clear()
         self._began = time.monotonic()

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -5,6 +7,7 @@ from torch.nn import functional as F
 from cfgbench.models import native
 from cfgbench.models.fast import Compiled, choose, hold_half, prepare
 from cfgbench.models.layers import GroupNorm
+from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
@@ -155,6 +158,14 @@ def test_a_network_that_does_not_compile_is_called_as_it_is():
     assert torch.equal(call(compiled, "fp32"), call(plain, "fp32"))
 
 
+def pace():
+    return pace_of_passes(network(), (1, 8, 8), 8, "fp32", torch.device("cpu"))
+
+
+def never():
+    raise AssertionError("nothing is to be measured")
+
+
 def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_asked():
     class Foreign(torch.nn.Linear):
         num_classes = 3
@@ -162,18 +173,42 @@ def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_a
     foreign = Foreign(4, 4)
     assert prepare(foreign, "bf16", compiled=False, batch=8) is foreign
     assert foreign.weight.dtype == torch.float32
-    assert not choose(foreign, 10**12, (1, 2, 2), 8, "bf16", None).compiled
-    assert choose(foreign, 1, (1, 2, 2), 8, "bf16", True).compiled
+    assert not choose(foreign, 10**12, never, None).compiled
+    assert choose(foreign, 1, never, True).compiled
 
 
 def test_compiling_is_chosen_where_the_calls_ahead_lose_more_than_it_takes():
-    few, many = (choose(network(), images, (1, 8, 8), 8, "fp32", None) for images in (10, 10**9))
+    few, many = (choose(network(), images, pace, None) for images in (10, 10**9))
     assert not few.compiled
     assert many.compiled or "no C++ compiler" in many.reason
-    assert not choose(network(), 10**9, (1, 8, 8), 8, "fp32", False).compiled
+    assert not choose(network(), 10**9, never, False).compiled
 
 
 def test_without_the_compiler_that_is_named_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    choice = choose(network(), 10**9, (1, 8, 8), 8, "fp32", None)
+    choice = choose(network(), 10**9, never, None)
     assert (choice.compiled, choice.reason) == (False, "there is no C++ compiler")
+
+
+def test_the_batch_is_the_smallest_that_is_about_as_fast_as_any():
+    tried = []
+
+    def work(b):
+        tried.append(b)
+        time.sleep(0.01 + 0.001 * b if b <= 16 else 0.01 * b)  # the best: 16 at a time
+
+    found = pace_of(work, 64, torch.device("cpu"))
+    assert found.batch == 16
+    assert sorted(set(tried)) == [1, 2, 4, 8, 16, 32, 64]
+    assert found.seconds == pytest.approx(0.01, rel=0.3)  # an image of the largest batch
+
+
+def test_memory_that_runs_out_ends_the_search():
+    def work(b):
+        if b > 4:
+            raise MemoryError
+        time.sleep(0.004)
+
+    assert pace_of(work, 64, torch.device("cpu")).batch == 4
+    with pytest.raises(MemoryError):
+        pace_of(lambda b: work(5), 64, torch.device("cpu"))

@@ -431,7 +431,7 @@ def workplace() -> Iterator[None]:
 
     from cfgbench import memory
     from cfgbench.data import fashion_mnist
-    from cfgbench.models import fast
+    from cfgbench.models import pace
 
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -443,7 +443,7 @@ def workplace() -> Iterator[None]:
         digits = functools.cache(sklearn.datasets.load_digits)
         for patch in (
             mock.patch.object(memory, "physical", return_value=1 << 28),
-            mock.patch.object(fast, "SECONDS_TO_MEASURE", 0.02),
+            mock.patch.object(pace, "SECONDS_TO_MEASURE", 0.02),
             mock.patch.object(fashion_mnist, "DEBIAN", Path(folder) / "fashion"),
             mock.patch.object(sklearn.datasets, "load_digits", digits),
             mock.patch.dict(os.environ, {"CFGBENCH_CACHE": f"{folder}/cache"}),

@@ -1,0 +1,142 @@
+"""Which cells share batches, and that the images do not notice."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cfgbench.spec import Sampling
+from cfgbench.sweep import cell as cells
+from cfgbench.sweep import run as running
+from cfgbench.sweep.batches import Ready
+from cfgbench.sweep.plan import make_plan
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def make(sampling="{samples: 60, batch_size: 20}", grid="{w: [0, 0.5, 1, 2], T: [4, 8]}"):
+        (tmp_path / "small.yaml").write_text(
+            "name: small\ndataset: {name: digits}\n"
+            "model: {name: unet, channels: 8, multipliers: [1], attention: []}\ntraining: {steps: 2, batch_size: 8}\n"
+            f"sampling: {sampling}\ngrid: {grid}\n"
+        )
+        return make_plan(tmp_path / "small.yaml", tmp_path / "results")
+
+    return make
+
+
+def grouped(rows, found):
+    return [
+        [(cell.sampling.w, cell.sampling.T) for cell in batch] for batch in Ready(None, rows).batches(found)
+    ]
+
+
+def test_a_processor_takes_the_cells_one_by_one_and_in_order(plan):
+    found = plan().cells
+    assert grouped(None, found) == [[(cell.sampling.w, cell.sampling.T)] for cell in found]
+
+
+def test_on_a_gpu_cells_that_differ_in_w_alone_fill_it_together(plan):
+    found = plan().cells
+    assert grouped(1, found) == [[(0, 4)], [(0, 8)], [(0.5, 4)], [(1, 4)], [(2, 4)], [(0.5, 8)], [(1, 8)], [(2, 8)]]
+    # two cells of 20 images, each a row for both of its branches; w = 0 needs one branch and goes by itself
+    assert grouped(80, found) == [[(0, 4)], [(0, 8)], [(0.5, 4), (1, 4)], [(2, 4)], [(0.5, 8), (1, 8)], [(2, 8)]]
+    assert grouped(1000, found)[2:] == [[(0.5, 4), (1, 4), (2, 4)], [(0.5, 8), (1, 8), (2, 8)]]
+    ready = Ready(None, 1000)
+    assert ready.most(found) == 3 * 20 * 2
+    assert Ready(None, None).most(found) == 20
+
+
+@pytest.mark.parametrize(("rows", "guided", "alone"), [(None, 256, 256), (100, 50, 100), (1, 1, 1)])
+def test_an_open_batch_is_what_fills_the_device(rows, guided, alone):
+    ready = Ready(None, rows)
+    assert ready.images(Sampling(w=1.0)) == guided
+    assert ready.images(Sampling(w=0.0)) == alone
+    assert ready.images(Sampling(w=1.0, samples=10)) == min(guided, 10)
+    assert ready.images(Sampling(w=1.0, batch_size=7)) == 7
+
+
+@pytest.fixture
+def sweep(plan, run, monkeypatch):
+    """Runs the sweep into a folder; with `rows`, as on a GPU that so many fill. Gives rows by w and T, and batches."""
+    made, honest = running._made_fast, cells.generate
+
+    def go(folder, rows=None, generate=honest, code=0):
+        plan()
+        seen = []
+
+        def watched(networks, sampling, indices, shape, precision, w=None):
+            seen.append((len(indices), {sampling.w} if w is None else set(w.tolist())))
+            return generate(networks, sampling, indices, shape, precision, w)
+
+        monkeypatch.setattr(cells, "generate", watched)
+        monkeypatch.setattr(running, "_made_fast", lambda *given: Ready(made(*given).networks, rows))
+        assert run("sweep", "small.yaml", "--precision", "fp32", "--quiet", "--results", folder)[0] == code
+        files = Path(folder, "small/cells").glob("*.parquet")
+        found = [pd.read_parquet(file).iloc[0].to_dict() for file in files]
+        return {(row["w"], row["T"]): row for row in found}, seen
+
+    return go
+
+
+NUMBERS = ["fid", "is_mean", "is_std", "is_se"]
+
+
+def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
+    alone, one_by_one = sweep("alone")
+    shared, together = sweep("together", rows=400)
+    assert {count for count, _ in one_by_one} == {20}
+    assert len(one_by_one) == 8 * 3
+    assert together == [(20, {0.0})] * 6 + [(60, {0.5, 1.0, 2.0})] * 6
+    assert set(alone) == set(shared)
+    for key, row in alone.items():
+        assert [shared[key][name] for name in NUMBERS] == pytest.approx([row[name] for name in NUMBERS], rel=1e-5)
+    one, *others = (shared[w, 4]["seconds"] for w in (0.5, 1.0, 2.0))
+    assert others == pytest.approx([one, one])  # each its share of the time, which is then not counted three times
+
+
+def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
+    honest = cells.generate
+
+    def broken(networks, sampling, indices, shape, precision, w=None):
+        if (2.0 in (sampling.w, *(() if w is None else w.tolist()))) and sampling.T == 4:
+            raise ValueError("the sampler gave values that are not finite")
+        return honest(networks, sampling, indices, shape, precision, w)
+
+    rows, _ = sweep("results", rows=400, generate=broken, code=1)
+    assert {key for key, row in rows.items() if row["status"] != "ok"} == {(2.0, 4)}
+
+
+def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(sweep):
+    honest = cells.generate
+
+    def small(networks, sampling, indices, *rest):
+        if len(indices) > 31:
+            raise torch.OutOfMemoryError("not enough memory")
+        return honest(networks, sampling, indices, *rest)
+
+    alone, _ = sweep("alone")
+    shared, seen = sweep("together", rows=400, generate=small)
+    assert [count for count, strengths in seen if len(strengths) > 1][:3] == [60, 30, 30]
+    for key, row in alone.items():
+        assert shared[key]["fid"] == pytest.approx(row["fid"], rel=1e-5)
+
+
+def test_stopped_in_a_shared_batch_what_is_made_stays_made(sweep):
+    honest, calls = cells.generate, []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 9:  # the second of the second shared batch's three
+            raise KeyboardInterrupt
+        return honest(*given)
+
+    alone, _ = sweep("alone")
+    sweep("together", rows=400, generate=stopped, code=130)
+    shared, seen = sweep("together", rows=400)
+    assert [count for count, _ in seen] == [60] * 4
+    for key, row in alone.items():
+        assert shared[key]["fid"] == pytest.approx(row["fid"], rel=1e-5)
