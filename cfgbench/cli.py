@@ -52,6 +52,7 @@ def train(
     results: Results = RESULTS,
     device: Device = None,
     precision: Precision = "auto",
+    compile: Compile = None,
     quiet: Quiet = False,
 ) -> None:
     """Train the networks and classifiers of a sweep that are not trained yet; goes on where a run was stopped.
@@ -83,9 +84,8 @@ def train(
         failed = 0
         for network in networks:
             try:
-                path = ensure_trained(
-                    plan, network, device=place, precision=arithmetic, progress=_progress(quiet), group=group
-                )
+                how = {"device": place, "precision": arithmetic, "compiled": compile}
+                path = ensure_trained(plan, network, progress=_progress(quiet), group=group, **how)
             except TrainingFailed as error:
                 failed = _say(f"{network.label}: {error}", 1)
                 continue

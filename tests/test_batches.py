@@ -29,9 +29,7 @@ def plan(tmp_path, monkeypatch):
 
 
 def grouped(rows, found):
-    return [
-        [(cell.sampling.w, cell.sampling.T) for cell in batch] for batch in Ready(None, rows).batches(found)
-    ]
+    return [[(cell.sampling.w, cell.sampling.T) for cell in batch] for batch in Ready(None, rows).batches(found)]
 
 
 def test_a_processor_takes_the_cells_one_by_one_and_in_order(plan):

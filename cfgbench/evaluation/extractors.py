@@ -143,6 +143,11 @@ class Inception:
         self.id = f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
 
     @property
+    def at_once(self) -> int:
+        """How many images are best given at a time."""
+        return self.runner.at_once
+
+    @property
     def note(self) -> str:
         """What was decided about compiling, and why; empty until it is."""
         return self.runner.note

@@ -91,6 +91,9 @@ class Choice:
     compiled: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"{'compiled' if self.compiled else 'not compiled'}: {self.reason}"
+
 
 def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Choice:
     """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
@@ -106,13 +109,23 @@ def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: boo
         return Choice(False, "there is no C++ compiler")
     if device.type not in SAVED:
         return Choice(False, f"not known to pay on {device.type}")
-    ahead = images * pace().seconds
-    saved, cost = SAVED[device.type] * ahead, SECONDS_TO_COMPILE[device.type]
+    return pays(images * pace().seconds, f"{images:,} network passes of an image", device)
+
+
+def pays(ahead: float, work: str, device: torch.device) -> Choice:
+    """Compiles where work that takes `ahead` seconds as it is loses more by that than compiling takes."""
+    saved, cost = SAVED.get(device.type, 0.0) * ahead, SECONDS_TO_COMPILE.get(device.type, 0.0)
     return Choice(
         saved > cost,
-        f"{images:,} network passes of an image ahead take {ahead:.0f} s as it is; compiling would save about "
-        f"{saved:.0f} s and take {cost:.0f} s",
+        f"{work} ahead take {ahead:.0f} s as it is; compiling would save about {saved:.0f} s and take {cost:.0f} s",
     )
+
+
+def expected(ahead: float, device: torch.device) -> float:
+    """Seconds that such work takes when it is compiled first where that pays."""
+    if not pays(ahead, "", device).compiled:
+        return ahead
+    return ahead * (1 - SAVED[device.type]) + SECONDS_TO_COMPILE[device.type]
 
 
 def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:

@@ -9,7 +9,7 @@ from torch import nn
 
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import prepare
+from cfgbench.models.fast import expected, prepare
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import device_name
 from cfgbench.models.pretrained import check_shape, load_pretrained
@@ -69,13 +69,26 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
-    sampling, training = sum(map(costs.seconds, missing)), sum(map(costs.training_seconds, untrained))
+    sampling, training = _ahead(costs, missing, untrained, device)
     disk = costs.disk(len(missing), untrained) / 1e6
     made = f"from steps measured on {device_name(device)} in {precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training)}"
     lines.append(f"{work}, about {disk:,.0f} MB on the disk; {made}")
     counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
     return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
+
+
+def _ahead(
+    costs: Costs, missing: Sequence[Cell], untrained: Sequence[Network], device: torch.device
+) -> tuple[float, float]:
+    """Seconds of sampling these cells and of training these networks, each network compiled where that pays."""
+    passes: dict[str, float] = {}
+    for cell in missing:
+        passes[cell.checkpoint_id] = passes.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
+    training = [costs.training_seconds(network) for network in untrained]
+    if device.type == "cuda":
+        training = [expected(seconds, device) for seconds in training]
+    return sum(expected(seconds, device) for seconds in passes.values()), sum(training)
 
 
 def forecast_without_data(path: Path) -> list[str] | None:

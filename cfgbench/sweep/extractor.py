@@ -14,7 +14,6 @@ from cfgbench.evaluation.extractors import (
     Inception,
     inception_weights,
 )
-from cfgbench.evaluation.inception import BATCH as SMALL_BATCH
 from cfgbench.evaluation.reference import load_reference
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, write_atomically
@@ -132,6 +131,6 @@ def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) 
 def numbered(images: Stream, extractor: FeatureExtractor) -> Iterator[tuple[int, torch.Tensor]]:
     """(index of its first image, batch) of a stream, in batches that suit the extractor."""
     first = 0
-    for batch in images.batches(SMALL_BATCH if isinstance(extractor, Inception) else BATCH):
+    for batch in images.batches(extractor.at_once if isinstance(extractor, Inception) else BATCH):
         yield first, torch.from_numpy(batch)
         first += len(batch)

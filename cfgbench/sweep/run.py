@@ -145,16 +145,18 @@ def ensure_trained(
     precision: str,
     progress: Progress,
     group: Group | None = None,
+    compiled: bool | None = None,
 ) -> Path:
-    """Trains the network unless its checkpoint is there; waits where another process trains it."""
+    """Trains the network unless its checkpoint is there; waits where another process trains it. `compiled` as for
+    `run`."""
     path = plan.store.checkpoint(network.id)
     if group is not None and group.world > 1:  # its members must all come to the same end
-        _train(plan, network, path, device, precision, group, progress)
+        _train(plan, network, path, device, precision, group, compiled, progress)
         return path
     while not path.exists():
         with plan.store.claim(network.id) as held:
             if held:
-                _train(plan, network, path, device, precision, group, progress)
+                _train(plan, network, path, device, precision, group, compiled, progress)
                 continue
         progress("waiting for another process", 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -168,6 +170,7 @@ def _train(
     device: torch.device,
     precision: str,
     group: Group | None,
+    compiled: bool | None,
     progress: Progress,
 ) -> None:
     if not path.exists():
@@ -180,6 +183,7 @@ def _train(
             device=device,
             precision=precision,
             group=group,
+            compiled=compiled,
             progress=progress,
         )
 
@@ -225,9 +229,8 @@ def _made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progres
 
     rows = pace().batch if bench.device.type == "cuda" else None
     choice = _choice(plan, every, denoiser, bench, pace)
-    words = "compiled" if choice.compiled else "not compiled"
     filled = "" if rows is None else f"; {rows} images fill the GPU"
-    progress(f"network {cell.checkpoint_id}: {words}: {choice.reason}{filled}", 0, 0, "")
+    progress(f"network {cell.checkpoint_id}: {choice}{filled}", 0, 0, "")
     if choice.compiled:
         plain = prepare(denoiser, bench.precision, compiled=True, batch=Ready(networks, rows).most(every))
     return Ready(Networks(plain, classifier), rows)
@@ -254,7 +257,7 @@ def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> 
     with plan.store.claim(network.id) as held:
         try:
             if held:
-                _train(plan, network, path, bench.device, bench.precision, None, progress)
+                _train(plan, network, path, bench.device, bench.precision, None, bench.compiled, progress)
         except TrainingFailed as error:
             bench.broken[network.id] = error
             raise

@@ -15,6 +15,7 @@ from cfgbench.data import Images
 from cfgbench.models.precision import autocast, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Model, Training
+from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, number
 from cfgbench.training.objectives import OBJECTIVES, Kind, Objective
@@ -39,6 +40,7 @@ def train(
     device: torch.device,
     precision: str,
     group: Group | None = None,
+    compiled: bool | None = None,
     progress: Progress = silent,
 ) -> None:
     """Trains a network of this kind and writes its EMA weights to `path`, and the loss of each step beside it
@@ -46,8 +48,8 @@ def train(
 
     Goes on from `path` with .partial, where an earlier run left one; the weights are then those of an uninterrupted
     run. The processes of `group` share each batch; all must see the same folder. Without dropout the weights are those
-    of one process, to rounding. Raises TrainingFailed when the loss is not finite, UserError for a file that cannot be
-    read or written.
+    of one process, to rounding. On a GPU the network is compiled where that pays, or as `compiled` says. Raises
+    TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
     group = group or Group()
     image = image_of(images)
@@ -66,7 +68,8 @@ def train(
         load(partial, state, header)
     feed = Feed(images, training, group.share(training.batch_size), device)
     try:
-        _steps(state, feed, partial, header, group, progress if group.leads else silent)
+        compiling = Compiling(state, device, asked=compiled)
+        _steps(state, feed, partial, header, group, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
             save(partial, state, header)
@@ -87,13 +90,29 @@ def image_of(images: Images) -> dict[str, int]:
     }
 
 
-def _steps(state: State, feed: Feed, partial: Path, header: dict, group: Group, progress: Progress) -> None:
+def _steps(
+    state: State,
+    feed: Feed,
+    partial: Path,
+    header: dict,
+    group: Group,
+    compiling: Compiling,
+    progress: Progress,
+) -> None:
     training, objective = feed.training, OBJECTIVES[header["kind"]]
     task = f"train p_uncond {training.p_uncond:g}" if header["kind"] == "denoiser" else "train the noisy classifier"
     wrapped = state.network if group.world == 1 else DistributedDataParallel(state.network)
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     while state.step < training.steps:
-        gradient_step(state, wrapped, feed, group, header["precision"], objective)
+        try:
+            gradient_step(state, wrapped, feed, group, header["precision"], objective)
+        except Exception as error:  # compilers fail in many ways
+            if not compiling.trying or out_of_memory(error):
+                raise
+            compiling.give_up()
+            continue
+        if decided := compiling.after(training.steps - state.step):
+            progress(f"{task}: {decided}", 0, 0, "")
         now = time.monotonic()
         if group.leads and now - saved > pause and state.step < training.steps:
             save(partial, state, header)

@@ -33,6 +33,8 @@ class State:
     step: int = 0
     part: int | None = None
     """Images at a time, once memory has run out for more."""
+    compiled: bool | None = None
+    """Whether the network goes through torch.compile, once that is decided (`compiling`)."""
 
 
 def begin(network: UNet | HalfUNet, training: Training, device: torch.device, precision: str) -> State:
@@ -76,7 +78,7 @@ def save(path: Path, state: State, header: dict[str, Any]) -> None:
     for name, parameter in state.network.named_parameters():
         for kind, value in state.optimizer.state[parameter].items():
             tensors[f"optimizer.{kind}.{name}"] = value
-    progress = {"step": state.step, "scaler": state.scaler.state_dict()}
+    progress = {"step": state.step, "scaler": state.scaler.state_dict(), "compiled": state.compiled}
     save_tensors(path, tensors | {"losses": state.losses}, header | progress)
 
 
@@ -85,11 +87,12 @@ def load(path: Path, state: State, header: dict[str, Any]) -> None:
     tensors, found = load_tensors(path)
     if not isinstance(found, dict) or not isinstance(found.get("step"), int):
         raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
-    step, scaler = found.pop("step"), found.pop("scaler", {})
+    step, scaler, compiled = found.pop("step"), found.pop("scaler", {}), found.pop("compiled", None)
     if found != header:
         return  # another precision, say: numbers of two kinds are not mixed
     try:
         _restore(state, tensors, scaler, step)
+        state.compiled = compiled
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         said = " ".join(str(error).split())[:100]
         raise UserError(f"{path}: not a whole training in progress ({said}); delete it to train again") from None

@@ -1,0 +1,57 @@
+"""Whether the rest of a training goes through torch.compile: told by its own first steps."""
+
+import time
+
+import torch
+
+from cfgbench.models.fast import pays
+from cfgbench.training.state import State
+
+WARM, TIMED = 5, 15
+"""Steps that are let pass, and steps that are timed after them."""
+
+
+class Compiling:
+    """Compiles the network of `state` in place where the steps ahead on a GPU lose more than that takes.
+
+    Before and after the weights are the same to rounding; dropout has other masks. `state.compiled` keeps what was
+    decided, so that a training that goes on does as before. `asked` is what the user wants, None leaves it open.
+    """
+
+    def __init__(self, state: State, device: torch.device, *, asked: bool | None) -> None:
+        self.state, self.device, self._first, self._began = state, device, state.step, 0.0
+        self.trying = False
+        on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native`)
+        if on_gpu and asked is not None:
+            state.compiled = asked
+        self.pending = on_gpu and state.compiled is None
+        if on_gpu and state.compiled:
+            self._compile()
+
+    def after(self, left: int) -> str:
+        """To be called after each step, with the steps that are left; what was decided, when it is."""
+        self.trying = False
+        if not self.pending:
+            return ""
+        steps = self.state.step - self._first
+        if steps == WARM:
+            torch.cuda.synchronize(self.device)
+            self._began = time.monotonic()
+        if steps < WARM + TIMED:
+            return ""
+        torch.cuda.synchronize(self.device)
+        choice = pays(left * (time.monotonic() - self._began) / TIMED, f"{left:,} steps", self.device)
+        self.state.compiled, self.pending = choice.compiled, False
+        if choice.compiled:
+            self._compile()
+        return str(choice)
+
+    def _compile(self) -> None:
+        network = self.state.network
+        network.forward = torch.compile(network.forward, dynamic=False)
+        self.trying = True
+
+    def give_up(self) -> None:
+        """Takes the network as it was: it does not compile here."""
+        del self.state.network.forward
+        self.state.compiled = self.trying = False

@@ -1,0 +1,102 @@
+"""What is decided about compiling a training, as on a GPU; what is compiled is only marked."""
+
+import pytest
+import torch
+
+from cfgbench.data import load
+from cfgbench.models import fast
+from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.spec import Dataset, Model, Training
+from cfgbench.training import compiling, diffusion
+from cfgbench.training.compiling import TIMED, WARM
+
+MODEL = Model(channels=8, multipliers=[1], attention=[])
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The device is said to be a GPU where it is asked whether to compile; gives the steps of compiled passes."""
+    calls = []
+
+    def marked(forward, dynamic):
+        def call(*given):
+            calls.append(len(given[0]))
+            return forward(*given)
+
+        return call
+
+    honest = compiling.Compiling
+    monkeypatch.setattr(
+        diffusion, "Compiling", lambda state, device, asked: honest(state, torch.device("cuda"), asked=asked)
+    )
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch, "compile", marked)
+    return calls
+
+
+def train(path, steps=40, **how):
+    said = []
+    training = Training(steps=steps, batch_size=8)
+    how = {"device": CPU, "precision": "fp32", "progress": lambda task, *rest: said.append(task)} | how
+    diffusion.train(load(Dataset(name="digits")), MODEL, training, path, **how)
+    return load_denoiser(path, CPU), [task for task in said if "compiled" in task]
+
+
+def weights(network):
+    return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+
+def test_a_long_training_is_compiled_after_its_first_steps_and_a_short_one_is_not(tmp_path, as_on_a_gpu, monkeypatch):
+    plain, said = train(tmp_path / "short.safetensors")
+    assert as_on_a_gpu == []
+    assert len(said) == 1
+    assert "not compiled: 20 steps ahead take" in said[0]
+    monkeypatch.setitem(fast.SECONDS_TO_COMPILE, "cuda", 0.0)
+    compiled, (said,) = train(tmp_path / "long.safetensors")
+    assert len(as_on_a_gpu) == 40 - WARM - TIMED
+    assert ": compiled: 20 steps ahead" in said
+    assert torch.equal(weights(plain), weights(compiled))
+
+
+@pytest.mark.parametrize(("asked", "passes"), [(True, 40), (False, 0)])
+def test_the_user_decides_from_the_first_step(tmp_path, as_on_a_gpu, asked, passes):
+    _, said = train(tmp_path / "asked.safetensors", compiled=asked)
+    assert len(as_on_a_gpu) == passes
+    assert said == []
+
+
+def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkeypatch):
+    plain, _ = train(tmp_path / "plain.safetensors", compiled=False)
+
+    def broken(*_):
+        raise RuntimeError("no such compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: broken)
+    found, _ = train(tmp_path / "broken.safetensors", compiled=True)
+    assert torch.equal(weights(plain), weights(found))
+
+
+def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypatch):
+    monkeypatch.setitem(fast.SECONDS_TO_COMPILE, "cuda", 0.0)
+    path, honest = tmp_path / "stopped.safetensors", diffusion.gradient_step
+
+    def stopped(state, *rest):
+        if state.step == 30:
+            raise KeyboardInterrupt
+        honest(state, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(diffusion, "gradient_step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(path)
+    before = len(as_on_a_gpu)
+    monkeypatch.setitem(fast.SECONDS_TO_COMPILE, "cuda", 1e9)
+    _, said = train(path)
+    assert len(as_on_a_gpu) - before == 10
+    assert said == []
+
+
+def test_on_a_processor_nothing_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    train(tmp_path / "cpu.safetensors", compiled=True)
