@@ -46,12 +46,13 @@ class GroupNorm(nn.Module):
         if embedded is not None:
             scale, shift = embedded.to(y.dtype).chunk(2, dim=1)
             factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
-        y = torch.addcmul(offset[:, None, None], y, factor[:, None, None])
+        y = torch.addcmul(_to_rows(offset, y), y, _to_rows(factor, y))
         return (F.silu(y) if self.silu else y).to(x.dtype)
 
     def _affine(self, y: Tensor, about: Tensor | None) -> tuple[Tensor, Tensor]:
         """norm(y + about) as factor y + offset, [b, C] each."""
-        means, squares = y.mean(dim=(1, 2)), y.square().mean(dim=(1, 2))
+        # row by row first, here and backwards (`_to_rows`): sums over all places at once keep a GPU waiting
+        means, squares = y.mean(dim=2).mean(dim=1), y.square().mean(dim=2).mean(dim=1)
         if about is None:
             mean, square = self._over_groups(torch.stack([means, squares])).unbind()
             variance, apart = square - mean.square(), -mean
@@ -59,13 +60,18 @@ class GroupNorm(nn.Module):
             mean = self._over_groups(means + about)
             apart = about - mean
             variance = self._over_groups(squares - means.square() + (means + apart).square())
-        factor = self.weight * (variance + self.eps).rsqrt()
+        factor = self.weight * (variance.clamp(min=0) + self.eps).rsqrt()  # rounding may leave less than nothing
         return factor, self.bias + apart * factor
 
     def _over_groups(self, values: Tensor) -> Tensor:
         """Each channel's value [..., C] replaced by its group's mean."""
         grouped = values.unflatten(-1, (self.groups, -1))
         return grouped.mean(dim=-1, keepdim=True).expand_as(grouped).flatten(-2)
+
+
+def _to_rows(values: Tensor, y: Tensor) -> Tensor:
+    """An image's values [b, C] at each row of y [b, h, w, C], [b, h, 1, C]."""
+    return values[:, None].expand(-1, y.shape[1], -1)[:, :, None]
 
 
 class Halve(nn.Module):
@@ -79,7 +85,10 @@ class Double(nn.Module):
     """Each position four times."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            return F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+        b, h, w, channels = x.shape  # backwards, and compiled for a GPU, a copy is faster than looking places up
+        return x[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).reshape(b, 2 * h, 2 * w, channels)
 
 
 FEW_POSITIONS = 64

@@ -9,20 +9,24 @@ import torch
 from photographs import batches, photographs, weights
 from timing import Contestant, Setup, in_turn, relative, table
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from cfgbench.evaluation.extractors import Inception
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
 
 LAYER = 768
+PEER, EXACT_PEER = "torch-fidelity", "torch-fidelity without TF32"
 Extract = Callable[[Tensor], Tensor]
 
 
 def run(setup: Setup) -> Iterator[str]:
     """Images a second in batches of 50, and the FID of two sets of photographs under each contestant."""
-    count, batch = (60, 10) if setup.quick else (1000, 50)
+    on_gpu = setup.device.type == "cuda"
+    count, batch = (60, 10) if setup.quick else (1000, 256 if on_gpu else 50)
     images, what = photographs(count, 64)
     path, trained = weights()
+    cost = _gflop(path)
     extractors: dict[str, Extract] = {}
 
     def make(name: str, build: Callable[[], Extract]) -> Callable[[], Tensor]:
@@ -36,15 +40,22 @@ def run(setup: Setup) -> Iterator[str]:
         for name, build in builders.items()
     ]
     found = in_turn(contestants, setup)
+    reference = EXACT_PEER if on_gpu else PEER
     fids = {one.name: _fid(extractors[one.name], images, batch) for one in found if not one.error}
-    agreed = {name: f"FID {relative(fid, fids.get('torch-fidelity', float('nan')))}" for name, fid in fids.items()}
+    agreed = {name: f"FID {relative(fid, fids.get(reference, float('nan')))}" for name, fid in fids.items()}
     notes = [
         f"{what} {trained} FID of the even against the odd ones, by our Frechet distance for all: what differs is the "
-        f"features; relative to torch-fidelity's. Batches of {batch}.",
+        f"features; relative to {reference}'s. Batches of {batch}. Operations are counted: {cost:.2f} GFLOP an image.",
         "torchmetrics computes its features with torch-fidelity's network. pytorch-fid and clean-fid download weights "
         "of their own and are not measured here.",
     ]
-    yield table(f"Inception features, layer {LAYER}", found, rates={"images/s": batch}, agreed=agreed, notes=notes)
+    yield table(
+        f"Inception features, layer {LAYER}",
+        found,
+        rates={"images/s": batch, "GFLOP/s": cost * batch},
+        agreed=agreed,
+        notes=notes,
+    )
 
 
 def _contestants(path: Path, device: torch.device) -> dict[str, Callable[[], Extract]]:
@@ -52,8 +63,8 @@ def _contestants(path: Path, device: torch.device) -> dict[str, Callable[[], Ext
         "cfgbench exact": lambda: _ours(path, device),
         "cfgbench exact, compiled": lambda: _ours(path, device, compiled=True),
         "cfgbench fast, compiled": lambda: _ours(path, device, compiled=True, fast=True),
-        "torch-fidelity": lambda: _torch_fidelity(path, device),
-    }
+        PEER: lambda: _torch_fidelity(path, device, rounded=True),
+    } | ({EXACT_PEER: lambda: _torch_fidelity(path, device, rounded=False)} if device.type == "cuda" else {})
 
 
 def _ours(path: Path, device: torch.device, **how: Any) -> Extract:
@@ -61,7 +72,16 @@ def _ours(path: Path, device: torch.device, **how: Any) -> Extract:
     return lambda images: extractor(images).pooled
 
 
-def _torch_fidelity(path: Path, device: torch.device) -> Extract:
+def _gflop(path: Path) -> float:
+    """Of an image."""
+    runner = Inception(LAYER, path, torch.device("cpu"), logits=False, compiled=False).runner
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        runner(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    return counter.get_total_flops() / 1e9
+
+
+def _torch_fidelity(path: Path, device: torch.device, *, rounded: bool) -> Extract:
+    """`rounded` as torch has it, which lets GPUs convolve in TF32."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     name = "inception-v3-compat"
@@ -69,7 +89,8 @@ def _torch_fidelity(path: Path, device: torch.device) -> Extract:
 
     @torch.no_grad()
     def extract(images: Tensor) -> Tensor:
-        return network(images.to(device))[0]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=rounded):
+            return network(images.to(device))[0]
 
     return extract
 

@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 SIDE, CLASSES = 32, 10
 OURS, DIFFUSERS, LUCID = "cfgbench", "diffusers", "denoising-diffusion-pytorch"
+AS_IT_IS = f"{OURS}, not compiled"
+"""A second one of ours, on a GPU, where `cfgbench` is compiled."""
 
 
 def plain() -> nn.Module:
@@ -29,12 +31,13 @@ def plain() -> nn.Module:
     return network
 
 
-def ours(device: torch.device, precision: str, calls: int) -> nn.Module:
-    """Our denoiser as the program samples with it, prepared for so many network calls: the one place that knows how."""
+@lru_cache
+def ours(device: torch.device, precision: str, rows: int, *, compiled: bool) -> Any:
+    """Our denoiser as the program samples with it, so many rows at a time: the one place that knows how."""
     from cfgbench.models.fast import prepare
 
     network = plain().to(device).eval().requires_grad_(False)
-    return prepare(network, precision, compiled=device.type == "cuda", batch=calls)
+    return prepare(network, precision, compiled=compiled, batch=rows)
 
 
 def diffusers_unet() -> nn.Module:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from timing import Setup
 
-PARTS = "networks", "frechet", "inception", "sampling", "training", "commands", "growth", "sweep"
+PARTS = "networks", "frechet", "inception", "sampling", "training", "gpu", "commands", "growth", "sweep"
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "pytorch-fid", "clean-fid", "torchmetrics",
             "diffusers", "denoising-diffusion-pytorch")  # fmt: skip
 

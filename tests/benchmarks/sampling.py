@@ -35,36 +35,43 @@ class Job:
 
 def run(setup: Setup) -> Iterator[str]:
     """Three rounds at most: each takes minutes on a few cores."""
-    job = Job(2, 4, setup.device) if setup.quick else Job(50, 16, setup.device)
+    on_gpu = setup.device.type == "cuda"
+    job = Job(2, 4, setup.device) if setup.quick else Job(50, 256 if on_gpu else 16, setup.device)
     makers = {networks.OURS: _ours, "diffusers DDPM": _ddpm, "diffusers DDIM": _ddim, networks.LUCID: _lucid}
+    if on_gpu:
+        makers = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} | makers | {networks.OURS: _compiled}
     contestants = [
-        Contestant(name, lambda make=make: _warmed(make, job), ours=name == networks.OURS, warmed=True)
+        Contestant(name, lambda make=make: _warmed(make, job), ours=name.startswith(networks.OURS), warmed=True)
         for name, make in makers.items()
     ]
     found = in_turn(contestants, setup.at_most(3))
     cost = networks.gflop(list(makers), 2 * job.steps * job.batch)
     notes = [
         f"Batches of {job.batch}, T = {job.steps}, w = {W:g}; warmed up with two steps. cfgbench in "
-        f"{resolve_precision('auto', job.device)}, as the program decides; the peers in fp32, their default. "
+        f"{resolve_precision('auto', job.device)}, as the program decides; the peers in fp32, their default"
+        f"{' (convolutions in TF32, torch has it so)' * on_gpu}. "
         "denoising-diffusion-pytorch makes its two calls one after the other, diffusers one of twice the batch."
     ]
-    agreed = {} if found[0].error else {networks.OURS: _difference(job)}
+    ours = {one.name: one.name == networks.OURS and on_gpu for one in found if one.ours and not one.error}
+    agreed = {name: _difference(job, compiled=compiled) for name, compiled in ours.items()}
     title = f"Guided sampling of {networks.SIDE} x {networks.SIDE} images"
     yield table(title, found, rates={"images/s": job.batch, "GFLOP/s": cost}, agreed=agreed, notes=notes)
 
 
 def _warmed(make: Callable[[Job], Callable[[], Any]], job: Job) -> Callable[[], Any]:
     """The work, after one of two steps with the same batch."""
-    if make is not _ours:  # ours warms up the very network that it prepared for the whole job
-        make(replace(job, steps=2))()
+    make(replace(job, steps=2))()
     return make(job)
 
 
-def _ours(job: Job) -> Callable[[], Tensor]:
+def _ours(job: Job, *, compiled: bool = False) -> Callable[[], Tensor]:
     precision = resolve_precision("auto", job.device)
-    denoiser = networks.ours(job.device, precision, 2 * job.steps)
-    _generate(denoiser, replace(job, steps=2), precision)
+    denoiser = networks.ours(job.device, precision, 2 * job.batch, compiled=compiled)
     return lambda: _generate(denoiser, job, precision)
+
+
+def _compiled(job: Job) -> Callable[[], Tensor]:
+    return _ours(job, compiled=True)
 
 
 @torch.inference_mode()
@@ -75,11 +82,10 @@ def _generate(denoiser: torch.nn.Module, job: Job, precision: str) -> Tensor:
     return generate(Networks(denoiser), sampling, indices, SHAPE, precision)
 
 
-def _difference(job: Job) -> str:
+def _difference(job: Job, *, compiled: bool) -> str:
     """How far our pixels are from those of the plain network in fp32, over a few steps."""
-    job, precision = replace(job, steps=min(job.steps, STEPS_TO_COMPARE)), resolve_precision("auto", job.device)
-    fast = _generate(networks.ours(job.device, precision, 1000), job, precision)
-    plain = _generate(networks.plain().to(job.device).eval(), job, "fp32")
+    job = replace(job, steps=min(job.steps, STEPS_TO_COMPARE))
+    fast, plain = _ours(job, compiled=compiled)(), _generate(networks.plain().to(job.device).eval(), job, "fp32")
     apart = (fast.float() - plain.float()).abs()
     return f"with plain fp32, T = {job.steps}: mean {apart.mean():.3f}, largest {apart.max():.0f} of 255"
 

@@ -91,6 +91,15 @@ def _round(timed: Timed, work: Callable[[], Any], setup: Setup) -> None:
     timed.seconds.append(time.perf_counter() - began)
 
 
+def seconds_of(work: Callable[[], Any], setup: Setup) -> float:
+    """The median of the rounds, after a first that is not counted."""
+    alone = Timed("", ours=True)
+    work()
+    for _ in range(setup.rounds):
+        _round(alone, work, setup)
+    return median(alone.seconds)
+
+
 def ratio(theirs: Timed, ours: Timed) -> float:
     """How many times as long theirs takes: the median over rounds, for both saw the same machine in a round."""
     return median(a / b for a, b in zip(theirs.seconds, ours.seconds, strict=True))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cfgbench.data import Images
 from cfgbench.models.precision import resolve_precision
 from cfgbench.spec import Training
+from cfgbench.training.compiling import Compiling
 from cfgbench.training.diffusion import gradient_step
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed
@@ -23,12 +24,14 @@ DROPPED = 0.1
 
 
 def run(setup: Setup) -> Iterator[str]:
-    """A step of 64 images; counted as three forward passes."""
-    batch = 4 if setup.quick else 64
+    """A step of 64 images, on a GPU of 256; counted as three forward passes."""
+    batch = 4 if setup.quick else 256 if setup.device.type == "cuda" else 64
     images = _images(max(64, batch))
     makers = {networks.OURS: _ours, networks.DIFFUSERS: _diffusers, networks.LUCID: _lucid}
+    if setup.device.type == "cuda":
+        makers = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} | makers | {networks.OURS: _compiled}
     contestants = [
-        Contestant(name, lambda make=make: make(images, batch, setup.device), ours=name == networks.OURS)
+        Contestant(name, lambda make=make: make(images, batch, setup.device), ours=name.startswith(networks.OURS))
         for name, make in makers.items()
     ]
     found = in_turn(contestants, setup)
@@ -49,11 +52,16 @@ def _images(count: int) -> Images:
     return Images("noise", pixels, labels, tuple(map(str, range(networks.CLASSES))), flips=False)
 
 
-def _ours(images: Images, batch: int, device: torch.device) -> Callable[[], float]:
+def _compiled(images: Images, batch: int, device: torch.device) -> Callable[[], float]:
+    return _ours(images, batch, device, compiled=True)
+
+
+def _ours(images: Images, batch: int, device: torch.device, *, compiled: bool = False) -> Callable[[], float]:
     training = Training(steps=1000, batch_size=batch, p_uncond=DROPPED)
     precision = resolve_precision("auto", device)
     state = begin(networks.plain(), training, device, precision)
     feed = Feed(images, training, range(batch), device)
+    Compiling(state, device, asked=compiled)
 
     def step() -> float:
         gradient_step(state, state.network, feed, Group(), precision)
