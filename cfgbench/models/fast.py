@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.diffusion.guidance import Denoiser
+from cfgbench.errors import reason
 from cfgbench.models.adm import DiscreteTime
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.pace import Pace
@@ -22,6 +23,8 @@ SAVED = {"cpu": 0.12, "cuda": 0.5}
 """Of a call's time, by compiling it: 9 to 16 % on a processor, where group norm is compiled anyway (`native`)."""
 OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
+GPU_OPTIONS = {"shape_padding": False}
+"""Whether to pad a product would be measured each time: results are not to depend on that."""
 
 OURS = UNet, DiscreteTime
 """Networks whose calls do the same whatever the tensors hold."""
@@ -41,15 +44,14 @@ class Compiled:
     """A denoiser through torch.compile, which makes code for one batch size: larger batches are split, smaller ones
     filled up.
 
-    Where it does not compile, it is called as it is.
+    Where it does not compile, it is called as it is, and `failed` says why.
     """
 
     def __init__(self, network: nn.Module, batch: int) -> None:
-        self.num_classes, self.batch = network.num_classes, batch
+        self.num_classes, self.batch, self.failed = network.num_classes, batch, ""
         self._plain, self._worked = network, False
-        on_gpu = device_of(network).type == "cuda"
-        call = torch.compile(network, dynamic=False, options=None if on_gpu else OPTIONS)
-        self._call = Graphed(call) if on_gpu and isinstance(network, OURS) else call
+        options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
+        self._call = launched(torch.compile(network, dynamic=False, options=options), network)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         try:
@@ -57,8 +59,9 @@ class Compiled:
         except Exception as error:  # compilers fail in many ways
             if self._worked or out_of_memory(error):
                 raise
-            self._call = self._plain
-            return self._plain(z, lam, c)
+            self.failed = reason(error)
+            self._call = launched(self._plain, self._plain)
+            return self._call(z, lam, c)
         self._worked = True
         return found
 
@@ -82,6 +85,11 @@ class Replayed:
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         return self._call(z, lam, c)
+
+
+def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+    """The network's call, on a GPU as one launch where it is known to do the same whatever the tensors hold."""
+    return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
 @dataclass(frozen=True)

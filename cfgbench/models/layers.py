@@ -46,13 +46,12 @@ class GroupNorm(nn.Module):
         if embedded is not None:
             scale, shift = embedded.to(y.dtype).chunk(2, dim=1)
             factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
-        y = torch.addcmul(_to_rows(offset, y), y, _to_rows(factor, y))
+        y = torch.addcmul(offset[:, None, None], y, factor[:, None, None])
         return (F.silu(y) if self.silu else y).to(x.dtype)
 
     def _affine(self, y: Tensor, about: Tensor | None) -> tuple[Tensor, Tensor]:
         """norm(y + about) as factor y + offset, [b, C] each."""
-        # row by row first, here and backwards (`_to_rows`): sums over all places at once keep a GPU waiting
-        means, squares = y.mean(dim=2).mean(dim=1), y.square().mean(dim=2).mean(dim=1)
+        means, squares = y.mean(dim=(1, 2)), y.square().mean(dim=(1, 2))
         if about is None:
             mean, square = self._over_groups(torch.stack([means, squares])).unbind()
             variance, apart = square - mean.square(), -mean
@@ -67,11 +66,6 @@ class GroupNorm(nn.Module):
         """Each channel's value [..., C] replaced by its group's mean."""
         grouped = values.unflatten(-1, (self.groups, -1))
         return grouped.mean(dim=-1, keepdim=True).expand_as(grouped).flatten(-2)
-
-
-def _to_rows(values: Tensor, y: Tensor) -> Tensor:
-    """An image's values [b, C] at each row of y [b, h, w, C], [b, h, 1, C]."""
-    return values[:, None].expand(-1, y.shape[1], -1)[:, :, None]
 
 
 class Halve(nn.Module):

@@ -99,7 +99,8 @@ def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards, *, progress
     }
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
-    made = {"status": "ok", "compiled": isinstance(ready.networks.denoiser, Compiled)}
+    denoiser = ready.networks.denoiser
+    made = {"status": "ok", "compiled": isinstance(denoiser, Compiled) and not denoiser.failed}
     row = describe(cell, bench) | measured.numbers | made | took
     sheet = _sheet_png(shards.kept().numpy(), _sheet_indices(sampling.samples, bench), bench.images)
     return Result(row, sheet, {"label": labels, **measured.influences})

@@ -276,6 +276,8 @@ def _attempt(plan: Plan, cell: Cell, ready: Ready, bench: Bench, progress: Progr
         result = run_cell(cell, ready, bench, shards, progress=progress)
     except FAILURES as error:
         return _put(plan, _failed(cell, bench, error))
+    if failed := getattr(ready.networks.denoiser, "failed", ""):
+        progress(f"network {cell.checkpoint_id}: it does not compile here ({failed}); sampled as it is", 0, 0, "")
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)
     store.put_influences(cell.id, result.influences)

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from cfgbench.models.fast import pays
+from cfgbench.models.fast import GPU_OPTIONS, pays
 from cfgbench.training.state import State
 
 WARM, TIMED = 5, 15
@@ -48,7 +48,7 @@ class Compiling:
 
     def _compile(self) -> None:
         network = self.state.network
-        network.forward = torch.compile(network.forward, dynamic=False)
+        network.forward = torch.compile(network.forward, dynamic=False, options=GPU_OPTIONS)
         self.trying = True
 
     def give_up(self) -> None:

@@ -156,6 +156,7 @@ def test_a_network_that_does_not_compile_is_called_as_it_is():
     compiled = Compiled(plain, batch=8)
     compiled._call = broken
     assert torch.equal(call(compiled, "fp32"), call(plain, "fp32"))
+    assert compiled.failed == "CppCompileError: no such compiler"
 
 
 def pace():

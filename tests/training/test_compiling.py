@@ -19,7 +19,7 @@ def as_on_a_gpu(monkeypatch):
     """The device is said to be a GPU where it is asked whether to compile; gives the steps of compiled passes."""
     calls = []
 
-    def marked(forward, dynamic):
+    def marked(forward, **_):
         def call(*given):
             calls.append(len(given[0]))
             return forward(*given)
@@ -72,7 +72,7 @@ def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkey
     def broken(*_):
         raise RuntimeError("no such compiler")
 
-    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: broken)
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: broken)
     found, _ = train(tmp_path / "broken.safetensors", compiled=True)
     assert torch.equal(weights(plain), weights(found))
 
