@@ -9,7 +9,7 @@ import torch
 from cfgbench.spec import Sampling
 from cfgbench.sweep import cell as cells
 from cfgbench.sweep import run as running
-from cfgbench.sweep.batches import Ready
+from cfgbench.sweep.batches import CELLS, Ready
 from cfgbench.sweep.plan import make_plan
 
 
@@ -46,6 +46,12 @@ def test_on_a_gpu_cells_that_differ_in_w_alone_fill_it_together(plan):
     ready = Ready(None, 1000)
     assert ready.most(found) == 3 * 20 * 2
     assert Ready(None, None).most(found) == 20
+
+
+def test_no_more_cells_share_a_batch_than_may_be_claimed_at_a_time(plan):
+    strengths = ", ".join(str(number) for number in range(1, 101))
+    found = plan("{samples: 60, T: 4}", f"{{w: [{strengths}]}}").cells
+    assert [len(batch) for batch in Ready(None, 1 << 20).batches(found)] == [CELLS, CELLS, CELLS, 100 - 3 * CELLS]
 
 
 @pytest.mark.parametrize(("rows", "guided", "alone"), [(None, 256, 256), (100, 50, 100), (1, 1, 1)])

@@ -11,7 +11,7 @@ from cfgbench.data import load
 from cfgbench.diffusion.guidance import GUIDANCES, Networks
 from cfgbench.diffusion.sampler import SAMPLERS, sample
 from cfgbench.diffusion.schedule import sampling_log_snrs
-from cfgbench.diffusion.streams import noise
+from cfgbench.diffusion.streams import Noise
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Training
 from cfgbench.training import diffusion
@@ -60,9 +60,8 @@ def test_no_step_of_the_sampler_waits(network, guidance, sampler):
     assert waits.seen["number"] >= 1  # once a batch
     for steps in (2, 7):
         with Waits() as waits:
-            x = sample(
-                guided, sampling_log_snrs(steps), SAMPLERS[sampler](0.3, 1.0), lambda t: noise(0, indices, t, (1, 8, 8))
-            )
+            noise = Noise(0, indices, (1, 8, 8), steps)
+            x = sample(guided, sampling_log_snrs(steps), SAMPLERS[sampler](0.3, 1.0), noise)
         assert (x.device, x.shape) == (GPU, (4, 1, 8, 8))
         assert waits.seen == {"free copy": 1}
 

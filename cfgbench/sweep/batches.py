@@ -8,6 +8,8 @@ from cfgbench.spec import Cell, Sampling
 
 ON_A_PROCESSOR = 256
 """Images at a time, where the sweep file leaves it open."""
+CELLS = 32
+"""Cells that share a batch, at most: each holds a claim, and memory for a shard."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Ready:
             alike.setdefault(_but_w(cell.sampling), []).append(cell)
         for group in alike.values():
             sampling = group[0].sampling
-            count = max(1, self.rows // (self.images(sampling) * len(sampling.calls)))
+            count = min(CELLS, max(1, self.rows // (self.images(sampling) * len(sampling.calls))))
             yield from (group[at : at + count] for at in range(0, len(group), count))
 
     def most(self, cells: Sequence[Cell]) -> int:
