@@ -73,7 +73,7 @@ def train(
         if not networks:
             raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
-    from cfgbench.sweep.run import ensure_trained
+    from cfgbench.sweep.networks import ensure_trained
     from cfgbench.training.diffusion import TrainingFailed
     from cfgbench.training.distributed import joined
 

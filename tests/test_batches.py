@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cfgbench.spec import Sampling
-from cfgbench.sweep import cell as cells
-from cfgbench.sweep import run as running
+from cfgbench.sweep import fill as filling
+from cfgbench.sweep import networks
 from cfgbench.sweep.batches import CELLS, Ready
 from cfgbench.sweep.plan import make_plan
 
@@ -66,7 +66,7 @@ def test_an_open_batch_is_what_fills_the_device(rows, guided, alone):
 @pytest.fixture
 def sweep(plan, run, monkeypatch):
     """Runs the sweep into a folder; with `rows`, as on a GPU that so many fill. Gives rows by w and T, and batches."""
-    made, honest = running._made_fast, cells.generate
+    made, honest = networks.made_fast, filling.generate
 
     def go(folder, rows=None, generate=honest, code=0):
         plan()
@@ -76,8 +76,8 @@ def sweep(plan, run, monkeypatch):
             seen.append((len(indices), {sampling.w} if w is None else set(w.tolist())))
             return generate(networks, sampling, indices, shape, precision, w)
 
-        monkeypatch.setattr(cells, "generate", watched)
-        monkeypatch.setattr(running, "_made_fast", lambda *given: Ready(made(*given).networks, rows))
+        monkeypatch.setattr(filling, "generate", watched)
+        monkeypatch.setattr(networks, "made_fast", lambda *given: Ready(made(*given).networks, rows))
         assert run("sweep", "small.yaml", "--precision", "fp32", "--quiet", "--results", folder)[0] == code
         files = Path(folder, "small/cells").glob("*.parquet")
         found = [pd.read_parquet(file).iloc[0].to_dict() for file in files]
@@ -103,7 +103,7 @@ def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
 
 
 def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
-    honest = cells.generate
+    honest = filling.generate
 
     def broken(networks, sampling, indices, shape, precision, w=None):
         if (2.0 in (sampling.w, *(() if w is None else w.tolist()))) and sampling.T == 4:
@@ -115,7 +115,7 @@ def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
 
 
 def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(sweep):
-    honest = cells.generate
+    honest = filling.generate
 
     def small(networks, sampling, indices, *rest):
         if len(indices) > 31:
@@ -130,7 +130,7 @@ def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(swee
 
 
 def test_stopped_in_a_shared_batch_what_is_made_stays_made(sweep):
-    honest, calls = cells.generate, []
+    honest, calls = filling.generate, []
 
     def stopped(*given):
         calls.append(given)

@@ -19,7 +19,7 @@ from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
-from cfgbench.sweep import cell as cells
+from cfgbench.sweep import fill as filling
 
 TOP = Path(__file__).parents[1]
 SMALL = """
@@ -101,17 +101,17 @@ def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, r
 
 
 def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypatch, run):
-    honest = cells.generate
+    honest = filling.generate
 
     def breaks(denoiser, sampling, *rest):
         if sampling.w == 1:
             raise torch.OutOfMemoryError("no memory left")
         return honest(denoiser, sampling, *rest)
 
-    monkeypatch.setattr(cells, "generate", breaks)
+    monkeypatch.setattr(filling, "generate", breaks)
     assert run("sweep", small)[0] == 1
     assert rows().query("w == 1")["reason"].tolist() == ["OutOfMemoryError: no memory left"] * 2
-    monkeypatch.setattr(cells, "generate", honest)
+    monkeypatch.setattr(filling, "generate", honest)
     code, out, _ = run("sweep", small)
     assert code == 0
     assert "2/2" in out
@@ -132,10 +132,10 @@ def test_batch_size_changes_neither_images_nor_fid(small, run):
     path = next(Path("results/b7/checkpoints").glob("*.safetensors"))
     networks = Networks(load_denoiser(path, torch.device("cpu")))
     sampling = Sampling(w=1.5, T=8, samples=500)
-    together = cells.generate(networks, sampling, torch.arange(500), (1, 8, 8), "fp32")
+    together = filling.generate(networks, sampling, torch.arange(500), (1, 8, 8), "fp32")
     for size in (64, 100):
         apart = torch.cat(
-            [cells.generate(networks, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
+            [filling.generate(networks, sampling, part, (1, 8, 8), "fp32") for part in torch.arange(500).split(size)]
         )
         assert torch.equal(apart, together)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cfgbench.sweep import cell as cells
-from cfgbench.sweep import shards
+from cfgbench.sweep import cell, shards
+from cfgbench.sweep import fill as filling
 
 spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
 kills = importlib.util.module_from_spec(spec)
@@ -223,7 +223,7 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     path.unlink()
     monkeypatch.setattr(shards, "SECONDS", 0.0)
-    honest, made = cells.generate, []
+    honest, made = filling.generate, []
 
     def breaks(networks, sampling, indices, *rest):
         if len(made) == 10:
@@ -231,7 +231,7 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
         made.append(int(indices[0]))
         return honest(networks, sampling, indices, *rest)
 
-    monkeypatch.setattr(cells, "generate", breaks)
+    monkeypatch.setattr(filling, "generate", breaks)
     code, _, err = run("sweep", small)
     assert code == 130
     assert "goes on from here" in err
@@ -239,7 +239,7 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     assert len(files) == len(made) == 10
     flip(files[3], random.Random(1))
     files[7].write_bytes(files[7].read_bytes()[:-1])
-    monkeypatch.setattr(cells, "generate", lambda *all: made.append(int(all[2][0])) or honest(*all))
+    monkeypatch.setattr(filling, "generate", lambda *all: made.append(int(all[2][0])) or honest(*all))
     assert run("sweep", small)[0] == 0
     assert sorted(made[10:]) == [60, 140, *range(200, 400, 20)]
     same(calm, Path("results"))
@@ -284,12 +284,12 @@ import resource, sys
 import torch, torch._dynamo, torch.optim.adamw, cfgbench.report, cfgbench.sweep.run, sklearn.datasets
 from cfgbench import cli
 from cfgbench.models import unet
-from cfgbench.sweep import cell
-honest = cell.generate
+from cfgbench.sweep import fill
+honest = fill.generate
 def generate(networks, sampling, indices, *rest):
     print("batch", len(indices), file=sys.stderr)
     return honest(networks, sampling, indices, *rest)
-cell.generate = generate
+fill.generate = generate
 unet.A_CORE = 1 << 40  # all of a batch goes through the network at once, as on a GPU
 room = int(sys.argv.pop(1)) << 20
 in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -328,7 +328,7 @@ def test_memory_that_runs_out_on_the_device_halves_the_batch_down_to_one(small, 
     shutil.copytree(calm, "results")
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     path.unlink()
-    honest, sizes = cells.generate, []
+    honest, sizes = filling.generate, []
 
     def small_device(networks, sampling, indices, *rest):
         sizes.append(len(indices))
@@ -336,7 +336,7 @@ def test_memory_that_runs_out_on_the_device_halves_the_batch_down_to_one(small, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return honest(networks, sampling, indices, *rest)
 
-    monkeypatch.setattr(cells, "generate", small_device)
+    monkeypatch.setattr(filling, "generate", small_device)
     assert run("sweep", small, "--quiet")[0] == 0
     assert sizes[:3] == [20, 10, 5]
     assert set(sizes[2:]) == {5}
@@ -394,7 +394,7 @@ def test_a_clock_that_jumps_back_leaves_the_order_of_the_rows(small, run, monkey
         def now(cls, tz=None):
             return datetime(cls.year_of_now, 1, 1, tzinfo=UTC)
 
-    monkeypatch.setattr(cells, "datetime", Jumping)
+    monkeypatch.setattr(cell, "datetime", Jumping)
     run("sweep", small, "--quiet")
     first = kills.rows(Path("results"))
     Jumping.year_of_now = 1970

@@ -15,8 +15,8 @@ from cfgbench.models.precision import device_name
 from cfgbench.models.pretrained import check_shape, load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells
 from cfgbench.sweep import flops
-from cfgbench.sweep.cell import SHEET_ROWS
 from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
+from cfgbench.sweep.sheet import SHEET_ROWS
 from cfgbench.training.diffusion import gradient_step, image_of
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed

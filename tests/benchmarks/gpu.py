@@ -17,7 +17,7 @@ from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Sampling, Training
 from cfgbench.sweep import flops
-from cfgbench.sweep.cell import generate
+from cfgbench.sweep.fill import generate
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.diffusion import gradient_step
 from cfgbench.training.distributed import Group

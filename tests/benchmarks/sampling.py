@@ -12,7 +12,7 @@ from torch import Tensor
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.precision import resolve_precision
 from cfgbench.spec import Sampling
-from cfgbench.sweep.cell import generate
+from cfgbench.sweep.fill import generate
 
 W = 1.0
 """The paper's; a guidance scale of 1 + w for the peers."""

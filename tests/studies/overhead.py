@@ -15,7 +15,7 @@ from typing import Any
 
 from cfgbench import cli, tensors
 from cfgbench.models import checkpoint
-from cfgbench.sweep import cell, probes, run, shards, store
+from cfgbench.sweep import cell, networks, probes, run, shards, store
 from cfgbench.training import state
 
 spent: Counter[str] = Counter()
@@ -54,7 +54,7 @@ def main() -> None:
     for module in (state, checkpoint):
         for name in {"save_tensors", "load_tensors"} & set(vars(module)):
             setattr(module, name, timed("checkpoints and their digests", getattr(tensors, name)))
-    run.check_networks = timed("probes", probes.check_networks)
+    networks.check_networks = timed("probes", probes.check_networks)
     run.check_extractor = timed("probes", probes.check_extractor)
     sys.argv = ["cfgbench", "sweep", sweep, "--results", results, "--quiet"]
     began = time.perf_counter()

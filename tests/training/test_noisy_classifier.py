@@ -16,7 +16,7 @@ from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Sampling, Training
-from cfgbench.sweep.cell import generate
+from cfgbench.sweep.fill import generate
 from cfgbench.training.diffusion import train
 from cfgbench.training.state import begin
 
@@ -173,7 +173,7 @@ def test_a_classifier_that_knows_nothing_stops_the_sweep(tmp_path, monkeypatch, 
 
 
 def test_a_classifier_that_diverges_is_tried_once_and_what_needs_none_goes_on(tmp_path, monkeypatch, run):
-    from cfgbench.sweep import run as running
+    from cfgbench.sweep import networks
 
     monkeypatch.chdir(tmp_path)
     text = SWEEP.replace("STEPS", "20").replace(
@@ -182,8 +182,8 @@ def test_a_classifier_that_diverges_is_tried_once_and_what_needs_none_goes_on(tm
     Path("guided.yaml").write_text(
         text.replace("{guidance: [classifier],", "{p_uncond: [0.1, 0.2], guidance: [classifier],")
     )
-    trained, honest = [], running.train
-    monkeypatch.setattr(running, "train", lambda *a, **keys: trained.append(keys["kind"]) or honest(*a, **keys))
+    trained, honest = [], networks.train
+    monkeypatch.setattr(networks, "train", lambda *a, **keys: trained.append(keys["kind"]) or honest(*a, **keys))
     code, _, err = run("sweep", "guided.yaml", "--quiet")
     assert (code, trained) == (1, ["denoiser", "classifier", "denoiser"])
     states = {(row["guidance"], row["status"]) for row in rows("results/guided")}

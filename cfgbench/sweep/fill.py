@@ -1,0 +1,120 @@
+"""Images of cells and their features, batch by batch, into the cells' shards."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Networks
+from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
+from cfgbench.diffusion.schedule import sampling_log_snrs
+from cfgbench.diffusion.streams import Noise
+from cfgbench.evaluation.extractors import Features
+from cfgbench.models.precision import autocast, out_of_memory
+from cfgbench.progress import Progress
+from cfgbench.spec import Cell, Sampling
+from cfgbench.sweep.batches import Ready
+from cfgbench.sweep.bench import Bench
+from cfgbench.sweep.shards import Shards
+from cfgbench.sweep.sheet import sheet_indices
+
+
+def generate(
+    networks: Networks,
+    sampling: Sampling,
+    indices: Tensor,
+    shape: tuple[int, int, int],
+    precision: str,
+    w: Tensor | None = None,
+) -> Tensor:
+    """The uint8 images [b, *shape] with these indices: image i is of class i % num_classes and depends on nothing but
+    the seed, i, and what `sampling` says; with `w` [b] each has a strength of its own."""
+    strength = sampling.w if w is None else w
+    networks = replace(networks, denoiser=BRANCHES[sampling.on](networks.denoiser))
+    guided = GUIDANCES[sampling.guidance](networks, indices % networks.denoiser.num_classes, strength)
+    step = SAMPLERS[sampling.sampler](sampling.v, sampling.temperature)
+    lams = sampling_log_snrs(sampling.T)
+    with autocast(precision, indices.device):
+        x = sample(guided, lams, step, Noise(sampling.seed, indices, shape, sampling.T), clip=sampling.clip)
+    return to_uint8(x)
+
+
+class Job(NamedTuple):
+    """A cell, and where its images' features go."""
+
+    cell: Cell
+    shards: Shards
+
+
+class _Part(NamedTuple):
+    """Images of a cell that are in a batch."""
+
+    job: Job
+    images: range
+
+
+def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) -> None:
+    """Makes the images of these cells that no shard holds yet, some of each cell in a batch: cells that differ in w
+    alone. Batches are halved where memory runs out. Raises what `run_cell` does."""
+    label = f"cell {jobs[0].cell.label}" + f" and {len(jobs) - 1} more" * (len(jobs) > 1)
+    total, size = sum(job.cell.sampling.samples for job in jobs), ready.images(jobs[0].cell.sampling)
+    gaps = [job.shards.missing() for job in jobs]
+    try:
+        while any(gaps):
+            parts = [_Part(job, missing[0][:size]) for job, missing in zip(jobs, gaps, strict=True) if missing]
+            done = total - sum(len(gap) for missing in gaps for gap in missing)
+            progress(label, done, total, "")
+            try:
+                _make(parts, ready.networks, bench)
+            except (MemoryError, RuntimeError) as error:
+                largest = max(len(part.images) for part in parts)
+                if not out_of_memory(error) or largest == 1:
+                    raise
+                size = largest // 2
+                progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
+                continue  # the tensors of the failed batch are free when the handler ends
+            gaps = [_without(missing, size) for missing in gaps]
+    finally:
+        for job in jobs:
+            job.shards.flush()  # when stopped too: what is made is made
+
+
+def _without(gaps: list[range], size: int) -> list[range]:
+    """What is missing when so many images of the first gap are there."""
+    return [gap for gap in (gaps[0][size:], *gaps[1:]) if gap] if gaps else []
+
+
+def _make(parts: Sequence[_Part], networks: Networks, bench: Bench) -> None:
+    """One batch: images, and their features into the shards."""
+    began, (first, *others) = time.monotonic(), parts
+    places = [torch.arange(part.images.start, part.images.stop, device=bench.device) for part in parts]
+    # a number says more than a tensor: a branch that it does not need is left out
+    strengths = [torch.full((len(part.images),), part.job.cell.sampling.w) for part in parts] if others else None
+    pixels = generate(
+        networks,
+        first.job.cell.sampling,
+        torch.cat(places),
+        bench.images.images.shape[1:],
+        bench.precision,
+        None if strengths is None else torch.cat(strengths).to(bench.device),
+    )
+    features = bench.extractor(pixels).cpu()
+    _check_finite(features)
+    seconds = (time.monotonic() - began) / len(pixels)
+    at = 0
+    for job, images in parts:
+        mine, at = slice(at, at + len(images)), at + len(images)
+        sheet = sheet_indices(job.cell.sampling.samples, bench).ravel()
+        shown = sheet[(sheet >= images.start) & (sheet < images.stop)] - images.start
+        job.shards.add(images.start, features[mine], pixels[mine][shown], seconds * len(images))
+
+
+def _check_finite(features: Features) -> None:
+    """Numbers that are none do not reach the disk. Raises ValueError."""
+    for name, values in (("features", features.pooled), ("logits", features.logits)):
+        if values is not None and not values.isfinite().all():
+            bad = int((~values.isfinite()).any(dim=1).sum())
+            raise ValueError(f"{name} that are not finite, in {bad} of {len(values)} images")
