@@ -30,11 +30,7 @@ class Result:
 
 
 def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
-    """Makes the images that no shard holds yet, and measures all of them.
-
-    Raises ValueError for images or features that are not finite, UserError for shards that cannot be written, and what
-    torch raises when memory runs out for a single image.
-    """
+    """Makes the images that no shard holds yet, and measures all of them. Raises what `fill` does."""
     fill([Job(cell, shards)], ready, bench, progress)
     sampling = cell.sampling
     labels = np.arange(sampling.samples) % bench.images.num_classes

@@ -58,7 +58,11 @@ class _Part(NamedTuple):
 
 def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) -> None:
     """Makes the images of these cells that no shard holds yet, some of each cell in a batch: cells that differ in w
-    alone. Batches are halved where memory runs out. Raises what `run_cell` does."""
+    alone. Batches are halved where memory runs out.
+
+    Raises ValueError for images or features that are not finite, UserError for shards that cannot be written, and what
+    torch raises when memory runs out for a single image.
+    """
     label = f"cell {jobs[0].cell.label}" + f" and {len(jobs) - 1} more" * (len(jobs) > 1)
     total, size = sum(job.cell.sampling.samples for job in jobs), ready.images(jobs[0].cell.sampling)
     gaps = [job.shards.missing() for job in jobs]
