@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.models.precision import autocast, out_of_memory
 
 SECONDS_TO_MEASURE = 3.0
@@ -24,7 +25,7 @@ class Pace:
 
 
 def pace_of_passes(
-    network: Callable, shape: tuple[int, ...], largest: int, precision: str, device: torch.device
+    network: Denoiser, shape: tuple[int, ...], largest: int, precision: str, device: torch.device
 ) -> Pace:
     """Of images [*shape] through a denoiser, at most `largest` of them at once."""
 
