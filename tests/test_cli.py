@@ -185,6 +185,8 @@ def bad(text, old, new):
         (SMALL + "name: twice\n", "key 'name' stands there twice"),
         (bad(SMALL, "[0.1, 0.5]", "[1.2]"), "grid.p_uncond[0] = 1.2"),
         (bad(SMALL, "T: [3]", "T: [1]"), "grid.T[0] = 1"),
+        (bad(SMALL, "batch_size: 20", "batch_size: 0"), "sampling.batch_size = 0: should be auto, or a number of"),
+        (bad(SMALL, "batch_size: 20", "batch_size: many"), "sampling.batch_size = 'many': should be auto, or a number"),
         (bad(SMALL, "[0, 1]", "[nan]"), "grid.w[0] = 'nan'"),
         (bad(SMALL, "[0.1, 0.5]", "[0]"), "the null class was never trained"),
         ("{{{", "line 1"),

@@ -51,6 +51,7 @@ def test_p_uncond_trains_a_network_each_and_w_samples_it(sweep):
     "change",
     [
         ("batch_size: 50", "batch_size: 7"),
+        ("batch_size: 50", "batch_size: auto"),
         ("name: small", "name: other"),
         ("[0, 0.1, 4]", "[0.0, 1e-1, 4]"),
         ("[fid, is]", "[is, fid]"),

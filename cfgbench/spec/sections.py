@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from cfgbench.errors import brief
 from cfgbench.presets import MODELS, TRAININGS
@@ -37,6 +37,13 @@ def _named(path: Path) -> Path:
     if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path)) >= 4096:
         raise ValueError("longer than the name of a file can be")
     return path
+
+
+def _batch(value: Any) -> int | str:
+    """So many images, or auto."""
+    if value == "auto" or (type(value) is int and 1 <= value <= 2**20):
+        return value
+    raise ValueError(f"should be auto, or a number of images from 1 to {2**20:,}")
 
 
 def _numbers(value: Any) -> Any:
@@ -204,7 +211,7 @@ class Sampling(Section):
     """
 
     samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
-    batch_size: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int | Literal["auto"], PlainValidator(lambda value: _batch(value))] = "auto"
     seed: Seed = 0
     v: Probability = 0.3
     clip: bool = True
