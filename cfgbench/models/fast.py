@@ -42,7 +42,7 @@ def hold_half(network: nn.Module, precision: str) -> None:
 
 class Compiled:
     """A denoiser through torch.compile, which makes code for one batch size: larger batches are split, smaller ones
-    filled up.
+    filled up, and those that would not fill a third of it called as they are.
 
     Where it does not compile, it is called as it is, and `failed` says why.
     """
@@ -52,29 +52,32 @@ class Compiled:
         self._plain, self._worked = network, False
         options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
         self._call = launched(torch.compile(network, dynamic=False, options=options), network)
+        self._as_it_is = launched(network, network)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         try:
-            found = self._filled(z, lam, c)
+            return self._filled(z, lam, c)
         except Exception as error:  # compilers fail in many ways
             if self._worked or out_of_memory(error):
                 raise
             self.failed = reason(error)
-            self._call = launched(self._plain, self._plain)
+            self._call = self._as_it_is
             return self._call(z, lam, c)
-        self._worked = True
-        return found
 
     def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         batch = min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, OURS) else self.batch
         missing = batch - len(z)
         if missing == 0:
-            return self._call(z, lam, c)
+            found = self._call(z, lam, c)
+            self._worked = True
+            return found
         if missing < 0:
             parts = zip(*(tensor.split(batch) for tensor in (z, lam, c)), strict=True)
             return torch.cat([self._filled(*part) for part in parts])
+        if missing > 2 * len(z):
+            return self._as_it_is(z, lam, c)
         filled = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (z, lam, c))
-        return self._call(*filled)[: len(z)]
+        return self._filled(*filled)[: len(z)]
 
 
 class Replayed:

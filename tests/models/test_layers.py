@@ -148,6 +148,16 @@ def test_a_compiled_network_takes_no_more_at_a_time_than_fit_the_caches(monkeypa
     assert apart(found, call(plain, "fp32", 7)) < 1e-6
 
 
+def test_a_batch_that_would_hardly_fill_the_compiled_one_goes_as_it_is():
+    plain, seen = network(), []
+    compiled = Compiled(plain, batch=9)
+    compiled._call = lambda z, *rest: seen.append(len(z)) or plain(z, *rest)
+    for b, passes in ((9, [9]), (3, [9]), (2, []), (20, [9, 9]), (21, [9, 9, 9])):
+        seen.clear()
+        assert apart(call(compiled, "fp32", b), call(plain, "fp32", b)) < 1e-6
+        assert seen == passes
+
+
 def test_a_network_that_does_not_compile_is_called_as_it_is():
     def broken(*_, **__):
         raise RuntimeError("CppCompileError: no such compiler")
@@ -155,6 +165,8 @@ def test_a_network_that_does_not_compile_is_called_as_it_is():
     plain = network()
     compiled = Compiled(plain, batch=8)
     compiled._call = broken
+    assert torch.equal(call(compiled, "fp32", 1), call(plain, "fp32", 1))  # not tried yet
+    assert compiled.failed == ""
     assert torch.equal(call(compiled, "fp32"), call(plain, "fp32"))
     assert compiled.failed == "CppCompileError: no such compiler"
 
