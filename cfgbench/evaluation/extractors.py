@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cfgbench.errors import UserError
-from cfgbench.evaluation.inception import Body, Runner
+from cfgbench.evaluation.inception import FLOAT32_KEPT, Body, Runner
 
 OFFICIAL_DIGEST = "6726825d"
 """What the SHA-256 of the published network's weights begins with."""
@@ -79,7 +79,8 @@ class ClassifierFeatures:
         if self.channels not in (None, images.shape[1]):
             raise ValueError(f"{self.id} looks at {self.channels} channels, not {images.shape[1]}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
-        return Features(*self.network(middle.float() / 127.5 - 1))
+        with FLOAT32_KEPT():
+            return Features(*self.network(middle.float() / 127.5 - 1))
 
 
 class Coordinates:

@@ -43,17 +43,20 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
-def autocast(precision: str, device: torch.device) -> Iterator[None]:
-    """Matrix products and convolutions in half precision within this context, if that is the precision.
-
-    fp32 is what the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to.
-    """
+def float32_kept() -> Iterator[None]:
+    """fp32 as the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to."""
     allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
-        with torch.autocast(device.type, dtype=HALF.get(precision), enabled=precision in HALF):
-            yield
+        yield
     finally:
         torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products and convolutions in half precision within this context, if that is the precision; else fp32."""
+    with float32_kept(), torch.autocast(device.type, dtype=HALF.get(precision), enabled=precision in HALF):
+        yield
 
 
 _NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"

@@ -12,7 +12,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from cfgbench.data import Images
-from cfgbench.models.precision import autocast, out_of_memory
+from cfgbench.models.precision import autocast, float32_kept, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Model, Training
 from cfgbench.training.compiling import Compiling
@@ -169,8 +169,9 @@ def _gradients(
         alone = group.world > 1 and number_of_part < len(parts)  # gradients are exchanged once, with the last part
         with wrapped.no_sync() if alone else nullcontext():
             loss = _loss(state.network, wrapped, feed, part, precision, objective)
-            # the group averages its members' gradients, where the batch wants their sum
-            state.scaler.scale(loss * group.world).backward()
+            with float32_kept():
+                # the group averages its members' gradients, where the batch wants their sum
+                state.scaler.scale(loss * group.world).backward()
         total += loss.detach()
     return total
 

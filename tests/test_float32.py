@@ -1,0 +1,75 @@
+"""Whether float32 is float32 where networks are called: a GPU may round what it convolves unless it is told not to."""
+
+import pytest
+import torch
+
+from cfgbench.data import load
+from cfgbench.diffusion.guidance import Networks
+from cfgbench.evaluation.extractors import ClassifierFeatures
+from cfgbench.evaluation.inception import Runner
+from cfgbench.models.unet import UNet
+from cfgbench.spec import Dataset, Model, Sampling, Training
+from cfgbench.sweep.fill import generate
+from cfgbench.training.diffusion import gradient_step
+from cfgbench.training.distributed import Group
+from cfgbench.training.feed import Feed
+from cfgbench.training.state import begin
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def allowed():
+    """What the flag says at each call that is noted."""
+    assert torch.backends.cudnn.allow_tf32  # torch's own default, and what is found again
+    seen = []
+    yield seen
+    assert seen
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32
+
+
+def note(seen):
+    seen.append(torch.backends.cudnn.allow_tf32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_in_sampling(allowed, precision):
+    class Denoiser:
+        num_classes = 3
+
+        def __call__(self, z, lam, c):
+            note(allowed)
+            return z
+
+    generate(Networks(Denoiser()), Sampling(T=2, w=1.0), torch.arange(4), (1, 4, 4), precision)
+
+
+def test_in_training_forwards_and_back(allowed):
+    training = Training(steps=2, batch_size=4)
+    network = UNet(Model(channels=8, multipliers=[1], attention=[]), image_channels=1, side=8, num_classes=10)
+    state = begin(network, training, CPU, "fp32")
+    feed = Feed(load(Dataset(name="digits")), training, range(4), CPU)
+    network.last.register_forward_hook(lambda *_: note(allowed))
+    network.last.register_full_backward_hook(lambda *_: note(allowed))
+    gradient_step(state, network, feed, Group(), "fp32")
+    feed.close()
+    assert len(allowed) == 2
+
+
+def test_in_features(allowed):
+    def network(x):
+        note(allowed)
+        return x.flatten(1), x.flatten(1)
+
+    ClassifierFeatures(network, "stub", side=4, device=CPU)(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+
+    class Body(torch.nn.Module):
+        logits = False
+
+        def forward(self, x):
+            note(allowed)
+            return x.mean(dim=(2, 3)), None
+
+    Runner(Body(), torch.float32, CPU, ahead=2, compiled=False)(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+    assert len(allowed) == 2
