@@ -1,16 +1,19 @@
 """Which cells share batches, and that the images do not notice."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from cfgbench.progress import silent
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import networks
+from cfgbench.sweep import run as running
 from cfgbench.sweep.batches import CELLS, Ready
-from cfgbench.sweep.plan import make_plan
+from cfgbench.sweep.plan import make_plan, prepare_folder
 
 
 @pytest.fixture
@@ -112,6 +115,18 @@ def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
 
     rows, _ = sweep("results", rows=400, generate=broken, code=1)
     assert {key for key, row in rows.items() if row["status"] != "ok"} == {(2.0, 4)}
+
+
+def test_for_cells_that_others_are_at_no_network_is_loaded_and_measured(plan, monkeypatch):
+    made, loaded = plan(), []
+    prepare_folder(made)
+    monkeypatch.setattr(running, "networks_of", lambda *_: loaded.append(1))
+    with ExitStack() as others:
+        assert all(others.enter_context(made.store.claim(cell.id)) for cell in made.cells)
+        assert list(running._run_group(made, made.cells, None, silent)) == []
+        assert loaded == []
+    assert list(running._run_group(made, made.cells, None, silent)) == []
+    assert loaded == [1]
 
 
 def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(sweep):

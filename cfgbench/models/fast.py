@@ -13,7 +13,7 @@ from cfgbench.errors import reason
 from cfgbench.models.adm import DiscreteTime
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.pace import Pace
-from cfgbench.models.precision import HALF, out_of_memory
+from cfgbench.models.precision import HALF, autocast, out_of_memory
 from cfgbench.models.unet import UNet
 
 SECONDS_TO_COMPILE = {"cpu": 60.0, "cuda": 100.0}
@@ -64,8 +64,25 @@ class Compiled:
             self._call = self._as_it_is
             return self._call(z, lam, c)
 
+    def attempt(self, shape: tuple[int, ...], precision: str) -> None:
+        """Compiles now, for images [*shape]; where that fails `failed` says why."""
+        device = device_of(self._plain)
+        with torch.inference_mode(), autocast(precision, device):
+            z = torch.zeros(1, *shape, device=device)
+            z = z.expand(self._size(z), *shape).clone()
+            lam, c = torch.zeros(len(z), device=device), torch.zeros(len(z), dtype=torch.int64, device=device)
+            try:
+                self(z, lam, c)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):  # then batches are halved, when they are sampled
+                    raise
+
+    def _size(self, z: Tensor) -> int:
+        """Of the batches that are compiled."""
+        return min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, OURS) else self.batch
+
     def _filled(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        batch = min(self.batch, self._plain.at_once(z)) if isinstance(self._plain, OURS) else self.batch
+        batch = self._size(z)
         missing = batch - len(z)
         if missing == 0:
             found = self._call(z, lam, c)
@@ -88,6 +105,13 @@ class Replayed:
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         return self._call(z, lam, c)
+
+
+def forget(denoiser: Denoiser) -> None:
+    """Gives back the memory of what a GPU has recorded of it."""
+    for call in getattr(denoiser, "__dict__", {}).values():
+        if isinstance(call, Graphed):
+            call.forget()
 
 
 def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:

@@ -44,6 +44,11 @@ class Graphed:
         recorded.graph.replay()
         return recorded.output.clone()  # the next replay writes there
 
+    def forget(self) -> None:
+        """Gives the graphs' memory back; they are recorded again when they are asked for."""
+        self._recorded.clear()
+        self._pool = None
+
     def _record(self, given: tuple[Tensor, ...]) -> _Recorded | None:
         inputs, stream = tuple(tensor.clone() for tensor in given), torch.cuda.Stream()
         self.function(*inputs)  # compiles, where that is to be; libraries set themselves up in the first calls

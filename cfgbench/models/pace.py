@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.models.precision import autocast, out_of_memory
+from cfgbench.models.precision import autocast
 
 SECONDS_TO_MEASURE = 3.0
 ENOUGH = 0.95
@@ -39,15 +39,16 @@ def pace_of_passes(
 
 
 def pace_of(work: Callable[[int], None], largest: int, device: torch.device) -> Pace:
-    """Of `work(b)` on b images: b is doubled as long as that is quick enough to be tried, and fits into memory."""
+    """Of `work(b)` on b images: b is doubled as long as that is quick enough to be tried, fits into memory, and
+    does not fail."""
     b, found = 1, {}
     work(b)  # what is done once is not counted
     began = time.monotonic()
     while True:
         try:
             seconds, grown = _timed(work, b, device)
-        except (MemoryError, RuntimeError) as error:
-            if b == 1 or not out_of_memory(error):
+        except (MemoryError, RuntimeError):  # memory that runs out, or another limit of such a batch
+            if b == 1:
                 raise
             break
         found[b] = seconds / b

@@ -82,14 +82,15 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
 def _ahead(
     costs: Costs, missing: Sequence[Cell], untrained: Sequence[Network], device: torch.device
 ) -> tuple[float, float]:
-    """Seconds of sampling these cells and of training these networks, each network compiled where that pays."""
-    passes: dict[str, float] = {}
+    """Seconds of sampling these cells and of training these networks, ours compiled on a GPU where that pays."""
+    sampling: dict[str, float] = {}
     for cell in missing:
-        passes[cell.checkpoint_id] = passes.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
+        sampling[cell.checkpoint_id] = sampling.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
     training = [costs.training_seconds(network) for network in untrained]
-    if device.type == "cuda":
+    if device.type == "cuda" and all(isinstance(cell.model, Model) for cell in missing):
+        sampling = {network: expected(seconds, device) for network, seconds in sampling.items()}
         training = [expected(seconds, device) for seconds in training]
-    return sum(expected(seconds, device) for seconds in passes.values()), sum(training)
+    return sum(sampling.values()), sum(training)
 
 
 def forecast_without_data(path: Path) -> list[str] | None:

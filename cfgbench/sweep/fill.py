@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import Noise
 from cfgbench.evaluation.extractors import Features
+from cfgbench.models.fast import forget
 from cfgbench.models.precision import autocast, out_of_memory
 from cfgbench.progress import Progress
 from cfgbench.spec import Cell, Sampling
@@ -66,7 +68,9 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) ->
     label = f"cell {jobs[0].cell.label}" + f" and {len(jobs) - 1} more" * (len(jobs) > 1)
     total, size = sum(job.cell.sampling.samples for job in jobs), ready.images(jobs[0].cell.sampling)
     gaps = [job.shards.missing() for job in jobs]
-    try:
+    with ExitStack() as ends:
+        for job in jobs:
+            ends.callback(job.shards.flush)  # when stopped too, and each of them: what is made is made
         while any(gaps):
             parts = [_Part(job, missing[0][:size]) for job, missing in zip(jobs, gaps, strict=True) if missing]
             done = total - sum(len(gap) for missing in gaps for gap in missing)
@@ -78,12 +82,10 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) ->
                 if not out_of_memory(error) or largest == 1:
                     raise
                 size = largest // 2
+                forget(ready.networks.denoiser)
                 progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
                 continue  # the tensors of the failed batch are free when the handler ends
             gaps = [_without(missing, size) for missing in gaps]
-    finally:
-        for job in jobs:
-            job.shards.flush()  # when stopped too: what is made is made
 
 
 def _without(gaps: list[range], size: int) -> list[range]:

@@ -10,7 +10,7 @@ import torch
 
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
-from cfgbench.models.fast import Choice, choose, hold_half, prepare
+from cfgbench.models.fast import Choice, Compiled, choose, forget, hold_half, prepare
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.pretrained import check_shape, load_pretrained
@@ -25,8 +25,9 @@ from cfgbench.training.distributed import Group
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """At what other processes do, while there is nothing to do here."""
-LARGEST = 1 << 16
-"""Images that go through a network at a time, at most, where a GPU is tried for how many fill it."""
+LARGEST = 1 << 15
+"""Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
+take less than 65,536."""
 
 
 def ensure_trained(
@@ -108,9 +109,14 @@ def made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress
     choice = _choice(plan, every, denoiser, bench, pace)
     filled = "" if rows is None else f"; {rows} images fill the GPU"
     progress(f"network {cell.checkpoint_id}: {choice}{filled}", 0, 0, "")
-    if choice.compiled:
-        plain = prepare(denoiser, bench.precision, compiled=True, batch=Ready(networks, rows).most(every))
-    return Ready(Networks(plain, classifier), rows)
+    forget(plain)
+    fast = prepare(denoiser, bench.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
+    if isinstance(fast, Compiled):
+        fast.attempt(shape, bench.precision)
+        if fast.failed:
+            progress(f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})", 0, 0, "")
+            fast = prepare(denoiser, bench.precision, compiled=False, batch=1)
+    return Ready(Networks(fast, classifier), rows)
 
 
 def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench, pace: Callable[[], Pace]) -> Choice:

@@ -3,11 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
+from cfgbench.errors import reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import out_of_memory
@@ -79,6 +80,8 @@ def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | No
 
 def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
+    if not _claimable(plan, cells):
+        return cells
     try:
         ready = networks_of(plan, cells[0], bench, progress)
     except (TrainingFailed, MemoryError, RuntimeError) as error:
@@ -108,8 +111,19 @@ def _fill_together(plan: Plan, cells: list[Cell], ready: Ready, bench: Bench, pr
     of them it is."""
     if len(cells) > 1:
         jobs = [Job(cell, _shards(plan, cell, ready, bench)) for cell in cells]
-        with suppress(*FAILURES):
+        try:
             fill(jobs, ready, bench, progress)
+        except FAILURES as error:
+            progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
+
+
+def _claimable(plan: Plan, cells: list[Cell]) -> bool:
+    """Whether nobody is at one of the cells: else there is nothing to load a network for, and to measure."""
+    for cell in cells:
+        with plan.store.claim(cell.id) as held:
+            if held:
+                return True
+    return False
 
 
 def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
@@ -140,8 +154,6 @@ def _attempt(plan: Plan, cell: Cell, ready: Ready, bench: Bench, progress: Progr
         result = run_cell(cell, ready, bench, shards, progress=progress)
     except FAILURES as error:
         return _put(plan, _failed(cell, bench, error))
-    if failed := getattr(ready.networks.denoiser, "failed", ""):
-        progress(f"network {cell.checkpoint_id}: it does not compile here ({failed}); sampled as it is", 0, 0, "")
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)
     store.put_influences(cell.id, result.influences)

@@ -52,6 +52,10 @@ class Compiling:
         self.trying = True
 
     def give_up(self) -> None:
-        """Takes the network as it was: it does not compile here."""
-        del self.state.network.forward
+        """The network goes on as it was: it does not compile here."""
+        self.end()
         self.state.compiled = self.trying = False
+
+    def end(self) -> None:
+        """Takes the compiled code from the network, which else holds itself in memory."""
+        vars(self.state.network).pop("forward", None)

@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from cfgbench.data import Images
+from cfgbench.errors import reason
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import Model, Training
@@ -67,8 +68,8 @@ def train(
     if partial.exists():
         load(partial, state, header)
     feed = Feed(images, training, group.share(training.batch_size), device)
+    compiling = Compiling(state, device, asked=compiled)
     try:
-        compiling = Compiling(state, device, asked=compiled)
         _steps(state, feed, partial, header, group, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
@@ -76,6 +77,7 @@ def train(
         raise
     finally:
         feed.close()
+        compiling.end()
     if group.leads:
         finish(path, state, header)
         partial.unlink(missing_ok=True)
@@ -110,6 +112,7 @@ def _steps(
             if not compiling.trying or out_of_memory(error):
                 raise
             compiling.give_up()
+            progress(f"{task}: it does not compile here ({reason(error)}); trained as it is", 0, 0, "")
             continue
         if decided := compiling.after(training.steps - state.step):
             progress(f"{task}: {decided}", 0, 0, "")

@@ -225,3 +225,29 @@ def test_memory_that_runs_out_ends_the_search():
     assert pace_of(work, 64, torch.device("cpu")).batch == 4
     with pytest.raises(MemoryError):
         pace_of(lambda b: work(5), 64, torch.device("cpu"))
+
+
+def test_another_limit_of_a_large_batch_ends_the_search_too():
+    def work(b):
+        if b > 2:
+            raise RuntimeError("CUDA error: invalid configuration argument")
+        time.sleep(0.004)
+
+    assert pace_of(work, 64, torch.device("cpu")).batch == 2
+    with pytest.raises(RuntimeError, match="broken"):
+        pace_of(lambda b: (_ for _ in ()).throw(RuntimeError("broken")), 64, torch.device("cpu"))
+
+
+def test_it_is_compiled_when_that_is_asked_for_and_a_failure_told():
+    seen, compiled = [], Compiled(network(), batch=8)
+    compiled._call = lambda z, *rest: seen.append((len(z), torch.is_autocast_enabled("cpu"))) or z
+    compiled.attempt((1, 8, 8), "bf16")
+    assert (seen, compiled.failed) == ([(8, True)], "")
+
+    def broken(*_):
+        raise RuntimeError("no such compiler")
+
+    compiled = Compiled(network(), batch=8)
+    compiled._call = broken
+    compiled.attempt((1, 8, 8), "fp32")
+    assert compiled.failed == "no such compiler"

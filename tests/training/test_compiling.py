@@ -40,7 +40,7 @@ def train(path, steps=40, **how):
     training = Training(steps=steps, batch_size=8)
     how = {"device": CPU, "precision": "fp32", "progress": lambda task, *rest: said.append(task)} | how
     diffusion.train(load(Dataset(name="digits")), MODEL, training, path, **how)
-    return load_denoiser(path, CPU), [task for task in said if "compiled" in task]
+    return load_denoiser(path, CPU), [task for task in said if "compile" in task]
 
 
 def weights(network):
@@ -73,8 +73,9 @@ def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkey
         raise RuntimeError("no such compiler")
 
     monkeypatch.setattr(torch, "compile", lambda forward, **_: broken)
-    found, _ = train(tmp_path / "broken.safetensors", compiled=True)
+    found, (said,) = train(tmp_path / "broken.safetensors", compiled=True)
     assert torch.equal(weights(plain), weights(found))
+    assert "it does not compile here (no such compiler); trained as it is" in said
 
 
 def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypatch):
