@@ -78,7 +78,7 @@ class Body(nn.Module):
         self.depths = [depth for depth in STAGES if logits or depth <= layer]
         for depth in self.depths:
             modules = nn.Sequential(*(_folded(getattr(network, name)) for name in STAGES[depth]))
-            self.add_module(f"to{depth}", modules.to(dtype))
+            self.add_module(f"to{depth}", modules.to(dtype, memory_format=torch.channels_last))
         if logits:
             self.register_buffer("classes", network.fc.weight.detach())
 
@@ -125,7 +125,6 @@ class Runner:
 
     def __init__(self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None):
         self.body, self.dtype, self.device = body.to(device).eval(), dtype, device
-        self.body.to(memory_format=torch.channels_last)
         self.at_once = BATCH.get(device.type, BATCH["cpu"])
         on_cpu = device.type == "cpu"
         self.batch = min(self.at_once, A_CORE * torch.get_num_threads()) if on_cpu else self.at_once
