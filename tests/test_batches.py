@@ -1,5 +1,6 @@
 """Which cells share batches, and that the images do not notice."""
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -103,6 +104,24 @@ def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
         assert [shared[key][name] for name in NUMBERS] == pytest.approx([row[name] for name in NUMBERS], rel=1e-5)
     one, *others = (shared[w, 4]["seconds"] for w in (0.5, 1.0, 2.0))
     assert others == pytest.approx([one, one])  # each its share of the time, which is then not counted three times
+
+
+@pytest.mark.parametrize("rows", [None, 400])
+def test_the_seconds_of_all_cells_are_those_that_their_batches_took(sweep, monkeypatch, rows):
+    spent = {"images": 0.0, "batches": 0.0}
+
+    def timed(name, function):
+        def inner(*given):
+            began = time.monotonic()
+            found = function(*given)
+            spent[name] += time.monotonic() - began
+            return found
+
+        return inner
+
+    monkeypatch.setattr(filling, "_make", timed("batches", filling._make))
+    found, _ = sweep("results", rows=rows, generate=timed("images", filling.generate))
+    assert spent["images"] <= sum(row["seconds"] for row in found.values()) <= spent["batches"]
 
 
 def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
