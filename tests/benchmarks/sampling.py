@@ -37,9 +37,8 @@ def run(setup: Setup) -> Iterator[str]:
     """Three rounds at most: each takes minutes on a few cores."""
     on_gpu = setup.device.type == "cuda"
     job = Job(2, 4, setup.device) if setup.quick else Job(50, 256 if on_gpu else 16, setup.device)
-    makers = {networks.OURS: _ours, "diffusers DDPM": _ddpm, "diffusers DDIM": _ddim, networks.LUCID: _lucid}
-    if on_gpu:
-        makers = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} | makers | {networks.OURS: _compiled}
+    ours = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} if on_gpu else {networks.OURS: _ours}
+    makers = ours | {"diffusers DDPM": _ddpm, "diffusers DDIM": _ddim, networks.LUCID: _lucid}
     contestants = [
         Contestant(name, lambda make=make: _warmed(make, job), ours=name.startswith(networks.OURS), warmed=True)
         for name, make in makers.items()
@@ -52,8 +51,8 @@ def run(setup: Setup) -> Iterator[str]:
         f"{' (convolutions in TF32, torch has it so)' * on_gpu}. "
         "denoising-diffusion-pytorch makes its two calls one after the other, diffusers one of twice the batch."
     ]
-    ours = {one.name: one.name == networks.OURS and on_gpu for one in found if one.ours and not one.error}
-    agreed = {name: _difference(job, compiled=compiled) for name, compiled in ours.items()}
+    whole = [one.name for one in found if one.ours and not one.error]
+    agreed = {name: _difference(job, compiled=ours[name] is _compiled) for name in whole}
     title = f"Guided sampling of {networks.SIDE} x {networks.SIDE} images"
     yield table(title, found, rates={"images/s": job.batch, "GFLOP/s": cost}, agreed=agreed, notes=notes)
 

@@ -25,11 +25,11 @@ DROPPED = 0.1
 
 def run(setup: Setup) -> Iterator[str]:
     """A step of 64 images, on a GPU of 256; counted as three forward passes."""
-    batch = 4 if setup.quick else 256 if setup.device.type == "cuda" else 64
+    on_gpu = setup.device.type == "cuda"
+    batch = 4 if setup.quick else 256 if on_gpu else 64
     images = _images(max(64, batch))
-    makers = {networks.OURS: _ours, networks.DIFFUSERS: _diffusers, networks.LUCID: _lucid}
-    if setup.device.type == "cuda":
-        makers = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} | makers | {networks.OURS: _compiled}
+    ours = {networks.OURS: _compiled, networks.AS_IT_IS: _ours} if on_gpu else {networks.OURS: _ours}
+    makers = ours | {networks.DIFFUSERS: _diffusers, networks.LUCID: _lucid}
     contestants = [
         Contestant(name, lambda make=make: make(images, batch, setup.device), ours=name.startswith(networks.OURS))
         for name, make in makers.items()
