@@ -8,8 +8,8 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "memory", "files", "tensors", "progress", "sweepfile", "explain", "presets", "spec", "data",
-         "diffusion", "models", "training", "evaluation", "sweep", "report", "cli", "__main__"]  # fmt: skip
+ORDER = ["errors", "memory", "processes", "files", "tensors", "progress", "sweepfile", "explain", "presets", "spec",
+         "data", "diffusion", "models", "training", "evaluation", "sweep", "report", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 
 

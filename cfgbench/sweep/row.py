@@ -1,16 +1,18 @@
 """A row of results: its columns, its digest, and what is checked before it is believed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfgbench.errors import brief, printable
+from cfgbench.errors import brief, printable, reason
 from cfgbench.files import identity, read_at_most
+from cfgbench.processes import begin, processors
 
 COLUMNS: dict[str, pa.DataType] = {
     "sweep": pa.string(),
@@ -61,6 +63,10 @@ LARGEST_ROW = 10_000_000
 """Bytes of a row's file, packed and unpacked."""
 
 
+WORTH_A_PROCESS = 200
+"""Rows whose reading takes ten times as long as a process takes to begin."""
+
+
 def as_table(row: Mapping[str, Any]) -> pa.Table:
     """The row with its digest, as a table of one row."""
     row = dict(row) | {"digest": digest_of(row)}
@@ -89,6 +95,40 @@ def read_row(path: Path) -> dict[str, Any]:
     row = {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
     _check(row, path.stem)
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+Read = tuple[list[dict[str, Any]], dict[Path, str]]
+"""Rows, and the files that are no rows, or no more, with the reasons."""
+
+
+def begin_reading(paths: Sequence[Path]) -> Callable[[], Read]:
+    """Begins to read the rows in these files, many of them in other processes; returns what waits for all."""
+    count = max(1, min(processors(), len(paths) // WORTH_A_PROCESS))
+    size = -(-len(paths) // count)
+    parts = [partial(_read, paths[at : at + size]) for at in range(0, len(paths), max(1, size))]
+    waits = [begin(part) for part in parts] if count > 1 else parts
+
+    def wait() -> Read:
+        rows: list[dict[str, Any]] = []
+        damaged: dict[Path, str] = {}
+        for one in waits:
+            found, others = one()
+            rows += found
+            damaged |= others
+        return rows, damaged
+
+    return wait
+
+
+def _read(paths: Sequence[Path]) -> Read:
+    rows: list[dict[str, Any]] = []
+    damaged: dict[Path, str] = {}
+    for path in paths:
+        try:
+            rows.append(read_row(path))
+        except Exception as error:  # a damaged file fails in many ways, all of which mean the same
+            damaged[path] = reason(error)
+    return rows, damaged
 
 
 def fid_of(row: Mapping[str, Any]) -> str:

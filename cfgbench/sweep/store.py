@@ -1,7 +1,7 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError
 from cfgbench.files import remove_parts, try_lock, write_atomically
-from cfgbench.sweep.row import as_table, read_row
+from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,24 +109,33 @@ class Store:
 
     def rows(self) -> "pd.DataFrame":
         """All rows, in the order in which they were made. Raises UserError naming a file that is no row."""
-        import pandas as pd  # slow, and `ls` does without it
+        return self.begin_rows()()
 
-        whole, damaged = self.read()
-        if damaged:
-            path, why = next(iter(damaged.items()))
-            raise UserError(f"{path}: not a row of results ({why}); run its sweep again, or delete it")
-        rows = pd.DataFrame(whole)
-        return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
+    def begin_rows(self) -> Callable[[], "pd.DataFrame"]:
+        """Begins to read; returns what waits for all rows, as `rows` gives them."""
+        reading = begin_reading(self._row_files())
+
+        def wait() -> "pd.DataFrame":
+            import pandas as pd  # slow, and `ls` does without it
+
+            whole, damaged = self._gathered(reading)
+            if damaged:
+                path, why = next(iter(damaged.items()))
+                raise UserError(f"{path}: not a row of results ({why}); run its sweep again, or delete it")
+            rows = pd.DataFrame(whole)
+            return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
+
+        return wait
 
     def read(self) -> tuple[list[dict[str, Any]], dict[Path, str]]:
         """The rows as dictionaries, and the files that are no rows, or no more, with the reasons."""
-        rows: list[dict[str, Any]] = []
-        damaged: dict[Path, str] = {}
-        for path in sorted((self.folder / "cells").glob("[!.]*.parquet")):
-            try:
-                rows.append(read_row(path))
-            except Exception as error:  # a damaged file fails in many ways, all of which mean the same
-                damaged[path] = reason(error)
+        return self._gathered(begin_reading(self._row_files()))
+
+    def _row_files(self) -> list[Path]:
+        return sorted((self.folder / "cells").glob("[!.]*.parquet"))
+
+    def _gathered(self, reading: Callable[[], Read]) -> Read:
+        rows, damaged = reading()
         self._newest = max([self._newest, *(row["created"] for row in rows)])
         return rows, damaged
 

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 from drawn import strength
 
+from cfgbench import processes
 from cfgbench.errors import UserError
-from cfgbench.report import drawing
 from cfgbench.report.drawing import begin
 from cfgbench.report.plots import steps, tradeoff
 from cfgbench.report.slices import slices
@@ -14,7 +14,7 @@ from cfgbench.report.style import png
 
 
 def with_processors(monkeypatch, count):
-    monkeypatch.setattr(drawing, "_processors", lambda: count)
+    monkeypatch.setattr(processes, "processors", lambda: count)
 
 
 @pytest.mark.parametrize("count", [2, 5])

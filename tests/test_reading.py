@@ -1,0 +1,70 @@
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from cfgbench.errors import UserError
+from cfgbench.sweep import row
+from cfgbench.sweep.store import Store
+
+ROW = {"sweep": "many", "status": "ok", "dataset": "digits", "p_uncond": 0.1, "T": 8, "v": 0.3, "sampler": "ancestral",
+       "guidance": "cfg", "seed": 0, "samples": 10, "protocol": "p", "features_id": "digits", "reference_id": "r",
+       "checkpoint_id": "c", "created": "2026-01-01T00:00:00.000"}  # fmt: skip
+COUNT = 3 * row.WORTH_A_PROCESS + 1
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    filled = Store(tmp_path_factory.mktemp("results") / "many")
+    (filled.folder / "cells").mkdir(parents=True)
+    for number in range(COUNT):
+        name = f"{number:012x}"
+        pq.write_table(row.as_table(ROW | {"cell_id": name, "w": float(number)}), filled.row(name))
+    return filled
+
+
+@pytest.fixture
+def readers(monkeypatch, tmp_path):
+    """The processes that have read, when it is called."""
+    inner, seen = row._read, tmp_path / "seen"
+    seen.mkdir()
+
+    def noting(paths):
+        (seen / str(os.getpid())).touch()
+        return inner(paths)
+
+    monkeypatch.setattr(row, "_read", noting)
+    return lambda: {int(path.name) for path in seen.iterdir()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_many_rows_are_read_by_other_processes_in_their_order(monkeypatch, many, readers, count):
+    monkeypatch.setattr(row, "processors", lambda: count)
+    rows = many.rows()
+    assert rows["w"].tolist() == list(range(COUNT))
+    assert len(readers()) == min(count, 3)
+    assert (os.getpid() in readers()) == (count == 1)
+
+
+def test_few_rows_and_none_are_read_by_this_process(tmp_path, many, readers):
+    few = Store(tmp_path / "few")
+    (few.folder / "cells").mkdir(parents=True)
+    assert few.rows().empty
+    for number in range(5):
+        name = f"{number:012x}"
+        few.row(name).write_bytes(many.row(name).read_bytes())
+    assert few.rows()["w"].tolist() == list(range(5))
+    assert readers() == {os.getpid()}
+
+
+def test_a_damaged_file_among_many_is_named(monkeypatch, many):
+    monkeypatch.setattr(row, "processors", lambda: 2)
+    path = many.row(f"{COUNT - 1:012x}")
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    try:
+        with pytest.raises(UserError, match=f"{path.name}: not a row"):
+            many.rows()
+        assert len(many.read()[0]) == COUNT - 1
+    finally:
+        path.write_bytes(content)
