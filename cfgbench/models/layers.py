@@ -79,9 +79,9 @@ class Double(nn.Module):
     """Each position four times."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and not torch.is_grad_enabled():
+        if x.device.type == "cpu":  # a twentieth of the copy's time, backwards
             return F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
-        b, h, w, channels = x.shape  # backwards, and compiled for a GPU, a copy is faster than looking places up
+        b, h, w, channels = x.shape  # compiled for a GPU, a copy is faster than looking places up
         return x[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).reshape(b, 2 * h, 2 * w, channels)
 
 
