@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cfgbench.models import native
 
@@ -85,14 +84,23 @@ class Double(nn.Module):
         return x[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).reshape(b, 2 * h, 2 * w, channels)
 
 
-FEW_POSITIONS = 64
-"""Below this torch's blockwise attention for processors is slower backwards than plain products are."""
+FEW_POSITIONS, FEW_IN_TRAINING = 16, 64
+"""Up to so many torch's blockwise attention for processors is slower than plain products; backwards in half types."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v of [b, heads, positions, d]."""
-    trains = torch.is_grad_enabled() and q.requires_grad
-    if trains and q.device.type == "cpu" and q.shape[2] <= FEW_POSITIONS:
-        with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(q, k, v)
+    if q.device.type == "cpu":
+        trains = torch.is_grad_enabled() and q.requires_grad
+        few = 0 if trains and q.dtype == torch.float32 else FEW_IN_TRAINING if trains else FEW_POSITIONS
+        if q.shape[2] <= few:
+            return _plain(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same in float32, a product after the other."""
+    with torch.autocast(q.device.type, enabled=False):
+        queries, keys, values = (x.float().flatten(0, 1) for x in (q, k, v))
+        weights = torch.softmax(queries @ keys.transpose(1, 2) * q.shape[-1] ** -0.5, dim=-1)
+        return (weights @ values).view(q.shape).to(q.dtype)

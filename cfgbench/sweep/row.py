@@ -62,9 +62,11 @@ _STATES = ("ok", "failed")
 LARGEST_ROW = 10_000_000
 """Bytes of a row's file, packed and unpacked."""
 
-
 WORTH_A_PROCESS = 200
 """Rows whose reading takes ten times as long as a process takes to begin."""
+
+Read = tuple[list[dict[str, Any]], dict[Path, str]]
+"""Rows, and the files that are no rows, or no more, with the reasons."""
 
 
 def as_table(row: Mapping[str, Any]) -> pa.Table:
@@ -95,10 +97,6 @@ def read_row(path: Path) -> dict[str, Any]:
     row = {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
     _check(row, path.stem)
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
-
-
-Read = tuple[list[dict[str, Any]], dict[Path, str]]
-"""Rows, and the files that are no rows, or no more, with the reasons."""
 
 
 def begin_reading(paths: Sequence[Path]) -> Callable[[], Read]:

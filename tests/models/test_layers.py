@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cfgbench.models import native
 from cfgbench.models.fast import Compiled, choose, hold_half, prepare
-from cfgbench.models.layers import GroupNorm
+from cfgbench.models.layers import GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
@@ -251,3 +251,26 @@ def test_it_is_compiled_when_that_is_asked_for_and_a_failure_told():
     compiled._call = broken
     compiled.attempt((1, 8, 8), "fp32")
     assert compiled.failed == "no such compiler"
+
+
+@pytest.mark.parametrize("positions", [1, 16, 17, 64, 65])
+@pytest.mark.parametrize(("kind", "apart"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+def test_attention_is_its_definition_whichever_way_it_is_taken(positions, kind, apart):
+    shape = 3, 2, positions, 8
+    q, k, v, pull = (torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(kind) for i in range(4))
+    exact = [tensor.double().requires_grad_() for tensor in (q, k, v)]
+    weights = torch.softmax(torch.einsum("bhid,bhjd->bhij", *exact[:2]) / 8**0.5, dim=-1)
+    expected = torch.einsum("bhij,bhjd->bhid", weights, exact[2])
+    gradients = torch.autograd.grad(expected, exact, pull.double())
+
+    def check(found, wanted):
+        assert found.dtype == kind
+        assert (found.double() - wanted).norm() <= apart * wanted.norm() + 1e-7
+
+    with autocast("bf16" if kind == torch.bfloat16 else "fp32", torch.device("cpu")):
+        check(attention(q, k, v), expected)
+        inputs = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+        found = attention(*inputs)
+        check(found, expected)
+        for one, wanted in zip(torch.autograd.grad(found, inputs, pull), gradients, strict=True):
+            check(one, wanted)
