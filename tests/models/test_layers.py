@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cfgbench.models import native
 from cfgbench.models.fast import Compiled, choose, hold_half, prepare
-from cfgbench.models.layers import GroupNorm, attention
+from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
@@ -274,3 +274,14 @@ def test_attention_is_its_definition_whichever_way_it_is_taken(positions, kind, 
         check(found, expected)
         for one, wanted in zip(torch.autograd.grad(found, inputs, pull), gradients, strict=True):
             check(one, wanted)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_each_position_is_doubled_and_its_gradient_is_the_sum_of_four(kind):
+    x = torch.randn(3, 4, 5, 8, generator=torch.Generator().manual_seed(0)).to(kind).requires_grad_()
+    doubled = Double()(x)
+    assert torch.equal(doubled, x.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    pull = torch.randn(doubled.shape, generator=torch.Generator().manual_seed(1)).to(kind)
+    (gradient,) = torch.autograd.grad(doubled, x, pull)
+    expected = pull.double().unflatten(1, (4, 2)).unflatten(3, (5, 2)).sum(dim=(2, 4))
+    torch.testing.assert_close(gradient.double(), expected, rtol=2 * torch.finfo(kind).eps, atol=1e-6)
