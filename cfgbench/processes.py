@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -45,6 +46,9 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
 
 
 def _send(work: Callable[[], T], to: Connection) -> None:
+    # Ctrl-C reaches both: the other one says so, and ends this one as it leaves
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.freeze()  # what was there before is no garbage here; and looking for some takes an eighth of the time
     gc.disable()
     try:

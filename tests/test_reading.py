@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -68,3 +72,29 @@ def test_a_damaged_file_among_many_is_named(monkeypatch, many):
         assert len(many.read()[0]) == COUNT - 1
     finally:
         path.write_bytes(content)
+
+
+def test_stopping_a_report_is_one_line_whatever_its_processes_are_at(tmp_path, many):
+    (many.folder / "sweep.yaml").write_text("name: many\n")
+    begun = many.folder.parent / "begun"
+    code = f"""
+import pathlib, time
+from cfgbench import cli
+from cfgbench.sweep import row
+def slow(paths):
+    pathlib.Path({str(begun)!r}).touch()
+    time.sleep(60)
+row._read, row.processors = slow, lambda: 2
+cli.main()
+"""
+    command = [sys.executable, "-c", code, "report", "many", "--results", many.folder.parent, "--out", tmp_path / "out"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        while process.poll() is None and not begun.exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        out, said = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert said.startswith("cfgbench: stopped")
+    assert said.count("\n") == 1
