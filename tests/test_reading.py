@@ -76,23 +76,27 @@ def test_a_damaged_file_among_many_is_named(monkeypatch, many):
 
 def test_stopping_a_report_is_one_line_whatever_its_processes_are_at(tmp_path, many):
     (many.folder / "sweep.yaml").write_text("name: many\n")
-    begun = many.folder.parent / "begun"
+    waits = tmp_path / "waits"
     code = f"""
 import pathlib, time
 from cfgbench import cli
-from cfgbench.sweep import row
-def slow(paths):
-    pathlib.Path({str(begun)!r}).touch()
-    time.sleep(60)
-row._read, row.processors = slow, lambda: 2
+from cfgbench.sweep import row, store
+row._read, row.processors, begin = lambda paths: time.sleep(60), lambda: 2, row.begin_reading
+def begin_reading(paths):
+    wait = begin(paths)
+    def noting():  # what is imported before may swallow a signal
+        pathlib.Path({str(waits)!r}).touch()
+        return wait()
+    return noting
+store.begin_reading = begin_reading
 cli.main()
 """
     command = [sys.executable, "-c", code, "report", "many", "--results", many.folder.parent, "--out", tmp_path / "out"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
-        while process.poll() is None and not begun.exists():
+        while process.poll() is None and not waits.exists():
             time.sleep(0.05)
-        time.sleep(0.2)
+        time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         out, said = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
