@@ -84,7 +84,7 @@ from cfgbench.sweep import row, store
 row._read, row.processors, begin = lambda paths: time.sleep(60), lambda: 2, row.begin_reading
 def begin_reading(paths):
     wait = begin(paths)
-    def noting():  # what is imported before may swallow a signal
+    def noting():
         pathlib.Path({str(waits)!r}).touch()
         return wait()
     return noting
@@ -92,8 +92,9 @@ store.begin_reading = begin_reading
 cli.main()
 """
     command = [sys.executable, "-c", code, "report", "many", "--results", many.folder.parent, "--out", tmp_path / "out"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, preexec_fn=foreground, **options) as process:
         while process.poll() is None and not waits.exists():
             time.sleep(0.05)
         time.sleep(0.5)
