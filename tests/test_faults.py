@@ -15,6 +15,7 @@ import torch
 
 from cfgbench.sweep import cell, shards
 from cfgbench.sweep import fill as filling
+from cfgbench.sweep.store import Store
 
 spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
 kills = importlib.util.module_from_spec(spec)
@@ -158,6 +159,41 @@ def test_a_results_folder_that_vanishes_is_not_made_anew(small, calm, tmp_path):
     process.communicate(timeout=120)
     assert process.returncode == 0
     same(calm, results)
+
+
+def test_what_was_left_behind_in_the_instant_of_finishing_is_removed(small, calm, run):
+    shutil.copytree(calm, "results")
+    folder = Path("results/digits")
+    weights, row, reference = (next(folder.glob(f"{name}/*.{kind}")) for name, kind in (
+        ("checkpoints", "safetensors"), ("cells", "parquet"), ("references", "npz")))  # fmt: skip
+    for key in (weights.stem, row.stem, "extractor"):
+        (folder / "locks" / key).touch()
+    weights.with_suffix(".partial").write_bytes(b"all steps")
+    for path in (weights, weights.with_suffix(".losses.csv"), row):
+        path.with_name(f".{path.name}.abcdefgh.part").write_bytes(b"half of it")
+    shards_of_it = folder / "features" / row.stem
+    shards_of_it.mkdir(parents=True)
+    (shards_of_it / "0.safetensors").write_bytes(b"features")
+    assert len(kills.left_behind(Path("results"))) >= 8
+    assert run("sweep", small)[0] == 0
+    same(calm, Path("results"))
+    reference.with_name(f".{reference.name}.abcdefgh.part").write_bytes(b"half of it")
+    reference.unlink()
+    row.unlink()
+    assert run("sweep", small)[0] == 0
+    same(calm, Path("results"))
+
+
+def test_what_another_process_is_at_is_left_to_it(small, calm, run):
+    shutil.copytree(calm, "results")
+    weights = next(Path("results/digits/checkpoints").glob("*.safetensors"))
+    partial = weights.with_suffix(".partial")
+    partial.write_bytes(b"some steps")
+    with Store(Path("results/digits")).claim(weights.stem) as held:
+        assert held
+        assert run("sweep", small)[0] == 0
+        assert partial.exists()
+    assert not Store(Path("results/digits")).claimed()
 
 
 def test_damaged_rows_are_made_again_and_never_believed(small, calm, run):

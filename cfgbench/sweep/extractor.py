@@ -16,7 +16,7 @@ from cfgbench.evaluation.extractors import (
 )
 from cfgbench.evaluation.reference import load_reference
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.files import file_digest, identity, remove_parts, write_atomically
 from cfgbench.models import classifier
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.progress import Progress
@@ -110,6 +110,7 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
         except ValueError as error:
             reason = f"{error}{unreached(plan.spec.features)}"
             raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
+        remove_parts(path)
         write_atomically(path, moments.save)
     return reference_id, f"{plan.images.name}, {moments.n} images", moments
 

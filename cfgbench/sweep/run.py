@@ -133,13 +133,16 @@ def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
 
 
 def clean_up(plan: Plan) -> None:
-    """Removes the shards of finished cells whose process died before it could."""
-    store = plan.store
-    left = [cell for cell in plan.cells if store.features(cell.id).exists()]
-    for cell in [] if plan.spec.evaluation.keep_features else left:
-        with store.claim(cell.id) as held:
-            if held and (store.find(cell.id) or {}).get("status") == "ok":
-                remove(store.features(cell.id))
+    """Removes what processes have left that died before they could: claims, parts of files, the state of a training
+    that is over, the shards of a finished cell."""
+    store, keep = plan.store, plan.spec.evaluation.keep_features
+    shards = set() if keep else {cell.id for cell in plan.cells if store.features(cell.id).exists()}
+    for key in sorted(store.claimed() | shards):
+        with store.claim(key) as held:
+            if held and store.checkpoint(key).exists():
+                store.checkpoint(key).with_suffix(".partial").unlink(missing_ok=True)
+            if held and key in shards and (store.find(key) or {}).get("status") == "ok":
+                remove(store.features(key))
 
 
 def _shards(plan: Plan, cell: Cell, ready: Ready, bench: Bench) -> Shards:

@@ -83,10 +83,15 @@ class Store:
         self.check()
         with try_lock(self.folder / "locks" / key) as held:
             if held:
-                for path in (self.row(key), self.samples(key), self.influence(key), self.checkpoint(key)):
+                weights = self.checkpoint(key)
+                beside = weights.with_suffix(".partial"), weights.with_suffix(".losses.csv")
+                for path in (self.row(key), self.samples(key), self.influence(key), weights, *beside):
                     remove_parts(path)
-                    remove_parts(path.with_suffix(".partial"))
             yield held
+
+    def claimed(self) -> set[str]:
+        """What processes are at, or were when they died."""
+        return {path.name for path in (self.folder / "locks").glob("[!.]*")}
 
     def check(self) -> None:
         """Raises UserError where the results folder has vanished: numbers are not to end in another in its place."""
