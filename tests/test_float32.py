@@ -10,10 +10,9 @@ from cfgbench.evaluation.inception import Runner
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Sampling, Training
 from cfgbench.sweep.fill import generate
-from cfgbench.training.diffusion import gradient_step
-from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
+from cfgbench.training.step import Step
 
 CPU = torch.device("cpu")
 
@@ -52,7 +51,7 @@ def test_in_training_forwards_and_back(allowed):
     feed = Feed(load(Dataset(name="digits")), training, range(4), CPU)
     network.last.register_forward_hook(lambda *_: note(allowed))
     network.last.register_full_backward_hook(lambda *_: note(allowed))
-    gradient_step(state, network, feed, Group(), "fp32")
+    Step(state, feed, "fp32")()
     feed.close()
     assert len(allowed) == 2
 

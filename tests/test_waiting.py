@@ -14,9 +14,9 @@ from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import Noise
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Training
-from cfgbench.training import diffusion
 from cfgbench.training.feed import Feed
-from cfgbench.training.objectives import OBJECTIVES
+from cfgbench.training.state import State
+from cfgbench.training.step import Step
 
 GPU = torch.device("cuda", 0)
 MODEL = Model(channels=8, multipliers=[1, 2], attention=[4])
@@ -70,9 +70,10 @@ def test_no_step_of_the_sampler_waits(network, guidance, sampler):
 def test_no_loss_in_training_waits(network):
     training = Training(steps=3, batch_size=8)
     feed = Feed(load(Dataset(name="digits")), training, range(8), GPU)
-    for step in range(2):
+    optimizer, scaler = torch.optim.AdamW(network.parameters()), torch.amp.GradScaler(enabled=False)
+    step = Step(State(network, [], optimizer, scaler, torch.zeros(3)), feed, "bf16")
+    for number in range(2):
         with Waits() as waits:
-            batch = feed.batch(step)
-            loss = diffusion._loss(network, network, feed, batch, "bf16", OBJECTIVES["denoiser"])
+            loss = step._loss(feed.batch(number))
         assert loss.device == GPU
         assert set(waits.seen) == {"free copy"}

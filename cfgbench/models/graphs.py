@@ -1,6 +1,7 @@
 """A network on a GPU as one thing to launch: small ones take longer to be told than to be computed."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -21,16 +22,20 @@ class _Recorded(NamedTuple):
 class Graphed:
     """A function of tensors on a GPU, recorded as a CUDA graph for each shape of its first, and replayed.
 
-    What cannot be recorded is called as it is. The function may do nothing that depends on a tensor's content.
+    What cannot be recorded is called as it is. The function may do nothing that depends on a tensor's content. One that
+    `learns` computes gradients; those it leaves in parameters are where the last shape that was recorded left them.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Tensor], *, learns: bool = False) -> None:
+        self.function, self.learns = function, learns
         self._recorded: dict[tuple, _Recorded | None] = {}
         self._pool: tuple[int, int] | None = None
 
-    @torch.inference_mode()
     def __call__(self, *given: Tensor) -> Tensor:
+        with nullcontext() if self.learns else torch.inference_mode():
+            return self._call(given)
+
+    def _call(self, given: tuple[Tensor, ...]) -> Tensor:
         key = given[0].shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         if key not in self._recorded:
             while len(self._recorded) >= KEPT:

@@ -17,11 +17,11 @@ from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_swee
 from cfgbench.sweep import flops
 from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
 from cfgbench.sweep.sheet import SHEET_ROWS
-from cfgbench.training.diffusion import gradient_step, image_of
-from cfgbench.training.distributed import Group
+from cfgbench.training.diffusion import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
+from cfgbench.training.step import Step
 
 ROW_BYTES = 20_000
 RATE = 327e12
@@ -174,10 +174,19 @@ def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device
     part = training.micro_batch_size or training.batch_size
     state = begin(network, training.model_copy(update={"steps": 1}), device, precision)
 
-    def work(b: int) -> None:
-        state.step = 0
-        feed = Feed(plan.images, training.model_copy(update={"batch_size": b}), range(b), device)
-        gradient_step(state, network, feed, Group(), precision, OBJECTIVES[one.kind])
-        feed.close()
+    steps: dict[int, Step] = {}
 
-    return pace_of(work, part, device).seconds
+    def work(b: int) -> None:
+        if b not in steps:
+            while steps:
+                steps.popitem()[1].close()
+            feed = Feed(plan.images, training.model_copy(update={"batch_size": b}), range(b), device)
+            steps[b] = Step(state, feed, precision, objective=OBJECTIVES[one.kind])
+        state.step = 0
+        steps[b]()
+
+    try:
+        return pace_of(work, part, device).seconds
+    finally:
+        for step in steps.values():
+            step.close()

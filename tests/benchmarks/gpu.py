@@ -19,10 +19,9 @@ from cfgbench.spec import Model, Network, Sampling, Training
 from cfgbench.sweep import flops
 from cfgbench.sweep.fill import generate
 from cfgbench.training.compiling import Compiling
-from cfgbench.training.diffusion import gradient_step
-from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
+from cfgbench.training.step import Step
 
 ADM = Model(preset="adm-64")
 IMAGE = {"image_channels": 3, "side": 64, "num_classes": 1000}
@@ -109,10 +108,8 @@ def training(setup: Setup, rate: float) -> Iterator[str]:
         Compiling(state, setup.device, asked=compiled)
         feed = Feed(images, settings, range(batch), setup.device)
 
-        def work() -> None:
-            gradient_step(state, state.network, feed, Group(), PRECISION)
-
-        return Case("compiled" if compiled else "not compiled", batch, cost, work, _first(work, setup))
+        step = Step(state, feed, PRECISION)
+        return Case("compiled" if compiled else "not compiled", batch, cost, step, _first(step, setup))
 
     yield from _table("Training adm-64: a step", case, setup, rate)
 

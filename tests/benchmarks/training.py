@@ -14,10 +14,9 @@ from cfgbench.data import Images
 from cfgbench.models.precision import resolve_precision
 from cfgbench.spec import Training
 from cfgbench.training.compiling import Compiling
-from cfgbench.training.diffusion import gradient_step
-from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
+from cfgbench.training.step import Step
 
 DROPPED = 0.1
 """How often the class is dropped, for all."""
@@ -63,11 +62,13 @@ def _ours(images: Images, batch: int, device: torch.device, *, compiled: bool = 
     feed = Feed(images, training, range(batch), device)
     Compiling(state, device, asked=compiled)
 
-    def step() -> float:
-        gradient_step(state, state.network, feed, Group(), precision)
+    step = Step(state, feed, precision)
+
+    def work() -> float:
+        step()
         return state.losses[state.step - 1].item()
 
-    return step
+    return work
 
 
 def _batch(images: Images, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Dataset, Model, Training
 from cfgbench.training import compiling, diffusion
 from cfgbench.training.compiling import TIMED, WARM
+from cfgbench.training.step import Step
 
 MODEL = Model(channels=8, multipliers=[1], attention=[])
 CPU = torch.device("cpu")
@@ -80,15 +81,16 @@ def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkey
 
 def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypatch):
     monkeypatch.setitem(fast.SECONDS_TO_COMPILE, "cuda", 0.0)
-    path, honest = tmp_path / "stopped.safetensors", diffusion.gradient_step
+    path = tmp_path / "stopped.safetensors"
 
-    def stopped(state, *rest):
-        if state.step == 30:
-            raise KeyboardInterrupt
-        honest(state, *rest)
+    class Stopped(Step):
+        def __call__(self):
+            if self.state.step == 30:
+                raise KeyboardInterrupt
+            super().__call__()
 
     with monkeypatch.context() as patch:
-        patch.setattr(diffusion, "gradient_step", stopped)
+        patch.setattr(diffusion, "Step", Stopped)
         with pytest.raises(KeyboardInterrupt):
             train(path)
     before = len(as_on_a_gpu)

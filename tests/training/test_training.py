@@ -14,10 +14,11 @@ from cfgbench.tensors import load_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
 from cfgbench.training.classifier import train_classifier
-from cfgbench.training.diffusion import TrainingFailed, gradient_step, image_of, train
+from cfgbench.training.diffusion import TrainingFailed, image_of, train
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, order
 from cfgbench.training.state import begin
+from cfgbench.training.step import Step
 
 CPU = torch.device("cpu")
 MODEL = Model(channels=8, multipliers=[1], dropout=0.1)
@@ -50,22 +51,22 @@ def run(images, path, training, **keys):
 def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch, kind):
     run(images, tmp_path / "whole.safetensors", spec(p_uncond=0.0), kind=kind)
     path = tmp_path / "parts.safetensors"
-    inner = diffusion.gradient_step
     for stop in (7, 18):  # killed between saves: what is on the disk is older than what is lost
 
-        def step(state, *args, stop=stop, **keys):
-            if state.step == stop:
-                raise RuntimeError("killed")
-            inner(state, *args, **keys)
+        class Stopped(Step):
+            def __call__(self, stop=stop):
+                if self.state.step == stop:
+                    raise RuntimeError("killed")
+                super().__call__()
 
-        monkeypatch.setattr(diffusion, "gradient_step", step)
+        monkeypatch.setattr(diffusion, "Step", Stopped)
         monkeypatch.setattr(diffusion, "SECONDS_BETWEEN_SAVES", -1.0)
         monkeypatch.setattr(diffusion, "SHARE_OF_SAVING", float("inf"))
         with pytest.raises(RuntimeError, match="killed"):
             run(images, path, spec(p_uncond=0.0), kind=kind)
         assert not path.exists()
         assert load_tensors(path.with_suffix(".partial"))[1]["step"] == stop
-    monkeypatch.setattr(diffusion, "gradient_step", inner)
+    monkeypatch.setattr(diffusion, "Step", Step)
     run(images, path, spec(p_uncond=0.0), kind=kind)
     whole, parts = weights(tmp_path / "whole.safetensors"), weights(path)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -173,7 +174,7 @@ def test_the_papers_network_takes_a_step_on_a_processor(tmp_path):
     network = UNet(Model(preset="adm-64"), **image_of(images))
     state = begin(network, training, CPU, "fp32")
     before = network.last.weight.detach().clone()
-    gradient_step(state, network, Feed(images, training, range(1), CPU), Group(), resolve_precision("auto", CPU))
+    Step(state, Feed(images, training, range(1), CPU), resolve_precision("auto", CPU))()
     assert state.losses[0].item() == pytest.approx(1, abs=0.1)  # ends that begin at zero: eps is predicted as 0
     assert (network.last.weight - before).abs().max().item() == pytest.approx(3e-4, rel=0.01)  # Adam's first step
 
