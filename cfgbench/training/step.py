@@ -33,13 +33,15 @@ class Step:
         precision: str,
         group: Group | None = None,
         objective: Objective = OBJECTIVES["denoiser"],
+        *,
+        record: bool = True,
     ) -> None:
         self.state, self.feed, self.precision, self.objective = state, feed, precision, objective
         self.group = group or Group()
         network, alone = state.network, self.group.world == 1
         self._wrapped = network if alone else DistributedDataParallel(network)
         self._drops = any(module.p for module in network.modules() if isinstance(module, Dropout))
-        self._records = feed.device.type == "cuda" and alone and not self._drops and not network.recompute
+        self._records = record and feed.device.type == "cuda" and alone and not self._drops and not network.recompute
         self._recorded: Graphed | None = None
         self._recorded_of: object = None
 

@@ -10,15 +10,16 @@ from timing import Setup, markdown, seconds_of
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from cfgbench.data import Images
+from cfgbench.data import Images, load
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.fast import prepare
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Model, Network, Sampling, Training
+from cfgbench.spec import Dataset, Model, Network, Sampling, Training
 from cfgbench.sweep import flops
 from cfgbench.sweep.fill import generate
 from cfgbench.training.compiling import Compiling
+from cfgbench.training.diffusion import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
 from cfgbench.training.step import Step
@@ -60,6 +61,7 @@ def run(setup: Setup) -> Iterator[str]:
     rate = yield from floors(setup)
     yield from sampling(setup, rate)
     yield from training(setup, rate)
+    yield small(setup)
     yield from sharing(setup)
 
 
@@ -106,12 +108,26 @@ def training(setup: Setup, rate: float) -> Iterator[str]:
         settings = Training(preset="adm-64", steps=1000, batch_size=batch)
         state = begin(_adm(torch.device("cpu")), settings, setup.device, PRECISION)
         Compiling(state, setup.device, asked=compiled)
-        feed = Feed(images, settings, range(batch), setup.device)
-
-        step = Step(state, feed, PRECISION)
+        step = Step(state, Feed(images, settings, range(batch), setup.device), PRECISION)
         return Case("compiled" if compiled else "not compiled", batch, cost, step, _first(step, setup))
 
     yield from _table("Training adm-64: a step", case, setup, rate)
+
+
+def small(setup: Setup) -> str:
+    """A training step of the digits network, its kernels as they come and recorded."""
+    digits, rows = load(Dataset(name="digits")), []
+    settings = Training(steps=1000, batch_size=128)
+    for name, record in (("as they come", False), ("recorded", True)):
+        state = begin(UNet(DIGITS, **image_of(digits)), settings, setup.device, PRECISION)
+        step = Step(state, Feed(digits, settings, range(128), setup.device), PRECISION, record=record)
+        step()  # records
+        busy = sum(_shares(step, setup).values())
+        seconds = seconds_of(lambda step=step: [step() for _ in range(10)], setup) / 10
+        rows.append([name, f"{1e3 * seconds:.1f}", f"{busy:.1f}"])
+        step.close()
+    notes = ["Batches of 128; the 8x8 network of sweeps/digits.yaml, with optimizer and average."]
+    return markdown("Training a small network: a step", ["kernels", "ms", "of which the GPU works"], rows, notes)
 
 
 def sharing(setup: Setup) -> Iterator[str]:

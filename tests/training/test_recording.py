@@ -26,9 +26,8 @@ def made(digits, precision="fp32", kind="denoiser", recorded=True, **keys):
     training = Training(**{"steps": 40, "batch_size": 32, "p_uncond": 0.1 if kind == "denoiser" else 0.0} | keys)
     network = OBJECTIVES[kind].network(Model(**MODEL), **image_of(digits))
     state = begin(network, training, GPU, precision)
-    step = Step(state, Feed(digits, training, range(32), GPU), precision, objective=OBJECTIVES[kind])
-    step._records &= recorded
-    return step
+    feed = Feed(digits, training, range(32), GPU)
+    return Step(state, feed, precision, objective=OBJECTIVES[kind], record=recorded)
 
 
 def weights(step):
