@@ -26,7 +26,7 @@ from cfgbench.training.step import Step
 
 ADM = Model(preset="adm-64")
 IMAGE = {"image_channels": 3, "side": 64, "num_classes": 1000}
-ROWS, TRAINED = 256, 64
+ROWS, TRAINED = 256, 128
 """Images that go through the network at a time, sampled and trained."""
 DIGITS = Model(name="unet", channels=16, multipliers=[1, 2], blocks=1, attention=[4], head_channels=32)
 """That of sweeps/digits.yaml."""
