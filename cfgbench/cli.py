@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +42,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 RESULTS = Path("results")
 LONGEST_LINE = 900
 """Characters of an error."""
+MOST_WORKERS = 256
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
@@ -106,9 +107,23 @@ def sweep(
     device: Device = None,
     precision: Precision = "auto",
     compile: Compile = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_WORKERS,
+            help="Processes side by side on a processor, which share its threads (OMP_NUM_THREADS, or all); networks "
+            "trained with other numbers of threads differ by rounding.",
+            show_default="as many as are fastest",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train what is missing, run the cells that are missing, print the table."""
+    """Train what is missing, run the cells that are missing, print the table.
+
+    A sweep of small networks that takes minutes on a processor is divided among several processes; short sweeps, large
+    networks, the Inception network and GPUs are not.
+    """
     from cfgbench.sweep.plan import make_plan, prepare_folder
     from cfgbench.training.distributed import launched
 
@@ -119,20 +134,21 @@ def sweep(
         return
     plan = make_plan(sweep, results, _progress(quiet))
     failed = 0
-    from cfgbench.sweep.run import clean_up, run
+    from cfgbench.sweep.run import clean_up
 
     if plan.missing:
         from cfgbench.models.precision import find_device, resolve_precision
+        from cfgbench.sweep.workers import run_shared
 
         place = find_device(device)
-        arithmetic = resolve_precision(precision, place)
+        how = {"precision": resolve_precision(precision, place), "compiled": compile, "workers": workers}
         prepare_folder(plan)
         missing = len(plan.missing)
-        rows = run(plan, device=place, precision=arithmetic, compiled=compile, progress=_progress(quiet))
-        for position, row in enumerate(rows, start=1):
-            failed += row["status"] != "ok"
-            if not quiet:
-                print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
+        with closing(run_shared(plan, device=place, progress=_progress(quiet), **how)) as rows:
+            for position, row in enumerate(rows, start=1):
+                failed += row["status"] != "ok"
+                if not quiet:
+                    print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     clean_up(plan)
     _print_tables(plan)
     if failed:

@@ -1,0 +1,232 @@
+"""Processes that work on one sweep side by side, each in the loop of `run`: this one begins them, hands on what they
+say, and ends them.
+
+Each is a program of its own. A copy of this process could not use the threads that it has begun already, and what
+multiprocessing begins anew would run the user's own program once more.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe, connection
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+import torch
+
+from cfgbench import data
+from cfgbench.errors import UserError
+from cfgbench.progress import Progress, of_worker
+from cfgbench.spec import Dataset
+from cfgbench.sweep.bench import Place
+from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.run import Row, make_bench, run
+from cfgbench.sweep.share import Share, share_of
+
+PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+from cfgbench.sweep.workers import work
+work({descriptor})
+"""
+SECONDS_TO_END = 60.0
+"""After which a process that should end is killed: it ends with its step, and what that leaves to be saved."""
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; the data, which may be larger than memory, it loads itself: `content` names them."""
+
+    plan: Plan
+    content: str
+    device: torch.device
+    precision: str
+    compiled: bool | None
+    place: Place
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process, and what it speaks through; whoever speaks finds the pipe closed when the other one is gone."""
+
+    process: subprocess.Popen
+    pipe: Connection
+
+
+def run_shared(
+    plan: Plan,
+    *,
+    device: torch.device,
+    precision: str,
+    progress: Progress,
+    compiled: bool | None = None,
+    workers: int | None = None,
+) -> Generator[Row, None, None]:
+    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`share`).
+
+    The processes end when the generator is closed, or when this process dies: what they have made is kept. Raises what
+    `run` does, and UserError where all of them are killed.
+    """
+    if not plan.missing:
+        return
+    share = share_of(plan, device, workers)
+    progress(str(share), 0, 0, "")
+    how: dict[str, Any] = {"device": device, "precision": precision, "compiled": compiled}
+    if share.workers == 1:
+        yield from run(plan, progress=progress, **how)
+        return
+    begun: list[Worker] = []
+    try:
+        for _ in range(min(share.workers, len(plan.missing))):
+            begun.append(_begin(share))
+        make_bench(plan, progress=progress, **how)  # what all need is made by one, with all threads
+        for number, worker in enumerate(begun):
+            job = Job(replace(plan, images=None), plan.images.content, place=Place(number, len(begun)), **how)
+            with contextlib.suppress(OSError):  # it is gone already, which is found out below
+                worker.pipe.send(job)
+        yield from _relay(begun, progress)
+    finally:
+        _end(begun)
+
+
+def _begin(share: Share) -> Worker:
+    ours, theirs = Pipe()
+    program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
+    environment = os.environ | {"OMP_NUM_THREADS": str(share.threads)}
+    # Ctrl-C reaches all processes of a terminal: this one says so, and ends the others
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with theirs:
+            command, passed = [sys.executable, "-c", program], [theirs.fileno()]
+            process = subprocess.Popen(command, env=environment, pass_fds=passed, stdin=subprocess.DEVNULL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return Worker(process, ours)
+
+
+def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
+    """Hands on what the workers say until each has ended. One that dies leaves its work to the others."""
+    shown = {worker.pipe: of_worker(progress, number) for number, worker in enumerate(begun)}
+    live, finished = {worker.pipe: worker for worker in begun}, 0
+    while live:
+        ready = connection.wait(list(live), SECONDS_BETWEEN_LOOKS)
+        dead = [] if ready else [pipe for pipe, worker in live.items() if worker.process.poll() is not None]
+        for pipe in [*ready, *dead]:
+            kind, *said = _heard(pipe)
+            if kind == "row":
+                yield said[0]
+            elif kind == "progress":
+                shown[pipe](*said)
+            elif kind == "error":
+                raise said[0]
+            else:
+                worker, finished = live.pop(pipe), finished + (kind == "end")
+                shown[pipe]("", 0, 0, "")
+                if kind == "gone" and (live or finished):
+                    progress(f"a process {_how_it_ended(worker)}; the others go on", 0, 0, "")
+    if not finished:
+        last = _how_it_ended(begun[-1])
+        raise UserError(
+            f"all {len(begun)} processes ended before their work, the last one {last}; what is finished is kept, and "
+            "the same command goes on from here; --workers 1 takes less memory"
+        )
+
+
+def _heard(pipe: Connection) -> tuple:
+    """What a worker says: ("row", row), ("progress", ...), ("error", exception), ("end",), or ("gone",)."""
+    try:
+        return pipe.recv() if pipe.poll() else ("gone",)
+    except (EOFError, OSError):
+        return ("gone",)
+
+
+def _how_it_ended(worker: Worker) -> str:
+    code = worker.process.wait()
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + " (memory may have run out)" * (name == "SIGKILL")
+
+
+def _end(begun: list[Worker]) -> None:
+    """Lets the workers save what they have, and waits for that; a second Ctrl-C waits no longer."""
+    for worker in begun:
+        worker.pipe.close()
+        worker.process.terminate()
+    try:
+        for worker in begun:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(SECONDS_TO_END)
+    finally:
+        for worker in begun:
+            worker.process.kill()
+            worker.process.wait()
+
+
+def work(descriptor: int) -> None:
+    """All that a worker process does: it is sent a Job through the pipe, and sends back rows and progress."""
+    os.set_inheritable(descriptor, False)
+    pipe = Connection(descriptor)
+    try:
+        job: Job = pipe.recv()
+        signal.signal(signal.SIGTERM, _stop)
+        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+        how: dict[str, Any] = {"device": job.device, "precision": job.precision, "compiled": job.compiled}
+        plan = replace(job.plan, images=_same_data(job.plan.spec.dataset, job.content))
+        for row in run(plan, progress=lambda *said: _say(pipe, "progress", *said), place=job.place, **how):
+            _say(pipe, "row", row)
+        last: tuple[Any, ...] = ("end",)
+    except (KeyboardInterrupt, EOFError):  # there was no job, or it is stopped
+        return
+    except BaseException as error:
+        last = "error", _sendable(error)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over anyway
+    _say(pipe, *last)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stops the work as Ctrl-C does, once: what is saved then is saved in peace."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with(pipe: Connection) -> None:
+    """Waits for the pipe to be closed, by a process that ends its workers or that died; then ends this one."""
+    with contextlib.suppress(EOFError, OSError):
+        pipe.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_END)
+    os._exit(1)
+
+
+def _say(pipe: Connection, *words: Any) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more: `_end_with` knows
+        pipe.send(words)
+
+
+def _same_data(dataset: Dataset, content: str) -> data.Images:
+    """The images of which the sweep was planned. Raises UserError."""
+    images = data.load(dataset)
+    if images.content != content:
+        raise UserError("dataset: its files changed while the sweep began; run the same command again")
+    return images
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error, with where it was raised, or what it says where it cannot be sent."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
