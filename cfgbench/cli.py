@@ -143,11 +143,12 @@ def sweep(
         place = find_device(device)
         how = {"precision": resolve_precision(precision, place), "compiled": compile, "workers": workers}
         prepare_folder(plan)
-        missing = len(plan.missing)
-        with closing(run_shared(plan, device=place, progress=_progress(quiet), **how)) as rows:
+        missing, progress = len(plan.missing), _progress(quiet)
+        with closing(run_shared(plan, device=place, progress=progress, **how)) as rows:
             for position, row in enumerate(rows, start=1):
                 failed += row["status"] != "ok"
                 if not quiet:
+                    progress.clear()
                     print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     clean_up(plan)
     _print_tables(plan)

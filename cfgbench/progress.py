@@ -23,8 +23,14 @@ def silent(task: str, done: int, total: int, note: str) -> None:
 
 
 def of_worker(progress: Progress, number: int) -> Progress:
-    """The progress of one of several processes, whose tasks go on side by side; no word ends its task."""
+    """The progress of one of several processes, whose tasks go on side by side."""
     return partial(progress.show, number) if isinstance(progress, Lines) else progress
+
+
+def end_worker(progress: Progress, number: int) -> None:
+    """Shows its task no more."""
+    if isinstance(progress, Lines):
+        progress.tasks.pop(number, None)
 
 
 @dataclass
@@ -62,7 +68,7 @@ class Lines:
         """As for one worker of several."""
         now = time.monotonic()
         if total == 0:
-            self._say(worker, task)
+            self._print(f"{printable(task)}\n")
             return
         known = self.tasks.get(worker)
         if known is None or known.name != task:
@@ -78,11 +84,10 @@ class Lines:
             known.shown = now
             self._print(f"{known.line}\n")
 
-    def _say(self, worker: int, word: str) -> None:
-        if word:
-            self._print(f"{printable(word)}\n")
-        else:
-            self.tasks.pop(worker, None)
+    def clear(self) -> None:
+        """Makes room on the terminal for a line that is printed otherwise."""
+        if self.terminal:
+            self._print("")
 
     def _busy(self) -> list[_Task]:
         """The tasks that are shown."""

@@ -29,8 +29,8 @@ STARTING = 10.0
 """Seconds that a process takes to import, load and probe, while others do the same."""
 WORTH_STARTING = 60.0
 """Seconds of work; a shorter sweep stays in one process."""
-A_PROCESS = 1 << 30
-"""Bytes of memory of a worker, beside the data: libraries, feature maps, and a small network in training."""
+A_PROCESS = 768 << 20
+"""Bytes of memory of its own of a worker, beside the data: libraries, feature maps, a small network in training."""
 HOLDS = 2
 """Copies of the data in a process that trains, where they are not mapped from a file."""
 SHARE_OF_MEMORY = 0.5

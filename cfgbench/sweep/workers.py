@@ -25,7 +25,7 @@ import torch
 
 from cfgbench import data
 from cfgbench.errors import UserError
-from cfgbench.progress import Progress, of_worker
+from cfgbench.progress import Progress, end_worker, of_worker
 from cfgbench.spec import Dataset
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import Plan
@@ -91,7 +91,7 @@ def run_shared(
             begun.append(_begin(share))
         make_bench(plan, progress=progress, **how)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            job = Job(replace(plan, images=None), plan.images.content, place=Place(number, len(begun)), **how)
+            job = Job(replace(plan, images=None), plan.images.content, place=Place(number, share.workers), **how)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(job)
         yield from _relay(begun, progress)
@@ -116,24 +116,23 @@ def _begin(share: Share) -> Worker:
 
 def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
     """Hands on what the workers say until each has ended. One that dies leaves its work to the others."""
-    shown = {worker.pipe: of_worker(progress, number) for number, worker in enumerate(begun)}
-    live, finished = {worker.pipe: worker for worker in begun}, 0
+    live, finished = {worker.pipe: number for number, worker in enumerate(begun)}, 0
     while live:
         ready = connection.wait(list(live), SECONDS_BETWEEN_LOOKS)
-        dead = [] if ready else [pipe for pipe, worker in live.items() if worker.process.poll() is not None]
+        dead = [] if ready else [pipe for pipe in live if begun[live[pipe]].process.poll() is not None]
         for pipe in [*ready, *dead]:
             kind, *said = _heard(pipe)
             if kind == "row":
                 yield said[0]
             elif kind == "progress":
-                shown[pipe](*said)
+                of_worker(progress, live[pipe])(*said)
             elif kind == "error":
                 raise said[0]
             else:
-                worker, finished = live.pop(pipe), finished + (kind == "end")
-                shown[pipe]("", 0, 0, "")
+                number, finished = live.pop(pipe), finished + (kind == "end")
+                end_worker(progress, number)
                 if kind == "gone" and (live or finished):
-                    progress(f"a process {_how_it_ended(worker)}; the others go on", 0, 0, "")
+                    progress(f"a process {_how_it_ended(begun[number])}; the others go on", 0, 0, "")
     if not finished:
         last = _how_it_ended(begun[-1])
         raise UserError(
@@ -179,6 +178,9 @@ def work(descriptor: int) -> None:
     pipe = Connection(descriptor)
     try:
         job: Job = pipe.recv()
+    except EOFError:  # whoever began this process wants it no more
+        return
+    try:
         signal.signal(signal.SIGTERM, _stop)
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
         how: dict[str, Any] = {"device": job.device, "precision": job.precision, "compiled": job.compiled}
@@ -186,7 +188,7 @@ def work(descriptor: int) -> None:
         for row in run(plan, progress=lambda *said: _say(pipe, "progress", *said), place=job.place, **how):
             _say(pipe, "row", row)
         last: tuple[Any, ...] = ("end",)
-    except (KeyboardInterrupt, EOFError):  # there was no job, or it is stopped
+    except KeyboardInterrupt:
         return
     except BaseException as error:
         last = "error", _sendable(error)
