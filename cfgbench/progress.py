@@ -33,18 +33,20 @@ def end_worker(progress: Progress, number: int) -> None:
         progress.tasks.pop(number, None)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Task:
-    """A task, when it was begun and where, and how far it is, in words."""
+    """A task, when it was begun and where, and how far it is, in words; `short` is without the note."""
 
     name: str
     began: float
     first: int
     shown: float
     line: str = ""
+    short: str = ""
 
-    def words(self, now: float, done: int, total: int, note: str) -> str:
-        return printable(f"{self.name}: {done}/{total}{', ' + note if note else ''}{self._time_left(now, done, total)}")
+    def come(self, now: float, done: int, total: int, note: str) -> None:
+        where, left = f"{self.name}: {done}/{total}", self._time_left(now, done, total)
+        self.line, self.short = printable(f"{where}{', ' + note if note else ''}{left}"), printable(f"{where}{left}")
 
     def _time_left(self, now: float, done: int, total: int) -> str:
         if done <= self.first or done >= total:
@@ -74,7 +76,7 @@ class Lines:
         if known is None or known.name != task:
             self.tasks[worker] = _Task(task, now, done, now - SECONDS_BETWEEN_LINES * (1 + len(self.tasks)))
             return
-        known.line = known.words(now, done, total, note)
+        known.come(now, done, total, note)
         if done >= total:
             del self.tasks[worker]
             self._print(f"{known.line}\n")
@@ -97,7 +99,9 @@ class Lines:
     def _draw(self, now: float) -> None:
         if now - self.drawn >= 0.2:
             self.drawn = now
-            self._print(" | ".join(task.line for task in self._busy())[: _width() - 1])
+            tasks = self._busy()
+            line = tasks[0].line if len(tasks) == 1 else " | ".join(task.short for task in tasks)
+            self._print(line[: _width() - 1])
 
     def _print(self, text: str) -> None:
         print(f"\r\x1b[K{text}" if self.terminal else text, end="", file=sys.stderr, flush=True)

@@ -193,7 +193,8 @@ def test_workers_do_not_run_the_users_script_and_end_when_it_is_killed(small, pr
     assert locks() == []
 
 
-def test_a_killed_worker_leaves_its_work_to_the_other(small, run, kill_workers):
+def test_a_killed_worker_leaves_its_work_to_the_other(small, run, kill_workers, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # each worker is told its share of this process's one
     assert run("sweep", small, "--results", "calm", "--precision", "fp32", "--quiet")[0] == 0
     kill_workers(1)
     code, _, err = run("sweep", small, *TWO)
@@ -321,13 +322,16 @@ def shown(monkeypatch, capsys):
 def test_tasks_side_by_side_do_not_restart_each_others_time_left(shown):
     (one, other), later, said = shown(terminal=True)
     for done in range(0, 60, 10):
-        one("train a", done, 100, "")
-        other("train b", done // 2, 100, "")
+        one("train a", done, 100, "loss 0.1")
+        other("train b", done // 2, 100, "loss 0.1")
         later(1.0)
     last = said().split("\r\x1b[K")[-1]
     assert last == "train a: 50/100, 5 s left | train b: 20/100, 16 s left"
-    other("train b", 100, 100, "")
-    assert said() == "\r\x1b[Ktrain b: 100/100, 6 s\n"
+    other("train b", 100, 100, "loss 0.1")
+    assert said() == "\r\x1b[Ktrain b: 100/100, loss 0.1, 6 s\n"
+    one("train a", 60, 100, "loss 0.1")
+    assert said() == "\r\x1b[Ktrain a: 60/100, loss 0.1, 4 s left"
+    later(1.0)
     one("a task of a name that is longer than all of what the terminal shows in one of its lines", 1, 9, "")
     one("a task of a name that is longer than all of what the terminal shows in one of its lines", 2, 9, "")
     assert len(said().removeprefix("\r\x1b[K")) == 79

@@ -27,8 +27,8 @@ LARGE = 1e9
 """Operations of an image's pass from which on a network keeps all threads busy by itself."""
 STARTING = 10.0
 """Seconds that a process takes to import, load and probe, while others do the same."""
-WORTH_STARTING = 60.0
-"""Seconds of work; a shorter sweep stays in one process."""
+WORTH_STARTING, WORTH_DIVIDING = 60.0, 0.95
+"""Seconds of work from which on a sweep is divided, where that takes at most this part of them."""
 A_PROCESS = 768 << 20
 """Bytes of memory of its own of a worker, beside the data: libraries, feature maps, a small network in training."""
 HOLDS = 2
@@ -117,6 +117,6 @@ def best(work: Work, cores: int, *, processes: int) -> Share:
     most = max(1, min(cores, work.cells, processes))
     taken = {workers: work.seconds(workers, cores // workers) for workers in range(1, most + 1)}
     workers = min(taken, key=lambda workers: (taken[workers], workers))
-    if workers == 1:
+    if workers == 1 or taken[workers] > WORTH_DIVIDING * alone:
         return Share(1, cores, "memory has no room for more" if processes < 2 else "more would not be faster")
     return Share(workers, cores // workers, f"about {taken[workers] / alone:.0%} of the time of one")
