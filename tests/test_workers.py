@@ -16,7 +16,9 @@ import torch
 
 from cfgbench import progress
 from cfgbench.sweep import share, workers
-from cfgbench.sweep.plan import make_plan
+from cfgbench.sweep.bench import Place
+from cfgbench.sweep.plan import make_plan, prepare_folder
+from cfgbench.sweep.run import run as run_alone
 from cfgbench.sweep.share import Work, best, share_of
 
 spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
@@ -69,25 +71,35 @@ def program():
 
 
 @pytest.fixture
-def kill_workers(monkeypatch):
-    """kill_workers(count) kills so many of the workers that this process begins next, once all of them are at work."""
-    threads = []
+def first_worker_killed(monkeypatch):
+    """The first worker that this process begins is killed once two of them are at work."""
+    begun, honest, over = [], workers._begin, threading.Event()
 
-    def kill(count):
-        def wait_and_kill():
-            while len(locks()) < 2:
-                time.sleep(0.01)
-            for worker in begun[:count]:
-                worker.process.kill()
+    def wait_and_kill():
+        while len(locks()) < 2 and not over.wait(0.01):
+            pass
+        if begun:
+            begun[0].process.kill()
 
-        begun, honest = [], workers._begin
-        monkeypatch.setattr(workers, "_begin", lambda *how: begun.append(honest(*how)) or begun[-1])
-        threads.append(threading.Thread(target=wait_and_kill))
-        threads[-1].start()
+    monkeypatch.setattr(workers, "_begin", lambda *how: begun.append(honest(*how)) or begun[-1])
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
-    yield kill
-    for thread in threads:
-        thread.join()
+
+@pytest.fixture
+def workers_killed(monkeypatch):
+    """All workers that this process begins are killed at once."""
+    honest = workers._begin
+
+    def begin(*how):
+        worker = honest(*how)
+        worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(workers, "_begin", begin)
 
 
 def locks():
@@ -114,7 +126,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="process
 
 def test_rows_and_failures_of_two_workers_are_those_of_one_process(small, run):
     good, bad = "{p_uncond: [0.1], w: [0, 1], T: [3]}", "{p_uncond: [0.5], learning_rate: [1e9], w: [0, 1], T: [3]}"
-    small.write_text(SMALL.partition("grid")[0] + f"grid: [{good}, {bad}]\n")
+    small.write_text(SMALL.partition("grid")[0].replace("40", "20") + f"grid: [{good}, {bad}]\n")
     assert run("sweep", small, "--workers", 1, "--precision", "bf16", "--results", "one", "--quiet")[0] == 1
     code, out, err = run("sweep", small, "--workers", 2, "--precision", "bf16", "--no-compile")
     assert code == 1
@@ -128,21 +140,6 @@ def test_rows_and_failures_of_two_workers_are_those_of_one_process(small, run):
     assert err.startswith("2 processes of 1 thread each: as asked\n")
     assert "not compiled: as asked" in err
     assert err.endswith("2 cells failed; their rows say why, and the same command tries them again\n")
-    wrong_for_a_worker(run, small)
-
-
-def wrong_for_a_worker(run, small):
-    """What this process does not look at is damaged: it says what a worker finds."""
-    for path in Path("results/digits/cells").glob("*.parquet"):
-        path.unlink()
-    for path in Path("results/digits/checkpoints").glob("*.safetensors"):
-        path.write_bytes(path.read_bytes()[:-1])
-    code, out, err = run("sweep", small, "--workers", 2, "--quiet")
-    assert (code, out) == (2, "")
-    assert err.startswith("cfgbench: results/digits/checkpoints/")
-    assert "not a whole file of cfgbench" in err
-    assert err.count("\n") == 1
-    assert locks() == []
 
 
 @linux
@@ -193,20 +190,41 @@ def test_workers_do_not_run_the_users_script_and_end_when_it_is_killed(small, pr
     assert locks() == []
 
 
-def test_a_killed_worker_leaves_its_work_to_the_other(small, run, kill_workers, monkeypatch):
+def test_a_killed_worker_leaves_its_work_to_the_other(small, run, first_worker_killed, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # each worker is told its share of this process's one
-    assert run("sweep", small, "--results", "calm", "--precision", "fp32", "--quiet")[0] == 0
-    kill_workers(1)
     code, _, err = run("sweep", small, *TWO)
     assert code == 0
+    assert run("sweep", small, "--results", "calm", "--precision", "fp32", "--quiet")[0] == 0
     assert err.count("a process was killed by SIGKILL (memory may have run out); the others go on\n") == 1
     assert kills.differences(Path("calm"), Path("results")) == []
     assert kills.left_behind(Path("results")) == []
+    wrong_for_a_worker(run, small)
 
 
-def test_with_all_workers_killed_the_sweep_says_that_it_goes_on_later(small, run, kill_workers):
-    small.write_text(LONG)
-    kill_workers(2)
+def wrong_for_a_worker(run, small):
+    """What this process does not look at is damaged: it says what a worker finds, of which one is enough."""
+    next(Path("results/digits/cells").glob("*.parquet")).unlink()
+    for path in Path("results/digits/checkpoints").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = run("sweep", small, *TWO, "--quiet")
+    assert (code, out) == (2, "")
+    assert err.startswith("cfgbench: results/digits/checkpoints/")
+    assert "not a whole file of cfgbench" in err
+    assert err.count("\n") == 1
+    assert locks() == []
+
+
+def test_a_worker_trains_from_a_place_of_its_own_on_and_samples_when_no_training_is_left(small):
+    plan, seen = make_plan(small, Path("results")), []
+    prepare_folder(plan)
+    how = {"device": torch.device("cpu"), "precision": "fp32", "place": Place(1, 2)}
+    said = run_alone(plan, progress=lambda task, *_: seen.append(task.split(",")[0]), **how)
+    assert [row["p_uncond"] for row in said] == [0.5, 0.5, 0.1, 0.1]
+    order = [task for task in dict.fromkeys(seen) if task.startswith(("train", "cell"))]
+    assert order == ["train p_uncond 0.5", "train p_uncond 0.1", "cell p_uncond 0.5", "cell p_uncond 0.1"]
+
+
+def test_with_all_workers_killed_the_sweep_says_that_it_goes_on_later(small, run, workers_killed):
     code, out, err = run("sweep", small, *TWO)
     assert (code, out) == (2, "")
     (last,) = [line for line in err.splitlines() if line.startswith("cfgbench: ")]
