@@ -121,8 +121,8 @@ def sweep(
 ) -> None:
     """Train what is missing, run the cells that are missing, print the table.
 
-    A sweep of small networks that takes minutes on a processor is divided among several processes; short sweeps, large
-    networks, the Inception network and GPUs are not.
+    A sweep of small networks that takes minutes on a processor is divided among several processes. Sweeps that are
+    short, or have large networks, the Inception network, networks made elsewhere or a GPU are not.
     """
     from cfgbench.sweep.plan import make_plan, prepare_folder
     from cfgbench.training.distributed import launched
@@ -130,7 +130,7 @@ def sweep(
     if launched():
         raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
     if dry_run:
-        _dry_run(sweep, results, device, precision, _progress(quiet))
+        _dry_run(sweep, results, device, precision, workers, _progress(quiet))
         return
     plan = make_plan(sweep, results, _progress(quiet))
     failed = 0
@@ -357,15 +357,20 @@ def ls(
     )
 
 
-def _dry_run(sweep: Path, results: Path, device: str | None, precision: str, progress: Any) -> None:
+def _dry_run(
+    sweep: Path, results: Path, device: str | None, precision: str, workers: int | None, progress: Any
+) -> None:
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
+    from cfgbench.sweep.share import share_of
 
     place = find_device(device)
     arithmetic = resolve_precision(precision, place)
     try:
-        lines = forecast(make_plan(sweep, results, progress), place, arithmetic)
+        plan = make_plan(sweep, results, progress)
+        share = share_of(plan, place, workers)
+        lines = [*forecast(plan, place, arithmetic), f"worked on by {share}"]
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

@@ -18,6 +18,9 @@ class Place:
     workers: int = 1
 
 
+ALONE = Place()
+
+
 @dataclass(frozen=True)
 class Bench:
     """The data, how images are judged, and where the work is done."""
@@ -33,6 +36,6 @@ class Bench:
     precision: str
     compiled: bool | None = None
     """Whether networks go through torch.compile; None where that is decided network by network."""
-    place: Place = Place()
+    place: Place = ALONE
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""

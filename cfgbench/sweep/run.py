@@ -15,7 +15,7 @@ from cfgbench.models.precision import out_of_memory
 from cfgbench.progress import WAITING, Progress
 from cfgbench.spec import Cell
 from cfgbench.sweep.batches import Ready
-from cfgbench.sweep.bench import Bench, Place
+from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.fill import Job, fill
@@ -41,15 +41,14 @@ def run(
     precision: str,
     progress: Progress,
     compiled: bool | None = None,
-    place: Place = Place(),  # noqa: B008 (frozen)
+    place: Place = ALONE,
 ) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
     `compiled` says whether networks go through torch.compile; None leaves it to what that costs and saves. Other
     processes may run the same sweep at the same time: each network and each cell is made by one of them; `place` is
-    this one's among those that were begun together. Raises
-    UserError for files that cannot be read or written, and for a network or an extractor that a probe finds broken; a
-    cell that fails otherwise is a row with its reason.
+    this one's among those that were begun together. Raises UserError for files that cannot be read or written, and for
+    a network or an extractor that a probe finds broken; a cell that fails otherwise is a row with its reason.
     """
     if not plan.missing:
         return
@@ -75,7 +74,7 @@ def make_bench(
     precision: str,
     compiled: bool | None,
     progress: Progress,
-    place: Place = Place(),  # noqa: B008 (frozen)
+    place: Place = ALONE,
 ) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     while True:

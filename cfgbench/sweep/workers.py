@@ -7,52 +7,32 @@ multiprocessing begins anew would run the user's own program once more.
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
-import threading
-import time
-import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any
 
 import torch
 
-from cfgbench import data
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress, end_worker, of_worker
-from cfgbench.spec import Dataset
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.run import Row, make_bench, run
 from cfgbench.sweep.share import Share, share_of
+from cfgbench.sweep.worker import SECONDS_TO_END, Job
 
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-from cfgbench.sweep.workers import work
+from cfgbench.sweep.worker import work
 work({descriptor})
 """
-SECONDS_TO_END = 60.0
-"""After which a process that should end is killed: it ends with its step, and what that leaves to be saved."""
 SECONDS_BETWEEN_LOOKS = 1.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is to do; the data, which may be larger than memory, it loads itself: `content` names them."""
-
-    plan: Plan
-    content: str
-    device: torch.device
-    precision: str
-    compiled: bool | None
-    place: Place
 
 
 @dataclass(frozen=True)
@@ -80,11 +60,11 @@ def run_shared(
     if not plan.missing:
         return
     share = share_of(plan, device, workers)
-    progress(str(share), 0, 0, "")
     how: dict[str, Any] = {"device": device, "precision": precision, "compiled": compiled}
     if share.workers == 1:
         yield from run(plan, progress=progress, **how)
         return
+    progress(str(share), 0, 0, "")
     begun: list[Worker] = []
     try:
         for _ in range(min(share.workers, len(plan.missing))):
@@ -142,7 +122,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
 
 
 def _heard(pipe: Connection) -> tuple:
-    """What a worker says: ("row", row), ("progress", ...), ("error", exception), ("end",), or ("gone",)."""
+    """What a worker says (`work`), or ("gone",)."""
     try:
         return pipe.recv() if pipe.poll() else ("gone",)
     except (EOFError, OSError):
@@ -170,65 +150,3 @@ def _end(begun: list[Worker]) -> None:
         for worker in begun:
             worker.process.kill()
             worker.process.wait()
-
-
-def work(descriptor: int) -> None:
-    """All that a worker process does: it is sent a Job through the pipe, and sends back rows and progress."""
-    os.set_inheritable(descriptor, False)
-    pipe = Connection(descriptor)
-    try:
-        job: Job = pipe.recv()
-    except EOFError:  # whoever began this process wants it no more
-        return
-    try:
-        signal.signal(signal.SIGTERM, _stop)
-        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        how: dict[str, Any] = {"device": job.device, "precision": job.precision, "compiled": job.compiled}
-        plan = replace(job.plan, images=_same_data(job.plan.spec.dataset, job.content))
-        for row in run(plan, progress=lambda *said: _say(pipe, "progress", *said), place=job.place, **how):
-            _say(pipe, "row", row)
-        last: tuple[Any, ...] = ("end",)
-    except KeyboardInterrupt:
-        return
-    except BaseException as error:
-        last = "error", _sendable(error)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over anyway
-    _say(pipe, *last)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Stops the work as Ctrl-C does, once: what is saved then is saved in peace."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _end_with(pipe: Connection) -> None:
-    """Waits for the pipe to be closed, by a process that ends its workers or that died; then ends this one."""
-    with contextlib.suppress(EOFError, OSError):
-        pipe.recv_bytes()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(SECONDS_TO_END)
-    os._exit(1)
-
-
-def _say(pipe: Connection, *words: Any) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more: `_end_with` knows
-        pipe.send(words)
-
-
-def _same_data(dataset: Dataset, content: str) -> data.Images:
-    """The images of which the sweep was planned. Raises UserError."""
-    images = data.load(dataset)
-    if images.content != content:
-        raise UserError("dataset: its files changed while the sweep began; run the same command again")
-    return images
-
-
-def _sendable(error: BaseException) -> BaseException:
-    """The error, with where it was raised, or what it says where it cannot be sent."""
-    error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
