@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cfgbench import progress
+from cfgbench import memory, progress
 from cfgbench.sweep import share, workers
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import make_plan, prepare_folder
@@ -276,6 +276,15 @@ def test_the_digits_are_divided_and_what_is_short_large_or_elsewhere_is_not(shar
     assert shared(gaussians.replace("samples: ", "samples: 1000")) == (1, 2)
 
 
+def test_a_dry_run_says_who_would_work(small, run):
+    assert run("sweep", small, "--dry-run")[1].endswith(
+        "\nworked on by one process of 1 thread: others would share it\n"
+    )
+    assert run("sweep", small, "--dry-run", "--workers", 2)[1].endswith(
+        "\nworked on by 2 processes of 1 thread each: as asked\n"
+    )
+
+
 def test_what_is_there_already_changes_nothing(shared, tmp_path):
     text = DIGITS.read_text()
     before = shared(text)
@@ -313,6 +322,15 @@ def test_no_more_threads_than_cores_and_no_more_processes_than_memory_has_room_f
         assert found.workers * found.threads <= cores
     assert best(work, cores, processes=1000).workers > 1
     assert "memory" in best(work, cores, processes=1).reason
+
+
+def test_memory_is_what_a_container_may_take(tmp_path, monkeypatch):
+    machine, limits = memory.physical(), [tmp_path / "max", tmp_path / "bytes", tmp_path / "absent"]
+    limits[0].write_text("max\n")
+    monkeypatch.setattr(memory, "LIMITS", limits)
+    assert memory.physical() >= machine
+    limits[1].write_text("1048576\n")
+    assert memory.physical() == 1 << 20
 
 
 # what is shown

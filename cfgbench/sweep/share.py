@@ -92,7 +92,7 @@ def _alone(plan: Plan, device: torch.device, cores: int) -> str:
     if device.type != "cpu":
         return f"it fills a {device.type}"
     if cores == 1:
-        return "others would have to share it"
+        return "others would share it"
     if not all(isinstance(cell.model, Model) for cell in plan.cells):
         return "what a network made elsewhere takes is not known"
     if plan.spec.features in INCEPTION:
