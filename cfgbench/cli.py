@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +42,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 RESULTS = Path("results")
 LONGEST_LINE = 900
 """Characters of an error."""
+MOST_WORKERS = 256
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
@@ -106,33 +107,49 @@ def sweep(
     device: Device = None,
     precision: Precision = "auto",
     compile: Compile = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_WORKERS,
+            help="Processes side by side on a processor, which share its threads (OMP_NUM_THREADS, or all); networks "
+            "trained with other numbers of threads differ by rounding.",
+            show_default="as many as are fastest",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train what is missing, run the cells that are missing, print the table."""
+    """Train what is missing, run the cells that are missing, print the table.
+
+    A sweep of small networks that takes minutes on a processor is divided among several processes. Sweeps that are
+    short, or have large networks, the Inception network, networks made elsewhere or a GPU are not.
+    """
     from cfgbench.sweep.plan import make_plan, prepare_folder
     from cfgbench.training.distributed import launched
 
     if launched():
         raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
     if dry_run:
-        _dry_run(sweep, results, device, precision, _progress(quiet))
+        _dry_run(sweep, results, device, precision, workers, _progress(quiet))
         return
     plan = make_plan(sweep, results, _progress(quiet))
     failed = 0
-    from cfgbench.sweep.run import clean_up, run
+    from cfgbench.sweep.run import clean_up
 
     if plan.missing:
         from cfgbench.models.precision import find_device, resolve_precision
+        from cfgbench.sweep.workers import run_shared
 
         place = find_device(device)
-        arithmetic = resolve_precision(precision, place)
+        how = {"precision": resolve_precision(precision, place), "compiled": compile, "workers": workers}
         prepare_folder(plan)
-        missing = len(plan.missing)
-        rows = run(plan, device=place, precision=arithmetic, compiled=compile, progress=_progress(quiet))
-        for position, row in enumerate(rows, start=1):
-            failed += row["status"] != "ok"
-            if not quiet:
-                print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
+        missing, progress = len(plan.missing), _progress(quiet)
+        with closing(run_shared(plan, device=place, progress=progress, **how)) as rows:
+            for position, row in enumerate(rows, start=1):
+                failed += row["status"] != "ok"
+                if not quiet:
+                    progress.clear()
+                    print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     clean_up(plan)
     _print_tables(plan)
     if failed:
@@ -340,15 +357,20 @@ def ls(
     )
 
 
-def _dry_run(sweep: Path, results: Path, device: str | None, precision: str, progress: Any) -> None:
+def _dry_run(
+    sweep: Path, results: Path, device: str | None, precision: str, workers: int | None, progress: Any
+) -> None:
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
+    from cfgbench.sweep.share import share_of
 
     place = find_device(device)
     arithmetic = resolve_precision(precision, place)
     try:
-        lines = forecast(make_plan(sweep, results, progress), place, arithmetic)
+        plan = make_plan(sweep, results, progress)
+        share = share_of(plan, place, workers)
+        lines = [*forecast(plan, place, arithmetic), f"worked on by {share}"]
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

@@ -14,7 +14,7 @@ from cfgbench.models.fast import Choice, Compiled, choose, forget, hold_half, pr
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.pretrained import check_shape, load_pretrained
-from cfgbench.progress import Progress
+from cfgbench.progress import WAITING, Progress
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
@@ -52,7 +52,7 @@ def ensure_trained(
             if held:
                 _train(plan, network, path, group, progress, how)
                 continue
-        progress("waiting for another process", 0, network.training.steps, "")
+        progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return path
 
@@ -66,11 +66,16 @@ def _train(
         train(*what, kind=network.kind, group=group, progress=progress, **how)
 
 
+def train_networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> bool:
+    """Trains those of the cell's networks that are not trained yet; False while another process trains one."""
+    networks = [network for network in (cell.denoiser, cell.classifier) if network]
+    return None not in [_trained(plan, network, bench, progress) for network in networks]
+
+
 def networks_of(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Ready | None:
     """What the cell is sampled with: as it was made elsewhere, or trained here if it is not yet. None while another
     process trains it."""
-    paths = [_trained(plan, network, bench, progress) for network in (cell.denoiser, cell.classifier) if network]
-    if None in paths:
+    if not train_networks(plan, cell, bench, progress):
         return None
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, bench.device, mixture=plan.images.mixture)
@@ -121,12 +126,13 @@ def made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress
 
 def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench, pace: Callable[[], Pace]) -> Choice:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
-    a sweep that was stopped gives the numbers of one that was not, else as it pays for all of them."""
-    rows = [plan.store.find(cell.id) for cell in every if cell.id in plan.done]
-    known = [row["compiled"] for row in rows if row is not None and row.get("compiled") is not None]
-    if bench.compiled is None and known:
-        return Choice(known[0], "as its finished cells")
-    calls = sum(cell.nfe * cell.sampling.samples for cell in every)
+    a sweep that was stopped gives the numbers of one that was not, and processes side by side decide alike; else as it
+    pays for this process's part of them."""
+    rows = (plan.store.find(cell.id) for cell in every)
+    known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
+    if bench.compiled is None and (found := next(known, None)) is not None:
+        return Choice(found, "as its finished cells")
+    calls = sum(cell.nfe * cell.sampling.samples for cell in every) // bench.place.workers
     return choose(denoiser, calls, pace, bench.compiled)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,14 +12,14 @@ from cfgbench.errors import reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import out_of_memory
-from cfgbench.progress import Progress
+from cfgbench.progress import WAITING, Progress
 from cfgbench.spec import Cell
 from cfgbench.sweep.batches import Ready
-from cfgbench.sweep.bench import Bench
+from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, networks_of
+from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, networks_of, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.shards import Shards, remove
@@ -30,21 +30,33 @@ Row = dict[str, Any]
 FAILURES = ValueError, RuntimeError, MemoryError, AssertionError
 """What a cell may fail by, the others going on: images that are no numbers, and what torch raises."""
 
+NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
+"""What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
+
 
 def run(
-    plan: Plan, *, device: torch.device, precision: str, progress: Progress, compiled: bool | None = None
+    plan: Plan,
+    *,
+    device: torch.device,
+    precision: str,
+    progress: Progress,
+    compiled: bool | None = None,
+    place: Place = ALONE,
 ) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
     `compiled` says whether networks go through torch.compile; None leaves it to what that costs and saves. Other
-    processes may run the same sweep at the same time: each network and each cell is made by one of them. Raises
-    UserError for files that cannot be read or written, and for a network or an extractor that a probe finds broken; a
-    cell that fails otherwise is a row with its reason.
+    processes may run the same sweep at the same time: each network and each cell is made by one of them; `place` is
+    this one's among those that were begun together. Raises UserError for files that cannot be read or written, and for
+    a network or an extractor that a probe finds broken; a cell that fails otherwise is a row with its reason.
     """
     if not plan.missing:
         return
-    bench = _bench(plan, device, precision, compiled, progress)
+    bench = make_bench(plan, device, precision, compiled, progress, place)
     queue, busy = deque(plan.groups()), 0
+    queue.rotate(-(place.number * len(queue) // place.workers))  # each begins with a network of its own
+    if place.workers > 1:
+        yield from _train_first(plan, queue, bench, progress)
     while queue:
         cells = queue.popleft()
         left = yield from _run_group(plan, cells, bench, progress)
@@ -52,11 +64,19 @@ def run(
             queue.append(left)
         busy = busy + 1 if left == cells else 0
         if busy > len(queue) > 0:  # a whole round without a cell to make
-            progress("waiting for another process", len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
+            progress(WAITING, len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | None, progress: Progress) -> Bench:
+def make_bench(
+    plan: Plan,
+    device: torch.device,
+    precision: str,
+    compiled: bool | None,
+    progress: Progress,
+    place: Place = ALONE,
+) -> Bench:
+    """What the cells share, made where it is not there yet. Raises what `run` does."""
     while True:
         with plan.store.claim("extractor") as held:
             if held:
@@ -73,24 +93,34 @@ def _bench(plan: Plan, device: torch.device, precision: str, compiled: bool | No
                     device,
                     precision,
                     compiled,
+                    place,
                 )
-        progress("waiting for another process", 0, len(plan.cells), "")
+        progress(WAITING, 0, len(plan.cells), "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _train_first(
+    plan: Plan, queue: Iterable[list[Cell]], bench: Bench, progress: Progress
+) -> Generator[Row, None, None]:
+    """Trains what nobody else is at, before anything is sampled: a network is trained by one process, while many sample
+    with it."""
+    for cells in queue:
+        if not all(_made_meanwhile(plan, cell) for cell in cells):
+            try:
+                train_networks(plan, cells[0], bench, progress)
+            except NOT_TRAINED as error:
+                yield from _without_networks(plan, cells, bench, error)
 
 
 def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
+    cells = [cell for cell in cells if not _made_meanwhile(plan, cell)]
     if not _claimable(plan, cells):
         return cells
     try:
         ready = networks_of(plan, cells[0], bench, progress)
-    except (TrainingFailed, MemoryError, RuntimeError) as error:
-        if not isinstance(error, TrainingFailed) and not out_of_memory(error):
-            raise
-        for cell in cells:
-            with plan.store.claim(cell.id) as held:
-                if held and not _made_meanwhile(plan, cell):
-                    yield _put(plan, _failed(cell, bench, error))
+    except NOT_TRAINED as error:
+        yield from _without_networks(plan, cells, bench, error)
         return []
     if ready is None:
         return cells
@@ -104,6 +134,16 @@ def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) 
             for cell in mine:
                 yield _attempt(plan, cell, ready, bench, progress)
     return left
+
+
+def _without_networks(plan: Plan, cells: list[Cell], bench: Bench, error: Exception) -> Iterator[Row]:
+    """The rows of cells whose network could not be trained or loaded; raises the error where it is another one."""
+    if not isinstance(error, TrainingFailed) and not out_of_memory(error):
+        raise error
+    for cell in cells:
+        with plan.store.claim(cell.id) as held:
+            if held and not _made_meanwhile(plan, cell):
+                yield _put(plan, _failed(cell, bench, error))
 
 
 def _fill_together(plan: Plan, cells: list[Cell], ready: Ready, bench: Bench, progress: Progress) -> None:

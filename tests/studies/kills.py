@@ -46,6 +46,7 @@ def storm(sweep: Path, results: Path, kills: int, seconds: tuple[float, float], 
     delays, fell_on = random.Random(seed), Counter[str]()
     seen: dict[str, Any] = {}
     command = [sys.executable, "-c", PROGRAM, "sweep", str(sweep), "--results", str(results), "--quiet"]
+    command += ["--workers", "1"]  # others would not have what PROGRAM changes
     while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         more = fell_on.total() < kills

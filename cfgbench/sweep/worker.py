@@ -1,0 +1,99 @@
+"""One of the processes that work on a sweep side by side (`workers`): it is sent a Job, and sends rows and progress."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+import torch
+
+from cfgbench import data
+from cfgbench.errors import UserError
+from cfgbench.spec import Dataset
+from cfgbench.sweep.bench import Place
+from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.run import run
+
+SECONDS_TO_END = 60.0
+"""After which a process that should end is killed: it ends with its step, and what that leaves to be saved."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; the data, which may be larger than memory, it loads itself: `content` names them."""
+
+    plan: Plan
+    content: str
+    device: torch.device
+    precision: str
+    compiled: bool | None
+    place: Place
+
+
+def work(descriptor: int) -> None:
+    """All that the process does, through the pipe of this descriptor.
+
+    It says ("progress", ...) as `Progress` has it, ("row", row), and at last ("end",) or ("error", exception).
+    """
+    os.set_inheritable(descriptor, False)
+    pipe = Connection(descriptor)
+    try:
+        job: Job = pipe.recv()
+    except (EOFError, OSError):  # whoever began this process wants it no more
+        return
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+        how: dict[str, Any] = {"device": job.device, "precision": job.precision, "compiled": job.compiled}
+        plan = replace(job.plan, images=_same_data(job.plan.spec.dataset, job.content))
+        for row in run(plan, progress=lambda *said: _say(pipe, "progress", *said), place=job.place, **how):
+            _say(pipe, "row", row)
+        last: tuple[Any, ...] = ("end",)
+    except KeyboardInterrupt:
+        return
+    except BaseException as error:
+        last = "error", _sendable(error)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over anyway
+    _say(pipe, *last)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stops the work as Ctrl-C does, once: what is saved then is saved in peace."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with(pipe: Connection) -> None:
+    """Waits for the pipe to be closed, by a process that ends its workers or that died; then ends this one."""
+    with contextlib.suppress(EOFError, OSError):
+        pipe.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_END)
+    os._exit(1)
+
+
+def _say(pipe: Connection, *words: Any) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more: `_end_with` knows
+        pipe.send(words)
+
+
+def _same_data(dataset: Dataset, content: str) -> data.Images:
+    """The images of which the sweep was planned. Raises UserError."""
+    images = data.load(dataset)
+    if images.content != content:
+        raise UserError("dataset: its files changed while the sweep began; run the same command again")
+    return images
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error with where it was raised; what it says, where another process may not know its type."""
+    known = isinstance(error, UserError) or type(error).__module__ == "builtins"
+    found = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_exception(error)))
+    return found

@@ -1,0 +1,152 @@
+"""Processes that work on one sweep side by side, each in the loop of `run`: this one begins them, hands on what they
+say, and ends them.
+
+Each is a program of its own. A copy of this process could not use the threads that it has begun already, and what
+multiprocessing begins anew would run the user's own program once more.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe, connection
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from cfgbench.errors import UserError
+from cfgbench.progress import Progress, end_worker, of_worker
+from cfgbench.sweep.bench import Place
+from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.run import Row, make_bench, run
+from cfgbench.sweep.share import Share, share_of
+from cfgbench.sweep.worker import SECONDS_TO_END, Job
+
+PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+from cfgbench.sweep.worker import work
+work({descriptor})
+"""
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process, and what it speaks through; whoever speaks finds the pipe closed when the other one is gone."""
+
+    process: subprocess.Popen
+    pipe: Connection
+
+
+def run_shared(
+    plan: Plan,
+    *,
+    device: torch.device,
+    precision: str,
+    progress: Progress,
+    compiled: bool | None = None,
+    workers: int | None = None,
+) -> Generator[Row, None, None]:
+    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`share`).
+
+    The processes end when the generator is closed, or when this process dies: what they have made is kept. Raises what
+    `run` does, and UserError where all of them are killed.
+    """
+    if not plan.missing:
+        return
+    share = share_of(plan, device, workers)
+    how: dict[str, Any] = {"device": device, "precision": precision, "compiled": compiled}
+    if share.workers == 1:
+        yield from run(plan, progress=progress, **how)
+        return
+    progress(str(share), 0, 0, "")
+    begun: list[Worker] = []
+    try:
+        for _ in range(min(share.workers, len(plan.missing))):
+            begun.append(_begin(share))
+        make_bench(plan, progress=progress, **how)  # what all need is made by one, with all threads
+        for number, worker in enumerate(begun):
+            job = Job(replace(plan, images=None), plan.images.content, place=Place(number, share.workers), **how)
+            with contextlib.suppress(OSError):  # it is gone already, which is found out below
+                worker.pipe.send(job)
+        yield from _relay(begun, progress)
+    finally:
+        _end(begun)
+
+
+def _begin(share: Share) -> Worker:
+    ours, theirs = Pipe()
+    program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
+    environment = os.environ | {"OMP_NUM_THREADS": str(share.threads)}
+    # Ctrl-C reaches all processes of a terminal: this one says so, and ends the others
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with theirs:
+            command, passed = [sys.executable, "-c", program], [theirs.fileno()]
+            process = subprocess.Popen(command, env=environment, pass_fds=passed, stdin=subprocess.DEVNULL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return Worker(process, ours)
+
+
+def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
+    """Hands on what the workers say until each has ended. One that dies leaves its work to the others."""
+    live, finished = {worker.pipe: number for number, worker in enumerate(begun)}, 0
+    while live:
+        ready = connection.wait(list(live), SECONDS_BETWEEN_LOOKS)
+        dead = [] if ready else [pipe for pipe in live if begun[live[pipe]].process.poll() is not None]
+        for pipe in [*ready, *dead]:
+            kind, *said = _heard(pipe)
+            if kind == "row":
+                yield said[0]
+            elif kind == "progress":
+                of_worker(progress, live[pipe])(*said)
+            elif kind == "error":
+                raise said[0]
+            else:
+                number, finished = live.pop(pipe), finished + (kind == "end")
+                end_worker(progress, number)
+                if kind == "gone" and (live or finished):
+                    progress(f"a process {_how_it_ended(begun[number])}; the others go on", 0, 0, "")
+    if not finished:
+        last = _how_it_ended(begun[-1])
+        raise UserError(
+            f"all {len(begun)} processes ended before their work, the last one {last}; what is finished is kept, and "
+            "the same command goes on from here; --workers 1 takes less memory"
+        )
+
+
+def _heard(pipe: Connection) -> tuple:
+    """What a worker says (`work`), or ("gone",)."""
+    try:
+        return pipe.recv() if pipe.poll() else ("gone",)
+    except (EOFError, OSError):
+        return ("gone",)
+
+
+def _how_it_ended(worker: Worker) -> str:
+    code = worker.process.wait()
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + " (memory may have run out)" * (name == "SIGKILL")
+
+
+def _end(begun: list[Worker]) -> None:
+    """Lets the workers save what they have, and waits for that; a second Ctrl-C waits no longer."""
+    for worker in begun:
+        worker.pipe.close()
+        worker.process.terminate()
+    try:
+        for worker in begun:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(SECONDS_TO_END)
+    finally:
+        for worker in begun:
+            worker.process.kill()
+            worker.process.wait()
