@@ -323,6 +323,7 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
 def test_the_network_of_ones_own_in_the_readme_runs(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mymodel", raising=False)  # another test's, whose folder is gone
     (code,) = re.findall(r"```python\n(# mymodel.*?)```", README, re.S)
     (sweep,) = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.S) if "mymodel" in block]
     Path("mymodel.py").write_text(code)
