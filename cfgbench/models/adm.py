@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
 from cfgbench.models.layers import Double
+from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
@@ -91,7 +92,7 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
 
 def build(model: Model, side: int) -> UNet:
     """The network as ADM has it: no null class, and a variance behind each colour of eps."""
-    with torch.device("meta"):
+    with shapes_only():
         shape = UNet(
             model, image_channels=COLOURS, side=side, num_classes=CLASSES, outputs=2 * COLOURS, null_class=False
         )

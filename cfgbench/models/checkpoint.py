@@ -7,6 +7,7 @@ import torch
 
 from cfgbench.errors import UserError
 from cfgbench.models.noisy_classifier import HalfUNet
+from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 from cfgbench.tensors import load_tensors
@@ -29,7 +30,7 @@ def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
     try:
         if (found := header.get("kind", "denoiser")) != kind:
             raise ValueError(f"it is a {found}'s")
-        with torch.device("meta"):  # what a header announces is not allocated
+        with shapes_only():  # what a header announces is not allocated
             network = make(Model.model_validate(header["model"]), **header["image"])
         wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
         if wanted != {name: (value.shape, value.dtype) for name, value in tensors.items()}:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.errors import UserError
+from cfgbench.models.shapes import shapes_only
 from cfgbench.tensors import load_tensors, save_tensors
 
 DIGESTS = {
@@ -59,7 +60,7 @@ def load(path: Path) -> Classifier:
     """Reads what `save` wrote, in evaluation mode. Raises UserError naming a file that is something else."""
     tensors, header = load_tensors(path, expected=DIGESTS.get(path.stem) if path == packaged(path.stem) else None)
     try:
-        with torch.device("meta"):  # what a header announces is not allocated
+        with shapes_only():  # what a header announces is not allocated
             network = Classifier(**header["classifier"])
         network.load_state_dict(tensors, assign=True)
         if any(value.is_meta or not value.isfinite().all() for value in network.state_dict().values()):

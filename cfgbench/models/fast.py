@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
+from cfgbench.models import native
 from cfgbench.models.adm import DiscreteTime
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.pace import Pace
@@ -50,6 +51,7 @@ class Compiled:
     def __init__(self, network: nn.Module, batch: int) -> None:
         self.num_classes, self.batch, self.failed = network.num_classes, batch, ""
         self._plain, self._worked = network, False
+        native.ask_once()
         options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
         self._call = launched(torch.compile(network, dynamic=False, options=options), network)
         self._as_it_is = launched(network, network)

@@ -72,10 +72,15 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     return found
 
 
-@torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether the kernels are there."""
     return library() is not None
+
+
+def ask_once() -> None:
+    """Tells torch.compile that whether the kernels are there does not change. Not told when this file is imported: that
+    loads the compiler, which takes as long as torch does."""
+    torch.compiler.assume_constant_result(available)
 
 
 def takes(x: Tensor) -> bool:

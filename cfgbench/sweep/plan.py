@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from cfgbench import data, memory
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, reason
@@ -15,6 +13,7 @@ from cfgbench.files import file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
+from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (
@@ -156,7 +155,7 @@ def _check_network(spec: SweepSpec, images: Images) -> None:
 
 def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:
     _check_memory(fewest_parameters(model))
-    with torch.device("meta"):  # building it says what does not fit
+    with shapes_only():  # building it says what does not fit
         network = kind(model, **image_of(images))
     _check_memory(sum(parameter.numel() for parameter in network.parameters()))
 
