@@ -78,11 +78,14 @@ def train(
             raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
     from cfgbench.models.precision import find_device, resolve_precision
     from cfgbench.sweep.networks import ensure_trained
+    from cfgbench.sweep.share import take_threads
     from cfgbench.training.diffusion import TrainingFailed
     from cfgbench.training.distributed import joined
 
     with joined(find_device(device)) as (group, place):
         arithmetic = resolve_precision(precision, place)
+        if group.world == 1:
+            take_threads(plan, place)
         if group.leads:
             prepare_folder(plan)
         failed = 0

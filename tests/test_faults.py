@@ -382,17 +382,17 @@ def test_memory_that_runs_out_on_the_device_halves_the_batch_down_to_one(small, 
 
 def test_training_goes_on_with_parts_of_the_batch_where_memory_runs_out(small, run, monkeypatch):
     from cfgbench.tensors import load_tensors
-    from cfgbench.training import diffusion
+    from cfgbench.training.step import Step
 
     assert run("train", small, "--results", "calm", "--quiet", "--precision", "fp32")[0] == 0
-    honest = diffusion._loss
+    honest = Step._loss
 
-    def small_device(network, wrapped, feed, part, *rest):
+    def small_device(step, part):
         if len(part[0]) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return honest(network, wrapped, feed, part, *rest)
+        return honest(step, part)
 
-    monkeypatch.setattr(diffusion, "_loss", small_device)
+    monkeypatch.setattr(Step, "_loss", small_device)
     assert run("train", small, "--quiet", "--precision", "fp32")[0] == 0
     for path in Path("calm/digits/checkpoints").glob("*.safetensors"):
         wanted, found = (load_tensors(p)[0] for p in (path, Path("results/digits/checkpoints") / path.name))

@@ -285,6 +285,15 @@ def test_a_dry_run_says_who_would_work(small, run):
     )
 
 
+def test_train_takes_the_threads_of_a_worker(small, run, monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(share, "best", lambda *_, **__: share.Share(3, 2, ""))
+    assert run("train", small, "--p-uncond", 0.5, "--precision", "fp32")[0] == 0
+    assert taken == [2]
+
+
 def test_what_is_there_already_changes_nothing(shared, tmp_path):
     text = DIGITS.read_text()
     before = shared(text)

@@ -100,6 +100,11 @@ def _alone(plan: Plan, device: torch.device, cores: int) -> str:
     return ""
 
 
+def take_threads(plan: Plan, device: torch.device) -> None:
+    """Leaves this process the threads of one that works on the sweep: what it trains is then what `sweep` would."""
+    torch.set_num_threads(share_of(plan, device).threads)
+
+
 def work_of(plan: Plan) -> Work:
     """All that the sweep asks for, whether it is there or not."""
     networks, cells = plan.networks(), plan.cells
