@@ -35,6 +35,15 @@ def run(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def small(request, tmp_path, monkeypatch):
+    """The sweep file SMALL of the test's module, in a folder of its own, which is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(request.module.SMALL)
+    return path
+
+
 WATCHED = """
 import re, threading
 from pathlib import Path

@@ -33,14 +33,6 @@ grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 MEASURED = ["seconds", "images_per_second", "created", "digest"]
 
 
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
-    return path
-
-
 def rows(folder="results/digits"):
     table = pd.read_parquet(f"{folder}/cells")
     return table.sort_values("cell_id", ignore_index=True).drop(columns=MEASURED)

@@ -1,6 +1,5 @@
 """What goes wrong on real machines, done to real sweeps: nothing finished is lost, and no number changes."""
 
-import importlib.util
 import os
 import random
 import shutil
@@ -10,16 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import kills
 import pytest
 import torch
 
 from cfgbench.sweep import cell, shards
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.store import Store
-
-spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
-kills = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(kills)
 
 SMALL = """
 name: digits
@@ -41,14 +37,6 @@ def calm(tmp_path_factory):
     command = [*PROGRAM, "sweep", str(folder / "small.yaml"), "--results", str(folder / "results"), "--quiet"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     return folder / "results"
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
-    return path
 
 
 @pytest.fixture

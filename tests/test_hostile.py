@@ -3,16 +3,15 @@
 import ast
 import contextlib
 import gzip
-import importlib.util
 import io
 import json
 import os
 import struct
-import sys
 import time
 import zipfile
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -539,19 +538,10 @@ def check_call(node):
 # everything at random
 
 
-def fuzzer():
-    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).parent / "studies" / "fuzz.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("kind", "cases"), [("sweep", 400), ("npz", 100), ("zip", 100), ("idx", 100), ("safetensors", 60), ("parquet", 60)]
 )
 def test_damaged_files_at_random(kind, cases):
-    fuzz = fuzzer()
     with fuzz.workplace():
         report = fuzz.fuzz(kind, cases, seed=3)
     assert not report.findings
@@ -559,8 +549,6 @@ def test_damaged_files_at_random(kind, cases):
 
 
 def test_the_fuzzer_finds_what_goes_wrong(monkeypatch):
-    fuzz = fuzzer()
-
     def breaks(*_):
         raise KeyError("a bug")
 

@@ -1,7 +1,6 @@
 """Processes side by side: the rows are those of one, and whatever happens to one of them nothing is lost."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import kills
 import pytest
 import torch
 
@@ -20,10 +20,6 @@ from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.run import run as run_alone
 from cfgbench.sweep.share import Work, best, share_of
-
-spec = importlib.util.spec_from_file_location("kills", Path(__file__).parent / "studies" / "kills.py")
-kills = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(kills)
 
 SMALL = """
 name: digits
@@ -36,14 +32,6 @@ grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 LONG = SMALL.replace("steps: 40", "steps: 100000")
 DIGITS = Path(__file__).parents[1] / "sweeps" / "digits.yaml"
 TWO = "--workers", "2", "--precision", "fp32"
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
-    return path
 
 
 @pytest.fixture
