@@ -1,5 +1,6 @@
 """Frechet distance and Inception Score, as functions of mergeable statistics."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,11 +27,13 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
     few, many = sorted((a, b), key=lambda moments: moments.n)
-    s_few, s_many = few.covariance, many.covariance
     difference = a.mean - b.mean
-    spread = (s_few.trace() + s_many.trace()).item()
+    spread = sum(one.scatter.trace().item() / one.freedom for one in (few, many))
     apart = (difference @ difference).item() + spread
-    distance = apart - 2 * _trace_of_root(s_few, s_many, apart, full_rank=few.n > len(few.mean))
+    # a root of the scatters is one of the covariances but for a number, and to divide d x d numbers twice takes longer
+    unit = math.sqrt(few.freedom * many.freedom)
+    root = _trace_of_root(few.scatter, many.scatter, apart * unit, full_rank=few.freedom >= len(few.mean)) / unit
+    distance = apart - 2 * root
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
     # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
     if not distance >= -ROUNDING * spread:

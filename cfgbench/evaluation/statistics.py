@@ -94,11 +94,16 @@ class Moments:
         return Moments(n, mean, self.scatter + other.scatter + between)
 
     @property
-    def covariance(self) -> Float[Tensor, "d d"]:
-        """The unbiased covariance, scatter / (n - 1). Raises ValueError for fewer than two vectors."""
+    def freedom(self) -> int:
+        """The covariance's degrees of freedom, n - 1. Raises ValueError for fewer than two vectors."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 images, not {self.n}")
-        return self.scatter / (self.n - 1)
+        return self.n - 1
+
+    @property
+    def covariance(self) -> Float[Tensor, "d d"]:
+        """The unbiased covariance, scatter / (n - 1). Raises ValueError for fewer than two vectors."""
+        return self.scatter / self.freedom
 
     def save(self, path: Path) -> None:
         """Writes an .npz with n, mean and scatter."""
