@@ -16,6 +16,7 @@ _LINE = {"linewidth": 1.7}
 _MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 _RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _LETTER = {"linestyle": "none", "markersize": 5.5, "markeredgewidth": 0}
+_BAR = {"linewidth": 0.9, "alpha": 0.6, "solid_capstyle": "butt"}
 _ERRORS = {metric.column: metric.se for metric in METRICS}
 
 
@@ -63,8 +64,14 @@ def _glyph(mark: str) -> str:
 
 
 def _error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
-    columns = {"xerr": _ERRORS.get(x, ""), "yerr": _ERRORS.get(y, "")}
-    errors = {key: rows[column].to_numpy(float) for key, column in columns.items() if column in rows}
-    errors = {key: np.nan_to_num(values) for key, values in errors.items() if np.isfinite(values).any()}
-    if errors:
-        axes.errorbar(rows[x], rows[y], **errors, fmt="none", ecolor=colour, elinewidth=0.9, alpha=0.6)
+    """All bars of a curve as one line with gaps, which is drawn in a fraction of the time of a line for each."""
+    points = rows[[x, y]].to_numpy(float)
+    bars = []
+    for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
+        if (errors := _ERRORS.get(column)) in rows:
+            reach = rows[errors].to_numpy(float)[:, None] * direction
+            bars.append(np.stack([points - reach, points + reach, np.full_like(points, np.nan)], axis=1))
+    drawn = np.concatenate([np.empty((0, 3, 2)), *bars])
+    drawn = drawn[np.isfinite(drawn[:, :2]).all(axis=(1, 2))]
+    if len(drawn):
+        axes.plot(*drawn.reshape(-1, 2).T, color=colour, label="_errors", **_BAR)

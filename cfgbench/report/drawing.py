@@ -41,8 +41,8 @@ def _files_of(stem: str, draw: Draw) -> Files:
     """The figure as stem.png and stem.svg."""
     figure = draw()
     files = {f"{stem}.png": png(figure)}
-    vector = svg(figure)
-    return files | ({f"{stem}.svg": vector} if len(vector) <= LARGEST_SVG else {})
+    vector = svg(figure, LARGEST_SVG)
+    return files | ({f"{stem}.svg": vector} if vector else {})
 
 
 def _draw_all(draws: Mapping[str, Draw]) -> Files:

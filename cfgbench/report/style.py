@@ -179,8 +179,27 @@ def png(figure: Figure) -> bytes:
         return file.getvalue()
 
 
-def svg(figure: Figure) -> bytes:
-    """The figure as SVG: the same bytes for the same numbers, text as outlines that look the same everywhere."""
-    with matplotlib.rc_context({"svg.hashsalt": "cfgbench", "svg.fonttype": "path"}), io.BytesIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+def svg(figure: Figure, most: int | None = None) -> bytes:
+    """The figure as SVG: the same bytes for the same numbers, text as outlines that look the same everywhere. Nothing
+    where it would have more than `most` bytes."""
+    with matplotlib.rc_context({"svg.hashsalt": "cfgbench", "svg.fonttype": "path"}), _Bounded(most) as file:
+        try:
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        except _TooLarge:
+            return b""
         return file.getvalue()
+
+
+class _TooLarge(Exception):
+    """What was written is larger than wanted; drawing the rest would be for nothing."""
+
+
+class _Bounded(io.BytesIO):
+    def __init__(self, most: int | None) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, content: Any) -> int:
+        if self._most is not None and self.tell() + len(content) > self._most:
+            raise _TooLarge
+        return super().write(content)

@@ -1,5 +1,7 @@
 """The figures themselves, where the package says how to draw them."""
 
+import numpy as np
+
 from cfgbench.report import plots
 from cfgbench.report.samples import samples as sheets
 
@@ -10,3 +12,9 @@ def _drawing(draws_of):
 
 tradeoff, strength, steps = map(_drawing, (plots.tradeoff, plots.strength, plots.steps))
 samples = _drawing(sheets)
+
+
+def bars(axes):
+    """The error bars, [n, 2, 2]: (x, y) of both ends of each."""
+    drawn = [line.get_xydata().reshape(-1, 3, 2)[:, :2] for line in axes.lines if line.get_label() == "_errors"]
+    return np.concatenate([np.empty((0, 2, 2)), *drawn])

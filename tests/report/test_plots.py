@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import steps, strength, tradeoff
+from drawn import bars, steps, strength, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -172,12 +172,14 @@ def test_nothing_to_plot_says_why(table1):
 
 
 def test_standard_errors_become_bars(table1):
-    def bars(figure):
-        return sum(len(collection.get_segments()) for axes in figure.axes for collection in axes.collections)
+    def count(figure):
+        return sum(len(bars(axes)) for axes in figure.axes)
 
-    assert bars(strength(slices(table1))[0]) == 0
-    assert bars(strength(slices(table1.assign(fid_se=0.1)))[0]) == 42
-    assert bars(tradeoff(slices(table1.assign(fid_se=0.1, is_se=1.0)))[0]) == 84
+    assert count(strength(slices(table1))[0]) == 0
+    assert count(strength(slices(table1.assign(fid_se=0.1)))[0]) == 42
+    assert count(tradeoff(slices(table1.assign(fid_se=0.1, is_se=1.0)))[0]) == 84
+    some = table1.assign(fid_se=[0.1, np.nan] * 21)
+    assert count(strength(slices(some))[0]) == 21
 
 
 def test_many_curves_stay_distinct(table1):
@@ -185,6 +187,13 @@ def test_many_curves_stay_distinct(table1):
     (figure,) = strength(slices(rows))
     looks = {(line.get_color(), line.get_marker()) for line in figure.axes[1].lines}
     assert len(looks) == 12
+
+
+def test_a_drawing_that_grows_too_large_is_left(table1):
+    (figure,) = tradeoff(slices(table1))
+    whole = svg(figure)
+    assert svg(figure, len(whole)) == whole
+    assert svg(figure, len(whole) - 1) == b""
 
 
 def test_files_are_the_same_for_the_same_numbers(table1):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import tradeoff
+from drawn import bars, tradeoff
 
 from cfgbench.report.captions import caption
 from cfgbench.report.slices import slices
@@ -171,7 +171,7 @@ def test_the_figure_draws_means_with_their_bars(table1):
     (axes,) = figure.axes
     line = next(line for line in axes.lines if "0.1:" in line.get_label())
     np.testing.assert_allclose(line.get_ydata(), table1["fid"][:14] + 0.2)
-    vertical = [s for c in axes.collections for s in c.get_segments() if s[0][0] == s[1][0]]
+    vertical = [s for s in bars(axes) if s[0][0] == s[1][0]]
     assert len(vertical) == 42
     np.testing.assert_allclose([abs(end[1] - start[1]) / 2 for start, end in vertical], SE)
     assert "mean over 3 seeds (0, 1, 2) ± its standard error over seeds" in " ".join(
