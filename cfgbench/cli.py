@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfgbench.errors import UserError, printable, reason
+from cfgbench.machine import keep_to_processors
 
 if TYPE_CHECKING:
     from cfgbench.sweep.plan import Plan
@@ -391,6 +392,7 @@ def embedded_sweep() -> Path:
 
 def main() -> None:
     """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
+    keep_to_processors()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -2,19 +2,20 @@
 
 import gc
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
+from cfgbench import machine
+
 T = TypeVar("T")
 
 
 def processors() -> int:
     """How many this process may use; 1 where processes cannot share what is in memory."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    return machine.processors() if sys.platform == "linux" else 1
 
 
 def begin(work: Callable[[], T]) -> Callable[[], T]:

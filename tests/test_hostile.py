@@ -16,20 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sklearn.datasets
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
 import cfgbench
-from cfgbench import memory
+from cfgbench import machine
 from cfgbench.data import stream
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.row import digest_of
 from cfgbench.tensors import save_tensors
 
-sklearn.datasets.load_digits()  # here, so that no test waits for what it imports
 SMALL = """
 name: small
 dataset: {name: digits, limit: 40}
@@ -129,7 +127,7 @@ def test_the_product_of_a_grid_is_counted_before_it_is_walked(refused):
 
 
 def test_a_network_larger_than_this_machine_is_not_built(refused, monkeypatch):
-    monkeypatch.setattr(memory, "physical", lambda: 20_000)
+    monkeypatch.setattr(machine, "memory", lambda: 20_000)
     said = train(refused, SMALL)
     assert "parameters or more" in said
     assert "take fewer channels" in said
@@ -279,7 +277,7 @@ def test_undecodable_names_of_images(refused):
 
 
 def test_images_of_more_than_memory(refused, monkeypatch):
-    monkeypatch.setattr(memory, "physical", lambda: 100_000)
+    monkeypatch.setattr(machine, "memory", lambda: 100_000)
     text = zipped([(f"a/{i}.png", picture(width=64, height=64)) for i in range(10)])
     assert "set a smaller dataset.resolution, or dataset.limit" in train(refused, text)
 

@@ -14,7 +14,7 @@ import kills
 import pytest
 import torch
 
-from cfgbench import memory, progress
+from cfgbench import progress
 from cfgbench.sweep import share, workers
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import make_plan, prepare_folder
@@ -319,15 +319,6 @@ def test_no_more_threads_than_cores_and_no_more_processes_than_memory_has_room_f
         assert found.workers * found.threads <= cores
     assert best(work, cores, processes=1000).workers > 1
     assert "memory" in best(work, cores, processes=1).reason
-
-
-def test_memory_is_what_a_container_may_take(tmp_path, monkeypatch):
-    machine, limits = memory.physical(), [tmp_path / "max", tmp_path / "bytes", tmp_path / "absent"]
-    limits[0].write_text("max\n")
-    monkeypatch.setattr(memory, "LIMITS", limits)
-    assert memory.physical() >= machine
-    limits[1].write_text("1048576\n")
-    assert memory.physical() == 1 << 20
 
 
 # what is shown

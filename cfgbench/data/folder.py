@@ -15,7 +15,7 @@ from typing import IO, Protocol
 import numpy as np
 from PIL import Image
 
-from cfgbench import memory
+from cfgbench import machine
 from cfgbench.data.images import Images, choose_classes, share
 from cfgbench.errors import UserError, brief, reason
 from cfgbench.files import open_regular, read_at_most
@@ -192,7 +192,7 @@ def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.I
     for file in files:
         images.append(_fit(decode(source, file), side))
         needed = 3 * images[0].size[0] * images[0].size[1] * len(files)  # in colours, as one coloured image makes all
-        if needed > memory.physical() // 2:
+        if needed > machine.memory() // 2:
             raise UserError(
                 f"{source.where}: {len(files):,} images of {file}'s size, {needed / 1e9:,.1f} GB, are more than memory "
                 "holds; set a smaller dataset.resolution, or dataset.limit"

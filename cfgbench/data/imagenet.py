@@ -4,7 +4,6 @@ FIDs of the two are not comparable, nor those of different scalings; the choice 
 their classes have the same numbers: the batches bring theirs, 1 to 1000; a tree's go by its folders' sorted names.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.folder import SUFFIXES, Source, average_areas, decode, middle_square, open_source
@@ -190,7 +190,7 @@ class _Tree:
         )
 
     def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+        with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
             for begin in range(0, len(wanted), CHUNK):
                 files = [self.files[position] for position in wanted[begin : begin + CHUNK]]
                 yield np.stack(list(pool.map(self._pixels, files)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.folder import SUFFIXES, decode, open_source
 from cfgbench.data.images import Images
@@ -98,7 +98,7 @@ def _from_files(path: Path, channels: int) -> Stream:
 
     def batches(size: int) -> Iterator[np.ndarray]:
         size = _bounded(size, (channels, height, width))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+        with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
             for first in range(0, len(files), size):
                 yield np.stack(list(pool.map(read, files[first : first + size])))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfgbench import data, memory
+from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
@@ -161,8 +161,8 @@ def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> N
 
 
 def _check_memory(parameters: int) -> None:
-    if 4 * parameters > memory.physical():
+    if 4 * parameters > machine.memory():
         raise ValueError(
             f"model: {parameters:,} parameters or more, {4 * parameters / 1e9:,.0f} GB of weights, where this machine "
-            f"has {memory.physical() / 1e9:,.0f} GB of memory; take fewer channels, multipliers or blocks"
+            f"has {machine.memory() / 1e9:,.0f} GB of memory; take fewer channels, multipliers or blocks"
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cfgbench import memory
+from cfgbench import machine
 from cfgbench.errors import UserError
 from cfgbench.spec import INCEPTION, Model
 from cfgbench.sweep import flops
@@ -84,7 +84,7 @@ def share_of(plan: Plan, device: torch.device, asked: int | None = None) -> Shar
         return Share(1, cores, why)
     pixels = plan.images.images
     held = 0 if isinstance(pixels, np.memmap) else HOLDS * pixels.nbytes
-    return best(work_of(plan), cores, processes=int(SHARE_OF_MEMORY * memory.physical() / (A_PROCESS + held)))
+    return best(work_of(plan), cores, processes=int(SHARE_OF_MEMORY * machine.memory() / (A_PROCESS + held)))
 
 
 def _alone(plan: Plan, device: torch.device, cores: int) -> str:

@@ -427,9 +427,7 @@ CASES: dict[str, Callable[[random.Random], list[object]]] = {
 @contextlib.contextmanager
 def workplace() -> Iterator[None]:
     """A folder with one of everything, undamaged; and a machine so small that no case can fill it or work for long."""
-    import sklearn.datasets
-
-    from cfgbench import memory
+    from cfgbench import machine
     from cfgbench.data import fashion_mnist
     from cfgbench.models import pace
 
@@ -440,12 +438,10 @@ def workplace() -> Iterator[None]:
         warnings.simplefilter("ignore")  # zipfile's, about names that stand there twice
         stack.callback(os.chdir, before)
         _images()
-        digits = functools.cache(sklearn.datasets.load_digits)
         for patch in (
-            mock.patch.object(memory, "physical", return_value=1 << 28),
+            mock.patch.object(machine, "memory", return_value=1 << 28),
             mock.patch.object(pace, "SECONDS_TO_MEASURE", 0.02),
             mock.patch.object(fashion_mnist, "DEBIAN", Path(folder) / "fashion"),
-            mock.patch.object(sklearn.datasets, "load_digits", digits),
             mock.patch.dict(os.environ, {"CFGBENCH_CACHE": f"{folder}/cache"}),
         ):
             stack.enter_context(patch)
