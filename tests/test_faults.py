@@ -305,7 +305,7 @@ def test_features_are_kept_where_that_is_asked(small, run):
 
 LIMITED = """
 import resource, sys
-import torch, torch._dynamo, torch.optim.adamw, cfgbench.report, cfgbench.sweep.run, sklearn.datasets
+import torch, torch._dynamo, torch.optim.adamw, cfgbench.report, cfgbench.sweep.run
 from cfgbench import cli
 from cfgbench.models import unet
 from cfgbench.sweep import fill

@@ -1,13 +1,17 @@
 import gzip
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from cfgbench import data
+from cfgbench.data import digits as where
 from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
 from cfgbench.spec import Dataset
@@ -43,12 +47,25 @@ def load(path, **keys):
     return data.load(Dataset(name="folder", path=path, **keys))
 
 
-def test_digits_are_scikit_learns_scans_in_bytes():
-    digits = data.load(Dataset(name="digits"))
+@pytest.mark.parametrize("file", [where.FILE, "datasets/elsewhere.csv"])
+def test_digits_are_scikit_learns_scans_in_bytes(file, monkeypatch):
+    monkeypatch.setattr(where, "FILE", file)
+    where._scans.cache_clear()
+    digits, scans = data.load(Dataset(name="digits")), load_digits()
     assert digits.images.shape == (1797, 1, 8, 8)
     assert (digits.images.min(), digits.images.max()) == (0, 255)
-    assert np.bincount(digits.labels).sum() == 1797
+    np.testing.assert_array_equal(digits.images[:, 0], np.rint(scans.images / 16 * 255))
+    np.testing.assert_array_equal(digits.labels, scans.target)
+    assert digits.labels.dtype == np.int64
     assert not digits.flips
+
+
+def test_digits_are_read_without_loading_scikit_learn():
+    program = (
+        "import sys; from cfgbench import data; from cfgbench.spec import Dataset; data.load(Dataset(name='digits')); "
+        "assert not [name for name in sys.modules if name.startswith('sklearn')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_folder_and_its_zip_hold_the_same_images(folder, tmp_path):
