@@ -216,6 +216,16 @@ def test_the_batch_is_the_smallest_that_is_about_as_fast_as_any():
     assert found.seconds == pytest.approx(0.01, rel=0.3)  # an image of the largest batch
 
 
+def test_what_a_new_size_takes_once_is_not_counted():
+    seen = set()
+
+    def work(b):
+        time.sleep(0.002 * b + 0.03 * (b not in seen))
+        seen.add(b)
+
+    assert pace_of(work, 4, torch.device("cpu")).seconds == pytest.approx(0.002, rel=0.3)
+
+
 def test_memory_that_runs_out_ends_the_search():
     def work(b):
         if b > 4:
