@@ -12,7 +12,7 @@ from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.layout import layout
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, INK, header
-from cfgbench.report.tiles import Kept, Tiles, class_name, compose, places
+from cfgbench.report.tiles import Kept, Tiles, class_name, compose, places, show
 from cfgbench.report.words import METRICS, joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side
@@ -82,8 +82,7 @@ def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, s
         x = _MARGIN + number % across * (slot + _BETWEEN) + (slot - width) // 2
         y = size[1] - top - (number // across) * (height + _CAPTION) - height
         axes = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
-        axes.imshow(picture, interpolation="none", aspect="auto", extent=(0, width, height, 0))
-        axes.set_axis_off()
+        show(axes, picture)
         lines = text if width >= 1.3 * _NARROWEST else text.replace(": ", ":\n", 1)
         axes.text(width / 2, height + 10, lines, ha="center", va="top", fontsize=9, color=INK, linespacing=1.3)
     return figure

@@ -21,7 +21,7 @@ from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
 from cfgbench.report.systems import SIGNS
-from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_classes, kept, places
+from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_classes, kept, places, show
 from cfgbench.report.words import METRICS
 
 _HOW = {"w": "under growing guidance", "temperature": "at lower and lower temperature"}
@@ -104,8 +104,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     size = np.array([total, top + heads + height + margin])
     x0, y0 = left / size[0], margin / size[1]
     axes = figure.add_axes((x0, y0, width / size[0], height / size[1]))
-    axes.imshow(grid, interpolation="none", aspect="auto", extent=(0, width, height, 0))
-    axes.set_axis_off()
+    show(axes, grid)
     for number, (_, row) in enumerate(rows.iterrows()):
         centre = (number + 0.5) * (width + GAP) / len(rows) - GAP / 2
         head = f"{SIGNS[part.knob]} {row['at']:g}" + (f" [{row['mark']}]" if part.marks else "")

@@ -4,9 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
@@ -121,6 +124,28 @@ def compose(tiles: np.ndarray, tile: int = _TILE) -> np.ndarray:
     padded = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
     rows, columns, height, width, _ = padded.shape
     return padded.swapaxes(1, 2).reshape(rows * height, columns * width, 3)[:-GAP, :-GAP]
+
+
+def show(axes: Axes, pixels: np.ndarray) -> None:
+    """Shows an image [height, width, 3] in axes that have a pixel of the PNG for each of its own, and makes these the
+    axes' units, downwards."""
+    height, width = pixels.shape[:2]
+    image = _Unscaled(axes, interpolation="none", extent=(0, width, height, 0))
+    image.set_data(np.dstack([pixels, np.full((height, width), 255, np.uint8)]))
+    axes.add_image(image)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+
+
+class _Unscaled(AxesImage):
+    """matplotlib resamples every image, if only to the pixels that it has: most of the time of a sheet."""
+
+    def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> tuple:
+        if unsampled:  # for an SVG, which says itself how large it is
+            return super().make_image(renderer, magnification, unsampled)
+        pixels = self.get_array()
+        left, bottom = self.axes.transData.transform((0, len(pixels)))
+        return np.asarray(pixels)[::-1], left, bottom, None  # rows from the bottom up
 
 
 def _goes_by(text: str, label: int, tiles: Tiles) -> bool:
