@@ -16,6 +16,8 @@ from cfgbench.errors import UserError, printable, reason
 from cfgbench.machine import keep_to_processors
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
@@ -137,7 +139,6 @@ def sweep(
         _dry_run(sweep, results, device, precision, workers, _progress(quiet))
         return
     plan = make_plan(sweep, results, _progress(quiet))
-    failed = 0
     from cfgbench.sweep.run import clean_up
 
     if plan.missing:
@@ -150,12 +151,11 @@ def sweep(
         missing, progress = len(plan.missing), _progress(quiet)
         with closing(run_shared(plan, device=place, progress=progress, **how)) as rows:
             for position, row in enumerate(rows, start=1):
-                failed += row["status"] != "ok"
                 if not quiet:
                     progress.clear()
                     print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     clean_up(plan)
-    _print_tables(plan)
+    failed = sum(status != "ok" for status in _print_tables(plan)["status"])  # a process that died may not have told
     if failed:
         print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
         raise typer.Exit(1)
@@ -467,9 +467,11 @@ def _error(se: float | None) -> str:
     return "" if se is None else f" ± {se:#.2g}"
 
 
-def _print_tables(plan: "Plan") -> None:
+def _print_tables(plan: "Plan") -> "pd.DataFrame":
+    """Returns the sweep's rows, whichever process made them."""
     from cfgbench.report import print_tables
 
     rows = plan.store.rows()
-    wanted = {cell.id for cell in plan.cells}
-    print_tables(rows[rows["cell_id"].isin(wanted)])
+    rows = rows[rows["cell_id"].isin({cell.id for cell in plan.cells})]
+    print_tables(rows)
+    return rows

@@ -20,6 +20,8 @@ from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
+from cfgbench.sweep import workers
+from cfgbench.sweep.workers import run_shared
 
 TOP = Path(__file__).parents[1]
 SMALL = """
@@ -90,6 +92,16 @@ def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, r
     assert failed["reason"].str.contains("lower training.learning_rate").all()
     assert (table["status"] == "ok").sum() == 2
     assert "2 of 4 cells done, 2 failed" in run("ls")[1]
+
+
+def test_what_failed_is_told_though_the_process_that_saw_it_died(small, run, monkeypatch):
+    def dying(*args, **options):
+        yield from [row for row in run_shared(*args, **options) if row["status"] == "ok"]
+
+    monkeypatch.setattr(workers, "run_shared", dying)
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0], learning_rate: [1e30, 3e-3]"))
+    code, _, err = run("sweep", small)
+    assert (code, "2 cells failed" in err) == (1, True)
 
 
 def test_a_cell_that_fails_leaves_its_reason_and_is_tried_again(small, monkeypatch, run):
