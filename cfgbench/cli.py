@@ -155,8 +155,11 @@ def sweep(
                     progress.clear()
                     print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
     clean_up(plan)
-    failed = sum(status != "ok" for status in _print_tables(plan)["status"])  # a process that died may not have told
-    if failed:
+    from cfgbench.report import print_tables
+
+    made = _rows_of(plan)
+    print_tables(made)
+    if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
         print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -467,11 +470,7 @@ def _error(se: float | None) -> str:
     return "" if se is None else f" ± {se:#.2g}"
 
 
-def _print_tables(plan: "Plan") -> "pd.DataFrame":
-    """Returns the sweep's rows, whichever process made them."""
-    from cfgbench.report import print_tables
-
+def _rows_of(plan: "Plan") -> "pd.DataFrame":
+    """The rows of the plan's cells; the folder may hold those of an earlier grid too."""
     rows = plan.store.rows()
-    rows = rows[rows["cell_id"].isin({cell.id for cell in plan.cells})]
-    print_tables(rows)
-    return rows
+    return rows[rows["cell_id"].isin({cell.id for cell in plan.cells})]

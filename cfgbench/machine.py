@@ -7,17 +7,16 @@ from pathlib import Path
 
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux says what a container, a service or a job may take, and which of them this process is in."""
-ENDLESS = 1 << 62
 
 
 def memory() -> int:
     """Bytes of memory in this machine, or in this container; as good as endless where the system does not say."""
     try:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
-        machine = ENDLESS
+        whole = 1 << 62
     files = [group / file for group in _groups("memory") for file in ("memory.max", "memory.limit_in_bytes")]
-    return min([machine, *(int(word) for file in files for word in _words(file) if word != "max")])
+    return min([whole, *(int(word) for file in files for word in _words(file) if word != "max")])
 
 
 def processors() -> int:

@@ -14,12 +14,12 @@ def groups(tmp_path, monkeypatch):
     """Makes control groups of {file: text}, of which this process is in those that `own` names."""
 
     def make(files, own):
-        monkeypatch.setattr(machine, "GROUPS", tmp_path)
+        monkeypatch.setattr(machine, "GROUPS", tmp_path / "cgroup")
         monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "own")
         (tmp_path / "own").write_text(own)
         for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
+            (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "cgroup" / name).write_text(text)
 
     return make
 
@@ -40,6 +40,7 @@ def seen(monkeypatch, count):
         ({"a.slice/b/cpu.max": "max 100000", "a.slice/cpu.max": "300000 100000"}, "0::/a.slice/b\n", 3),
         ({"cpu.max": "300000 100000"}, "0::/not/to/be/seen\n", 3),
         ({"b/cpu.max": "300000 100000"}, "0::/a\n", 64),
+        ({"a/cpu.max": "max 100000", "../cpu.max": "300000 100000"}, "0::/a\n", 64),
         ({"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, "4:cpuacct,cpu:/a\n0::/\n", 3),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:name=x:/\n4:cpu:/a\n", 64),
     ],
@@ -75,9 +76,9 @@ def test_a_machine_without_containers(groups, tmp_path):
 def test_the_program_begins_no_more_threads(groups, monkeypatch, capsys, asked, expected):
     groups({"cpu.max": "800000 100000"}, "0::/\n")
     seen(monkeypatch, 64)
-    monkeypatch.setenv("OMP_NUM_THREADS", asked or "")
-    if asked is None:
-        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
     monkeypatch.setattr("sys.argv", ["cfgbench", "--help"])
     with pytest.raises(SystemExit):
         cli.main()

@@ -27,11 +27,9 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
     """Scans [n, 8, 8] in 0..16, and the digit of each [n]. The library, which takes over a second to import, is asked
     only where it keeps them in another place than we know."""
     library = find_spec("sklearn")
-    places = (library.submodule_search_locations if library else None) or []
-    for file in (Path(place) / FILE for place in places):
-        if file.is_file():
-            numbers = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-            return numbers[:, :-1].reshape(-1, 8, 8), numbers[:, -1]
+    if library and library.origin and (file := Path(library.origin).parent / FILE).is_file():
+        numbers = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+        return numbers[:, :-1].reshape(-1, 8, 8), numbers[:, -1]
     from sklearn import datasets
 
     found = datasets.load_digits()

@@ -7,6 +7,7 @@ from drawn import strength
 
 from cfgbench import processes
 from cfgbench.errors import UserError
+from cfgbench.report import drawing
 from cfgbench.report.drawing import begin
 from cfgbench.report.plots import steps, tradeoff
 from cfgbench.report.slices import slices
@@ -67,6 +68,14 @@ def test_a_process_that_dies_leaves_its_figures_to_this_one(monkeypatch, table1)
     files = begin({"good": tradeoff(slices(table1))[0], "killed": killed})()
     assert files["killed.png"] == png(expected)
     assert "good.svg" in files
+
+
+def test_a_large_svg_is_left_out_and_the_png_is_there(monkeypatch, table1):
+    with_processors(monkeypatch, 1)
+    draws = {"one": tradeoff(slices(table1))[0]}
+    assert list(begin(draws)()) == ["one.png", "one.svg"]
+    monkeypatch.setattr(drawing, "LARGEST_SVG", 10_000)
+    assert list(begin(draws)()) == ["one.png"]
 
 
 def test_where_no_process_can_begin_this_one_draws(monkeypatch, table1):

@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.samples import Choice
 from cfgbench.report.slices import slices
+from cfgbench.report.style import png
 from cfgbench.report.tiles import find_classes, places, read_tiles
 
 NAMES = ["zero", "one", "two"]
@@ -83,6 +85,16 @@ def test_a_pixel_of_an_image_is_a_whole_number_of_pixels_of_the_figure(folder, t
     (axes,) = figure.axes
     height, width = axes.images[0].get_array().shape[:2]
     np.testing.assert_allclose([axes.bbox.width, axes.bbox.height], [width, height], atol=0.01)
+
+
+@pytest.mark.parametrize("choice", [Choice(), Choice(ws=[0.0, 1.0, 4.0])])
+def test_the_png_holds_the_images_pixel_for_pixel(folder, table1, choice):
+    (figure,) = samples(folder, slices(table1), choice)
+    drawn = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB"))
+    for axes in figure.axes:
+        wanted = np.asarray(axes.images[0].get_array())[..., :3]
+        left, top = round(axes.bbox.x0), len(drawn) - round(axes.bbox.y1)
+        np.testing.assert_array_equal(drawn[top:, left:][: wanted.shape[0], : wanted.shape[1]], wanted)
 
 
 def test_cells_without_images_are_left_out(folder, table1):
