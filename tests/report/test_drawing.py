@@ -1,7 +1,10 @@
 import os
 import signal
+import sys
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn import strength
 
@@ -68,6 +71,32 @@ def test_a_process_that_dies_leaves_its_figures_to_this_one(monkeypatch, table1)
     files = begin({"good": tradeoff(slices(table1))[0], "killed": killed})()
     assert files["killed.png"] == png(expected)
     assert "good.svg" in files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one process draws there")
+def test_processes_read_no_font_that_was_open_before_them(monkeypatch, table1, tmp_path):
+    """Two that did shared the place in its file: one in six runs of such reports failed by 'invalid outline'."""
+    clip = np.where(table1["w"] <= 1, "on", "off")
+    (draw,) = tradeoff(slices(table1.assign(protocol="clip " + clip.astype(object), protocol_id=clip), mixed=True))
+    here = os.getpid()
+    with_processors(monkeypatch, 1)
+    before = begin({"one": draw})()
+
+    def with_them_shut():
+        if os.getpid() != here:
+            shut_fonts()
+        return draw()
+
+    with_processors(monkeypatch, 2)
+    files = begin({"one": with_them_shut, "two": with_them_shut})()
+    assert before.items() <= files.items()
+
+
+def shut_fonts():
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for path in list(Path("/proc/self/fd").iterdir()):
+        if path.exists() and path.readlink().suffix == ".ttf":
+            os.dup2(nothing, int(path.name))
 
 
 def test_a_large_svg_is_left_out_and_the_png_is_there(monkeypatch, table1):
