@@ -211,7 +211,10 @@ def report(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Put different protocols into one table and figure, each number marked.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="reports/NAME")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; of several sweeps a folder each in it.", show_default="reports/NAME"),
+    ] = None,
     results: Results = RESULTS,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not print each curve's best FID.")] = False,
 ) -> None:
@@ -224,23 +227,12 @@ def report(
     folders = [] if reference and not sweeps else _folders(sweeps or [], results)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import (
-        Choice,
-        check_choice,
-        kept_apart,
-        print_claims,
-        print_published_claims,
-        print_reference,
-        settled,
-        summarise,
-        write,
-        write_reference,
-    )
+    from cfgbench.report import Choice, Report, check_choice, print_claims, print_reference, write_reference
 
     choice = Choice(classes or (), w or ())
     check_choice(plot if sweeps or not reference else None, choice)
     if reference and not sweeps:
-        (print_published_claims if claims else print_reference)(reference)
+        print_reference(reference, claims=claims)
         target = out or Path("reports") / reference
         for path in write_reference(reference, target, plots=plot, tables=table, claims=claims):
             print(printable(path))
@@ -249,18 +241,17 @@ def report(
         rows = read()
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
-        target = out or Path("reports") / folder.name
-        asked = {"plots": plot, "tables": table, "claims": claims, "reference": reference, "mixed": mixed}
-        written = write(folder, rows, target, choice=choice, **asked)
-        counted = settled(rows, where=folder)
+        made = Report(folder, rows, mixed=mixed, choice=choice)
+        target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
+        written = made.write(target, plots=plot, tables=table, claims=claims, reference=reference)
         if claims:
-            print_claims(folder, counted)
+            print_claims(made.judged)
         for path in written:
             print(printable(path))
-        for line in [] if quiet else summarise(folder, counted, mixed=mixed):
+        for line in [] if quiet else made.best:
             print(printable(f"{folder.name}: {line}"), file=sys.stderr)
-        if not mixed and (apart := kept_apart(folder, counted)):
-            print(printable(f"note: {folder.name}: {apart}"), file=sys.stderr)
+        if made.apart:
+            print(printable(f"note: {folder.name}: {made.apart}"), file=sys.stderr)
 
 
 @app.command()
@@ -451,7 +442,7 @@ def _folders(sweeps: list[str], results: Path) -> list[Path]:
         if results / name not in found:
             known = ", ".join(folder.name for folder in found) or "none"
             raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
-    return [results / name for name in names]
+    return [results / name for name in dict.fromkeys(names)]
 
 
 def _summary(row: dict[str, Any]) -> str:

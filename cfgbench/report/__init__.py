@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,66 +47,108 @@ PLOTS: dict[str, Drawer] = {
 """name -> function that says how to draw a figure a slice; raises NothingToPlot."""
 
 
-def write(
-    folder: Path,
-    rows: pd.DataFrame,
-    out: Path,
-    *,
-    plots: Sequence[str] | None = None,
-    tables: Sequence[str] | None = None,
-    reference: str | None = None,
-    mixed: bool = False,
-    claims: bool = False,
-    choice: Choice = Choice(),  # noqa: B008
-) -> list[Path]:
-    """Writes the report of the sweep in `folder` (its sample images are used) into `out`; returns the files' paths.
+class Report:
+    """What is said of the rows of the sweep in `folder`, where its sample images and influences lie; all is found once.
 
-    `plots` and `tables` name what is made (see PLOTS and tables.TABLES), `claims` asks for the verdicts on the paper's
-    claims. With none of them, all that the rows allow is made, and with it the page index.md and all rows as
-    rows.parquet; with some, only what they name. A name that is not known, or for which the rows hold nothing, is a
-    UserError; then nothing is written.
-
-    With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
-    reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in the
-    trade-off where they share its axes. With `mixed`, rows of different protocols stand together, each with its mark;
-    not beside published numbers. `choice` says which images the plot samples shows; that is written as samples-chosen,
-    beside the whole sheet.
+    With `mixed`, rows of different protocols stand together, each with its mark; not beside published numbers. `choice`
+    says which images the plot samples shows. Raises UserError for rows that no sweep wrote.
     """
-    check_choice(plots, choice)
-    counted = settled(rows, where=folder)
-    parts = slices(counted, where=folder, mixed=mixed)
-    shown = Shown(folder, parts, arranged(parts, side_by_side(counted, where=folder, mixed=mixed)), choice)
-    if reference and any(part.marks for part in parts):
-        raise UserError(f"{folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it")
-    drawers = PLOTS
-    if reference:
-        load(reference)
-        drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
-    if not plots and not tables and not claims:
-        return _save(_whole(rows, counted, shown, drawers, bool(reference)), out)
-    kinds = _known(tables, formats.TABLES, "table")
-    drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
-    files = _tables(shown.arranged, kinds)
-    files |= _against(shown, tables or ()) if reference else {}
-    files |= drawn()
-    files |= _claims(judge(counted, folder)) if claims else {}
-    return _save(files, out)
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: pd.DataFrame,
+        *,
+        mixed: bool = False,
+        choice: Choice = Choice(),  # noqa: B008
+    ) -> None:
+        self.rows, self.mixed = rows, mixed
+        self.counted = settled(rows, where=folder)
+        parts = slices(self.counted, where=folder, mixed=mixed)
+        beside = side_by_side(self.counted, where=folder, mixed=mixed)
+        self.shown = Shown(folder, parts, arranged(parts, beside), choice)
+        self._store = Store(folder)
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """The verdicts on the paper's claims. Raises UserError for influences that are not finite."""
+        return judge(self.counted, self._store)
+
+    @cached_property
+    def best(self) -> list[str]:
+        """A line a curve: its best FID, what cannot be told from it, what guidance gained."""
+        return summary(self._store, self.shown.parts)
+
+    @property
+    def apart(self) -> str:
+        """A line on which protocols stand in tables of their own, and in what they differ; "" where all is one."""
+        return "" if self.mixed else protocols.kept_apart(self.counted)
+
+    def write(
+        self,
+        out: Path,
+        *,
+        plots: Sequence[str] | None = None,
+        tables: Sequence[str] | None = None,
+        reference: str | None = None,
+        claims: bool = False,
+    ) -> list[Path]:
+        """Writes the report into the folder `out`; returns the files' paths.
+
+        `plots` and `tables` name what is made (see PLOTS and tables.TABLES), `claims` asks for the verdicts on the
+        paper's claims. With none of them, all that the rows allow is made, and with it the page index.md and all rows
+        as rows.parquet; with some, only what they name. A name that is not known, or for which the rows hold nothing,
+        is a UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
+        sheet.
+
+        With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+        reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
+        the trade-off where they share its axes.
+        """
+        shown = self.shown
+        check_choice(plots, shown.choice)
+        if reference and any(part.marks for part in shown.parts):
+            raise UserError(
+                f"{shown.folder}: --mixed: published numbers stand beside one protocol; leave out --reference or it"
+            )
+        drawers = PLOTS
+        if reference:
+            load(reference)
+            drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
+        if not plots and not tables and not claims:
+            return _save(self._whole(drawers, against=bool(reference)), out)
+        kinds = _known(tables, formats.TABLES, "table")
+        drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
+        files = _tables(shown.arranged, kinds)
+        files |= _against(shown, tables or ()) if reference else {}
+        files |= drawn()
+        files |= _claims(self.judged) if claims else {}
+        return _save(files, out)
+
+    def _whole(self, drawers: Mapping[str, Drawer], *, against: bool) -> dict[str, bytes]:
+        """All that the rows allow, and the page; with `against`, beside the published numbers."""
+        shown = self.shown
+        drawn = begin(_plots(shown, None, drawers))
+        judged, lines = self.judged, self.best  # while the figures are drawn
+        files = _tables(shown.arranged, list(formats.TABLES))
+        published = _against(shown, list(formats.TABLES)) if against else {}
+        files |= drawn() | published | _claims(judged)
+        page = index(
+            shown.folder.name,
+            self.rows,
+            shown.parts,
+            list(files),
+            lines=lines,
+            tables=files["table.md"].decode(),
+            more=[_verdicts(judged), _section(published)],
+        )
+        return files | {"rows.parquet": _parquet(self.rows), "index.md": page.encode()}
 
 
 def check_choice(plots: Sequence[str] | None, choice: Choice) -> None:
     """Raises UserError where images are chosen for a report that shows none."""
     if any(choice) and "samples" not in (plots or ()):
         raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
-
-
-def summarise(folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> list[str]:
-    """The page's lines on the best of each curve, for who sees no page."""
-    return summary(folder, slices(rows, where=folder, mixed=mixed))
-
-
-def kept_apart(folder: Path, rows: pd.DataFrame) -> str:
-    """A line on which protocols stand in tables of their own, and in what they differ; "" where all is one."""
-    return protocols.kept_apart(settled(rows, where=folder))
 
 
 def write_reference(
@@ -148,20 +191,19 @@ def write_reference(
     return _save(files, out)
 
 
-def print_reference(name: str) -> None:
-    """The published tables on the terminal, with the models that they quote and what they leave open."""
+def print_reference(name: str, *, claims: bool = False) -> None:
+    """The published tables on the terminal, with the models that they quote and what they leave open; or the verdicts
+    on the paper's `claims` by them."""
+    if claims:
+        print_claims([judge_published(one) for one in load(name)])
+        return
     for one in load(name):
         _print(pages.terminal(one))
 
 
-def print_claims(folder: Path, rows: pd.DataFrame) -> None:
+def print_claims(judged: Sequence[Judged]) -> None:
     """The verdicts on the paper's claims, with their numbers."""
-    print(text.plain(judge(rows, folder)), end="\n\n")
-
-
-def print_published_claims(name: str) -> None:
-    """The same of the published tables of the reference `name`."""
-    print(text.plain([judge_published(one) for one in load(name)]), end="\n\n")
+    print(text.plain(judged), end="\n\n")
 
 
 def print_tables(rows: pd.DataFrame) -> None:
@@ -208,29 +250,6 @@ def _against(shown: Shown, kinds: Sequence[str]) -> dict[str, bytes]:
         literature = {"md": pages.literature_markdown, "csv": pages.literature_csv}
         files |= {f"literature.{kind}": make(sizes).encode() for kind, make in literature.items() if kind in kinds}
     return files
-
-
-def _whole(
-    rows: pd.DataFrame, counted: pd.DataFrame, shown: Shown, drawers: Mapping[str, Drawer], against: bool
-) -> dict[str, bytes]:
-    """All that the rows allow, of which some are `counted`, and the page; with `against`, beside the published
-    numbers."""
-    drawn = begin(_plots(shown, None, drawers))
-    store = Store(shown.folder)
-    judged, lines = judge(counted, store), summary(store, shown.parts)
-    files = _tables(shown.arranged, list(formats.TABLES))
-    published = _against(shown, list(formats.TABLES)) if against else {}
-    files |= drawn() | published | _claims(judged)
-    page = index(
-        shown.folder.name,
-        rows,
-        shown.parts,
-        list(files),
-        lines=lines,
-        tables=files["table.md"].decode(),
-        more=[_verdicts(judged), _section(published)],
-    )
-    return files | {"rows.parquet": _parquet(rows), "index.md": page.encode()}
 
 
 def _claims(judged: Sequence[Judged]) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfgbench.report import write
+from cfgbench.report import Report
 from cfgbench.report.claims import CLAIMS, judge, judge_published
 from cfgbench.report.claims.allowance import with_allowance
 from cfgbench.report.claims.chance import above, below, sigmas
@@ -468,12 +468,12 @@ def test_text_and_page_say_the_same(table1):
 
 
 def test_the_whole_report_has_them_and_a_table_alone_has_not(tmp_path, table1):
-    write(tmp_path / "digits", errors(table1), tmp_path / "out")
+    Report(tmp_path / "digits", errors(table1)).write(tmp_path / "out")
     page = (tmp_path / "out" / "index.md").read_text()
     assert "## The paper's claims" in page
     assert (tmp_path / "out" / "claims.md").read_text().strip() in page
     assert "[claims.csv](claims.csv)" in page
-    names = {path.name for path in write(tmp_path / "digits", errors(table1), tmp_path / "one", tables=["md"])}
+    names = {path.name for path in Report(tmp_path / "digits", errors(table1)).write(tmp_path / "one", tables=["md"])}
     assert names == {"table.md"}
 
 

@@ -1,6 +1,7 @@
 """The report as it is run: rows in a results folder, the command, the files and what is printed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_influences_beside_the_rows_pair_the_page(put, run, table1):
     assert "best FID 1.55 ± 0.50 at w 0.1 (scale 1.1); every other w can be told from it; 1.80 ± 0.50 without" in page
     assert "(paired)" in page
     assert page.count("FID of 400 images is biased upwards") == 2
+
+
+def test_reports_of_several_sweeps_do_not_overwrite_each_other(put, run, table1):
+    store = put(table1)
+    shutil.copytree(store.folder, "results/other")
+    code, out, err = run("report", "digits", "other", "--table", "md", "--out", "both", "--quiet")
+    assert (code, err) == (0, "")
+    assert out.split() == ["both/digits/table.md", "both/other/table.md"]
+    assert Path("both/other/table.md").read_text() == Path("both/digits/table.md").read_text()
 
 
 def test_different_protocols_are_kept_apart_until_told(put, run, table1):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.report import summarise
+from cfgbench.report import Report
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary
@@ -190,7 +190,7 @@ def test_the_sentence_where_all_can_be_told(tmp_path, curve):
 
 
 def test_the_sentence_of_several_seeds(tmp_path, table1):
-    (line,) = summarise(tmp_path, seeds(table1, (0.1, 0.2, 0.7)))  # 0.33 apart, 0.19 is the error of that
+    (line,) = Report(tmp_path, seeds(table1, (0.1, 0.2, 0.7))).best  # 0.33 apart, 0.19 is the error of that
     assert "best FID 6.00 ± 2.89 at w 0 (scale 1), mean of 3 seeds (minimum 1.00); w 0.1 cannot be told from it" in line
-    (line,) = summarise(tmp_path, seeds(table1, (0.1, 0.2, 0.3)))  # 0.2 apart, 0.06
+    (line,) = Report(tmp_path, seeds(table1, (0.1, 0.2, 0.3))).best  # 0.2 apart, 0.06
     assert "(minimum 1.00); every other w can be told from it" in line

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import cfgbench.report
-from cfgbench.report import write
+from cfgbench.report import Report
 from cfgbench.report.reference import TABLES, models
 from cfgbench.report.slices import slices
 
@@ -142,7 +142,7 @@ def test_what_is_of_another_protocol_has_lines_of_its_own(systems):
 
 
 def test_every_format_has_every_line(tmp_path, systems):
-    paths = write(tmp_path / "run", as_imagenet(systems), tmp_path / "out", reference="paper")
+    paths = Report(tmp_path / "run", as_imagenet(systems)).write(tmp_path / "out", reference="paper")
     assert {"comparison.md", "comparison.csv", "comparison.tex"} <= {path.name for path in paths}
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.strip() in (tmp_path / "out" / "index.md").read_text()
@@ -160,14 +160,14 @@ def test_every_format_has_every_line(tmp_path, systems):
 
 
 def test_formats_are_those_that_are_named(tmp_path, systems):
-    names = [p.name for p in write(tmp_path / "r", systems, tmp_path / "o", reference="paper", tables=["tex"])]
+    names = [p.name for p in Report(tmp_path / "r", systems).write(tmp_path / "o", reference="paper", tables=["tex"])]
     assert names == ["table.tex", "comparison.tex"]
 
 
 def test_point_by_point_stands_the_papers_guidance_only(tmp_path, systems):
     low = systems.iloc[[0]].assign(temperature=0.9, fid=5.0, cell_id="cold")
     rows = pd.concat([systems, low], ignore_index=True)
-    write(tmp_path / "run", rows, tmp_path / "out", reference="paper", tables=["md", "csv"])
+    Report(tmp_path / "run", rows).write(tmp_path / "out", reference="paper", tables=["md", "csv"])
     points = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(points) == 42
     np.testing.assert_allclose(points["fid_difference"], 0, atol=1e-12)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.report import print_tables, write
+from cfgbench.report import Report, print_tables
 
 CLAIMS = {"claims.md", "claims.csv"}
 
@@ -15,7 +15,7 @@ def out(tmp_path):
 
 
 def test_everything_that_the_rows_allow(tmp_path, out, with_failures):
-    paths = write(tmp_path / "digits", with_failures, out)
+    paths = Report(tmp_path / "digits", with_failures).write(out)
     names = {path.name for path in paths}
     figures = {f"{name}.{kind}" for name in ("tradeoff", "strength") for kind in ("png", "svg")}
     assert names == figures | {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
@@ -27,7 +27,7 @@ def test_everything_that_the_rows_allow(tmp_path, out, with_failures):
 
 
 def test_the_page_tells_the_whole(tmp_path, out, with_failures):
-    write(tmp_path / "digits", with_failures, out)
+    Report(tmp_path / "digits", with_failures).write(out)
     page = (out / "index.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert all((out / link).is_file() for link in links)
@@ -40,7 +40,7 @@ def test_the_page_tells_the_whole(tmp_path, out, with_failures):
 
 
 def test_figures_of_several_slices_are_numbered_and_shown(tmp_path, out, both):
-    paths = write(tmp_path / "digits", both[both["w"].isin([0, 0.1, 4])], out)
+    paths = Report(tmp_path / "digits", both[both["w"].isin([0, 0.1, 4])]).write(out)
     names = {path.name for path in paths if path.suffix == ".png"}
     assert names == {f"{kind}{k}.png" for kind in ("tradeoff", "strength", "steps") for k in ("", "-2", "-3")}
     page = (out / "index.md").read_text()
@@ -48,8 +48,9 @@ def test_figures_of_several_slices_are_numbered_and_shown(tmp_path, out, both):
 
 
 def test_only_what_is_named(tmp_path, out, table1):
-    assert [path.name for path in write(tmp_path, table1, out, plots=["tradeoff"])] == ["tradeoff.png", "tradeoff.svg"]
-    assert [path.name for path in write(tmp_path, table1, out, tables=["tex", "csv"])] == ["table.tex", "table.csv"]
+    made = Report(tmp_path, table1)
+    assert [path.name for path in made.write(out, plots=["tradeoff"])] == ["tradeoff.png", "tradeoff.svg"]
+    assert [path.name for path in made.write(out, tables=["tex", "csv"])] == ["table.tex", "table.csv"]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +64,20 @@ def test_only_what_is_named(tmp_path, out, table1):
 )
 def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path, out, table1, asked, words):
     with pytest.raises(UserError, match=words):
-        write(tmp_path, table1, out, **asked)
+        Report(tmp_path, table1).write(out, **asked)
     assert not out.exists()
 
 
 def test_a_sweep_where_all_failed_has_tables_and_a_page(tmp_path, out, table1):
     rows = table1.assign(status="failed", reason="NaN in the images", fid=None, is_mean=None)
-    names = {path.name for path in write(tmp_path, rows, out)}
+    names = {path.name for path in Report(tmp_path, rows).write(out)}
     assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
     assert "42 failed" in (out / "index.md").read_text()
 
 
 def test_rows_that_gave_way_are_counted(tmp_path, out, table1):
     old = table1.assign(checkpoint_id="old", created="2023-01-01", fid=0.5)
-    write(tmp_path, pd.concat([table1, old], ignore_index=True), out)
+    Report(tmp_path, pd.concat([table1, old], ignore_index=True)).write(out)
     page = (out / "index.md").read_text()
     assert "42 rows of an earlier version" in page
     assert "0.5 at" not in page
@@ -92,7 +93,7 @@ def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1):
 @pytest.mark.parametrize("column", ["p_uncond", "T"])
 def test_a_report_of_rows_where_it_is_not_stated(tmp_path, out, with_failures, column):
     rows = with_failures[with_failures["p_uncond"] == 0.1].assign(**{column: None})
-    names = {path.name for path in write(tmp_path, rows, out)}
+    names = {path.name for path in Report(tmp_path, rows).write(out)}
     assert {"tradeoff.png", "strength.png", "table.tex", "index.md"} <= names
     page = (out / "index.md").read_text()
     assert f"{column} not stated" in page

@@ -1,6 +1,7 @@
 """Rows that were measured otherwise: apart, or together and marked."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from drawn import steps, strength, tradeoff
 
 from cfgbench.errors import UserError
-from cfgbench.report import kept_apart, write
+from cfgbench.report import Report
 from cfgbench.report.protocols import marked, meanings
 from cfgbench.report.slices import slices
 from cfgbench.report.tables import csv, latex, markdown
@@ -142,7 +143,7 @@ def test_what_differs_otherwise_needs_no_marks(whole):
     rows.loc[rows["protocol_id"] == "2b", "samples"] = 1000
     parts = slices(rows, mixed=True)
     assert [dict(part.marks) for part in parts] == [{}, {}]
-    assert kept_apart("x", rows) == ""
+    assert Report(Path("x"), rows).apart == ""
 
 
 def test_where_all_is_one_protocol_no_point_is_marked(whole, table1):
@@ -164,16 +165,16 @@ def test_other_features_are_named_on_the_axes(whole):
 
 
 def test_one_line_says_what_is_kept_apart(whole, table1):
-    line = kept_apart("x", whole)
+    line = Report(Path("x"), whole).apart
     assert line == "2 protocols are kept apart: [a] clip on, [b] clip off; --mixed puts them together and marks them"
-    assert kept_apart("x", table1) == ""
+    assert Report(Path("x"), table1).apart == ""
 
 
 def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):
-    write(tmp_path / "digits", half, tmp_path / "out", mixed=True)
+    Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "out")
     page = (tmp_path / "out" / "index.md").read_text()
     assert r"| \[a\] | clip on |" in page
     assert r"- p_uncond 0.1 \[a\]: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance" in page
     assert r"- p_uncond 0.1 \[b\]: best FID 42.06 at w 2 (scale 3) (digits features)" in page
     with pytest.raises(UserError, match="leave out --reference"):
-        write(tmp_path / "digits", half, tmp_path / "other", mixed=True, reference="paper")
+        Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "other", reference="paper")

@@ -13,7 +13,7 @@ from drawn import steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
-from cfgbench.report import print_reference, write, write_reference
+from cfgbench.report import Report, print_reference, write_reference
 from cfgbench.report.reference import TABLES, compare, load
 from cfgbench.report.slices import slices
 
@@ -188,7 +188,7 @@ def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
         with pytest.raises(UserError, match=words):
             write_reference(out=tmp_path / "b", **asked)
     with pytest.raises(UserError, match="--reference other"):
-        write(tmp_path, measured(1), tmp_path / "b", reference="other")
+        Report(tmp_path, measured(1)).write(tmp_path / "b", reference="other")
     with pytest.raises(UserError, match="--reference other"):
         print_reference("other")
     assert not (tmp_path / "b").exists()
@@ -219,7 +219,7 @@ def test_literature_keeps_digits_source_and_confidence(written):
 def test_the_difference_is_measured_minus_published(number, tmp_path):
     rows = measured(number)
     rows = rows.assign(fid=rows["fid"] + 0.5 + rows["w"], is_mean=rows["is_mean"] - 2).sample(frac=1, random_state=0)
-    write(tmp_path / "run", rows, tmp_path / "out", reference="paper", tables=["md", "csv"])
+    Report(tmp_path / "run", rows).write(tmp_path / "out", reference="paper", tables=["md", "csv"])
     frame = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(frame) == 42
     np.testing.assert_allclose(frame["fid_difference"], 0.5 + frame["w"], atol=1e-12)
@@ -315,20 +315,20 @@ def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, dr
 
 
 def test_a_run_gets_files_and_a_section(tmp_path):
-    names = {path.name for path in write(tmp_path / "run", measured(1), tmp_path / "out", reference="paper")}
+    names = {path.name for path in Report(tmp_path / "run", measured(1)).write(tmp_path / "out", reference="paper")}
     assert {"reference.md", "reference.csv", "literature.md", "literature.csv", "tradeoff.png", "index.md"} <= names
     page = (tmp_path / "out" / "index.md").read_text()
     assert "## Beside the published numbers" in page
     assert (tmp_path / "out" / "reference.md").read_text().strip() in page
     assert set(pd.read_csv(tmp_path / "out" / "literature.csv")["resolution"]) == {64}
-    without = {path.name for path in write(tmp_path / "run", measured(1), tmp_path / "none")}
+    without = {path.name for path in Report(tmp_path / "run", measured(1)).write(tmp_path / "none")}
     comparison = {f"comparison.{kind}" for kind in ("md", "csv", "tex")}
     assert names - without == {"reference.md", "reference.csv", "literature.md", "literature.csv"} | comparison
     assert "published" not in (tmp_path / "none" / "index.md").read_text()
 
 
 def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
-    names = {path.name for path in write(tmp_path / "run", table1, tmp_path / "out", reference="paper")}
+    names = {path.name for path in Report(tmp_path / "run", table1).write(tmp_path / "out", reference="paper")}
     assert "literature.md" not in names
     text = (tmp_path / "out" / "reference.md").read_text()
     assert "The protocols differ, so a difference below is not a gain or a loss" in text

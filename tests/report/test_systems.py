@@ -10,7 +10,7 @@ from drawn import steps, strength, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from cfgbench.report import arranged, print_tables, summarise, write
+from cfgbench.report import Report, arranged, print_tables
 from cfgbench.report.slices import side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown
@@ -174,7 +174,7 @@ def test_the_best_of_each_is_starred_and_named(axes):
 
 
 def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path, systems, table1):
-    paths = write(tmp_path / "digits", systems, tmp_path / "out")
+    paths = Report(tmp_path / "digits", systems).write(tmp_path / "out")
     names = {path.name for path in paths}
     assert {"tradeoff.png", "tradeoff-2.png", "strength-3.png", "table.md", "table.csv", "table.tex"} <= names
     assert "tradeoff-3.png" not in names
@@ -276,7 +276,7 @@ def test_steps_of_each_system_go_by_its_knob(systems):
 
 
 def test_a_line_a_system_says_its_best_by_its_knob(tmp_path, systems):
-    lines = summarise(tmp_path, systems)
+    lines = Report(tmp_path, systems).best
     assert len(lines) == 7
     assert f"p_uncond 0.1, {CLASSIFIER}: best FID 1.6 at w 2; 1.8 without guidance (digits features)" in lines
     assert f"p_uncond 0.1, {LOW}: best FID 1.8 at temperature 1 (digits features)" in lines
