@@ -50,7 +50,8 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
         return tensors, header
     except (SafetensorError, LookupError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a whole file of cfgbench ({reason}); delete it, and it is made again") from None
+        way = "install cfgbench again" if expected else "delete it, and it is made again"
+        raise UserError(f"{path}: not a whole file of cfgbench ({reason}); {way}") from None
 
 
 def digest(tensors: dict[str, Tensor], header: str = "") -> str:

@@ -74,6 +74,21 @@ def test_one_more_w_runs_only_the_new_cells(small, run):
     pd.testing.assert_frame_equal(after[after["w"] != 0.5].reset_index(drop=True), before)
 
 
+def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
+    run("sweep", small)
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [1, 2]"))
+    run("train", small)
+    assert "2 of 4 cells done, 2 missing, 2 networks trained, 2 rows of other cells" in run("ls")[1]
+    *lines, count = run("ls", "digits")[1].splitlines()
+    assert [line for line in lines if line.startswith("missing")] == [
+        f"missing  p_uncond {p}, T 3, w 2" for p in (0.1, 0.5)
+    ]
+    assert "2 of 4 cells done" in count
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [1], learning_rate: [2e-3, 3e-3]"))
+    run("sweep", small)
+    assert "4 of 4 cells done, 0 missing, 4 networks trained, 2 rows of other cells" in run("ls")[1]
+
+
 def test_a_dry_run_writes_nothing(small, run):
     code, out, _ = run("sweep", small, "--dry-run")
     assert code == 0
