@@ -6,7 +6,9 @@ Cells with the same seed share the noise of every image, and so most of their er
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from cfgbench.report.words import INFINITY, METRICS, known, number
 from cfgbench.sweep.store import Store, as_store
 
 SIGMAS = 1.96
-"""Standard errors within which a difference is taken for chance: 95 % of those that are."""
+"""Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
+(see `sigmas`)."""
 
 _ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
 _PAIRS = ("samples", "dataset", "features_id", "reference_id")
@@ -27,16 +30,39 @@ _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b of a metric. `se` is NaN where no error is known; `paired` says whether shared noise was taken out."""
+    """a - b of a metric. `se` is NaN where no error is known; `paired` says whether shared noise was taken out.
+
+    `freedom` are the degrees of freedom of `se`: k - 1 of an error over k seeds; those of an error over images are so
+    many that it is taken for known.
+    """
 
     value: float
     se: float
     paired: bool
+    freedom: float = np.inf
 
     @property
     def told_apart(self) -> bool | None:
-        """|value| >= 1.96 se; None where the error is not known."""
-        return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= SIGMAS * self.se)
+        """|value| >= 1.96 se, or more where few seeds tell of it; None where the error is not known."""
+        enough = sigmas(freedom=self.freedom) * self.se
+        return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= enough)
+
+
+@lru_cache
+def sigmas(looks: int = 1, freedom: float = np.inf) -> float:
+    """Standard errors that chance passes in one direction as rarely, with `looks` differences and errors of so many
+    degrees of freedom, as SIGMAS with one difference and a known error.
+
+    Bonferroni: who looks at 13 differences for any that is large will find one. 1.96 for one, 2.89 for 13. Student's t:
+    an error over few seeds is itself chance. 12.7 for two seeds, 4.3 for three, 2.8 for five.
+    """
+    normal = NormalDist()
+    rare = normal.cdf(-SIGMAS) / looks
+    if np.isinf(freedom):
+        return -normal.inv_cdf(rare)
+    from scipy.special import stdtrit  # a tenth of a second, which a report of single seeds need not wait
+
+    return -float(stdtrit(freedom, rare))
 
 
 Term = tuple[float, Mapping[str, Any], str]
@@ -47,9 +73,10 @@ def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], met
     """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is the sweep's folder, where influences lie.
 
     The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
-    protocol, compare seed by seed: mean of the differences, std / sqrt(k). Single rows are paired image by image
-    where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
-    images. All else is unpaired: sqrt(se_a^2 + se_b^2). Raises UserError for influences that are not finite.
+    protocol, compare seed by seed: mean of the differences, std / sqrt(k). Single rows are paired image by image where
+    they agree in seed, samples, data set, features, reference and protocol, and have influences of the same images. All
+    else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises UserError for
+    influences that are not finite.
     """
     return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
 
@@ -73,7 +100,7 @@ def combine(store: Store | Path, terms: Sequence[Term]) -> Difference:
     totals = totals[~np.isnan(totals)]
     if len(totals) < 2:
         return _unpaired(terms)
-    return Difference(float(totals.mean()), float(totals.std(ddof=1) / np.sqrt(len(totals))), True)
+    return Difference(float(totals.mean()), float(totals.std(ddof=1) / np.sqrt(len(totals))), True, len(totals) - 1)
 
 
 def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
@@ -95,10 +122,20 @@ def _single(store: Store | Path, terms: Sequence[Term]) -> Difference:
 
 def _unpaired(terms: Sequence[Term]) -> Difference:
     errors: dict[tuple[str, bool], float] = {}
+    freedom: dict[tuple[str, bool], float] = {}
     for coefficient, row, metric in terms:
         side = (metric, coefficient > 0)
         errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, _ERRORS[metric])
-    return Difference(_total(terms), float(np.sqrt(sum(error**2 for error in errors.values()))), False)
+        freedom[side] = min(freedom.get(side, np.inf), _freedom(row))
+    variance = sum(error**2 for error in errors.values())
+    doubt = sum(error**4 / freedom[side] for side, error in errors.items())
+    return Difference(_total(terms), float(np.sqrt(variance)), False, variance**2 / doubt if doubt else np.inf)
+
+
+def _freedom(row: Mapping[str, Any]) -> float:
+    """The degrees of freedom of the row's own error."""
+    seeds = len(_members(row))
+    return seeds - 1 if seeds > 1 else np.inf
 
 
 def _same_measure(terms: Sequence[Term]) -> bool:

@@ -10,11 +10,11 @@ import pytest
 from cfgbench.report import Report
 from cfgbench.report.claims import CLAIMS, judge, judge_published
 from cfgbench.report.claims.allowance import with_allowance
-from cfgbench.report.claims.chance import above, below, sigmas
+from cfgbench.report.claims.chance import above, below, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
-from cfgbench.report.comparisons import Difference
+from cfgbench.report.comparisons import Difference, sigmas
 from cfgbench.report.reference import TABLES
 from cfgbench.sweep import store as stores
 from cfgbench.sweep.store import Store
@@ -399,10 +399,14 @@ def test_a_curve_that_turns_back_is_cut(table1):
 def test_more_looks_need_more(table1):
     assert sigmas() == pytest.approx(1.96)
     assert sigmas(13) == pytest.approx(2.89, abs=0.01)
+    assert [sigmas(freedom=k - 1) for k in (2, 3, 5)] == pytest.approx([12.71, 4.303, 2.776], rel=1e-3)
     difference = Difference(2.5, 1.0, False)
     assert [above(difference), above(difference, looks=13), above(difference, 1.0)] == [True, False, False]
     fall = Difference(-2.5, 1.0, False)
     assert [below(fall), below(difference), below(fall, -1.0)] == [True, False, False]
+    assert not above(Difference(2.5, 1.0, True, 2))
+    assert not below(Difference(-2.5, 1.0, True, 2))
+    assert weakest([Difference(3.0, 1.0, True, 1), Difference(2.5, 1.0, True)]).freedom == 1
     assert not above(Difference(0.0, 0.0, True))
     assert not above(Difference(2.5, np.nan, False))
 

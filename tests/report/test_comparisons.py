@@ -113,15 +113,29 @@ def test_means_compare_seed_by_seed(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
     difference = compare(tmp_path, second, first, "fid")
-    assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True)
+    assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True, 2)
     assert second["fid_se"] > 2
+
+
+@pytest.mark.parametrize(("count", "other_seeds"), [(2, False), (3, False), (5, False), (3, True), (6, True)])
+def test_of_what_is_equal_one_in_twenty_is_told_apart_however_few_the_seeds(tmp_path, table1, count, other_seeds):
+    randomness = np.random.default_rng(count)
+    row = table1.iloc[0].to_dict() | {"fid_se": np.nan}
+
+    def mean(first):
+        fids = randomness.normal(10.0, 1.0, count)
+        members = tuple(row | {"seed": first + k, "fid": fid} for k, fid in enumerate(fids))
+        return row | {"fid": fids.mean(), "fid_se": fids.std(ddof=1) / np.sqrt(count), "members": members}
+
+    told = [compare(tmp_path, mean(0), mean(100 * other_seeds), "fid").told_apart for _ in range(2000)]
+    assert 0.025 < np.mean(told) < 0.07  # Welch's degrees of freedom err on the safe side
 
 
 def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     rows = seeds(table1, (0.1, 0.2, 0.6)).drop(index=5)
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    assert compare(tmp_path, second, first, "fid") == Difference(pytest.approx(0.15), pytest.approx(0.05), True)
+    assert compare(tmp_path, second, first, "fid") == Difference(pytest.approx(0.15), pytest.approx(0.05), True, 1)
 
 
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
@@ -192,5 +206,5 @@ def test_the_sentence_where_all_can_be_told(tmp_path, curve):
 def test_the_sentence_of_several_seeds(tmp_path, table1):
     (line,) = Report(tmp_path, seeds(table1, (0.1, 0.2, 0.7))).best  # 0.33 apart, 0.19 is the error of that
     assert "best FID 6.00 ± 2.89 at w 0 (scale 1), mean of 3 seeds (minimum 1.00); w 0.1 cannot be told from it" in line
-    (line,) = Report(tmp_path, seeds(table1, (0.1, 0.2, 0.3))).best  # 0.2 apart, 0.06
+    (line,) = Report(tmp_path, seeds(table1, (0.2, 0.25, 0.3))).best  # 0.25 apart, 0.03
     assert "(minimum 1.00); every other w can be told from it" in line

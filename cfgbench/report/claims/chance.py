@@ -1,38 +1,34 @@
 """What chance allows: when a difference is taken for one, and how a text tells it."""
 
 from collections.abc import Sequence
-from statistics import NormalDist
+from dataclasses import replace
 
 import numpy as np
 
-from cfgbench.report.comparisons import SIGMAS, Difference
+from cfgbench.report.comparisons import Difference, sigmas
 from cfgbench.report.words import plus_minus
-
-_NORMAL = NormalDist()
-
-
-def sigmas(looks: int = 1) -> float:
-    """Standard errors that chance passes in one direction as rarely with `looks` differences as SIGMAS with one.
-
-    Bonferroni: who looks at 13 differences for any that is large will find one. 1.96 for one, 2.89 for 13.
-    """
-    return -_NORMAL.inv_cdf(_NORMAL.cdf(-SIGMAS) / looks)
 
 
 def above(difference: Difference, over: float = 0.0, *, looks: int = 1) -> bool:
     """Whether the difference is told to be more than `over`; not where its error is not known."""
     excess = difference.value - over
-    return bool(excess > 0 and excess >= sigmas(looks) * difference.se)
+    return bool(excess > 0 and excess >= sigmas(looks, difference.freedom) * difference.se)
 
 
 def below(difference: Difference, under: float = 0.0, *, looks: int = 1) -> bool:
     """Whether it is told to be less than `under`."""
-    return above(Difference(-difference.value, difference.se, difference.paired), -under, looks=looks)
+    return above(replace(difference, value=-difference.value), -under, looks=looks)
 
 
 def weakest(differences: Sequence[Difference]) -> Difference:
-    """The one that is the fewest standard errors from zero; one of unknown error where there is any."""
-    return min(differences, key=lambda one: -1.0 if np.isnan(one.se) else abs(one.value) / one.se if one.se else np.inf)
+    """The one that is the fewest standard errors from zero, of those that would tell; one of unknown error where there
+    is any."""
+
+    def strength(one: Difference) -> float:
+        enough = sigmas(freedom=one.freedom) * one.se
+        return -1.0 if np.isnan(enough) else abs(one.value) / enough if enough else np.inf
+
+    return min(differences, key=strength)
 
 
 def shift(difference: Difference) -> str:
