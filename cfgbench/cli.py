@@ -269,7 +269,8 @@ def eval(
     features: Annotated[
         str | None,
         typer.Option(
-            help="inception, inception-768, -192, -64, digits or fashion-mnist.", show_default="the reference's own"
+            help="inception, inception-768, -192, -64, digits or fashion-mnist.",
+            show_default="that of the data set digits or fashion-mnist, else inception",
         ),
     ] = None,
     inception_weights: Annotated[

@@ -87,6 +87,20 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     assert found[1]["is_mean"] == pytest.approx(found[2]["is_mean"], rel=0.05)
 
 
+def test_what_is_wrong_with_the_reference_is_said_of_it(run):
+    as_npz(DIGITS[:200])
+    as_npz(DIGITS[:1], "one.npz")
+    code, _, err = run("eval", "samples.npz", "--reference", "one.npz", "--features", "digits", "--quiet")
+    assert (code, err) == (2, "cfgbench: --reference one.npz: 1 images; FID needs at least 2\n")
+
+
+def test_why_there_is_no_error_is_said_as_it_is(run):
+    as_npz(np.tile(DIGITS[:10], (20, 1, 1, 1)))
+    code, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    assert code == 0
+    assert "note: no error of the FID: the images do not vary in all directions in which the reference does\n" in err
+
+
 def test_images_are_at_no_distance_from_themselves(run):
     as_npz(DIGITS[:200])
     found = result(run, "samples.npz", "--reference", "samples.npz", "--features", "digits")

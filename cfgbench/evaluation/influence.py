@@ -54,6 +54,6 @@ def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Te
 def is_influence(logits: Float[Tensor, "n k"], every: Predictions) -> Float[Tensor, "n"]:
     """KL(p_i || p_mean) of these images, in float64; `every` are the predictions of all images."""
     log_p = logits.double().log_softmax(dim=1).cpu()
-    p_mean = every.sum_p / every.n
+    p_mean = (every.sum_p / every.n).clamp(min=torch.finfo(torch.float64).tiny)  # one image's last digit may round to 0
     p = log_p.exp()
     return (p * log_p - torch.special.xlogy(p, p_mean)).sum(dim=1)

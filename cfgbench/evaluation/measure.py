@@ -1,5 +1,6 @@
 """All numbers of a set of images, with their errors, from two passes over its features."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
-from cfgbench.evaluation.stream import SPLITS, Accumulator, quarters_of
+from cfgbench.evaluation.stream import REST, SPLITS, Accumulator, quarters_of
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
@@ -46,9 +47,11 @@ def measure(
     """FID against these moments and the Inception Score, where they are asked for, with their errors.
 
     `labels` are the images' classes where their shares are fixed (see `standard_error`). The numbers depend on the
-    features alone, to the last bit if the blocks are the same. Raises ValueError for features that are not finite.
+    features alone, to the last bit if the blocks are the same. Raises ValueError for features that are not finite,
+    and where a number is not.
     """
-    accumulator = Accumulator(quarters_of(total, labels))
+    quarters = quarters_of(total, labels)
+    accumulator = Accumulator(quarters)
     for first, features in blocks():
         accumulator.add(first, features)
     numbers: dict[str, float | None] = {}
@@ -62,9 +65,14 @@ def measure(
         numbers |= {"fid": fid.value, "fid_infinity": fid.infinity}
     for column, q in found.items():
         q = q * numbers["is_mean"] if column == "is_mean" else q
-        numbers[{"is_mean": "is_se"}.get(column, f"{column}_se")] = standard_error(q, labels)
+        dealt = quarters != REST if column == "fid_infinity" else np.full(total, True)
+        classes = None if labels is None else labels[dealt]
+        numbers[{"is_mean": "is_se"}.get(column, f"{column}_se")] = standard_error(q[dealt], classes)
         influences[column] = q
     influences.pop("fid_infinity", None)
+    for column, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{column} is {value}")
     return Measurement(numbers, accumulator.moments, influences)
 
 
@@ -74,7 +82,7 @@ class _Fid:
     def __init__(self, accumulator: Accumulator, reference: Moments) -> None:
         self.accumulator, self.reference = accumulator, reference
         self.value = frechet_distance(accumulator.moments, reference)
-        parts = _parts(accumulator.total, len(reference.mean))
+        parts = _parts(accumulator.dealt, len(reference.mean))
         self.weights = INTERCEPTS.get(parts, {})
         self.infinity = sum(self.weights[k] * self._mean(k) for k in self.weights) if self.weights else None
         root = factor(reference.covariance)
@@ -84,7 +92,7 @@ class _Fid:
         }
 
     def _mean(self, count: int) -> float:
-        if count == 1:
+        if count == 1 and self.accumulator.dealt == self.accumulator.total:
             return self.value
         parts = [self.accumulator.part(count, number) for number in range(count)]
         return sum(frechet_distance(part, self.reference) for part in parts) / count
@@ -105,7 +113,7 @@ class _Fid:
         """Each image's influence on the FID of its part, less the part's mean."""
         found = torch.zeros(len(pooled), dtype=torch.float64)
         for number in range(count):
-            inside = quarters % count == number
+            inside = (quarters != REST) & (quarters % count == number)
             influence = self.of_parts[count, number]
             found[inside] = influence.of(pooled[inside]) - influence.expected
         return found

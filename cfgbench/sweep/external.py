@@ -1,6 +1,8 @@
 """FID and Inception Score of images made anywhere, against a data set, other images, or published statistics."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,13 @@ class Evaluation:
         """What a reader should know before quoting the numbers."""
         notes = []
         if self.samples < ENOUGH:
-            about = "" if self.fid_infinity is None else f" by about {self.fid - self.fid_infinity:.2g}"
-            notes.append(f"FID of {self.samples:,} images is biased upwards{about}; {ENOUGH:,} or more are usual")
+            notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
+        if self.fid_infinity is not None:
+            notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
-            notes.append(f"no error of the FID: it takes more images than the features' {self.dimensions:,} dimensions")
+            few = f"it takes more images than the features' {self.dimensions:,} dimensions"
+            flat = "the images do not vary in all directions in which the reference does"
+            notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
         return notes
 
 
@@ -87,7 +92,9 @@ def evaluate(
     if images.count < 2:
         raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
     target = _open_reference(reference, channels, progress)
-    ahead = images.count + (0 if isinstance(target, Path) else target.count)
+    if isinstance(target, Stream) and target.count < 2:
+        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
+    ahead = images.count + (target.count if isinstance(target, Stream) else 0)
     extractor = packaged_extractor(
         name,
         weights,
@@ -97,11 +104,10 @@ def evaluate(
         precision=precision,
         ahead=ahead,
     )
-    try:
+    with _named(f"--reference {reference}", name):
         against, moments = _statistics(target, extractor, progress)
+    with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
-    except ValueError as error:
-        raise UserError(f"{samples}: {error}{unreached(name)}") from None
     if save_stats is not None:
         make_folder(save_stats.parent)
         write_atomically(save_stats, lambda path: save_reference(path, measured.moments, extractor.id))
@@ -119,6 +125,15 @@ def evaluate(
         protocol=protocol,
         protocol_id=identity(protocol),
     )
+
+
+@contextmanager
+def _named(images: object, features: str) -> Iterator[None]:
+    """Says of which images it is that they cannot be measured."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{images}: {error}{unreached(features)}") from None
 
 
 def _check_precision(precision: str, features: str) -> None:

@@ -91,6 +91,24 @@ def test_the_extrapolated_fid_is_nearer_to_the_truth_and_its_error_holds():
     assert np.mean(abs(infinity - truth) < 1.96 * se) > 0.88
 
 
+@pytest.mark.parametrize("each", [5, 8, 10])
+def test_so_it_is_with_few_images_of_each_of_many_classes(each):
+    classes, d = 40, 6
+    centres = features(classes, d, 5)
+    spread = centres.T.cov(correction=0) + 0.01 * torch.eye(d, dtype=torch.float64)
+    reference = Moments.of(features(2000, d, 1, 1.5))
+    truth = frechet_distance(Moments(10**9, centres.mean(0), spread * (10**9 - 1)), reference)
+    labels = np.arange(each * classes) % classes
+    noise = torch.Generator().manual_seed(0)
+    draws = [
+        centres[labels] + 0.1 * torch.randn(len(labels), d, generator=noise, dtype=torch.float64) for _ in range(100)
+    ]
+    found = [measure(blocks(x), len(x), fid_against=reference, inception=False, labels=labels).numbers for x in draws]
+    infinity, se = (np.array([one[key] for one in found]) for key in ("fid_infinity", "fid_infinity_se"))
+    assert abs(infinity.mean() - truth) < 4 * infinity.std() / 10
+    assert se.mean() == pytest.approx(infinity.std(ddof=1), rel=0.3)
+
+
 def test_a_line_in_one_over_n_is_continued_exactly(monkeypatch):
     from cfgbench.evaluation import measure as module
 
@@ -114,6 +132,13 @@ def test_a_direction_in_which_only_the_reference_varies_leaves_no_error():
     assert "fid_se" not in measure(blocks(x), 100, fid_against=Moments.of(reference), inception=False).numbers
     reference[:, 0] = 2.0  # dead in both: nothing that could vary
     assert measure(blocks(x), 100, fid_against=Moments.of(reference), inception=False).numbers["fid_se"] > 0
+
+
+def test_a_probability_that_is_nothing_on_average_costs_nothing():
+    logits = torch.zeros(20, 3, dtype=torch.float64)
+    logits[0, 2], logits[1:, 2] = -743.5, -800.0
+    numbers = measure(blocks(torch.ones(20, 2), logits), 20, fid_against=None, inception=True).numbers
+    assert numbers["is_se"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_inception_scores_influence_is_its_derivative():

@@ -69,13 +69,21 @@ def test_parts_are_equally_large_and_the_moments_of_parts_are_those_of_their_ima
             torch.testing.assert_close(part.scatter, whole.scatter)
 
 
-@pytest.mark.parametrize("classes", [1, 3, 10, 100])
-def test_each_part_has_its_share_of_each_class(classes):
-    labels = np.arange(1000) % classes
-    table = np.zeros((4, classes), dtype=int)
-    np.add.at(table, (quarters_of(1000, labels), labels), 1)
-    assert np.ptp(table, axis=0).max() <= 1
-    assert np.ptp(table.sum(axis=1)) <= max(2, classes // 4)
+@pytest.mark.parametrize(("total", "classes"), [(1000, 1), (1000, 3), (1000, 10), (1000, 100), (1001, 70), (30, 10)])
+def test_all_parts_have_equally_many_of_each_class(total, classes):
+    labels = np.arange(total) % classes
+    table = np.zeros((5, classes), dtype=int)
+    np.add.at(table, (quarters_of(total, labels), labels), 1)
+    each = total // classes // 4
+    assert (table[:4] == each).all()
+    assert table[4].tolist() == (np.bincount(labels) - 4 * each).tolist()
+
+
+def test_unequal_classes_have_their_shares_in_the_parts():
+    labels = np.repeat([0, 1, 3], [41, 10, 3])
+    table = np.zeros((5, 4), dtype=int)
+    np.add.at(table, (quarters_of(54, labels), labels), 1)
+    assert table.tolist() == [*[[10, 2, 0, 0]] * 4, [1, 2, 0, 3]]
 
 
 def test_images_that_come_class_by_class_are_dealt_out_evenly():
@@ -86,6 +94,6 @@ def test_images_that_come_class_by_class_are_dealt_out_evenly():
 
 def test_memory_does_not_grow_with_the_images():
     accumulator = _stream(10)
-    sizes = [part.scatter for part in accumulator.moments_of_quarters]
+    sizes = [accumulator.part(4, number).scatter for number in range(4)]
     sizes += [split.sum_p for split in accumulator.predictions]
     assert [tuple(tensor.shape) for tensor in sizes] == [*[(5, 5)] * 4, *[(7,)] * 10]
