@@ -37,7 +37,9 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is 
 Compile = Annotated[
     bool | None,
     typer.Option(
-        "--compile/--no-compile", help="Whether networks go through torch.compile.", show_default="where it pays"
+        "--compile/--no-compile",
+        help="Whether networks go through torch.compile; training does on a GPU only.",
+        show_default="where it pays",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
@@ -108,7 +110,7 @@ def train(
 @app.command()
 def sweep(
     sweep: SweepFile,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run none.")] = False,
     results: Results = RESULTS,
     device: Device = None,
     precision: Precision = "auto",
@@ -183,14 +185,16 @@ def report(
     plot: Annotated[
         list[str] | None,
         typer.Option(
-            help="tradeoff, strength, steps or samples; may be repeated.", show_default="all that the rows allow"
+            help="tradeoff, strength, steps or samples; may be repeated.",
+            show_default="all that the rows allow, with none of --plot, --table and --claims",
         ),
     ] = None,
     table: Annotated[
-        list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all")
+        list[str] | None, typer.Option(help="md, csv or tex; may be repeated.", show_default="all, likewise")
     ] = None,
     claims: Annotated[
-        bool, typer.Option("--claims", help="Hold the numbers against the paper's claims: a verdict on each.")
+        bool,
+        typer.Option("--claims", help="The verdicts on the paper's claims, printed, and of the report them alone."),
     ] = False,
     classes: Annotated[
         list[str] | None,
@@ -386,7 +390,8 @@ def embedded_sweep() -> Path:
 
 
 def main() -> None:
-    """The program: exit code 0, 1 (some cell failed), 2 (bad input), 130 (stopped by Ctrl-C or SIGTERM)."""
+    """The program: exit code 0, 1 (a cell or a training failed, or memory ran out), 2 (what cannot be used or written),
+    130 (stopped by Ctrl-C or SIGTERM)."""
     keep_to_processors()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 
 
@@ -49,9 +49,9 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
             raise ValueError("its content does not fit its digest")
         return tensors, header
     except (SafetensorError, LookupError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        why = reason(error, 120)
         way = "install cfgbench again" if expected else "delete it, and it is made again"
-        raise UserError(f"{path}: not a whole file of cfgbench ({reason}); {way}") from None
+        raise UserError(f"{path}: not a whole file of cfgbench ({why}); {way}") from None
 
 
 def digest(tensors: dict[str, Tensor], header: str = "") -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.inception import FLOAT32_KEPT, Body, Runner
 
 OFFICIAL_DIGEST = "6726825d"
@@ -130,9 +130,9 @@ class Inception:
             with redirect_stderr(io.StringIO()):  # a failed download is told in one line, ours
                 network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
         except Exception as error:  # download, unpickling and missing keys fail in many ways
-            reason = " ".join(str(error).split())[:120]
+            why = reason(error, 120)
             raise UserError(
-                f"inception weights {weights or 'download'}: {reason}; put {OFFICIAL_FILE} (SHA-256 begins "
+                f"inception weights {weights or 'download'}: {why}; put {OFFICIAL_FILE} (SHA-256 begins "
                 f"{OFFICIAL_DIGEST}) somewhere and name it in evaluation.inception_weights, --inception-weights or "
                 f"{WEIGHTS_VARIABLE}"
             ) from None

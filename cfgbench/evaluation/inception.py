@@ -180,7 +180,7 @@ class Runner:
                 with torch._inductor.config.patch(freezing=True):  # weights are constants, packed once
                     look(x)
             except Exception as error:  # compilers fail in many ways; the network works without
-                self.compiled, self.note = False, f"not compiled: {' '.join(str(error).split())[:80]}"
+                self.compiled, self.note = False, f"not compiled: {reason(error, 80)}"
                 return
         self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({reason})"
         self.prepare, self.look = torch.compile(prepared, dynamic=False), look

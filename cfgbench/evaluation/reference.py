@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.statistics import Moments, open_arrays, read_array
 
 PUBLISHED = "inception-2048-"
@@ -18,7 +18,7 @@ def is_statistics(path: Path) -> bool:
         with open_arrays(path) as archive:
             return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
     except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
-        raise UserError(f"{path}: not a whole .npz file ({' '.join(str(error).split())[:80]})") from None
+        raise UserError(f"{path}: not a whole .npz file ({reason(error, 80)})") from None
 
 
 def save_reference(path: Path, moments: Moments, features_id: str) -> None:
@@ -42,7 +42,7 @@ def load_reference(path: Path, features_id: str) -> Moments:
                 raise ValueError(f"n = {n}")
             moments = Moments.from_covariance(mu, sigma)
     except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
-        raise UserError(f"{path}: no statistics mu and sigma ({' '.join(str(error).split())[:100]})") from None
+        raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
     if maker is None and not features_id.startswith(PUBLISHED):
         raise UserError(
             f"{path}: names no extractor, so its {len(mu)} dimensions are taken for Inception's; "

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cfgbench.errors import reason
+
 LONGEST_TEXT = 4000
 """Bytes."""
 LARGEST_DIMENSION = 8192
@@ -137,7 +139,7 @@ class Moments:
                 n = int(read_array(archive, "n"))
                 mean, scatter = (torch.from_numpy(read_array(archive, name)) for name in ("mean", "scatter"))
         except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
-            raise ValueError(f"{path}: not a whole file of statistics ({' '.join(str(error).split())[:80]})") from None
+            raise ValueError(f"{path}: not a whole file of statistics ({reason(error, 80)})") from None
         if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
             raise ValueError(f"{path}: statistics of unfitting shapes")
         if not (mean.dtype == scatter.dtype == torch.float64 and mean.isfinite().all() and scatter.isfinite().all()):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.diffusion.schedule import alpha, sigma
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.models.layers import Double
 from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet
@@ -82,10 +82,9 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
         network = build(Model(preset=preset), side)
         network.load_state_dict(translate(tensors, network, head_by_head=head_by_head))
     except Exception as error:  # a damaged pickle fails in many ways, all of which mean the same
-        reason = " ".join(str(error).split())[:150]
+        why = reason(error, 150)
         raise UserError(
-            f"model.checkpoint = {path}: not ADM's 64x64_diffusion.pt or 128x128_diffusion.pt ({reason}); "
-            "fetch it again"
+            f"model.checkpoint = {path}: not ADM's 64x64_diffusion.pt or 128x128_diffusion.pt ({why}); fetch it again"
         ) from None
     return DiscreteTime(network, log_snrs()).to(device).eval().requires_grad_(False)
 

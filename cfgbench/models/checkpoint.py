@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet
@@ -40,6 +40,6 @@ def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
         network.load_state_dict(tensors)
         network.facts = header
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a checkpoint of a {kind} ({reason}); delete it to train again") from None
+        why = reason(error, 120)
+        raise UserError(f"{path}: not a checkpoint of a {kind} ({why}); delete it to train again") from None
     return network.to(device).eval().requires_grad_(False)

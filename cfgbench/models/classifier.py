@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.models.shapes import shapes_only
 from cfgbench.tensors import load_tensors, save_tensors
 
@@ -66,7 +66,7 @@ def load(path: Path) -> Classifier:
         if any(value.is_meta or not value.isfinite().all() for value in network.state_dict().values()):
             raise ValueError("numbers that are not finite")
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{path}: not a classifier ({' '.join(str(error).split())[:100]}); delete it") from None
+        raise UserError(f"{path}: not a classifier ({reason(error)}); delete it") from None
     return network.eval().requires_grad_(False)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 
 PRECISIONS = "auto", "fp32", "bf16", "fp16"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -20,7 +20,7 @@ def find_device(name: str | None) -> torch.device:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # streams and graphs are the current GPU's
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {' '.join(str(error).split())[:150]}; take cpu, or leave it out") from None
+        raise UserError(f"--device {name}: {reason(error, 150)}; take cpu, or leave it out") from None
     return device
 
 

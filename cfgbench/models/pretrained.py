@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from cfgbench.data import Mixture
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.diffusion.schedule import alpha, sigma
-from cfgbench.errors import UserError
-from cfgbench.errors import reason as why
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.files import file_digest, identity
 from cfgbench.models.adm import load_adm
 from cfgbench.models.gaussians import ExactDenoiser
@@ -82,8 +81,8 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
         network = getattr(importlib.import_module(module), function)(**model.arguments)
         num_classes = int(network.num_classes)
     except Exception as error:  # the user's own code fails as it likes
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise UserError(f"model.factory = {model.factory}: {reason}") from None
+        said = f"{type(error).__name__}: {brief(error, quoted=False)}"
+        raise UserError(f"model.factory = {model.factory}: {said}") from None
     if isinstance(network, nn.Module):
         network = network.to(device).eval().requires_grad_(False)
     return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
@@ -106,7 +105,7 @@ def check_shape(
         if eps.shape != z.shape:
             raise ValueError(f"it gives {tuple(eps.shape)} for images {tuple(z.shape)}")
     except Exception as error:  # the user's own code fails as it likes
-        raise UserError(f"model: does not fit the images: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"model: does not fit the images: {brief(error, quoted=False)}") from None
 
 
 def _is_file(text: str) -> bool:
@@ -120,7 +119,7 @@ def _digest(key: str, path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise UserError(f"{key} = {path}: {why(error)}") from None
+        raise UserError(f"{key} = {path}: {reason(error)}") from None
 
 
 def _look_where_the_user_stands() -> None:

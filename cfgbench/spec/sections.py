@@ -151,7 +151,8 @@ class Training(Section):
     """Algorithm 1. `warmup_steps` of linearly growing learning rate, then constant; `gradient_clip: 0` clips nothing.
 
     `micro_batch_size` images at a time go through the network on each device, and `recompute` keeps no activations
-    between residual blocks: both save memory and change the weights by rounding only.
+    between residual blocks: both save memory and change the weights by rounding only, but that smaller parts have other
+    masks of dropout.
     """
 
     preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None

@@ -207,8 +207,8 @@ def _attempt(plan: Plan, cell: Cell, ready: Ready, bench: Bench, progress: Progr
 
 
 def _failed(cell: Cell, bench: Bench, error: BaseException) -> Row:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-    return describe(cell, bench) | {"status": "failed", "reason": reason}
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    return describe(cell, bench) | {"status": "failed", "reason": said}
 
 
 def _put(plan: Plan, row: Row) -> Row:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import Embedding, UNet
@@ -94,7 +94,7 @@ def load(path: Path, state: State, header: dict[str, Any]) -> None:
         _restore(state, tensors, scaler, step)
         state.compiled = compiled
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:100]
+        said = reason(error)
         raise UserError(f"{path}: not a whole training in progress ({said}); delete it to train again") from None
 
 
