@@ -18,8 +18,8 @@ def load_digits(dataset: Dataset) -> Images:
     pixels = np.rint(scans * (255 / 16)).astype(np.uint8)[:, None]
     names = [str(digit) for digit in range(10)]
     chosen = choose_classes(dataset.classes, names)
-    images, labels = select(pixels, digits.astype(np.int64), chosen, dataset.limit)
-    return Images("digits", images, labels, tuple(names[i] for i in chosen), flips=bool(dataset.flip))
+    positions, labels = select(digits, chosen, dataset.limit)
+    return Images("digits", pixels[positions], labels, tuple(names[i] for i in chosen), flips=bool(dataset.flip))
 
 
 @functools.cache

@@ -36,8 +36,8 @@ def load_fashion_mnist(dataset: Dataset) -> Images:
     border = (side - SIDE) // 2
     pixels = np.pad(pixels[:, None], ((0, 0), (0, 0), (border, border), (border, border)))
     chosen = choose_classes(dataset.classes, NAMES)
-    images, labels = select(pixels, labels, chosen, dataset.limit)
-    return Images("fashion-mnist", images, labels, tuple(NAMES[i] for i in chosen), flips=bool(dataset.flip))
+    positions, labels = select(labels, chosen, dataset.limit)
+    return Images("fashion-mnist", pixels[positions], labels, tuple(NAMES[i] for i in chosen), flips=bool(dataset.flip))
 
 
 def _read_idx(dataset: Dataset, name: str, dimensions: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.folder import SUFFIXES, Source, average_areas, decode, middle_square, open_source
-from cfgbench.data.images import Images, choose_classes, share
+from cfgbench.data.images import Images, choose_classes, select
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
 from cfgbench.spec import Dataset
@@ -49,7 +49,7 @@ def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
         )
     source = _source(dataset)
     chosen = choose_classes(dataset.classes, source.names)
-    wanted, labels = _select(source.labels, chosen, dataset.limit)
+    wanted, labels = select(source.labels, chosen, dataset.limit)
     names = tuple(source.names[position] for position in chosen)
     key = [LAYOUT, source.fingerprint, [source.names[position] for position in chosen], dataset.limit]
     side = SIDES[dataset.name]
@@ -97,16 +97,6 @@ def _batches(folder: Path, split: str) -> list[Path]:
         return [path for path in [folder / "val_data.npz"] if path.exists()]
     number = lambda path: int("".join(filter(str.isdigit, path.stem)) or 0)  # noqa: E731
     return sorted(folder.glob("train_data_batch_*.npz"), key=number)
-
-
-def _select(labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(positions in the source's order, new labels 0, 1, ...) of the chosen classes, at most `limit`, evenly."""
-    members = [np.flatnonzero(labels == position) for position in chosen]
-    counts = share(limit, [len(member) for member in members])
-    positions = np.concatenate([member[:count] for member, count in zip(members, counts, strict=True)])
-    new = np.repeat(np.arange(len(chosen), dtype=np.int64), counts)
-    order = np.argsort(positions, kind="stable")
-    return positions[order], new[order]
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,11 @@ def share(limit: int | None, sizes: list[int]) -> list[int]:
     return taken
 
 
-def select(
-    images: np.ndarray, labels: np.ndarray, chosen: list[int], limit: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images of the chosen classes in their order, labelled anew 0, 1, ..., at most `limit` of them, evenly."""
+def select(labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(positions in the source's order, new labels 0, 1, ...) of the chosen classes, at most `limit`, evenly."""
     members = [np.flatnonzero(labels == position) for position in chosen]
     counts = share(limit, [len(member) for member in members])
-    pairs = [(index, new) for new, member in enumerate(members) for index in member[: counts[new]]]
-    order = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
-    return images[order[:, 0]], order[:, 1]
+    positions = np.concatenate([member[:count] for member, count in zip(members, counts, strict=True)])
+    new = np.repeat(np.arange(len(chosen), dtype=np.int64), counts)
+    order = np.argsort(positions, kind="stable")
+    return positions[order], new[order]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import expected, prepare
@@ -28,7 +29,6 @@ SAMPLED, TRAINED = 437e12, 368e12
 """FLOP/s of the GPU that is spoken of: what adm-64 reached on an H200, compiled and in bf16, sampling 256 images at a
 time and training 128 (tests/benchmarks/RESULTS.md)."""
 GPUS = 1, 8, 64
-SIDES = {"imagenet64": 64, "imagenet128": 128}
 AT_ONCE = 512
 """Images that go through the network at a time, at most, when a pass is measured."""
 RESUMABLE = 4
@@ -98,7 +98,7 @@ def forecast_without_data(path: Path) -> list[str] | None:
     spec = load_sweep(path)
     if spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
         return None
-    image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": 1000}
+    image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": CLASSES}
     cells = make_cells(spec, data="", features="", weights="")
     networks = {one.id: one for cell in cells for one in (cell.denoiser, cell.classifier) if one is not None}
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)

@@ -5,7 +5,6 @@ The CSV files beside this one are read as text: what is printed is what stands t
 paper's captions (1.80); an Inception Score has the decimals of the file.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
@@ -91,15 +90,15 @@ TABLES = (
     Published(number=2, figure=5, resolution=128, key="T", v=0.2),
 )
 
-REFERENCES: dict[str, Callable[[], tuple[Published, ...]]] = {"paper": lambda: TABLES}
-"""What --reference may name -> function that gives its tables."""
+REFERENCES: dict[str, tuple[Published, ...]] = {"paper": TABLES}
+"""What --reference may name -> its tables."""
 
 
 def load(name: str) -> tuple[Published, ...]:
     """The tables of a reference. Raises UserError for a name that is not known."""
     if name not in REFERENCES:
         raise UserError(f"--reference {name}: not known; there are {', '.join(REFERENCES)}")
-    return REFERENCES[name]()
+    return REFERENCES[name]
 
 
 def literature() -> pd.DataFrame:
