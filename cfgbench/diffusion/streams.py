@@ -33,10 +33,11 @@ def philox(
     return c0, c1, c2, c3
 
 
-def uniforms(seed: int, indices: Int[Tensor, "b"], step: int) -> Float[Tensor, "b 4"]:
-    """Four uniform numbers in (0, 1), float64, for each of the images with these indices; arguments as for `noise`."""
+def uniforms(seed: int, indices: Int[Tensor, "b"]) -> Float[Tensor, "b 4"]:
+    """Four uniform numbers in (0, 1), float64, for each of the images with these indices: those from which `noise`
+    would draw at step 0."""
     zero = torch.zeros_like(indices)
-    words = philox((zero, zero + step, indices & _WORD, indices >> 32), (seed & _WORD, seed >> 32))
+    words = philox((zero, zero, indices & _WORD, indices >> 32), (seed & _WORD, seed >> 32))
     return (torch.stack(words, dim=-1).double() + 0.5) * 2.0**-32
 
 

@@ -13,6 +13,7 @@ from matplotlib.text import Annotation, Text
 _RADII = (8.0, 12.0, 17.0, 24.0)  # points between a mark and the edge of its label
 _ANGLES = np.deg2rad([0, 180, 90, 270, 45, 135, 225, 315, 22, 158, 202, 338, 68, 112, 248, 292])
 _DIRECTIONS = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)])
+_STEP = 3.0  # pixels between the points of a curve that labels keep off
 _LEADER_FROM = 2  # of _RADII; a label that far away is tied to its mark by a line
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
 
@@ -113,10 +114,10 @@ def _covered(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     return ((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=1)
 
 
-def _dense(corners: np.ndarray, step: float = 3.0) -> np.ndarray:
-    """Points every `step` pixels along the polyline through `corners` [n, 2]."""
+def _dense(corners: np.ndarray) -> np.ndarray:
+    """Points every few pixels along the polyline through `corners` [n, 2]."""
     pieces = [corners]
     for start, end in itertools.pairwise(corners):
-        count = int(np.hypot(*(end - start)) // step)
+        count = int(np.hypot(*(end - start)) // _STEP)
         pieces.append(start + (end - start) * np.linspace(0, 1, count + 2)[:, None])
     return np.concatenate(pieces)

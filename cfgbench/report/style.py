@@ -25,6 +25,8 @@ PACKED = {"compress_level": 3}
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 NARROWEST = 0.004
 """Of an axis' width between two ticks: two pixels."""
+ROOM_OF_A_TICK = 0.058
+"""Of an axis' width: three characters."""
 LOG_FROM = 8.0
 """A metric whose largest value is this many times its smallest gets a logarithmic axis."""
 
@@ -97,14 +99,14 @@ def axis_name(metric: Metric, part: Slice) -> str:
     return f"{metric.long_name} ({part.extractor} features)"
 
 
-def fixed_ticks(axes: Axes, values: Sequence[float], *, gap: float = 0.058) -> None:
-    """Ticks of the x axis at the given values, the round ones written first, all at least `gap` of its width apart, and
-    long ones further; the others small, where they can be told apart."""
+def fixed_ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Ticks of the x axis at the given values, the round ones written first, where there is room; the others small,
+    where they can be told apart."""
     start, end = (axes.transScale.transform((x, 1.0))[0] for x in axes.get_xlim())
     places = {value: (axes.transScale.transform((value, 1.0))[0] - start) / (end - start) for value in values}
     written: list[float] = []
     for value in sorted(values, key=lambda value: (_roughness(value), value)):
-        if all(abs(places[value] - places[other]) >= _room(value, other, gap) for other in written):
+        if all(abs(places[value] - places[other]) >= _room(value, other) for other in written):
             written.append(value)
     axes.xaxis.set_major_locator(FixedLocator(sorted(written)))
     small = {round(places[value] / NARROWEST): value for value in sorted(set(values) - set(written))}
@@ -113,9 +115,9 @@ def fixed_ticks(axes: Axes, values: Sequence[float], *, gap: float = 0.058) -> N
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _room(one: float, other: float, gap: float) -> float:
-    """How far apart two written ticks have to be, of the axis' width: `gap` holds for three characters."""
-    return gap * max(1.0, len(f"{one:g}{other:g}") / 6)
+def _room(one: float, other: float) -> float:
+    """How far apart two written ticks have to be, of the axis' width."""
+    return ROOM_OF_A_TICK * max(1.0, len(f"{one:g}{other:g}") / 6)
 
 
 def _roughness(value: float) -> int:

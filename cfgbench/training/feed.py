@@ -52,7 +52,7 @@ class Feed:
     def draw(self, pixels: Tensor, labels: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Algorithm 1, lines 1 to 4: x in [-1, 1], c with the null class in places, lam and eps."""
         places = places.to(self.device, non_blocking=True)
-        u = uniforms(self.seed, places, 0)
+        u = uniforms(self.seed, places)
         x = pixels.float() / 127.5 - 1
         if self.images.flips:
             x = torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(-1), x)

@@ -187,15 +187,14 @@ def _lead(there: Sequence[Line]) -> str:
     )
 
 
-def _texts(line: Line, dash: str) -> list[str]:
-    shown = (line.model, line.which, line.source, line.fid or dash, line.score or dash, line.conditions, line.verdict)
-    return list(shown)
+def _texts(line: Line) -> tuple[str, ...]:
+    return line.model, line.which, line.source, line.fid or "–", line.score or "–", line.conditions, line.verdict
 
 
 def _markdown(table_number: int, there: Sequence[Line]) -> str:
     head = f"**Systems and published models** (beside the paper's Table {table_number}, {_size(table_number)})."
     rows = [f"| {' | '.join(_HEADS)} |", "|:--|:--|:--|--:|--:|:--|:--|"]
-    rows += [f"| {' | '.join(map(escape_markdown, _texts(line, '–')))} |" for line in there]
+    rows += [f"| {' | '.join(map(escape_markdown, _texts(line)))} |" for line in there]
     return "\n\n".join([f"{head} {_lead(there)}", "\n".join(rows)])
 
 
@@ -212,7 +211,7 @@ def _record(table_number: int, line: Line) -> dict[str, Any]:
 
 
 def _latex(table_number: int, there: Sequence[Line]) -> str:
-    body = [" & ".join(map(escape_latex, _texts(line, "–"))) + r" \\" for line in there]
+    body = [" & ".join(map(escape_latex, _texts(line))) + r" \\" for line in there]
     published = sum(not line.measured for line in there)
     caption = f"Systems and published models, {_size(table_number)} in the paper's Table {table_number}. {_lead(there)}"
     return "\n".join(
