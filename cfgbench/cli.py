@@ -143,7 +143,9 @@ def sweep(
     plan = make_plan(sweep, results, _progress(quiet))
     from cfgbench.sweep.run import clean_up
 
-    if plan.missing:
+    if not plan.missing:
+        prepare_folder(plan)  # for ls: the grid may have become smaller
+    else:
         from cfgbench.models.precision import find_device, resolve_precision
         from cfgbench.sweep.workers import run_shared
 

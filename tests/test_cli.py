@@ -87,6 +87,9 @@ def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1], learning_rate: [2e-3, 3e-3]"))
     run("sweep", small)
     assert "4 of 4 cells done, 0 missing, 4 networks trained, 2 rows of other cells" in run("ls")[1]
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0]"))
+    run("sweep", small)  # all is there
+    assert "2 of 2 cells done, 0 missing, 4 networks trained, 4 rows of other cells" in run("ls")[1]
 
 
 def test_a_dry_run_writes_nothing(small, run):

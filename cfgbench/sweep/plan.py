@@ -134,9 +134,12 @@ def _digest(key: str, path: Path) -> str:
 
 
 def prepare_folder(plan: Plan) -> None:
-    """Makes the results folder and writes the resolved sweep into it; says at once if it cannot be written."""
+    """Makes the results folder and writes the resolved sweep into it, where it is not there as it is; says at once if
+    it cannot be written."""
     make_folder(plan.store.folder)
-    write_atomically(plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode())
+    path, content = plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
