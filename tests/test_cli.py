@@ -80,9 +80,8 @@ def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
     run("train", small)
     assert "2 of 4 cells done, 2 missing, 2 networks trained, 2 rows of other cells" in run("ls")[1]
     *lines, count = run("ls", "digits")[1].splitlines()
-    assert [line for line in lines if line.startswith("missing")] == [
-        f"missing  p_uncond {p}, T 3, w 2" for p in (0.1, 0.5)
-    ]
+    missing = [line.split("  ")[1:] for line in lines if "missing" in line]
+    assert missing == [["missing", f"p_uncond {p}, T 3, w 2"] for p in (0.1, 0.5)]
     assert "2 of 4 cells done" in count
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1], learning_rate: [2e-3, 3e-3]"))
     run("sweep", small)
@@ -90,6 +89,32 @@ def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0]"))
     run("sweep", small)  # all is there
     assert "2 of 2 cells done, 0 missing, 4 networks trained, 4 rows of other cells" in run("ls")[1]
+    small.write_text(SMALL.replace("steps: 12", "steps: 13").replace("w: [0, 1]", "w: [0]"))
+    run("train", small)
+    assert "0 of 2 cells done, 2 missing, 6 networks trained, 6 rows of other cells" in run("ls")[1]
+
+
+def test_a_report_has_the_networks_that_the_sweep_has_now(small, run):
+    def reported():
+        table = run("report", "--table", "csv") and pd.read_csv("reports/digits/table.csv")
+        return set(table.filter(like="FID p_uncond").filter(regex="[0-9]$").stack().dropna())
+
+    def swept(text):
+        small.write_text(text)
+        run("sweep", small)
+        return reported()
+
+    other = SMALL.replace("steps: 12", "steps: 40")
+    first, second = swept(SMALL), swept(other)
+    assert (len(first), len(second), first & second) == (4, 4, set())
+    assert swept(SMALL) == first  # without any work
+    assert first < swept(SMALL.replace("w: [0, 1]", "w: [1, 2]"))
+    half = other.replace("steps: 40", "steps: 30")
+    third = swept(half.replace("[0.1, 0.5]", "[0.1]"))
+    assert (len(third), third & (first | second)) == (2, set())
+    small.write_text(half)
+    run("train", small)  # and stopped there: p_uncond 0.5 has no cells of this training yet
+    assert reported() == third
 
 
 def test_a_dry_run_writes_nothing(small, run):

@@ -252,14 +252,14 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
             if image.size[0] * image.size[1] > MOST_PIXELS:
                 raise ValueError(f"{image.size[0]} x {image.size[1]} pixels; at most {MOST_PIXELS:,} in all are read")
             check(image.size)
-            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
-            image = image.convert("L" if grey else "RGB")
+            if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+                return Image.fromarray(((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8))
+            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UserError:
         raise
     except Exception as error:  # damaged images and zips fail in many ways, all of which mean the same
         why = "not a PNG or JPEG" if "cannot identify" in str(error) else reason(error)
         raise UserError(f"{source.where}: {name}: cannot be read as an image ({why}); replace or remove it") from None
-    return image
 
 
 def _fit(image: Image.Image, side: int | None) -> Image.Image:

@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from cfgbench.errors import reason
+
 SIDE = 299
 BATCH = {"cpu": 50, "cuda": 256}
 """Images that are best given at a time."""
@@ -170,7 +172,7 @@ class Runner:
         else:
             self._compile(f"{left:.0f} s ahead without")
 
-    def _compile(self, reason: str) -> None:
+    def _compile(self, because: str) -> None:
         """Takes the compiled functions, and the plain ones again if they do not compile here."""
         with torch.inference_mode():
             x = prepared(torch.zeros(self.batch, 1, 8, 8, dtype=torch.uint8, device=self.device), self.dtype)
@@ -182,5 +184,5 @@ class Runner:
             except Exception as error:  # compilers fail in many ways; the network works without
                 self.compiled, self.note = False, f"not compiled: {reason(error, 80)}"
                 return
-        self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({reason})"
+        self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({because})"
         self.prepare, self.look = torch.compile(prepared, dynamic=False), look

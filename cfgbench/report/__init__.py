@@ -16,6 +16,7 @@ from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.claims import Judged, judge, judge_published, text
+from cfgbench.report.columns import of_networks
 from cfgbench.report.drawing import Draw, begin
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, models, pages
@@ -63,11 +64,11 @@ class Report:
         choice: Choice = Choice(),  # noqa: B008
     ) -> None:
         self.rows, self.mixed = rows, mixed
-        self.counted = settled(rows, where=folder)
+        self._store = Store(folder)
+        self.counted = settled(of_networks(rows, self._store.asked()), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
         beside = side_by_side(self.counted, where=folder, mixed=mixed)
         self.shown = Shown(folder, parts, arranged(parts, beside), choice)
-        self._store = Store(folder)
 
     @cached_property
     def judged(self) -> list[Judged]:

@@ -1,6 +1,7 @@
 """What a column of the rows is: a place in the plane, a condition under which numbers compare, a seed, or a result."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -65,6 +66,14 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
     keys += [] if "protocol" in without else [_protocols(rows)]
     keys += [rows[key].isna() for key in SEEDS if key in rows and key in without]
     return [group for _, group in rows.groupby(keys, sort=False)]
+
+
+def of_networks(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
+    """The rows of the networks that the sweep's `cells` have; all where those are not known. What these networks made
+    for cells that the sweep no longer has, as those of another w, stays."""
+    if cells is None or rows.empty:
+        return rows
+    return rows[rows["checkpoint_id"].isin({cell["checkpoint_id"] for cell in cells})].reset_index(drop=True)
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cfgbench.errors import UserError
 from cfgbench.spec.cell import Cell, Network, make_cells
 from cfgbench.spec.checks import check_together
-from cfgbench.spec.grid import check_grid, explained, owner, points
+from cfgbench.spec.grid import check_grid, explained, points
 from cfgbench.spec.sections import (
     IMAGENET,
     INCEPTION,
@@ -51,7 +51,6 @@ __all__ = [
     "Training",
     "load_sweep",
     "make_cells",
-    "owner",
     "points",
     "resolved",
 ]

@@ -1,15 +1,13 @@
 """What the results folder holds, in a line each; quick, for it loads no data and no network."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cfgbench.spec import Pretrained, Sampling, SweepSpec, load_sweep, owner, points
+from cfgbench.spec import load_sweep, points
 from cfgbench.sweep.row import fid_of, how
 from cfgbench.sweep.store import Store, find_sweeps
-
-_COLUMNS = ("samples", "seed", "v", "sampler", "temperature", "guidance", "on", "w", "T")
-"""Keys of sampling that every row has."""
 
 
 def overview(results: Path) -> list[str]:
@@ -20,39 +18,14 @@ def overview(results: Path) -> list[str]:
 
 def cells_of(folder: Path) -> list[str]:
     """A line a row of this sweep, and one a missing cell, then the count."""
-    rows, damaged = Store(folder).read()
-    grid = Grid(load_sweep(folder / "sweep.yaml"))
-    made = {grid.place(row) for row in rows}
+    store = Store(folder)
+    rows, damaged = store.read()
+    made = {row["cell_id"] for row in rows}
     lines = [_line(row) for row in sorted(rows, key=_order)]
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
-    missing = [cell for place, cell in grid.cells.items() if place not in made]
-    lines += [f"missing  {_where(cell)}" for cell in sorted(missing, key=_order)]
+    missing = [cell for cell in store.asked() or () if cell["cell_id"] not in made | {path.stem for path in damaged}]
+    lines += [f"{cell['cell_id']}  missing  {_where(cell)}" for cell in sorted(missing, key=_order)]
     return [*lines, f"{folder.name}: {_count(folder, rows, damaged)}"]
-
-
-class Grid:
-    """The cells that a sweep asks for, known from its file alone: neither data nor networks are looked at."""
-
-    def __init__(self, spec: SweepSpec) -> None:
-        sections = {"training": spec.training, "sampling": spec.sampling}
-        owners = {axis: owner(axis) for grid in spec.grids.values() for axis in grid}
-        self._usual = {axis: getattr(sections[section], key) for axis, (section, key) in owners.items()}
-        trained = not isinstance(spec.model, Pretrained)
-        cells = [
-            sampling.model_dump()
-            | {"p_uncond": training.p_uncond, "training.seed": training.seed if trained else None}
-            | axes
-            for axes, training, sampling in points(spec)
-        ]
-        self.cells = {self.place(cell): cell for cell in cells}
-        """As rows would tell of them, by their places."""
-
-    def place(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Where in the grid a row stands. One that lacks an axis is from before the axis was there."""
-        known = {key: row[key] for key in _COLUMNS if row.get(key) is not None}
-        decisive = Sampling.model_construct(**known).decisive
-        axes = (row.get(axis, usual) for axis, usual in self._usual.items() if axis not in _COLUMNS)
-        return row["p_uncond"], row.get("training.seed") or 0, *(decisive.get(key) for key in _COLUMNS), *axes
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -73,15 +46,20 @@ def _where(row: Mapping[str, Any]) -> str:
 
 
 def _count(folder: Path, rows: list[dict[str, Any]], damaged: dict[Path, str]) -> str:
-    grid = Grid(load_sweep(folder / "sweep.yaml"))
-    places = [(row["status"], grid.place(row)) for row in rows]
-    done = {place for status, place in places if status == "ok"} & grid.cells.keys()
-    failed = {place for status, place in places if status != "ok"} & grid.cells.keys() - done
-    others = sum(place not in grid.cells for _, place in places)
+    states = {row["cell_id"]: row["status"] for row in rows}
+    asked = Store(folder).asked()
+    if asked is None:  # by an earlier version: how many cells there are is known, and not which
+        spec = load_sweep(folder / "sweep.yaml")
+        points_there = {repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)}
+        total, counted = len(points_there), Counter(states.values())
+    else:
+        ids = {cell["cell_id"] for cell in asked}
+        total, counted = len(ids), Counter(status for cell, status in states.items() if cell in ids)
     trained = len(list((folder / "checkpoints").glob("*.safetensors")))
-    parts = [f"{len(done)} of {len(grid.cells)} cells done"]
-    parts += [f"{len(failed)} failed"] if failed else []
+    others = len(states) - counted.total()
+    parts = [f"{counted['ok']} of {total} cells done"]
+    parts += [f"{counted['failed']} failed"] if counted["failed"] else []
     parts += [f"{len(damaged)} damaged"] if damaged else []
-    parts += [f"{len(grid.cells) - len(done | failed)} missing", f"{trained} networks trained"]
+    parts += [f"{max(0, total - counted['ok'] - counted['failed'])} missing", f"{trained} networks trained"]
     parts += [f"{others} rows of other cells"] if others else []
     return ", ".join(parts)

@@ -134,9 +134,15 @@ def _digest(key: str, path: Path) -> str:
 
 
 def prepare_folder(plan: Plan) -> None:
-    """Makes the results folder and writes the resolved sweep into it, where it is not there as it is; says at once if
-    it cannot be written."""
+    """Makes the results folder and writes the resolved sweep and its cells into it, where they are not there as they
+    are; says at once if it cannot be written."""
     make_folder(plan.store.folder)
+    cells = [
+        {"cell_id": cell.id, "checkpoint_id": cell.checkpoint_id, "p_uncond": cell.training.p_uncond}
+        | {key: getattr(cell.sampling, key) for key in ("T", "w", "guidance", "on", "temperature")}
+        for cell in plan.cells
+    ]
+    plan.store.ask(cells)
     path, content = plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode()
     if not path.exists() or path.read_bytes() != content:
         write_atomically(path, content)

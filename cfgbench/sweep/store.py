@@ -1,6 +1,7 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,12 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
-from cfgbench.files import remove_parts, try_lock, write_atomically
+from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
 from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LARGEST_ASKED = 1 << 30
+"""Bytes of the note on a sweep's cells."""
 HELD = 256 << 20
 """Bytes of influences that are kept in memory: 213 cells of 50,000 images, 10,000 of 1,000."""
 
@@ -25,8 +28,9 @@ class Store:
     """The folder results/<name> of one sweep.
 
     cells/<id>.parquet (rows), checkpoints/<id>.safetensors with .losses.csv, samples/<id>.png, references/<id>.npz,
-    influence/<id>.parquet, sweep.yaml (the sweep with every default filled in); features/<id>/ (shards of a cell that
-    is not finished, or is to keep them) and locks/ while a process works. Each row carries the digest of its values.
+    influence/<id>.parquet, sweep.yaml (the sweep with every default filled in), asked.json (its cells); features/<id>/
+    (shards of a cell that is not finished, or is to keep them) and locks/ while a process works. Each row carries the
+    digest of its values.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,6 +103,25 @@ class Store:
             raise UserError(
                 f"{self.folder}: vanished, or its sweep.yaml; bring it back, and the same command goes on from there"
             )
+
+    @property
+    def _asked(self) -> Path:
+        return self.folder / "asked.json"
+
+    def ask(self, cells: list[dict[str, Any]]) -> None:
+        """Notes which cells the sweep has now: the folder keeps the rows of all that it ever had."""
+        if self.asked() != cells:
+            noted = {"digest": identity(cells), "cells": cells}
+            write_atomically(self._asked, f"{json.dumps(noted)}\n".encode())
+
+    def asked(self) -> list[dict[str, Any]] | None:
+        """The cells of the sweep as it was last run: cell_id, checkpoint_id, and what a row says of where they stand.
+        None where that was not noted, or is damaged."""
+        try:
+            noted = json.loads(read_at_most(self._asked, LARGEST_ASKED))
+            return noted["cells"] if noted["digest"] == identity(noted["cells"]) else None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
 
     def row(self, cell_id: str) -> Path:
         return self.folder / "cells" / f"{cell_id}.parquet"

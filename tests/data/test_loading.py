@@ -103,6 +103,16 @@ def test_resolution_averages_areas_of_the_middle_square(tmp_path):
     assert load(tmp_path, resolution=2).images[0, 0].tolist() == [[75, 150], [75, 150]]
 
 
+def test_grey_of_sixteen_bits_is_the_same_grey(tmp_path):
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for folder, image in (("8", pixels.astype(np.uint8)), ("16", pixels * 257)):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / folder / "a" / "0.png")
+    eight, sixteen = (data.load(Dataset(name="folder", path=tmp_path / folder)).images for folder in ("8", "16"))
+    assert np.array_equal(eight, sixteen)
+    assert np.array_equal(eight[0, 0], pixels)
+
+
 def test_split_classes_and_limit(folder, tmp_path):
     top = tmp_path / "top"
     top.mkdir()
