@@ -295,10 +295,11 @@ def eval(
     """Measure FID and Inception Score of images made anywhere."""
     from json import dumps
 
-    from cfgbench.files import make_folder, write_atomically
+    from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import evaluate
+    from cfgbench.sweep.external import check_outputs, evaluate
 
+    check_outputs({"--json": json, "--save-stats": save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
     result = evaluate(
         samples,
         reference,
@@ -309,9 +310,6 @@ def eval(
         device=find_device(device),
         progress=_progress(quiet),
     )
-    if json is not None:
-        make_folder(json.parent)
-        write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
     score = "" if result.is_mean is None else f", IS {result.is_mean:.3f}{_error(result.is_se)}"
     limit = (
         ""
@@ -321,6 +319,8 @@ def eval(
     print(printable(f"FID {result.fid:.4f}{_error(result.fid_se)}{limit}{score} ({result.protocol})"))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
+    if json is not None:
+        write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
 
 
 @app.command()
@@ -395,6 +395,9 @@ def main() -> None:
     """The program: exit code 0, 1 (a cell or a training failed, or memory ran out), 2 (what cannot be used or written),
     130 (stopped by Ctrl-C or SIGTERM)."""
     keep_to_processors()
+    for name in ("stdout", "stderr"):  # closed by whoever began us
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for as long as we are)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -414,6 +417,9 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(2)
         sys.exit(_say(f"{error.format_message()}; see cfgbench --help", 2))
     if code == STOPPED:
         _say("stopped; what is finished is kept, and the same command goes on from here", STOPPED)

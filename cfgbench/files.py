@@ -52,10 +52,13 @@ def _way_out(error: OSError) -> str:
 
 
 def cache_folder() -> Path:
-    """CFGBENCH_CACHE, else cfgbench in the user's cache folder."""
-    named = os.environ.get("CFGBENCH_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(home) / "cfgbench"
+    """CFGBENCH_CACHE, else cfgbench in the user's cache folder. Raises UserError for a user without a home."""
+    if named := os.environ.get("CFGBENCH_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfgbench"
+    except RuntimeError:
+        raise UserError("no home folder for the cache; name a folder in CFGBENCH_CACHE") from None
 
 
 def make_folder(path: Path) -> None:

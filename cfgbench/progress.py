@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -104,7 +105,8 @@ class Lines:
             self._print(line[: _width() - 1])
 
     def _print(self, text: str) -> None:
-        print(f"\r\x1b[K{text}" if self.terminal else text, end="", file=sys.stderr, flush=True)
+        with suppress(OSError):  # a log that is full stops no work
+            print(f"\r\x1b[K{text}" if self.terminal else text, end="", file=sys.stderr, flush=True)
 
 
 def _width() -> int:

@@ -117,6 +117,51 @@ def test_a_report_has_the_networks_that_the_sweep_has_now(small, run):
     assert reported() == third
 
 
+@pytest.mark.parametrize("error", ["KeyError", "TypeError", "RuntimeError"])
+def test_a_network_of_ones_own_that_fails_fails_its_cells(small, run, monkeypatch, error):
+    monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
+    monkeypatch.delitem(sys.modules, "late", raising=False)
+    Path("late.py").write_text(
+        "import torch\n\n\nclass Late:\n    num_classes, calls = 10, 0\n\n    def __call__(self, z, lam, c):\n"
+        f"        self.calls += 1\n        if self.calls > 60:\n            raise {error}('late')\n"
+        "        return z * torch.sigmoid(-lam)[:, None, None, None].sqrt() + 0.01 * c[:, None, None, None] / 10\n"
+    )
+    small.write_text(
+        "name: digits\ndataset: {name: digits, limit: 200}\nmodel: {factory: 'late:Late', p_uncond: 0.1}\n"
+        "sampling: {samples: 40, batch_size: 20}\ngrid: {w: [0, 1, 2, 3, 4, 5, 6], T: [9]}\n"
+    )
+    code, _, err = run("sweep", small, "--workers", "1")
+    table = rows()
+    failed = table[table["status"] == "failed"]
+    assert (code, len(table)) == (1, 7), err
+    assert 0 < len(failed) < 7
+    assert failed["reason"].str.startswith(error).all()
+
+
+def test_one_broken_sweep_does_not_hide_the_others(small, run):
+    run("sweep", small)
+    Path("results/broken/cells").mkdir(parents=True)
+    Path("results/broken/sweep.yaml").touch()
+    Path("results/broken/cells/x.parquet").symlink_to("nowhere")
+    code, out, err = run("ls")
+    assert (code, err) == (0, "")
+    assert "digits: 4 of 4 cells done" in out
+    assert "broken: results/broken/sweep.yaml: " in out
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full"])
+def test_closed_streams_stop_no_sweep(small, closed):
+    command = f"{sys.executable} -m cfgbench sweep {small} {closed}"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
+    assert list(rows()["status"]) == ["ok"] * 4
+
+
+def test_without_arguments_there_is_help(run):
+    code, out, err = run()
+    assert (code, err) == (2, "")
+    assert "Commands:" in out
+
+
 def test_a_dry_run_writes_nothing(small, run):
     code, out, _ = run("sweep", small, "--dry-run")
     assert code == 0

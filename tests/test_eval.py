@@ -16,6 +16,7 @@ from cfgbench.evaluation import extractors
 from cfgbench.files import file_digest
 from cfgbench.models import classifier
 from cfgbench.spec import Dataset
+from cfgbench.sweep import external
 from cfgbench.sweep.plan import make_plan
 
 DIGITS = data.load(Dataset(name="digits")).images
@@ -85,6 +86,27 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     assert "splits in index order" in found[0]["protocol"]
     assert "splits in shuffled order" in found[1]["protocol"]
     assert found[1]["is_mean"] == pytest.approx(found[2]["is_mean"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--save-stats", "samples.npz"], "--save-stats samples.npz: would overwrite SAMPLES"),
+        (["--json", "./samples.npz"], "--json samples.npz: would overwrite SAMPLES"),
+        (["--json", "others.npz"], "--json others.npz: would overwrite --reference"),
+        (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
+        (["--json", "."], "--json .: cannot be written"),
+    ],
+)
+def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, words, said):
+    as_npz(DIGITS[:50])
+    as_npz(DIGITS[50:], "others.npz")
+    before = {path: path.read_bytes() for path in Path().glob("*.npz")}
+    monkeypatch.setattr(external, "_measure", lambda *_: pytest.fail("it worked"))
+    code, out, err = run("eval", "samples.npz", "--reference", "others.npz", "--features", "digits", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
 
 
 def test_what_is_wrong_with_the_reference_is_said_of_it(run):

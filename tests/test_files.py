@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.files import file_digest, identity, write_atomically
+from cfgbench.files import cache_folder, file_digest, identity, write_atomically
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -29,3 +31,13 @@ def test_identities_depend_on_content_not_on_the_order_of_keys(tmp_path):
     assert identity({"a": 1}) != identity({"a": 2})
     (tmp_path / "x").write_bytes(b"abc")
     assert file_digest(tmp_path / "x").startswith("ba7816bf")  # SHA-256 of "abc", FIPS 180-2
+
+
+def test_without_a_home_the_cache_is_to_be_named(monkeypatch):
+    for name in ("CFGBENCH_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(UserError, match="name a folder in CFGBENCH_CACHE"):
+        cache_folder()
+    monkeypatch.setenv("CFGBENCH_CACHE", "here")
+    assert cache_folder() == Path("here")

@@ -1,7 +1,8 @@
 """FID and Inception Score of images made anywhere, against a data set, other images, or published statistics."""
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,6 +70,21 @@ def default_features(reference: str) -> str:
     return reference if reference in PACKAGED else "inception"
 
 
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
+    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
+    output, or that cannot be written; makes their folders."""
+    taken = {path.resolve(): name for name, path in inputs.items()}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if other := taken.get(path.resolve()):
+            raise UserError(f"{name} {path}: would overwrite {other}; name another file")
+        taken[path.resolve()] = name
+        make_folder(path.parent)
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise UserError(f"{name} {path}: cannot be written; name another file")
+
+
 def evaluate(
     samples: Path,
     reference: str,
@@ -109,7 +125,6 @@ def evaluate(
     with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
     if save_stats is not None:
-        make_folder(save_stats.parent)
         write_atomically(save_stats, lambda path: save_reference(path, measured.moments, extractor.id))
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cfgbench.errors import UserError
 from cfgbench.spec import load_sweep, points
 from cfgbench.sweep.row import fid_of, how
 from cfgbench.sweep.store import Store, find_sweeps
@@ -13,7 +14,7 @@ from cfgbench.sweep.store import Store, find_sweeps
 def overview(results: Path) -> list[str]:
     """A line a sweep, the newest first: `digits: 41 of 42 cells done, 1 failed, 0 missing, 3 networks trained`, with
     rows that are damaged, and those of cells that the sweep has no more."""
-    return [f"{folder.name}: {_count(folder, *Store(folder).read())}" for folder in find_sweeps(results)]
+    return [f"{folder.name}: {_count_or_why_not(folder)}" for folder in find_sweeps(results)]
 
 
 def cells_of(folder: Path) -> list[str]:
@@ -43,6 +44,13 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _where(row: Mapping[str, Any]) -> str:
     return f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}{how(row)}"
+
+
+def _count_or_why_not(folder: Path) -> str:
+    try:
+        return _count(folder, *Store(folder).read())
+    except UserError as error:  # of one sweep, which is not to hide the others
+        return str(error)
 
 
 def _count(folder: Path, rows: list[dict[str, Any]], damaged: dict[Path, str]) -> str:

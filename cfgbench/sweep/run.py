@@ -27,8 +27,12 @@ from cfgbench.training.diffusion import TrainingFailed
 
 Row = dict[str, Any]
 
-FAILURES = ValueError, RuntimeError, MemoryError, AssertionError
-"""What a cell may fail by, the others going on: images that are no numbers, and what torch raises."""
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, NameError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What a cell may fail by, the others going on: images that are no numbers, and what torch and a user's own network
+raise. Not what the system says, as of a full disk: that stops all."""
 
 NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
 """What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""

@@ -194,4 +194,4 @@ def find_sweeps(results: Path) -> list[Path]:
 
 
 def _newest(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in [folder / "sweep.yaml", *(folder / "cells").glob("[!.]*.parquet")])
+    return max(path.lstat().st_mtime for path in [folder / "sweep.yaml", *(folder / "cells").glob("[!.]*.parquet")])
