@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfgbench import __version__
 from cfgbench.errors import UserError, printable, reason
 from cfgbench.machine import keep_to_processors
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
-    help="Benchmark of guidance in diffusion models: train, sweep, measure FID and IS, draw the trade-off.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,6 +50,21 @@ LONGEST_LINE = 900
 MOST_WORKERS = 256
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cfgbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Benchmark of guidance in diffusion models: train, sweep, measure FID and IS, draw the trade-off."""
 
 
 @app.command()

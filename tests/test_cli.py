@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+import cfgbench
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser
@@ -160,6 +161,10 @@ def test_without_arguments_there_is_help(run):
     code, out, err = run()
     assert (code, err) == (2, "")
     assert "Commands:" in out
+
+
+def test_the_version_is_the_packages(run):
+    assert run("--version") == (0, f"cfgbench {cfgbench.__version__}\n", "")
 
 
 def test_a_dry_run_writes_nothing(small, run):
