@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
     """
     temporary = None
     try:
-        path.parent.mkdir(exist_ok=True)
+        _make_one(path.parent)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(descriptor)
         temporary = Path(name)
@@ -41,6 +41,17 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _make_one(folder: Path) -> None:
+    """Makes the folder, and not those around it. Raises OSError."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError:
+        if folder.exists():  # as a file
+            raise
+        # it was there, and has vanished since the system said so
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
 
 
 def _way_out(error: OSError) -> str:
@@ -130,7 +141,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     may then be done twice, to the same end. Raises UserError where the file cannot be made.
     """
     try:
-        path.parent.mkdir(exist_ok=True)
+        _make_one(path.parent)
         file = path.open("w")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_way_out(error)}") from None

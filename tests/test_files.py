@@ -1,9 +1,10 @@
+import errno
 from pathlib import Path
 
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.files import cache_folder, file_digest, identity, write_atomically
+from cfgbench.files import cache_folder, file_digest, identity, try_lock, write_atomically
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -41,3 +42,17 @@ def test_without_a_home_the_cache_is_to_be_named(monkeypatch):
         cache_folder()
     monkeypatch.setenv("CFGBENCH_CACHE", "here")
     assert cache_folder() == Path("here")
+
+
+def test_a_folder_that_vanishes_as_it_is_looked_for_has_vanished(tmp_path, monkeypatch):
+    def gone(folder, **_):
+        raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", gone)
+    with pytest.raises(UserError, match="its folder has vanished"):
+        write_atomically(tmp_path / "absent" / "a.txt", b"new")
+    with pytest.raises(UserError, match="its folder has vanished"), try_lock(tmp_path / "absent" / "lock"):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="File exists.*choose another folder"):
+        write_atomically(tmp_path / "file" / "a.txt", b"new")

@@ -71,8 +71,8 @@ class Plan:
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
-    """Reads the sweep file and the data, and looks at what is there. Writes nothing into
-    `results`. Raises UserError."""
+    """Reads the sweep file and the data, and looks at what is there. Writes nothing into `results`. Raises
+    UserError."""
     spec = load_sweep(path)
     try:
         images = data.load(spec.dataset, progress)
