@@ -54,5 +54,5 @@ def test_a_folder_that_vanishes_as_it_is_looked_for_has_vanished(tmp_path, monke
     with pytest.raises(UserError, match="its folder has vanished"), try_lock(tmp_path / "absent" / "lock"):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="File exists.*choose another folder"):
+    with pytest.raises(UserError, match=r"File exists.*choose another folder"):
         write_atomically(tmp_path / "file" / "a.txt", b"new")
