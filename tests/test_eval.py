@@ -109,6 +109,12 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
     assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
 
 
+def test_a_file_may_be_named_as_the_data_set_is(run):
+    as_npz(DIGITS[:100])
+    assert run("eval", "samples.npz", "--reference", "digits", "--json", "digits", "--quiet")[0] == 0
+    assert json.loads(Path("digits").read_text())["samples"] == 100
+
+
 def test_what_is_wrong_with_the_reference_is_said_of_it(run):
     as_npz(DIGITS[:200])
     as_npz(DIGITS[:1], "one.npz")

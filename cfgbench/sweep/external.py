@@ -73,7 +73,7 @@ def default_features(reference: str) -> str:
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
     """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
     output, or that cannot be written; makes their folders."""
-    taken = {path.resolve(): name for name, path in inputs.items()}
+    taken = {path.resolve(): name for name, path in inputs.items() if path.exists()}  # a data set's name is no file
     for name, path in outputs.items():
         if path is None:
             continue

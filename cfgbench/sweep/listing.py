@@ -14,7 +14,7 @@ from cfgbench.sweep.store import Store, find_sweeps
 def overview(results: Path) -> list[str]:
     """A line a sweep, the newest first: `digits: 41 of 42 cells done, 1 failed, 0 missing, 3 networks trained`, with
     rows that are damaged, and those of cells that the sweep has no more."""
-    return [f"{folder.name}: {_count_or_why_not(folder)}" for folder in find_sweeps(results)]
+    return [f"{folder.name}: {_count_or_why_not(Store(folder))}" for folder in find_sweeps(results)]
 
 
 def cells_of(folder: Path) -> list[str]:
@@ -24,9 +24,10 @@ def cells_of(folder: Path) -> list[str]:
     made = {row["cell_id"] for row in rows}
     lines = [_line(row) for row in sorted(rows, key=_order)]
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
-    missing = [cell for cell in store.asked() or () if cell["cell_id"] not in made | {path.stem for path in damaged}]
+    asked = store.asked()
+    missing = [cell for cell in asked or () if cell["cell_id"] not in made | {path.stem for path in damaged}]
     lines += [f"{cell['cell_id']}  missing  {_where(cell)}" for cell in sorted(missing, key=_order)]
-    return [*lines, f"{folder.name}: {_count(folder, rows, damaged)}"]
+    return [*lines, f"{folder.name}: {_count(store, rows, damaged, asked)}"]
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -46,24 +47,25 @@ def _where(row: Mapping[str, Any]) -> str:
     return f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}{how(row)}"
 
 
-def _count_or_why_not(folder: Path) -> str:
+def _count_or_why_not(store: Store) -> str:
     try:
-        return _count(folder, *Store(folder).read())
+        return _count(store, *store.read(), store.asked())
     except UserError as error:  # of one sweep, which is not to hide the others
         return str(error)
 
 
-def _count(folder: Path, rows: list[dict[str, Any]], damaged: dict[Path, str]) -> str:
+def _count(
+    store: Store, rows: list[dict[str, Any]], damaged: dict[Path, str], asked: list[dict[str, Any]] | None
+) -> str:
     states = {row["cell_id"]: row["status"] for row in rows}
-    asked = Store(folder).asked()
     if asked is None:  # by an earlier version: how many cells there are is known, and not which
-        spec = load_sweep(folder / "sweep.yaml")
+        spec = load_sweep(store.folder / "sweep.yaml")
         points_there = {repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)}
         total, counted = len(points_there), Counter(states.values())
     else:
         ids = {cell["cell_id"] for cell in asked}
         total, counted = len(ids), Counter(status for cell, status in states.items() if cell in ids)
-    trained = len(list((folder / "checkpoints").glob("*.safetensors")))
+    trained = len(list((store.folder / "checkpoints").glob("*.safetensors")))
     others = len(states) - counted.total()
     parts = [f"{counted['ok']} of {total} cells done"]
     parts += [f"{counted['failed']} failed"] if counted["failed"] else []

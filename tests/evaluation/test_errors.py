@@ -141,6 +141,13 @@ def test_a_probability_that_is_nothing_on_average_costs_nothing():
     assert numbers["is_se"] == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_number_that_is_none_is_no_result():
+    x, reference = 1e100 * features(100, 3, 0), Moments.of(features(100, 3, 1))
+    with pytest.raises(ValueError, match="fid_se is inf"):
+        measure(blocks(x), 100, fid_against=reference, inception=False)
+
+
 def test_the_inception_scores_influence_is_its_derivative():
     logits = 3 * torch.randn(300, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     every = Predictions.of(logits)
