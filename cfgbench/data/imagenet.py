@@ -16,8 +16,9 @@ from PIL import Image
 from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
-from cfgbench.data.folder import SUFFIXES, Source, average_areas, decode, middle_square, open_source
 from cfgbench.data.images import Images, choose_classes, select
+from cfgbench.data.pictures import SUFFIXES, average_areas, decode, middle_square
+from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
 from cfgbench.spec import Dataset

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from cfgbench.data.folder import open_entry
+from cfgbench.data.sources import open_entry
 from cfgbench.errors import UserError, reason
 from cfgbench.files import open_regular
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from cfgbench import machine
 from cfgbench.data import npz
-from cfgbench.data.folder import SUFFIXES, decode, open_source
 from cfgbench.data.images import Images
+from cfgbench.data.pictures import SUFFIXES, decode
+from cfgbench.data.sources import open_source
 from cfgbench.errors import UserError, reason
 
 LARGEST_BATCH = 1 << 28

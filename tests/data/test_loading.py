@@ -155,8 +155,12 @@ def test_broken_content_names_the_file(folder, tmp_path):
 
 def test_an_empty_class_and_no_class(folder, tmp_path):
     (folder / "emu").mkdir()
-    with pytest.raises(UserError, match="class emu has no images"):
-        load(folder)
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder.parent))
+    for place, split in ((folder, None), (tmp_path / "packed.zip", folder.name)):
+        with pytest.raises(UserError, match="class emu has no images"):
+            load(place, split=split)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no class"):
         load(tmp_path / "none")

@@ -1,0 +1,56 @@
+"""A PNG or JPEG as pixels, and made square and smaller."""
+
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from cfgbench.data.sources import Source
+from cfgbench.errors import UserError, reason
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is refused below
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+MOST_PIXELS = 1 << 26
+"""An image of more (8192 x 8192) is taken for a decompression bomb."""
+
+
+def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None] = lambda _: None) -> Image.Image:
+    """A PNG or JPEG as grey (L) or RGB. Raises UserError naming the file. `check` sees its size before its pixels are
+    made, and may refuse it with a UserError."""
+    try:
+        with Image.open(io.BytesIO(source.read(name)), formats=["PNG", "JPEG"]) as image:
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                raise ValueError(f"{image.size[0]} x {image.size[1]} pixels; at most {MOST_PIXELS:,} in all are read")
+            check(image.size)
+            if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+                return Image.fromarray(((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8))
+            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    except UserError:
+        raise
+    except Exception as error:  # damaged images and zips fail in many ways, all of which mean the same
+        why = "not a PNG or JPEG" if "cannot identify" in str(error) else reason(error)
+        raise UserError(f"{source.where}: {name}: cannot be read as an image ({why}); replace or remove it") from None
+
+
+def middle_square(image: Image.Image) -> Image.Image:
+    """The largest square around the middle."""
+    short = min(image.size)
+    left, top = (image.size[0] - short) // 2, (image.size[1] - short) // 2
+    return image.crop((left, top, left + short, top + short))
+
+
+def average_areas(square: Image.Image, side: int) -> Image.Image:
+    """Each pixel of the result is the mean over its area of the square, as TensorFlow's resize has it (method `area`).
+
+    A pixel of the square on the border of two counts for each by the part that lies in it; Pillow's box filter gives
+    it to one of them whole, which is the same only where `side` divides the square's.
+    """
+    edges = np.linspace(0, square.size[0], side + 1)
+    pixels = np.arange(square.size[0])
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights = np.clip(overlap, 0, None) * (side / square.size[0])
+    means = np.einsum("in,nm...,jm->ij...", weights, np.asarray(square, np.float64), weights, optimize=True)
+    return Image.fromarray(np.rint(means).astype(np.uint8))

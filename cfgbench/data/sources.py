@@ -1,0 +1,164 @@
+"""Where images lie: a folder or a zip, read alike. Nothing is extracted to disk, and nothing climbs out."""
+
+import copy
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+from cfgbench.errors import UserError, reason
+from cfgbench.files import open_regular, read_at_most
+
+LARGEST_FILE = 1 << 28
+"""Bytes."""
+DEEPEST = 64
+MOST_LINKS = 4
+"""Links to folders on the way to a file: folders that link to each other have endlessly many ways through them."""
+MOST_FOLDERS = 1_000_000
+
+
+class Source(Protocol):
+    """Files by their path inside the data set; a stamp changes when the file does."""
+
+    where: str
+
+    def names(self) -> Iterable[str]: ...
+
+    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes: ...
+
+    def stamp(self, name: str) -> tuple[int, int]: ...
+
+    def folders(self) -> Iterable[str]:
+        """The names of the folders directly in it, empty ones too."""
+        ...
+
+    def has(self, folder: str) -> bool: ...
+
+    def below(self, folder: str) -> "Source": ...
+
+
+def open_source(path: Path) -> Source:
+    """The folder or zip at this path. Raises UserError for anything else."""
+    try:
+        if path.is_dir():
+            return _Folder(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
+    return _Zip(path)
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self.root, self.where = root, str(root)
+
+    def names(self) -> Iterable[str]:
+        return _files(self.root, _Walk())
+
+    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes:
+        return read_at_most(self.root / name, largest)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        status = (self.root / name).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def folders(self) -> Iterable[str]:
+        return [entry.name for entry in self.root.iterdir() if entry.is_dir()] if self.root.is_dir() else []
+
+    def has(self, folder: str) -> bool:
+        return (self.root / folder).is_dir()
+
+    def below(self, folder: str) -> Source:
+        return _Folder(self.root / folder)
+
+
+@dataclass
+class _Walk:
+    """How many folders were looked into so far."""
+
+    folders: int = 0
+
+    def enter(self, folder: Path, depth: int, links: int) -> None:
+        """Raises UserError where there is no end in sight."""
+        self.folders += 1
+        if depth > DEEPEST or links > MOST_LINKS or self.folders > MOST_FOLDERS:
+            raise UserError(
+                f"{folder}: more than {DEEPEST} folders deep, {MOST_LINKS} links on the way or {MOST_FOLDERS:,} "
+                "folders in all; name a folder that holds the images and little else"
+            )
+
+
+def _files(
+    folder: Path, walk: _Walk, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset(), links: int = 0
+) -> Iterator[str]:
+    """All files below a folder, through links too, unless a link leads back to a folder that it is in."""
+    walk.enter(folder, len(above), links)
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in above:
+            return
+        above |= {(status.st_dev, status.st_ino)}
+        with os.scandir(folder) as scanned:
+            entries = list(scanned)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in entries:
+        if entry.is_file():
+            yield prefix + entry.name
+        elif entry.is_dir():
+            inner = links + entry.is_symlink()
+            yield from _files(folder / entry.name, walk, f"{prefix}{entry.name}/", above, inner)
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self.where, self.prefix = str(path), ""
+        try:
+            self.archive = zipfile.ZipFile(open_regular(path))
+        except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
+            raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)})") from None
+
+    def names(self) -> Iterable[str]:
+        for entry in self.archive.infolist():
+            name = PurePosixPath(entry.filename)
+            if not name.parts:
+                raise UserError(f"{self.where}: a file without a name; make the zip anew")
+            if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
+                raise UserError(f"{self.where}: {entry.filename!r} climbs out of the archive; make the zip anew")
+            if not entry.filename.endswith("/") and entry.filename.startswith(self.prefix):
+                yield entry.filename.removeprefix(self.prefix)
+
+    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes:
+        entry = self.archive.getinfo(self.prefix + name)
+        if entry.file_size > largest:
+            raise ValueError(f"larger than {largest:,} bytes")
+        with open_entry(self.archive, entry) as file:
+            return file.read(entry.file_size + 1)  # without a number all that it inflates to would be made
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        entry = self.archive.getinfo(self.prefix + name)
+        return entry.file_size, entry.CRC
+
+    def folders(self) -> Iterable[str]:
+        inside = (name.removeprefix(self.prefix) for name in self.archive.namelist() if name.startswith(self.prefix))
+        return {name.split("/", 1)[0] for name in inside if "/" in name}
+
+    def has(self, folder: str) -> bool:
+        return any(name.startswith(f"{self.prefix}{folder}/") for name in self.archive.namelist())
+
+    def below(self, folder: str) -> Source:
+        inner = copy.copy(self)
+        inner.prefix, inner.where = f"{self.prefix}{folder}/", f"{self.where}/{folder}"
+        return inner
+
+
+def open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    """A file of a zip, of which no more is inflated at a time than is read. Raises ValueError where that cannot be."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("neither stored nor deflated; make the zip anew in the usual way")
+    if entry.flag_bits & 1:
+        raise ValueError("encrypted; make the zip anew without a password")
+    return archive.open(entry)
