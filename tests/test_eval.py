@@ -50,6 +50,21 @@ def as_zip(images, path="samples.zip"):
     return path
 
 
+def test_only_images_count_and_others_are_told_of(run):
+    as_folder(DIGITS[:20])
+    Path("samples", "notes.txt").write_text("of the run")
+    Path("samples", ".DS_Store").write_bytes(b"hidden")
+    with zipfile.ZipFile("mac.zip", "w") as archive:  # as a Mac makes one
+        for file in sorted(Path("samples").rglob("*.*")):
+            archive.write(file, file.as_posix())
+            archive.writestr(f"__MACOSX/samples/._{file.name}", b"a Mac's own")
+    for samples in ("samples", "mac.zip"):
+        code, _, err = run("eval", samples, "--reference", samples, "--features", "digits", "--json", "result.json")
+        found = json.loads(Path("result.json").read_text())
+        assert (code, found["samples"], found["ignored"]) == (0, 20, 2), err
+        assert "note: 2 files are no PNG or JPEG and were passed over" in err
+
+
 def result(run, *words):
     code, out, err = run("eval", *words, "--json", "result.json")
     assert code == 0, err
@@ -73,8 +88,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     samples = DIGITS[:400]
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
-        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "samples", "dimensions",
-        "features_id", "reference", "protocol", "protocol_id",
+        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "samples", "ignored",
+        "dimensions", "features_id", "reference", "protocol", "protocol_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:

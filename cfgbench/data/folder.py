@@ -10,7 +10,7 @@ from PIL import Image
 
 from cfgbench import machine
 from cfgbench.data.images import Images, choose_classes, share
-from cfgbench.data.pictures import SUFFIXES, average_areas, decode, middle_square
+from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError, brief
 from cfgbench.spec import Dataset
@@ -70,17 +70,17 @@ def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
     splits = set()
     for name in source.names():
         parts = PurePosixPath(name).parts
-        if any(map(_hidden, parts)):
+        if any(map(hidden, parts)):
             continue
         if len(parts) > 1:
             splits.add(parts[0])
         if len(parts) < depth + 2 or (split and parts[0] != split):
             continue
         members = classes.setdefault(parts[depth], [])
-        if PurePosixPath(name).suffix.lower() in SUFFIXES:
+        if is_picture(name):
             members.append(name)
     for folder in (source.below(split) if split else source).folders():
-        if not _hidden(folder):
+        if not hidden(folder):
             classes.setdefault(folder, [])  # an empty one is said to be empty
     if not classes and split:
         raise UserError(
@@ -89,10 +89,6 @@ def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
     if not classes:
         raise UserError(f"dataset.path = {source.where}: no class; it needs one sub-folder of images per class")
     return classes
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
 
 
 def _fit(image: Image.Image, side: int | None) -> Image.Image:

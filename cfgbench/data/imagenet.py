@@ -17,7 +17,7 @@ from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.images import Images, choose_classes, select
-from cfgbench.data.pictures import SUFFIXES, average_areas, decode, middle_square
+from cfgbench.data.pictures import average_areas, decode, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
@@ -164,7 +164,7 @@ class _Tree:
         classes: dict[str, list[str]] = {}
         for file in source.names():
             parts = PurePosixPath(file).parts
-            if len(parts) == 2 and not file.startswith((".", "__MACOSX")) and _is_image(parts[1]):
+            if len(parts) == 2 and is_picture(file):
                 classes.setdefault(parts[0], []).append(file)
         names = sorted(classes)
         if not names:
@@ -189,10 +189,6 @@ class _Tree:
     def _pixels(self, file: str) -> np.ndarray:
         image = self.scale(decode(self.source, file).convert("RGB"))
         return np.asarray(image).transpose(2, 0, 1)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _class_folders(source: Source, split: str | None) -> Source:

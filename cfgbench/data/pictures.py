@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,17 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # wh
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 MOST_PIXELS = 1 << 26
 """An image of more (8192 x 8192) is taken for a decompression bomb."""
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a data set: `.DS_Store`, what a Mac adds to a zip."""
+    return name.startswith((".", "__MACOSX"))
+
+
+def is_picture(path: str) -> bool:
+    """Whether the path inside a source names an image, and nothing on the way is hidden."""
+    inside = PurePosixPath(path)
+    return inside.suffix.lower() in SUFFIXES and not any(map(hidden, inside.parts))
 
 
 def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None] = lambda _: None) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from cfgbench import machine
 from cfgbench.data import npz
 from cfgbench.data.images import Images
-from cfgbench.data.pictures import SUFFIXES, decode
+from cfgbench.data.pictures import decode, hidden, is_picture
 from cfgbench.data.sources import open_source
 from cfgbench.errors import UserError, reason
 
@@ -24,13 +24,15 @@ LARGEST_SIDE = 4096
 @dataclass(frozen=True)
 class Stream:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
-    `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes."""
+    `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes. `ignored`
+    counts the files beside them that are no PNG or JPEG."""
 
     name: str
     count: int
     shape: tuple[int, int, int]
     order: str
     batches: Callable[[int], Iterator[np.ndarray]]
+    ignored: int = 0
 
 
 def of_images(images: Images) -> Stream:
@@ -80,7 +82,9 @@ def _from_files(path: Path, channels: int) -> Stream:
     """Files come in an order shuffled by the hash of their names: in order of names, each of the Inception Score's
     splits would hold a few classes only."""
     source = open_source(path)
-    files = [name for name in source.names() if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    there = list(source.names())
+    files = [name for name in there if is_picture(name)]
+    ignored = sum(not any(map(hidden, PurePosixPath(name).parts)) for name in there) - len(files)
     files.sort(key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
     if not files:
         raise UserError(f"{path}: no PNG or JPEG in it")
@@ -103,7 +107,7 @@ def _from_files(path: Path, channels: int) -> Stream:
             for first in range(0, len(files), size):
                 yield np.stack(list(pool.map(read, files[first : first + size])))
 
-    return Stream(path.name, len(files), (channels, height, width), "shuffled order", batches)
+    return Stream(path.name, len(files), (channels, height, width), "shuffled order", batches, ignored)
 
 
 def _bounded(size: int, shape: tuple[int, ...]) -> int:

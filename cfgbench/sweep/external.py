@@ -30,7 +30,7 @@ NUMBERS = "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `cfgbench eval` says; null is what cannot be said."""
+    """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
 
     fid: float
     fid_se: float | None
@@ -40,6 +40,7 @@ class Evaluation:
     is_std: float | None
     is_se: float | None
     samples: int
+    ignored: int
     dimensions: int
     features_id: str
     reference: str
@@ -54,6 +55,8 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What a reader should know before quoting the numbers."""
         notes = []
+        if self.ignored:
+            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
         if self.samples < ENOUGH:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
         if self.fid_infinity is not None:
@@ -134,6 +137,7 @@ def evaluate(
     return Evaluation(
         **numbers,
         samples=images.count,
+        ignored=images.ignored + (target.ignored if isinstance(target, Stream) else 0),
         dimensions=len(moments.mean),
         features_id=extractor.id,
         reference=against,
