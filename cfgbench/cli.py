@@ -19,6 +19,7 @@ from cfgbench.machine import keep_to_processors
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cfgbench.models.precision import Compute
     from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
@@ -83,36 +84,25 @@ def train(
 
     Several GPUs train one network together: torchrun --nproc-per-node 8 -m cfgbench train SWEEP.yaml
     """
+    from cfgbench.models.precision import find_compute
     from cfgbench.sweep.plan import make_plan, prepare_folder
 
     plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
-    networks = plan.networks()
-    if not networks:
-        raise UserError(f"{sweep}: nothing to train: its model exists already; run: cfgbench sweep {sweep}")
-    if p_uncond is not None:
-        found = sorted({network.training.p_uncond for network in networks if network.kind == "denoiser"})
-        networks = [one for one in networks if one.kind == "denoiser" and one.training.p_uncond == p_uncond]
-        if not found:
-            raise UserError(f"--p-uncond {p_uncond:g}: this sweep trains its classifier only; leave it out")
-        if not networks:
-            raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in found)}")
-    from cfgbench.models.precision import find_device, resolve_precision
+    networks = plan.to_train(p_uncond)
     from cfgbench.sweep.networks import ensure_trained
     from cfgbench.sweep.share import take_threads
-    from cfgbench.training.diffusion import TrainingFailed
     from cfgbench.training.distributed import joined
+    from cfgbench.training.state import TrainingFailed
 
-    with joined(find_device(device)) as (group, place):
-        arithmetic = resolve_precision(precision, place)
+    with joined(find_compute(device, precision, compile)) as (group, compute):
         if group.world == 1:
-            take_threads(plan, place)
+            take_threads(plan, compute.device)
         if group.leads:
             prepare_folder(plan)
         failed = 0
         for network in networks:
             try:
-                how = {"device": place, "precision": arithmetic, "compiled": compile}
-                path = ensure_trained(plan, network, progress=_progress(quiet), group=group, **how)
+                path = ensure_trained(plan, network, compute, progress=_progress(quiet), group=group)
             except TrainingFailed as error:
                 failed = _say(f"{network.label}: {error}", 1)
                 continue
@@ -147,13 +137,14 @@ def sweep(
     A sweep of small networks that takes minutes on a processor is divided among several processes. Sweeps that are
     short, or have large networks, the Inception network, networks made elsewhere or a GPU are not.
     """
+    from cfgbench.models.precision import find_compute
     from cfgbench.sweep.plan import make_plan, prepare_folder
     from cfgbench.training.distributed import launched
 
     if launched():
         raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
     if dry_run:
-        _dry_run(sweep, results, device, precision, workers, _progress(quiet))
+        _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
         return
     plan = make_plan(sweep, results, _progress(quiet))
     from cfgbench.sweep.run import clean_up
@@ -161,14 +152,12 @@ def sweep(
     if not plan.missing:
         prepare_folder(plan)  # for ls: the grid may have become smaller
     else:
-        from cfgbench.models.precision import find_device, resolve_precision
         from cfgbench.sweep.workers import run_shared
 
-        place = find_device(device)
-        how = {"precision": resolve_precision(precision, place), "compiled": compile, "workers": workers}
+        compute = find_compute(device, precision, compile)
         prepare_folder(plan)
         missing, progress = len(plan.missing), _progress(quiet)
-        with closing(run_shared(plan, device=place, progress=progress, **how)) as rows:
+        with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for position, row in enumerate(rows, start=1):
                 if not quiet:
                     progress.clear()
@@ -377,20 +366,15 @@ def ls(
     )
 
 
-def _dry_run(
-    sweep: Path, results: Path, device: str | None, precision: str, workers: int | None, progress: Any
-) -> None:
-    from cfgbench.models.precision import find_device, resolve_precision
+def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Any) -> None:
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
     from cfgbench.sweep.share import share_of
 
-    place = find_device(device)
-    arithmetic = resolve_precision(precision, place)
     try:
         plan = make_plan(sweep, results, progress)
-        share = share_of(plan, place, workers)
-        lines = [*forecast(plan, place, arithmetic), f"worked on by {share}"]
+        share = share_of(plan, compute.device, workers)
+        lines = [*forecast(plan, compute), f"worked on by {share}"]
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

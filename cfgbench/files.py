@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -125,6 +125,14 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_named(key: str, path: Path) -> str:
+    """The digest of the file that a key of the sweep file names. Raises UserError."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise UserError(f"{key} = {path}: {reason(error)}") from None
 
 
 def identity(content: Any) -> str:

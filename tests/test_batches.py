@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from cfgbench.progress import silent
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import networks
 from cfgbench.sweep import run as running
 from cfgbench.sweep.batches import CELLS, Ready
+from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import make_plan, prepare_folder
 
 
@@ -138,13 +138,14 @@ def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
 
 def test_for_cells_that_others_are_at_no_network_is_loaded_and_measured(plan, monkeypatch):
     made, loaded = plan(), []
+    bench = Bench(made, extractor=None, reference=None, compute=None)
     prepare_folder(made)
-    monkeypatch.setattr(running, "networks_of", lambda *_: loaded.append(1))
+    monkeypatch.setattr(running, "ready_for", lambda *_: loaded.append(1))
     with ExitStack() as others:
         assert all(others.enter_context(made.store.claim(cell.id)) for cell in made.cells)
-        assert list(running._run_group(made, made.cells, None, silent)) == []
+        assert list(running._run_group(bench, made.cells)) == []
         assert loaded == []
-    assert list(running._run_group(made, made.cells, None, silent)) == []
+    assert list(running._run_group(bench, made.cells)) == []
     assert loaded == [1]
 
 

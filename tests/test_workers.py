@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cfgbench import progress
+from cfgbench.models.precision import Compute
 from cfgbench.sweep import share, workers
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import make_plan, prepare_folder
@@ -151,12 +152,13 @@ SCRIPT = """
 print("begun", flush=True)
 from pathlib import Path
 import torch
+from cfgbench.models.precision import Compute
 from cfgbench.progress import Lines
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.workers import run_shared
 plan = make_plan(Path("small.yaml"), Path("results"))
 prepare_folder(plan)
-print(list(run_shared(plan, device=torch.device("cpu"), precision="fp32", progress=Lines(), workers=2)))
+print(list(run_shared(plan, Compute(torch.device("cpu"), "fp32"), progress=Lines(), workers=2)))
 """
 
 
@@ -205,8 +207,8 @@ def wrong_for_a_worker(run, small):
 def test_a_worker_trains_from_a_place_of_its_own_on_and_samples_when_no_training_is_left(small):
     plan, seen = make_plan(small, Path("results")), []
     prepare_folder(plan)
-    how = {"device": torch.device("cpu"), "precision": "fp32", "place": Place(1, 2)}
-    said = run_alone(plan, progress=lambda task, *_: seen.append(task.split(",")[0]), **how)
+    compute = Compute(torch.device("cpu"), "fp32")
+    said = run_alone(plan, compute, progress=lambda task, *_: seen.append(task.split(",")[0]), place=Place(1, 2))
     assert [row["p_uncond"] for row in said] == [0.5, 0.5, 0.1, 0.1]
     order = [task for task in dict.fromkeys(seen) if task.startswith(("train", "cell"))]
     assert order == ["train p_uncond 0.5", "train p_uncond 0.1", "cell p_uncond 0.5", "cell p_uncond 0.1"]

@@ -75,8 +75,7 @@ class Moments:
     def of(features: Float[Tensor, "n d"]) -> "Moments":
         """The moments of these feature vectors. Raises ValueError where a number is not finite."""
         features = features.double()
-        if not features.isfinite().all():
-            raise ValueError(f"features that are not finite, in {_bad_rows(features)} of {len(features)} images")
+        check_finite("features", features)
         if len(features) == 0:
             return Moments.empty()
         mean = features.mean(dim=0)
@@ -163,8 +162,7 @@ class Predictions:
     @staticmethod
     def of(logits: Float[Tensor, "n k"]) -> "Predictions":
         """From logits, through a softmax in float64. Raises ValueError where one is not finite."""
-        if not logits.isfinite().all():
-            raise ValueError(f"logits that are not finite, in {_bad_rows(logits)} of {len(logits)} images")
+        check_finite("logits", logits)
         if len(logits) == 0:
             return Predictions.empty()
         log_p = logits.double().log_softmax(dim=1)
@@ -180,5 +178,8 @@ class Predictions:
         return Predictions(self.n + other.n, self.sum_p + other.sum_p, self.sum_p_log_p + other.sum_p_log_p)
 
 
-def _bad_rows(values: Float[Tensor, "n k"]) -> int:
-    return int((~values.isfinite()).any(dim=1).sum())
+def check_finite(name: str, values: Float[Tensor, "n k"]) -> None:
+    """Raises ValueError where a number of these features or logits, a row an image, is not finite."""
+    if not values.isfinite().all():
+        bad = int((~values.isfinite()).any(dim=1).sum())
+        raise ValueError(f"{name} that are not finite, in {bad} of {len(values)} images")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.models.precision import autocast
+from cfgbench.models.precision import Compute, autocast
 
 SECONDS_TO_MEASURE = 3.0
 QUICK = 0.25
@@ -27,15 +27,14 @@ class Pace:
     batch: int
 
 
-def pace_of_passes(
-    network: Denoiser, shape: tuple[int, ...], largest: int, precision: str, device: torch.device
-) -> Pace:
+def pace_of_passes(network: Denoiser, shape: tuple[int, ...], largest: int, compute: Compute) -> Pace:
     """Of images [*shape] through a denoiser, at most `largest` of them at once."""
+    device = compute.device
 
     @torch.inference_mode()
     def work(b: int) -> None:
         z, lam = torch.zeros(b, *shape, device=device), torch.zeros(b, device=device)
-        with autocast(precision, device):
+        with autocast(compute.precision, device):
             network(z, lam, torch.zeros(b, dtype=torch.int64, device=device))
 
     return pace_of(work, largest, device)

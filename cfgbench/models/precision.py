@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -10,6 +11,22 @@ from cfgbench.errors import UserError, reason
 
 PRECISIONS = "auto", "fp32", "bf16", "fp16"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where networks run, in which arithmetic, and whether they go through torch.compile; None leaves that to what it
+    costs and saves."""
+
+    device: torch.device
+    precision: str
+    compiled: bool | None = None
+
+
+def find_compute(device: str | None, precision: str, compiled: bool | None = None) -> Compute:
+    """What `find_device` and `resolve_precision` find. Raises UserError."""
+    place = find_device(device)
+    return Compute(place, resolve_precision(precision, place), compiled)
 
 
 def find_device(name: str | None) -> torch.device:

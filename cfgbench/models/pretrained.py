@@ -10,38 +10,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.data import Mixture
+from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.diffusion.schedule import alpha, sigma
-from cfgbench.errors import UserError, brief, reason
-from cfgbench.files import file_digest, identity
+from cfgbench.errors import UserError, brief
+from cfgbench.files import digest_named, file_digest, identity
 from cfgbench.models.adm import load_adm
 from cfgbench.models.gaussians import ExactDenoiser
 from cfgbench.spec import Checkpoint, Exact, Factory, Pretrained
 
 
-def load_pretrained(model: Pretrained, device: torch.device, *, mixture: Mixture | None = None) -> Denoiser:
-    """The network that `model` names, ready to be sampled; `mixture` is what the closed form is of. Raises UserError
+def load_pretrained(model: Pretrained, images: Images, device: torch.device) -> Denoiser:
+    """The network that `model` names, ready to be sampled, which was tried and fits these images. Raises UserError
     naming file, key or function."""
     if isinstance(model, Exact):
-        assert mixture is not None
-        return ExactDenoiser(mixture, device)
-    if isinstance(model, Checkpoint):
-        return load_adm(model.checkpoint, device)
-    return _made(model, device)
+        denoiser: Denoiser = ExactDenoiser(images.mixture, device)
+    elif isinstance(model, Checkpoint):
+        denoiser = load_adm(model.checkpoint, device)
+    else:
+        denoiser = _made(model, device)
+    _check_shape(denoiser, images, device, null_class=model.p_uncond > 0)
+    return denoiser
 
 
-def weights_identity(model: Pretrained, *, mixture: Mixture | None = None) -> str:
+def weights_identity(model: Pretrained, images: Images) -> str:
     """What names the network's numbers: a file's digest; a function's source, arguments, and the files they name; or
-    the mixture that is solved.
+    the mixture of these images, which is solved.
 
     Raises UserError for a file or module that is not there.
     """
     if isinstance(model, Exact):
-        assert mixture is not None
-        return f"exact {mixture.digest}"
+        return f"exact {images.mixture.digest}"
     if isinstance(model, Checkpoint):
-        return f"{model.format} {_digest('model.checkpoint', model.checkpoint)}"
+        return f"{model.format} {digest_named('model.checkpoint', model.checkpoint)}"
     module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
@@ -88,16 +89,15 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
 
 
-def check_shape(
-    denoiser: Denoiser, image: tuple[int, int, int], classes: int, device: torch.device, *, null_class: bool
-) -> None:
+def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, null_class: bool) -> None:
     """One call with two images: raises UserError where the network does not fit images and classes.
 
     The second is of the null class, if the network has one.
     """
+    classes = images.num_classes
     if denoiser.num_classes != classes:
         raise UserError(f"model: made for {denoiser.num_classes} classes, the data set has {classes}")
-    z, lam = torch.zeros(2, *image, device=device), torch.zeros(2, device=device)
+    z, lam = torch.zeros(2, *images.images.shape[1:], device=device), torch.zeros(2, device=device)
     c = torch.tensor([0, classes if null_class else classes - 1])
     try:
         with torch.inference_mode():
@@ -113,13 +113,6 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # what no file can be called, such as a long text
         return False
-
-
-def _digest(key: str, path: Path) -> str:
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise UserError(f"{key} = {path}: {reason(error)}") from None
 
 
 def _look_where_the_user_stands() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cfgbench.errors import UserError
-from cfgbench.spec.cell import Cell, Network, make_cells
+from cfgbench.spec.cell import Cell, Network, make_cells, networks_of
 from cfgbench.spec.checks import check_together
 from cfgbench.spec.grid import check_grid, explained, points
 from cfgbench.spec.sections import (
@@ -51,6 +51,7 @@ __all__ = [
     "Training",
     "load_sweep",
     "make_cells",
+    "networks_of",
     "points",
     "resolved",
 ]

@@ -1,6 +1,6 @@
 """One point of a sweep, and what names its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -95,6 +95,13 @@ class Cell:
             f"w {value:g} (scale {1 + value:g})" if axis == "w" else f"{axis} {value}"
             for axis, value in self.axes.items()
         )
+
+
+def networks_of(cells: Iterable[Cell]) -> list[Network]:
+    """What is trained for these cells, each once: denoisers, then classifiers."""
+    cells = list(cells)
+    every = [cell.denoiser for cell in cells] + [cell.classifier for cell in cells]
+    return list({network.id: network for network in every if network is not None}.values())
 
 
 def make_cells(spec: SweepSpec, *, data: str, features: str, weights: str = "") -> list[Cell]:

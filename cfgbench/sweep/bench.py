@@ -1,12 +1,13 @@
 """What the cells of a sweep share."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import torch
-
-from cfgbench.data import Images
 from cfgbench.evaluation.extractors import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.models.precision import Compute
+from cfgbench.progress import Progress, silent
+from cfgbench.sweep.plan import Plan
 from cfgbench.training.state import TrainingFailed
 
 
@@ -21,21 +22,23 @@ class Place:
 ALONE = Place()
 
 
+class Reference(NamedTuple):
+    """What images are measured against: `id` names the numbers, `name` says in words whose they are."""
+
+    id: str
+    name: str
+    moments: Moments
+
+
 @dataclass(frozen=True)
 class Bench:
-    """The data, how images are judged, and where the work is done."""
+    """What is to be done, how images are judged, where the work is done, and to whom it is told."""
 
-    images: Images
-    shown: tuple[int, ...]
-    """The classes of the sample sheets, in order."""
+    plan: Plan
     extractor: FeatureExtractor
-    reference: Moments
-    reference_id: str
-    reference_name: str
-    device: torch.device
-    precision: str
-    compiled: bool | None = None
-    """Whether networks go through torch.compile; None where that is decided network by network."""
+    reference: Reference
+    compute: Compute
+    progress: Progress = silent
     place: Place = ALONE
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""

@@ -11,13 +11,12 @@ from cfgbench.evaluation.measure import measure
 from cfgbench.files import identity
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import device_name
-from cfgbench.progress import Progress, silent
 from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.fill import Job, fill
 from cfgbench.sweep.shards import Shards
-from cfgbench.sweep.sheet import sheet_indices, sheet_png
+from cfgbench.sweep.sheet import sheet_png
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,20 @@ class Result:
     influences: dict[str, np.ndarray]
 
 
-def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards, *, progress: Progress = silent) -> Result:
-    """Makes the images that no shard holds yet, and measures all of them. Raises what `fill` does."""
-    fill([Job(cell, shards)], ready, bench, progress)
+def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards) -> Result:
+    """Makes the images that no shard holds yet, and measures all of them. Raises what `fill` and `measure` do."""
+    fill([Job(cell, shards)], ready, bench)
     sampling = cell.sampling
-    labels = np.arange(sampling.samples) % bench.images.num_classes
+    labels = np.arange(sampling.samples) % bench.plan.images.num_classes
     asked = {
-        "fid_against": bench.reference if "fid" in cell.metrics else None,
+        "fid_against": bench.reference.moments if "fid" in cell.metrics else None,
         "inception": "is" in cell.metrics,
     }
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
     made = {"status": "ok", "compiled": isinstance(ready.networks.denoiser, Compiled)}
     row = describe(cell, bench) | measured.numbers | made | took
-    sheet = sheet_png(shards.kept().numpy(), sheet_indices(sampling.samples, bench), bench.images)
+    sheet = sheet_png(shards.kept().numpy(), bench.plan.sheet_of(cell), bench.plan.images)
     return Result(row, sheet, {"label": labels, **measured.influences})
 
 
@@ -68,11 +67,11 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "protocol": protocol(cell, bench),
         "protocol_id": identity(protocol(cell, bench)),
         "features_id": bench.extractor.id,
-        "reference_id": bench.reference_id,
+        "reference_id": bench.reference.id,
         "checkpoint_id": cell.checkpoint_id,
         "classifier_id": cell.classifier and cell.classifier.id,
-        "device": device_name(bench.device),
-        "precision": bench.precision,
+        "device": device_name(bench.compute.device),
+        "precision": bench.compute.precision,
         "cfgbench_version": cfgbench.__version__,
         "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
@@ -83,7 +82,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
 def protocol(cell: Cell, bench: Bench) -> str:
     """How the numbers were measured, in words: rows whose protocols differ are not comparable."""
     return (
-        f"features {bench.extractor.id}; reference {bench.reference_name}; "
+        f"features {bench.extractor.id}; reference {bench.reference.name}; "
         f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS 10 splits in index order; "
-        f"clip {'on' if cell.sampling.clip else 'off'}; {bench.precision}"
+        f"clip {'on' if cell.sampling.clip else 'off'}; {bench.compute.precision}"
     )

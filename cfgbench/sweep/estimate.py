@@ -7,17 +7,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import expected, prepare
 from cfgbench.models.pace import pace_of, pace_of_passes
-from cfgbench.models.precision import device_name
-from cfgbench.models.pretrained import check_shape, load_pretrained
-from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells
+from cfgbench.models.precision import Compute, device_name
+from cfgbench.models.pretrained import load_pretrained
+from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
 from cfgbench.sweep import flops
-from cfgbench.sweep.plan import SHEET_COLUMNS, Plan
-from cfgbench.sweep.sheet import SHEET_ROWS
+from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
@@ -60,9 +60,9 @@ class Costs:
         return cells * (ROW_BYTES + self.sheet) + sum(sizes) + RESUMABLE * max(sizes, default=0)
 
 
-def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
+def forecast(plan: Plan, compute: Compute) -> list[str]:
     """A line a cell, a line a network, and what is missing in all, for a person to read before it begins."""
-    costs = measure(plan, device, precision)
+    costs = costs_of(plan, compute)
     missing, untrained = plan.missing, _untrained(plan)
     lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
     lines += [_network_line(network, network in untrained, costs) for network in plan.networks()]
@@ -70,9 +70,9 @@ def forecast(plan: Plan, device: torch.device, precision: str) -> list[str]:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
-    sampling, training = _ahead(costs, missing, untrained, device)
+    sampling, training = _ahead(costs, missing, untrained, compute.device)
     disk = costs.disk(len(missing), untrained) / 1e6
-    made = f"from steps measured on {device_name(device)} in {precision}"
+    made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training)}"
     lines.append(f"{work}, about {disk:,.0f} MB on the disk; {made}")
     counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
@@ -100,9 +100,8 @@ def forecast_without_data(path: Path) -> list[str] | None:
         return None
     image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": CLASSES}
     cells = make_cells(spec, data="", features="", weights="")
-    networks = {one.id: one for cell in cells for one in (cell.denoiser, cell.classifier) if one is not None}
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
-    return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, list(networks.values()), image)]
+    return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, networks_of(cells), image)]
 
 
 def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int]) -> str:
@@ -141,40 +140,39 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def measure(plan: Plan, device: torch.device, precision: str) -> Costs:
+def costs_of(plan: Plan, compute: Compute) -> Costs:
     """Times the sweep's own network: a call, and a training step where something is trained."""
     try:
-        return _measured(plan, device, precision)
+        return _measured(plan, compute)
     except (RuntimeError, MemoryError) as error:  # what torch raises where memory ends
         raise UserError(
-            f"model: its cost cannot be measured on {device} ({reason(error)}); take a smaller one"
+            f"model: its cost cannot be measured on {compute.device} ({reason(error)}); take a smaller one"
         ) from None
 
 
-def _measured(plan: Plan, device: torch.device, precision: str) -> Costs:
+def _measured(plan: Plan, compute: Compute) -> Costs:
     cell, images = plan.cells[0], plan.images
     pixels = int(images.images[0].size)
-    tiles = min(SHEET_ROWS * SHEET_COLUMNS, cell.sampling.samples)
+    tiles = plan.sheet_of(cell).size
     training, size = {}, {}
     denoiser = None
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, device, mixture=images.mixture)
-        shape, null = images.images.shape[1:], cell.model.p_uncond > 0
-        check_shape(denoiser, shape, images.num_classes, device, null_class=null)
+        denoiser = load_pretrained(cell.model, images, compute.device)
     for one in {network.kind: network for network in plan.networks()}.values():
         network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
-        training[one.kind] = _training(network, one, plan, device, precision)
+        training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    denoiser = prepare(denoiser, precision, compiled=False, batch=1)
-    passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, precision, device)
+    denoiser = prepare(denoiser, compute.precision, compiled=False, batch=1)
+    passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
     return Costs(passes.seconds, training, size, tiles * pixels)
 
 
-def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device, precision: str) -> float:
-    training = one.training
+def _training(network: nn.Module, one: Network, images: Images, compute: Compute) -> float:
+    """Seconds an image of a training step."""
+    training, device = one.training, compute.device
     part = training.micro_batch_size or training.batch_size
-    state = begin(network, training.model_copy(update={"steps": 1}), device, precision)
+    state = begin(network, training.model_copy(update={"steps": 1}), device, compute.precision)
 
     steps: dict[int, Step] = {}
 
@@ -182,8 +180,8 @@ def _training(network: nn.Module, one: Network, plan: Plan, device: torch.device
         if b not in steps:
             while steps:
                 steps.popitem()[1].close()
-            feed = Feed(plan.images, training.model_copy(update={"batch_size": b}), range(b), device)
-            steps[b] = Step(state, feed, precision, objective=OBJECTIVES[one.kind])
+            feed = Feed(images, training.model_copy(update={"batch_size": b}), range(b), device)
+            steps[b] = Step(state, feed, compute.precision, objective=OBJECTIVES[one.kind])
         state.step = 0
         steps[b]()
 

@@ -19,8 +19,10 @@ from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, remove_parts, write_atomically
 from cfgbench.models import classifier
 from cfgbench.models.gaussians import clean_posterior
+from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
+from cfgbench.sweep.bench import Reference
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.classifier import train_classifier
 
@@ -60,18 +62,16 @@ def packaged_extractor(
     return _classifier(name, classifier.packaged(name), device, crop=crop)
 
 
-def make_extractor(
-    plan: Plan, device: torch.device, progress: Progress, compiled: bool | None = None
-) -> FeatureExtractor:
+def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureExtractor:
     """The sweep's feature extractor; a classifier of the data set's own is trained once and kept with the results."""
-    name = plan.spec.features
+    name, device = plan.spec.features, compute.device
     if name in (*INCEPTION, *PACKAGED):
         evaluation = plan.spec.evaluation
         ahead = sum(cell.sampling.samples for cell in plan.missing)
         ahead += len(plan.images.images) if evaluation.reference is None else 0
         logits, precision = "is" in evaluation.metrics, evaluation.precision
         weights = evaluation.inception_weights
-        how = {"precision": precision, "ahead": ahead, "compiled": compiled}
+        how = {"precision": precision, "ahead": ahead, "compiled": compute.compiled}
         return packaged_extractor(name, weights, device, logits=logits, **how)
     mixture = plan.images.mixture
     if name == "gaussians":
@@ -88,18 +88,18 @@ def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = Tru
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
 
 
-def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> tuple[str, str, Moments]:
-    """(id, what it is in words, statistics) of the sweep's reference: the file that is named, else the law of the data
+def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> Reference:
+    """The sweep's reference: the file that is named, else the law of the data
     where it is known, else the training images, whose statistics are computed once and kept with the results."""
     file = plan.spec.evaluation.reference
     if file is not None:
         moments = load_reference(file, extractor.id)
-        return identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments
+        return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
     if isinstance(extractor, Coordinates):
         mixture = plan.images.mixture
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"
-        return identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance)
+        return Reference(identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance))
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
     try:
@@ -112,7 +112,7 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
             raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
         remove_parts(path)
         write_atomically(path, moments.save)
-    return reference_id, f"{plan.images.name}, {moments.n} images", moments
+    return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)
 
 
 def unreached(features: str) -> str:

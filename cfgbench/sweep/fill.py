@@ -14,14 +14,13 @@ from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import Noise
 from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.statistics import check_finite
 from cfgbench.models.fast import forget
 from cfgbench.models.precision import autocast, out_of_memory
-from cfgbench.progress import Progress
 from cfgbench.spec import Cell, Sampling
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.shards import Shards
-from cfgbench.sweep.sheet import sheet_indices
 
 
 def generate(
@@ -58,7 +57,7 @@ class _Part(NamedTuple):
     images: range
 
 
-def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) -> None:
+def fill(jobs: Sequence[Job], ready: Ready, bench: Bench) -> None:
     """Makes the images of these cells that no shard holds yet, some of each cell in a batch: cells that differ in w
     alone. Batches are halved where memory runs out.
 
@@ -74,7 +73,7 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) ->
         while any(gaps):
             parts = [_Part(job, missing[0][:size]) for job, missing in zip(jobs, gaps, strict=True) if missing]
             done = total - sum(len(gap) for missing in gaps for gap in missing)
-            progress(label, done, total, "")
+            bench.progress(label, done, total, "")
             try:
                 _make(parts, ready.networks, bench)
             except (MemoryError, RuntimeError) as error:
@@ -83,7 +82,7 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench, progress: Progress) ->
                     raise
                 size = largest // 2
                 forget(ready.networks.denoiser)
-                progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
+                bench.progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
                 continue  # the tensors of the failed batch are free when the handler ends
             gaps = [_without(missing, size) for missing in gaps]
 
@@ -96,31 +95,30 @@ def _without(gaps: list[range], size: int) -> list[range]:
 def _make(parts: Sequence[_Part], networks: Networks, bench: Bench) -> None:
     """One batch: images, and their features into the shards."""
     began, (first, *others) = time.monotonic(), parts
-    places = [torch.arange(part.images.start, part.images.stop, device=bench.device) for part in parts]
+    places = [torch.arange(part.images.start, part.images.stop, device=bench.compute.device) for part in parts]
     # a number says more than a tensor: a branch that it does not need is left out
     strengths = [torch.full((len(part.images),), part.job.cell.sampling.w) for part in parts] if others else None
     pixels = generate(
         networks,
         first.job.cell.sampling,
         torch.cat(places),
-        bench.images.images.shape[1:],
-        bench.precision,
-        None if strengths is None else torch.cat(strengths).to(bench.device),
+        bench.plan.images.images.shape[1:],
+        bench.compute.precision,
+        None if strengths is None else torch.cat(strengths).to(bench.compute.device),
     )
     features = bench.extractor(pixels).cpu()
-    _check_finite(features)
+    _check(features)
     seconds = (time.monotonic() - began) / len(pixels)
     at = 0
     for job, images in parts:
         mine, at = slice(at, at + len(images)), at + len(images)
-        sheet = sheet_indices(job.cell.sampling.samples, bench).ravel()
+        sheet = bench.plan.sheet_of(job.cell).ravel()
         shown = sheet[(sheet >= images.start) & (sheet < images.stop)] - images.start
         job.shards.add(images.start, features[mine], pixels[mine][shown], seconds * len(images))
 
 
-def _check_finite(features: Features) -> None:
+def _check(features: Features) -> None:
     """Numbers that are none do not reach the disk. Raises ValueError."""
-    for name, values in (("features", features.pooled), ("logits", features.logits)):
-        if values is not None and not values.isfinite().all():
-            bad = int((~values.isfinite()).any(dim=1).sum())
-            raise ValueError(f"{name} that are not finite, in {bad} of {len(values)} images")
+    check_finite("features", features.pooled)
+    if features.logits is not None:
+        check_finite("logits", features.logits)

@@ -5,7 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfgbench.spec import Cell, Network
+from cfgbench.spec import Cell, Network, networks_of
 from cfgbench.training.objectives import OBJECTIVES
 
 STEP_IN_PASSES = 3
@@ -29,8 +29,7 @@ def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) 
 
     A classifier's passes are taken for the denoiser's.
     """
-    every = [one for cell in cells for one in (cell.denoiser, cell.classifier) if one is not None]
-    passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in every}.values()}
+    passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in networks_of(cells)}.values()}
     sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]
     steps = [(one.training.steps * one.training.batch_size, one.kind) for one in networks]
     return passes["denoiser"], sampling, sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,15 +12,17 @@ from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.fast import Choice, Compiled, choose, forget, hold_half, prepare
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
-from cfgbench.models.pretrained import check_shape, load_pretrained
+from cfgbench.models.precision import Compute
+from cfgbench.models.pretrained import load_pretrained
 from cfgbench.progress import WAITING, Progress
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_networks
-from cfgbench.training.diffusion import TrainingFailed, train
-from cfgbench.training.distributed import Group
+from cfgbench.training.diffusion import train
+from cfgbench.training.distributed import ALONE, Group
+from cfgbench.training.state import TrainingFailed
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """At what other processes do, while there is nothing to do here."""
@@ -30,125 +31,102 @@ LARGEST = 1 << 15
 take less than 65,536."""
 
 
-def ensure_trained(
-    plan: Plan,
-    network: Network,
-    *,
-    device: torch.device,
-    precision: str,
-    progress: Progress,
-    group: Group | None = None,
-    compiled: bool | None = None,
-) -> Path:
-    """Trains the network unless its checkpoint is there; waits where another process trains it. `compiled` as for
-    `run`."""
+def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path | None:
+    """The network's checkpoint, trained now if it is not there; None while another process trains it."""
     path = plan.store.checkpoint(network.id)
-    how = {"device": device, "precision": precision, "compiled": compiled}
-    if group is not None and group.world > 1:  # its members must all come to the same end
-        _train(plan, network, path, group, progress, how)
+    if path.exists():
         return path
-    while not path.exists():
-        with plan.store.claim(network.id) as held:
-            if held:
-                _train(plan, network, path, group, progress, how)
-                continue
+    if group.world > 1:  # its members must all come to the same end
+        train(plan.images, network, path, compute, group=group, progress=progress)
+        return path
+    with plan.store.claim(network.id) as held:
+        if held and not path.exists():
+            train(plan.images, network, path, compute, progress=progress)
+        return path if held else None
+
+
+def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:
+    """Trains the network unless its checkpoint is there; waits where another process trains it."""
+    while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
         progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return path
 
 
-def _train(
-    plan: Plan, network: Network, path: Path, group: Group | None, progress: Progress, how: dict[str, Any]
-) -> None:
-    """`how` is device, precision, and whether to compile."""
-    if not path.exists():
-        what = plan.images, network.model, network.training, path
-        train(*what, kind=network.kind, group=group, progress=progress, **how)
-
-
-def train_networks(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> bool:
+def train_networks(bench: Bench, cell: Cell) -> bool:
     """Trains those of the cell's networks that are not trained yet; False while another process trains one."""
-    networks = [network for network in (cell.denoiser, cell.classifier) if network]
-    return None not in [_trained(plan, network, bench, progress) for network in networks]
+    return None not in [_trained(bench, network) for network in (cell.denoiser, cell.classifier) if network]
 
 
-def networks_of(plan: Plan, cell: Cell, bench: Bench, progress: Progress) -> Ready | None:
+def _trained(bench: Bench, network: Network) -> Path | None:
+    if network.id in bench.broken:
+        raise bench.broken[network.id]
+    try:
+        return trained(bench.plan, network, bench.compute, progress=bench.progress)
+    except TrainingFailed as error:
+        bench.broken[network.id] = error
+        raise
+
+
+def ready_for(bench: Bench, cell: Cell) -> Ready | None:
     """What the cell is sampled with: as it was made elsewhere, or trained here if it is not yet. None while another
     process trains it."""
-    if not train_networks(plan, cell, bench, progress):
+    if not train_networks(bench, cell):
         return None
+    store, images, device = bench.plan.store, bench.plan.images, bench.compute.device
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, bench.device, mixture=plan.images.mixture)
-        image, classes = plan.images.images.shape[1:], plan.images.num_classes
-        check_shape(denoiser, image, classes, bench.device, null_class=cell.model.p_uncond > 0)
+        denoiser = load_pretrained(cell.model, images, device)
     else:
-        denoiser = load_denoiser(plan.store.checkpoint(cell.checkpoint_id), bench.device)
+        denoiser = load_denoiser(store.checkpoint(cell.checkpoint_id), device)
     classifier = None
     if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
-        classifier = ExactClassifier(plan.images.mixture, bench.device)
+        classifier = ExactClassifier(images.mixture, device)
     elif cell.classifier is not None:
-        classifier = load_noisy_classifier(plan.store.checkpoint(cell.classifier.id), bench.device)
+        classifier = load_noisy_classifier(store.checkpoint(cell.classifier.id), device)
     networks = Networks(denoiser, classifier)
-    check_networks(networks, cell, plan.images, bench.device)
-    return made_fast(plan, cell, networks, bench, progress)
+    check_networks(networks, cell, images, device)
+    return made_fast(bench, cell, networks)
 
 
-def made_fast(plan: Plan, cell: Cell, networks: Networks, bench: Bench, progress: Progress) -> Ready:
+def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     """The networks as they are sampled, with a word on what was decided."""
+    plan, compute, progress = bench.plan, bench.compute, bench.progress
     denoiser, classifier = networks.denoiser, networks.classifier
     if isinstance(classifier, torch.nn.Module):
-        hold_half(classifier, bench.precision)
+        hold_half(classifier, compute.precision)
     if not isinstance(denoiser, torch.nn.Module):
         return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
-    plain, shape = prepare(denoiser, bench.precision, compiled=False, batch=1), plan.images.images.shape[1:]
+    plain, shape = prepare(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
 
     @cache
     def pace() -> Pace:
         largest = min(LARGEST, sum(one.sampling.samples * len(one.sampling.calls) for one in every))
-        if bench.device.type == "cpu":
+        if compute.device.type == "cpu":
             largest = Ready(networks).most(every)
-        return pace_of_passes(plain, shape, largest, bench.precision, bench.device)
+        return pace_of_passes(plain, shape, largest, compute)
 
-    rows = pace().batch if bench.device.type == "cuda" else None
-    choice = _choice(plan, every, denoiser, bench, pace)
+    rows = pace().batch if compute.device.type == "cuda" else None
+    choice = _choice(bench, every, denoiser, pace)
     filled = "" if rows is None else f"; {rows} images fill the GPU"
     progress(f"network {cell.checkpoint_id}: {choice}{filled}", 0, 0, "")
     forget(plain)
-    fast = prepare(denoiser, bench.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
+    fast = prepare(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
     if isinstance(fast, Compiled):
-        fast.attempt(shape, bench.precision)
+        fast.attempt(shape, compute.precision)
         if fast.failed:
             progress(f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})", 0, 0, "")
-            fast = prepare(denoiser, bench.precision, compiled=False, batch=1)
+            fast = prepare(denoiser, compute.precision, compiled=False, batch=1)
     return Ready(Networks(fast, classifier), rows)
 
 
-def _choice(plan: Plan, every: list[Cell], denoiser: torch.nn.Module, bench: Bench, pace: Callable[[], Pace]) -> Choice:
+def _choice(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> Choice:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
     a sweep that was stopped gives the numbers of one that was not, and processes side by side decide alike; else as it
     pays for this process's part of them."""
-    rows = (plan.store.find(cell.id) for cell in every)
+    rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
-    if bench.compiled is None and (found := next(known, None)) is not None:
+    if bench.compute.compiled is None and (found := next(known, None)) is not None:
         return Choice(found, "as its finished cells")
     calls = sum(cell.nfe * cell.sampling.samples for cell in every) // bench.place.workers
-    return choose(denoiser, calls, pace, bench.compiled)
-
-
-def _trained(plan: Plan, network: Network, bench: Bench, progress: Progress) -> Path | None:
-    """The network's checkpoint, trained now if it is not there; None while another process trains it."""
-    path = plan.store.checkpoint(network.id)
-    how = {"device": bench.device, "precision": bench.precision, "compiled": bench.compiled}
-    if network.id in bench.broken:
-        raise bench.broken[network.id]
-    if path.exists():
-        return path
-    with plan.store.claim(network.id) as held:
-        try:
-            if held:
-                _train(plan, network, path, None, progress, how)
-        except TrainingFailed as error:
-            bench.broken[network.id] = error
-            raise
-        return path if held else None
+    return choose(denoiser, calls, pace, bench.compute.compiled)

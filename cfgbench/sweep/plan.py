@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
-from cfgbench.files import file_digest, identity, make_folder, write_atomically
+from cfgbench.files import digest_named, file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
@@ -27,16 +29,15 @@ from cfgbench.spec import (
     SweepSpec,
     load_sweep,
     make_cells,
+    networks_of,
     points,
     resolved,
 )
+from cfgbench.sweep.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.store import Store
 from cfgbench.sweepfile import dump_yaml
 from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
-
-SHEET_COLUMNS = 10
-"""Classes of a cell's sample sheet at most."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,27 @@ class Plan:
 
     def networks(self) -> list[Network]:
         """What the sweep trains, each once: denoisers, then classifiers."""
-        every = [cell.denoiser for cell in self.cells] + [cell.classifier for cell in self.cells]
-        return list({network.id: network for network in every if network is not None}.values())
+        return networks_of(self.cells)
+
+    def to_train(self, p_uncond: float | None = None) -> list[Network]:
+        """What `cfgbench train` trains: all that the sweep has, or its denoisers of this p_uncond alone. Raises
+        UserError where there are none."""
+        networks = self.networks()
+        if not networks:
+            raise UserError(f"{self.spec.name}: nothing to train: its model exists already; run: cfgbench sweep")
+        if p_uncond is None:
+            return networks
+        denoisers = [network for network in networks if network.kind == "denoiser"]
+        known = sorted({network.training.p_uncond for network in denoisers})
+        if not known:
+            raise UserError(f"--p-uncond {p_uncond:g}: this sweep trains its classifier only; leave it out")
+        if p_uncond not in known:
+            raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in known)}")
+        return [network for network in denoisers if network.training.p_uncond == p_uncond]
+
+    def sheet_of(self, cell: Cell) -> np.ndarray:
+        """Indices [rows, columns] of those images of the cell that its sheet shows."""
+        return sheet_indices(cell.sampling.samples, self.images.num_classes, self.shown)
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
@@ -81,7 +101,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         dump_yaml(resolved(spec))  # what will be kept with the results can be read again
         weights = ""
         if isinstance(spec.model, Pretrained):
-            weights = weights_identity(spec.model, mixture=images.mixture)
+            weights = weights_identity(spec.model, images)
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -90,7 +110,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     names = identity([images.content, images.flips])
     features = features_identity(spec, images)
     if spec.evaluation.reference is not None:
-        features += f" {_digest('reference', spec.evaluation.reference)}"
+        features += f" {digest_named('evaluation.reference', spec.evaluation.reference)}"
     cells = make_cells(spec, data=names, features=features, weights=weights)
     rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
     done = frozenset(row["cell_id"] for row in rows if row["status"] == "ok")
@@ -119,18 +139,11 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
         return f"{name} {file_digest(packaged(name))}"
     if name in INCEPTION:
         weights = inception_weights(spec.evaluation.inception_weights)
-        digest = _digest("inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
+        digest = digest_named("evaluation.inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
         return f"{name} {digest}{' bf16' if spec.evaluation.precision == 'bf16' else ''}"
     if name == "gaussians":
         return f"{name} {images.mixture.digest}"
     return f"{name} {RECIPE} {images.content}"
-
-
-def _digest(key: str, path: Path) -> str:
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise UserError(f"evaluation.{key} = {path}: {reason(error)}") from None
 
 
 def prepare_folder(plan: Plan) -> None:

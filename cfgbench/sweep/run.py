@@ -6,12 +6,10 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from cfgbench.errors import reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
-from cfgbench.models.precision import out_of_memory
+from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import WAITING, Progress
 from cfgbench.spec import Cell
 from cfgbench.sweep.batches import Ready
@@ -19,11 +17,11 @@ from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, networks_of, train_networks
+from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.shards import Shards, remove
-from cfgbench.training.diffusion import TrainingFailed
+from cfgbench.training.state import TrainingFailed
 
 Row = dict[str, Any]
 
@@ -38,32 +36,23 @@ NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
 """What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
 
 
-def run(
-    plan: Plan,
-    *,
-    device: torch.device,
-    precision: str,
-    progress: Progress,
-    compiled: bool | None = None,
-    place: Place = ALONE,
-) -> Iterator[Row]:
+def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ALONE) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
-    `compiled` says whether networks go through torch.compile; None leaves it to what that costs and saves. Other
-    processes may run the same sweep at the same time: each network and each cell is made by one of them; `place` is
-    this one's among those that were begun together. Raises UserError for files that cannot be read or written, and for
-    a network or an extractor that a probe finds broken; a cell that fails otherwise is a row with its reason.
+    Other processes may run the same sweep at the same time: each network and each cell is made by one of them; `place`
+    is this one's among those that were begun together. Raises UserError for files that cannot be read or written, and
+    for a network or an extractor that a probe finds broken; a cell that fails otherwise is a row with its reason.
     """
     if not plan.missing:
         return
-    bench = make_bench(plan, device, precision, compiled, progress, place)
+    bench = make_bench(plan, compute, progress, place)
     queue, busy = deque(plan.groups()), 0
     queue.rotate(-(place.number * len(queue) // place.workers))  # each begins with a network of its own
     if place.workers > 1:
-        yield from _train_first(plan, queue, bench, progress)
+        yield from _train_first(bench, queue)
     while queue:
         cells = queue.popleft()
-        left = yield from _run_group(plan, cells, bench, progress)
+        left = yield from _run_group(bench, cells)
         if left:
             queue.append(left)
         busy = busy + 1 if left == cells else 0
@@ -72,59 +61,40 @@ def run(
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def make_bench(
-    plan: Plan,
-    device: torch.device,
-    precision: str,
-    compiled: bool | None,
-    progress: Progress,
-    place: Place = ALONE,
-) -> Bench:
+def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ALONE) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     while True:
         with plan.store.claim("extractor") as held:
             if held:
-                extractor = make_extractor(plan, device, progress, compiled)
-                reference_id, reference_name, reference = reference_of(plan, extractor, progress)
+                extractor = make_extractor(plan, compute, progress)
+                reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
-                return Bench(
-                    plan.images,
-                    plan.shown,
-                    extractor,
-                    reference,
-                    reference_id,
-                    reference_name,
-                    device,
-                    precision,
-                    compiled,
-                    place,
-                )
+                return Bench(plan, extractor, reference, compute, progress, place)
         progress(WAITING, 0, len(plan.cells), "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _train_first(
-    plan: Plan, queue: Iterable[list[Cell]], bench: Bench, progress: Progress
-) -> Generator[Row, None, None]:
+def _train_first(bench: Bench, queue: Iterable[list[Cell]]) -> Iterator[Row]:
     """Trains what nobody else is at, before anything is sampled: a network is trained by one process, while many sample
     with it."""
     for cells in queue:
-        if not all(_made_meanwhile(plan, cell) for cell in cells):
+        if not all(_made_meanwhile(bench.plan, cell) for cell in cells):
             try:
-                train_networks(plan, cells[0], bench, progress)
+                train_networks(bench, cells[0])
             except NOT_TRAINED as error:
-                yield from _without_networks(plan, cells, bench, error)
+                yield from _without_networks(bench, cells, error)
 
 
-def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) -> Generator[Row, None, list[Cell]]:
+def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
+    plan = bench.plan
     cells = [cell for cell in cells if not _made_meanwhile(plan, cell)]
     if not _claimable(plan, cells):
         return cells
     try:
-        ready = networks_of(plan, cells[0], bench, progress)
+        ready = ready_for(bench, cells[0])
     except NOT_TRAINED as error:
-        yield from _without_networks(plan, cells, bench, error)
+        yield from _without_networks(bench, cells, error)
         return []
     if ready is None:
         return cells
@@ -134,31 +104,31 @@ def _run_group(plan: Plan, cells: list[Cell], bench: Bench, progress: Progress) 
             held = {cell.id for cell in batch if claims.enter_context(plan.store.claim(cell.id))}
             left += [cell for cell in batch if cell.id not in held]
             mine = [cell for cell in batch if cell.id in held and not _made_meanwhile(plan, cell)]
-            _fill_together(plan, mine, ready, bench, progress)
+            _fill_together(bench, mine, ready)
             for cell in mine:
-                yield _attempt(plan, cell, ready, bench, progress)
+                yield _attempt(bench, cell, ready)
     return left
 
 
-def _without_networks(plan: Plan, cells: list[Cell], bench: Bench, error: Exception) -> Iterator[Row]:
+def _without_networks(bench: Bench, cells: list[Cell], error: Exception) -> Iterator[Row]:
     """The rows of cells whose network could not be trained or loaded; raises the error where it is another one."""
     if not isinstance(error, TrainingFailed) and not out_of_memory(error):
         raise error
     for cell in cells:
-        with plan.store.claim(cell.id) as held:
-            if held and not _made_meanwhile(plan, cell):
-                yield _put(plan, _failed(cell, bench, error))
+        with bench.plan.store.claim(cell.id) as held:
+            if held and not _made_meanwhile(bench.plan, cell):
+                yield _put(bench, _failed(bench, cell, error))
 
 
-def _fill_together(plan: Plan, cells: list[Cell], ready: Ready, bench: Bench, progress: Progress) -> None:
+def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
     """Makes the images of cells that share batches. Where that fails nothing is lost: one by one, the cells tell which
     of them it is."""
     if len(cells) > 1:
-        jobs = [Job(cell, _shards(plan, cell, ready, bench)) for cell in cells]
+        jobs = [Job(cell, _shards(bench, cell, ready)) for cell in cells]
         try:
-            fill(jobs, ready, bench, progress)
+            fill(jobs, ready, bench)
         except FAILURES as error:
-            progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
+            bench.progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
 
 
 def _claimable(plan: Plan, cells: list[Cell]) -> bool:
@@ -189,32 +159,32 @@ def clean_up(plan: Plan) -> None:
                 remove(store.features(key))
 
 
-def _shards(plan: Plan, cell: Cell, ready: Ready, bench: Bench) -> Shards:
-    compiled = isinstance(ready.networks.denoiser, Compiled)
-    key = [cell.id, bench.extractor.id, bench.precision, list(bench.shown), compiled]
+def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
+    plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
+    key = [cell.id, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
     return Shards(plan.store.features(cell.id), cell.sampling.samples, key)
 
 
-def _attempt(plan: Plan, cell: Cell, ready: Ready, bench: Bench, progress: Progress) -> Row:
-    store, shards = plan.store, _shards(plan, cell, ready, bench)
+def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
+    store, shards = bench.plan.store, _shards(bench, cell, ready)
     try:
-        result = run_cell(cell, ready, bench, shards, progress=progress)
+        result = run_cell(cell, ready, bench, shards)
     except FAILURES as error:
-        return _put(plan, _failed(cell, bench, error))
+        return _put(bench, _failed(bench, cell, error))
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)
     store.put_influences(cell.id, result.influences)
-    row = _put(plan, result.row)
-    if not plan.spec.evaluation.keep_features:
+    row = _put(bench, result.row)
+    if not bench.plan.spec.evaluation.keep_features:
         shards.clear()
     return row
 
 
-def _failed(cell: Cell, bench: Bench, error: BaseException) -> Row:
+def _failed(bench: Bench, cell: Cell, error: BaseException) -> Row:
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
     return describe(cell, bench) | {"status": "failed", "reason": said}
 
 
-def _put(plan: Plan, row: Row) -> Row:
-    plan.store.put(row)
+def _put(bench: Bench, row: Row) -> Row:
+    bench.plan.store.put(row)
     return row

@@ -2,24 +2,25 @@
 
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.data import Images
-from cfgbench.sweep.bench import Bench
 
+SHEET_COLUMNS = 10
+"""Classes that a cell's sheet shows, at most."""
 SHEET_ROWS = 4
 """Images kept of each class that a cell's sheet shows."""
 
 
-def sheet_indices(samples: int, bench: Bench) -> np.ndarray:
+def sheet_indices(samples: int, num_classes: int, shown: Sequence[int]) -> np.ndarray:
     """Image indices [rows, columns], increasing: a column a class that is shown, row r its r-th image."""
-    classes = bench.images.num_classes
-    shown = [c for c in bench.shown if c < samples] or [0]
-    rows = max(1, min(SHEET_ROWS, samples // classes))
-    return np.arange(rows)[:, None] * classes + np.array(shown)
+    columns = [c for c in shown if c < samples] or [0]
+    rows = max(1, min(SHEET_ROWS, samples // num_classes))
+    return np.arange(rows)[:, None] * num_classes + np.array(columns)
 
 
 def sheet_png(kept: np.ndarray, sheet: np.ndarray, images: Images) -> bytes:

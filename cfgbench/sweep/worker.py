@@ -1,4 +1,4 @@
-"""One of the processes that work on a sweep side by side (`workers`): it is sent a Job, and sends rows and progress."""
+"""One of the processes that work on a sweep side by side (`workers`): it is sent a Task, and says rows and progress."""
 
 import contextlib
 import os
@@ -11,10 +11,9 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-import torch
-
 from cfgbench import data
 from cfgbench.errors import UserError
+from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import Plan
@@ -25,14 +24,12 @@ SECONDS_TO_END = 60.0
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """What a worker is to do; the data, which may be larger than memory, it loads itself: `content` names them."""
 
     plan: Plan
     content: str
-    device: torch.device
-    precision: str
-    compiled: bool | None
+    compute: Compute
     place: Place
 
 
@@ -44,15 +41,14 @@ def work(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     pipe = Connection(descriptor)
     try:
-        job: Job = pipe.recv()
+        task: Task = pipe.recv()
     except (EOFError, OSError):  # whoever began this process wants it no more
         return
     try:
         signal.signal(signal.SIGTERM, _stop)
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        how: dict[str, Any] = {"device": job.device, "precision": job.precision, "compiled": job.compiled}
-        plan = replace(job.plan, images=_same_data(job.plan.spec.dataset, job.content))
-        for row in run(plan, progress=lambda *said: _say(pipe, "progress", *said), place=job.place, **how):
+        plan = replace(task.plan, images=_same_data(task.plan.spec.dataset, task.content))
+        for row in run(plan, task.compute, progress=lambda *said: _say(pipe, "progress", *said), place=task.place):
             _say(pipe, "row", row)
         last: tuple[Any, ...] = ("end",)
     except KeyboardInterrupt:

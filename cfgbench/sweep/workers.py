@@ -14,17 +14,15 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
-from typing import Any
-
-import torch
 
 from cfgbench.errors import UserError
+from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, end_worker, of_worker
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.run import Row, make_bench, run
 from cfgbench.sweep.share import Share, share_of
-from cfgbench.sweep.worker import SECONDS_TO_END, Job
+from cfgbench.sweep.worker import SECONDS_TO_END, Task
 
 PROGRAM = """
 import sys
@@ -44,13 +42,7 @@ class Worker:
 
 
 def run_shared(
-    plan: Plan,
-    *,
-    device: torch.device,
-    precision: str,
-    progress: Progress,
-    compiled: bool | None = None,
-    workers: int | None = None,
+    plan: Plan, compute: Compute, *, progress: Progress, workers: int | None = None
 ) -> Generator[Row, None, None]:
     """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`share`).
 
@@ -59,21 +51,20 @@ def run_shared(
     """
     if not plan.missing:
         return
-    share = share_of(plan, device, workers)
-    how: dict[str, Any] = {"device": device, "precision": precision, "compiled": compiled}
+    share = share_of(plan, compute.device, workers)
     if share.workers == 1:
-        yield from run(plan, progress=progress, **how)
+        yield from run(plan, compute, progress=progress)
         return
     progress(str(share), 0, 0, "")
     begun: list[Worker] = []
     try:
         for _ in range(min(share.workers, len(plan.missing))):
             begun.append(_begin(share))
-        make_bench(plan, progress=progress, **how)  # what all need is made by one, with all threads
+        make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            job = Job(replace(plan, images=None), plan.images.content, place=Place(number, share.workers), **how)
+            task = Task(replace(plan, images=None), plan.images.content, compute, Place(number, share.workers))
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
-                worker.pipe.send(job)
+                worker.pipe.send(task)
         yield from _relay(begun, progress)
     finally:
         _end(begun)

@@ -8,17 +8,15 @@ import torch
 
 from cfgbench.data import Images
 from cfgbench.errors import reason
-from cfgbench.models.precision import out_of_memory
+from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import Progress, silent
-from cfgbench.spec import Model, Training
+from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
-from cfgbench.training.distributed import Group
+from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.feed import Feed
-from cfgbench.training.objectives import OBJECTIVES, Kind
-from cfgbench.training.state import TrainingFailed, begin, finish, load, recent_loss, save
+from cfgbench.training.objectives import OBJECTIVES
+from cfgbench.training.state import begin, finish, load, recent_loss, save
 from cfgbench.training.step import Step
-
-__all__ = ["TrainingFailed", "train"]
 
 SECONDS_BETWEEN_SAVES = 30.0
 SHARE_OF_SAVING = 0.05
@@ -27,43 +25,37 @@ SHARE_OF_SAVING = 0.05
 
 def train(
     images: Images,
-    model: Model,
-    training: Training,
+    network: Network,
     path: Path,
+    compute: Compute,
     *,
-    kind: Kind = "denoiser",
-    device: torch.device,
-    precision: str,
-    group: Group | None = None,
-    compiled: bool | None = None,
+    group: Group = ALONE,
     progress: Progress = silent,
 ) -> None:
-    """Trains a network of this kind and writes its EMA weights to `path`, and the loss of each step beside it
-    (.losses.csv).
+    """Trains the network and writes its EMA weights to `path`, and the loss of each step beside it (.losses.csv).
 
     Goes on from `path` with .partial, where an earlier run left one; the weights are then those of an uninterrupted
     run. The processes of `group` share each batch; all must see the same folder. Without dropout the weights are those
-    of one process, to rounding. On a GPU the network is compiled where that pays, or as `compiled` says. Raises
+    of one process, to rounding. On a GPU the network is compiled where that pays, or as `compute` says. Raises
     TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
-    group = group or Group()
-    image = image_of(images)
+    kind, model, training, image = network.kind, network.model, network.training, image_of(images)
     header = {
         "kind": kind,
         "model": model.model_dump(),
         "training": training.decisive,
         "image": image,
-        "precision": precision,
+        "precision": compute.precision,
     }
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng():  # building a network draws from the global state
-        network = OBJECTIVES[kind].network(model, **image)
-    state = begin(network, training, device, precision)
+        weights = OBJECTIVES[kind].network(model, **image)
+    state = begin(weights, training, compute.device, compute.precision)
     if partial.exists():
         load(partial, state, header)
-    feed = Feed(images, training, group.share(training.batch_size), device)
-    compiling = Compiling(state, device, asked=compiled)
-    step = Step(state, feed, precision, group, OBJECTIVES[kind])
+    feed = Feed(images, training, group.share(training.batch_size), compute.device)
+    compiling = Compiling(state, compute.device, asked=compute.compiled)
+    step = Step(state, feed, compute.precision, group, OBJECTIVES[kind])
     try:
         _steps(step, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:

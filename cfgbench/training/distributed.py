@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, distributed
 
 from cfgbench.errors import UserError
+from cfgbench.models.precision import Compute
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,26 @@ class Group:
         return value
 
 
+ALONE = Group()
+
+
 def launched() -> bool:
     """Whether torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
-    """This process's place in its group, and its own device; one process alone where torchrun did not start it."""
+def joined(compute: Compute) -> Iterator[tuple[Group, Compute]]:
+    """This process's place in its group, on its own device; one process alone where torchrun did not start it."""
     if not launched():
-        yield Group(), device
+        yield ALONE, compute
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    on_gpu = compute.device.type == "cuda"
+    if on_gpu:
+        compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
+        torch.cuda.set_device(compute.device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size()), device
+        yield Group(distributed.get_rank(), distributed.get_world_size()), compute
     finally:
         distributed.destroy_process_group()

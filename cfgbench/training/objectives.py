@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 from torch.nn import Module
@@ -11,8 +10,6 @@ from torch.nn import functional as F
 from cfgbench.diffusion.schedule import diffuse
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import UNet
-
-Kind = Literal["denoiser", "classifier"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ def _class(network: Module, x: Tensor, c: Tensor, lam: Tensor, eps: Tensor) -> t
     return F.cross_entropy(network(diffuse(x, lam, eps), lam), c, reduction="sum"), 1
 
 
-OBJECTIVES: dict[Kind, Objective] = {
+OBJECTIVES: dict[str, Objective] = {
     "denoiser": Objective(UNet, _noise),
     "classifier": Objective(HalfUNet, _class),
 }

@@ -6,7 +6,7 @@ import torch
 from cfgbench.models.fast import Compiled, Replayed, prepare
 from cfgbench.models.graphs import KEPT, Graphed
 from cfgbench.models.pace import pace_of_passes
-from cfgbench.models.precision import autocast
+from cfgbench.models.precision import Compute, autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
@@ -67,6 +67,6 @@ def test_a_compiled_network_is_replayed_too(batch):
 
 
 def test_the_pace_is_that_of_a_batch_that_fits():
-    found = pace_of_passes(prepare(network(), "bf16", compiled=False, batch=1), (1, 8, 8), 1024, "bf16", GPU)
+    found = pace_of_passes(prepare(network(), "bf16", compiled=False, batch=1), (1, 8, 8), 1024, Compute(GPU, "bf16"))
     assert 1 < found.batch <= 1024
     assert 0 < found.seconds < 0.01

@@ -8,7 +8,7 @@ from cfgbench.models import native
 from cfgbench.models.fast import Compiled, choose, hold_half, prepare
 from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
-from cfgbench.models.precision import autocast
+from cfgbench.models.precision import Compute, autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
@@ -194,7 +194,7 @@ def test_a_network_that_does_not_compile_is_called_as_it_is():
 
 
 def pace():
-    return pace_of_passes(network(), (1, 8, 8), 8, "fp32", torch.device("cpu"))
+    return pace_of_passes(network(), (1, 8, 8), 8, Compute(torch.device("cpu"), "fp32"))
 
 
 def never():

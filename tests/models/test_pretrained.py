@@ -2,12 +2,14 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+from cfgbench.data import Images
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
-from cfgbench.models.pretrained import check_shape, load_pretrained, weights_identity
+from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.spec import Checkpoint, Factory
 
 SOURCE = """
@@ -30,10 +32,33 @@ class Net(torch.nn.Module):
 def make(prediction, **more):
     return Net(prediction, **more)
 
+def wrong(**more):
+    net = Net(**more)
+    net.forward = lambda z, lam, c: z[:, 0, :1, 0]
+    return net
+
+class WithoutNull(torch.nn.Module):
+    num_classes = 3
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(3, 1)
+
+    def forward(self, z, lam, c):
+        return z * self.table(c)[:, :, None, None]
+
 def fails(**more):
     raise RuntimeError("no weights")
 """
 CPU = torch.device("cpu")
+
+
+def images(classes):
+    pixels = np.zeros((classes, 3, 8, 8), np.uint8)
+    return Images("some", pixels, np.arange(classes), tuple(map(str, range(classes))), flips=False)
+
+
+IMAGES = images(3)
 
 
 @pytest.fixture
@@ -54,55 +79,46 @@ def test_predictions_of_eps_x_and_v_become_one_eps(module):
     at = lam.double()[:, None, None, None]
     wanted = ((z - alpha(at) * 0.5) / sigma(at)).float()
     for prediction in ("eps", "x", "v"):
-        denoiser = load_pretrained(factory(prediction), CPU)
+        denoiser = load_pretrained(factory(prediction), IMAGES, CPU)
         assert denoiser.num_classes == 3
         torch.testing.assert_close(denoiser(z, lam, c), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_what_decides_a_factorys_numbers_is_in_its_identity(module, tmp_path):
-    first = weights_identity(factory())
-    assert weights_identity(factory()) == first
-    assert weights_identity(factory("x")) != first
-    assert weights_identity(factory(gain=2.0)) != first
+    first = weights_identity(factory(), IMAGES)
+    assert weights_identity(factory(), IMAGES) == first
+    assert weights_identity(factory("x"), IMAGES) != first
+    assert weights_identity(factory(gain=2.0), IMAGES) != first
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"1")
     named = factory(path=str(weights))
-    before = weights_identity(named)
+    before = weights_identity(named, IMAGES)
     weights.write_bytes(b"2")
-    assert weights_identity(named) != before
+    assert weights_identity(named, IMAGES) != before
     module.write_text(SOURCE + "\n")
-    assert weights_identity(factory()) != first
+    assert weights_identity(factory(), IMAGES) != first
 
 
 def test_a_factory_that_cannot_be_used_is_named(module, tmp_path):
     with pytest.raises(UserError, match="no module nowhere, neither installed nor where you stand"):
-        weights_identity(Factory(factory="nowhere:make"))
+        weights_identity(Factory(factory="nowhere:make"), IMAGES)
     with pytest.raises(UserError, match="mynet:absent: AttributeError"):
-        load_pretrained(factory(function="absent"), CPU)
+        load_pretrained(factory(function="absent"), IMAGES, CPU)
     with pytest.raises(UserError, match="mynet:fails: RuntimeError: no weights"):
-        load_pretrained(factory(function="fails"), CPU)
+        load_pretrained(factory(function="fails"), IMAGES, CPU)
     with pytest.raises(UserError, match=r"model\.checkpoint = .*gone\.pt: No such file"):
-        weights_identity(Checkpoint(checkpoint=tmp_path / "gone.pt", format="adm"))
+        weights_identity(Checkpoint(checkpoint=tmp_path / "gone.pt", format="adm"), IMAGES)
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
-    denoiser = load_pretrained(factory(), CPU)
-    check_shape(denoiser, (3, 8, 8), 3, CPU, null_class=True)
     with pytest.raises(UserError, match="made for 3 classes, the data set has 10"):
-        check_shape(denoiser, (3, 8, 8), 10, CPU, null_class=True)
-
-    def wrong(z, lam, c):
-        return z[:, 0, :1, 0]
-
-    wrong.num_classes = 3
+        load_pretrained(factory(), images(10), CPU)
     with pytest.raises(UserError, match=r"does not fit the images: it gives \(2, 1\)"):
-        check_shape(wrong, (3, 8, 8), 3, CPU, null_class=False)
-    table = torch.nn.Embedding(3, 1)
-
-    def without_null(z, lam, c):
-        return z * table(c)[:, :, None, None]
-
-    without_null.num_classes = 3
-    check_shape(without_null, (3, 8, 8), 3, CPU, null_class=False)
+        load_pretrained(factory(function="wrong"), IMAGES, CPU)
+    load_pretrained(without_null(p_uncond=0), IMAGES, CPU)
     with pytest.raises(UserError, match="does not fit the images: index out of range"):
-        check_shape(without_null, (3, 8, 8), 3, CPU, null_class=True)
+        load_pretrained(without_null(p_uncond=0.1), IMAGES, CPU)
+
+
+def without_null(p_uncond):
+    return Factory(factory="mynet:WithoutNull", p_uncond=p_uncond)

@@ -6,7 +6,8 @@ import torch
 from cfgbench.data import load
 from cfgbench.models import fast
 from cfgbench.models.checkpoint import load_denoiser
-from cfgbench.spec import Dataset, Model, Training
+from cfgbench.models.precision import Compute
+from cfgbench.spec import Dataset, Model, Network, Training
 from cfgbench.training import compiling, diffusion
 from cfgbench.training.compiling import TIMED, WARM
 from cfgbench.training.step import Step
@@ -36,11 +37,11 @@ def as_on_a_gpu(monkeypatch):
     return calls
 
 
-def train(path, steps=40, **how):
+def train(path, compiled=None):
     said = []
-    training = Training(steps=steps, batch_size=8)
-    how = {"device": CPU, "precision": "fp32", "progress": lambda task, *rest: said.append(task)} | how
-    diffusion.train(load(Dataset(name="digits")), MODEL, training, path, **how)
+    network = Network("denoiser", "", MODEL, Training(steps=40, batch_size=8))
+    compute = Compute(CPU, "fp32", compiled)
+    diffusion.train(load(Dataset(name="digits")), network, path, compute, progress=lambda task, *_: said.append(task))
     return load_denoiser(path, CPU), [task for task in said if "compile" in task]
 
 

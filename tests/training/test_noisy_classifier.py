@@ -14,8 +14,9 @@ from cfgbench.diffusion.schedule import diffuse
 from cfgbench.errors import UserError
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.noisy_classifier import HalfUNet
+from cfgbench.models.precision import Compute
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Dataset, Model, Sampling, Training
+from cfgbench.spec import Dataset, Model, Network, Sampling, Training
 from cfgbench.sweep.fill import generate
 from cfgbench.training.diffusion import train
 from cfgbench.training.state import begin
@@ -47,8 +48,8 @@ def digits():
 
 def trained(images, path):
     training = Training(steps=250, batch_size=128, learning_rate=2e-3, ema_decay=0.98, p_uncond=0.0)
-    train(images, Model(channels=16, multipliers=[1, 2], attention=[4]), training, path,
-          kind="classifier", device=CPU, precision="bf16")  # fmt: skip
+    model = Model(channels=16, multipliers=[1, 2], attention=[4])
+    train(images, Network("classifier", "", model, training), path, Compute(CPU, "bf16"))
     return load_noisy_classifier(path, CPU)
 
 
@@ -183,7 +184,7 @@ def test_a_classifier_that_diverges_is_tried_once_and_what_needs_none_goes_on(tm
         text.replace("{guidance: [classifier],", "{p_uncond: [0.1, 0.2], guidance: [classifier],")
     )
     trained, honest = [], networks.train
-    monkeypatch.setattr(networks, "train", lambda *a, **keys: trained.append(keys["kind"]) or honest(*a, **keys))
+    monkeypatch.setattr(networks, "train", lambda *a, **keys: trained.append(a[1].kind) or honest(*a, **keys))
     code, _, err = run("sweep", "guided.yaml", "--quiet")
     assert (code, trained) == (1, ["denoiser", "classifier", "denoiser"])
     states = {(row["guidance"], row["status"]) for row in rows("results/guided")}

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cfgbench.data import load
-from cfgbench.spec import Dataset, Model, Training
+from cfgbench.models.precision import Compute
+from cfgbench.spec import Dataset, Model, Network, Training
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
@@ -55,9 +56,9 @@ def test_what_is_replayed_learns_what_the_network_as_it_is_learns(digits, precis
 
 
 def test_each_step_sees_its_own_images_and_a_stopped_training_ends_as_a_whole_one(digits, tmp_path, monkeypatch):
-    training = Training(steps=30, batch_size=32)
-    how = {"device": GPU, "precision": "fp32", "compiled": False}
-    train(digits, Model(**MODEL), training, tmp_path / "whole.safetensors", **how)
+    network = Network("denoiser", "", Model(**MODEL), Training(steps=30, batch_size=32))
+    compute = Compute(GPU, "fp32", compiled=False)
+    train(digits, network, tmp_path / "whole.safetensors", compute)
     honest = Step.__call__
 
     def stopped(step):
@@ -68,8 +69,8 @@ def test_each_step_sees_its_own_images_and_a_stopped_training_ends_as_a_whole_on
     with monkeypatch.context() as patch:
         patch.setattr(Step, "__call__", stopped)
         with pytest.raises(KeyboardInterrupt):
-            train(digits, Model(**MODEL), training, tmp_path / "parts.safetensors", **how)
-    train(digits, Model(**MODEL), training, tmp_path / "parts.safetensors", **how)
+            train(digits, network, tmp_path / "parts.safetensors", compute)
+    train(digits, network, tmp_path / "parts.safetensors", compute)
     lines = [(tmp_path / f"{name}.losses.csv").read_text().splitlines()[1:] for name in ("whole", "parts")]
     whole, parts = (torch.tensor([float(line.split(",")[1]) for line in part]) for part in lines)
     assert apart(parts, whole) < 1e-3

@@ -7,17 +7,17 @@ import torch
 from cfgbench.data import Images
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.classifier import accuracy
-from cfgbench.models.precision import resolve_precision
+from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Model, Training
+from cfgbench.spec import Model, Network, Training
 from cfgbench.tensors import load_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
 from cfgbench.training.classifier import train_classifier
-from cfgbench.training.diffusion import TrainingFailed, image_of, train
+from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, order
-from cfgbench.training.state import begin
+from cfgbench.training.state import TrainingFailed, begin
 from cfgbench.training.step import Step
 
 CPU = torch.device("cpu")
@@ -43,8 +43,8 @@ def weights(path):
     return load_tensors(path)[0]
 
 
-def run(images, path, training, **keys):
-    train(images, MODEL, training, path, device=CPU, precision="fp32", **keys)
+def run(images, path, training, kind="denoiser", model=MODEL, precision="fp32", **keys):
+    train(images, Network(kind, "", model, training), path, Compute(CPU, precision), **keys)
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "classifier"])
@@ -124,7 +124,7 @@ def test_how_the_batch_is_divided_changes_the_weights_by_rounding_only(images, t
     plain = MODEL.model_copy(update={"dropout": 0.0, "multipliers": [1, 2]})
     for name, more in (("whole", {}), ("parts", keys)):
         path = tmp_path / f"{name}.safetensors"
-        train(images, plain, spec(**more), path, device=CPU, precision="fp32")
+        run(images, path, spec(**more), model=plain)
     whole, parts = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "parts.safetensors")
     assert max((whole[name] - parts[name]).abs().max().item() for name in whole) < 1e-5
 
@@ -161,7 +161,7 @@ def test_images_that_are_fetched_batch_by_batch_are_the_same(images, monkeypatch
 
 
 def test_half_precision_trains(images, tmp_path):
-    train(images, MODEL, spec(steps=60), tmp_path / "a.safetensors", device=CPU, precision="fp16")
+    run(images, tmp_path / "a.safetensors", spec(steps=60), precision="fp16")
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "a.losses.csv").open())]
     assert np.mean(losses[-10:]) < 0.9 * losses[0]
 
