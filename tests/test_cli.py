@@ -22,6 +22,7 @@ from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import workers
+from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.workers import run_shared
 
 TOP = Path(__file__).parents[1]
@@ -165,6 +166,32 @@ def test_without_arguments_there_is_help(run):
 
 def test_the_version_is_the_packages(run):
     assert run("--version") == (0, f"cfgbench {cfgbench.__version__}\n", "")
+
+
+def test_a_dry_run_speaks_of_the_networks_that_missing_cells_need(small, run):
+    grid = "grid: [{guidance: [cfg], w: [0, 1]}, {guidance: [classifier], w: [1]}]"
+    small.write_text(f"{SMALL[: SMALL.index('grid:')]}{grid}\nclassifier: {{training: {{steps: 200}}}}\n")
+    assert run("sweep", small, "--quiet")[0] == 0
+    for network in Path("results/digits/checkpoints").glob("*.safetensors"):
+        network.unlink()
+    done = run("sweep", small, "--dry-run")[1]
+    assert "0 to run" in done
+    assert done.count("  not needed: ") == 2
+    assert "training 0 s" in done
+    small.write_text(small.read_text().replace("w: [0, 1]", "w: [0, 1, 2]"))
+    one = run("sweep", small, "--dry-run")[1]
+    assert "1 to run" in one
+    assert (one.count("  to train: "), one.count("  not needed: ")) == (1, 1)
+
+
+def test_a_classifier_of_the_data_is_one_with_flips_and_one_without(small):
+    features = []
+    for flip in ("true", "false"):
+        small.write_text(
+            f"{SMALL.replace('limit: 200', f'limit: 200, flip: {flip}')}evaluation: {{features: classifier}}\n"
+        )
+        features.append(make_plan(small, Path("results")).cells[0].features)
+    assert features[0] != features[1]
 
 
 def test_a_dry_run_writes_nothing(small, run):

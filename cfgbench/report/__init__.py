@@ -16,7 +16,7 @@ from cfgbench.report import plots as figures
 from cfgbench.report import protocols
 from cfgbench.report import tables as formats
 from cfgbench.report.claims import Judged, judge, judge_published, text
-from cfgbench.report.columns import of_networks
+from cfgbench.report.columns import asked_for
 from cfgbench.report.drawing import Draw, begin
 from cfgbench.report.page import index
 from cfgbench.report.reference import compare, load, models, pages
@@ -65,7 +65,7 @@ class Report:
     ) -> None:
         self.rows, self.mixed = rows, mixed
         self._store = Store(folder)
-        self.counted = settled(of_networks(rows, self._store.asked()), where=folder)
+        self.counted = settled(asked_for(rows, self._store.asked()), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
         beside = side_by_side(self.counted, where=folder, mixed=mixed)
         self.shown = Shown(folder, parts, arranged(parts, beside), choice)

@@ -63,8 +63,8 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What a number is and what its error says: `mean over 3 seeds (0, 1, 2) ± its standard error over seeds`."""
     if part.seeds:
         words = seeds_phrase(part.seeds)
-        independent = ", taken as independent" if "pairs" in words else ""
-        return f"mean over {words} ± its standard error over seeds{independent}"
+        over = "trainings and noise, of which some numbers share one" if "pairs" in words else "seeds"
+        return f"mean over {words} ± its standard error over {over}"
     known = [metric for metric in metrics if part.has(metric.se)]
     direct = [f"the {metric.name}" for metric in known if metric != INFINITY]
     images = f"{int(part.setting['samples']):,} images"

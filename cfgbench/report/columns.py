@@ -7,6 +7,7 @@ import pandas as pd
 
 from cfgbench.report.systems import DEFAULTS
 from cfgbench.report.words import known
+from cfgbench.sweep.row import COLUMNS
 
 PLANE = ("w", "p_uncond", "T")
 """What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""
@@ -28,22 +29,21 @@ ORDER = ("dataset", "samples", "p_uncond", "T", "sampler", "v", "guidance", "see
 NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
 
 _RESULTS = {
-    *("sweep", "cell_id", "status", "reason", "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std"),
+    *({*COLUMNS} - {*ORDER, *PROVENANCE, *PLANE, *SEEDS}),
+    *("fid_printed", "is_mean_printed"),  # the digits of a published number
     *(
-        "is_se",
-        "nfe",
-        "seconds",
-        "images_per_second",
-        "checkpoint_id",
-        "classifier_id",
-        "device",
-        "precision",
-        "compiled",
-    ),
-    *("cfgbench_version", "created", "digest", "fid_printed", "is_mean_printed"),  # the digits of a published number
-    *("seeds", "seed_names", "members", "fid_min", "is_max", "shortfall", "mark"),  # of this report's own making
-    *("system", "knob", "at", "shared", "on", "temperature"),  # the system says it
+        "seeds",
+        "seed_names",
+        "members",
+        "fid_min",
+        "is_max",
+        "shortfall",
+        "mark",
+        "asked",
+    ),  # of this report's own making
+    *("asked", "system", "knob", "at", "shared"),
 }
+"""What follows from the rest, or is told elsewhere: `on` and `temperature` by the system."""
 
 
 def conditions(rows: pd.DataFrame) -> list[str]:
@@ -68,17 +68,45 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
     return [group for _, group in rows.groupby(keys, sort=False)]
 
 
-def of_networks(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
-    """The rows of the networks that the sweep's `cells` have; all where those are not known. What these networks made
-    for cells that the sweep no longer has, as those of another w, stays."""
+def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
+    """The rows of the networks that the sweep's `cells` have (see Store.asked), those of these cells with `asked`; all
+    where the cells are not known. What the networks made for cells that the sweep no longer has, as those of another w,
+    stays.
+
+    Of its cells' rows the sweep says what its axes are: a row has the columns of when it was made.
+    """
     if cells is None or rows.empty:
         return rows
-    return rows[rows["checkpoint_id"].isin({cell["checkpoint_id"] for cell in cells})].reset_index(drop=True)
+    by_id = {cell["cell_id"]: cell for cell in cells}
+    mine = rows["checkpoint_id"].isin({cell["checkpoint_id"] for cell in cells})
+    if "classifier_id" in rows:
+        mine &= rows["classifier_id"].isna() | rows["classifier_id"].isin({cell.get("classifier_id") for cell in cells})
+    rows = rows[mine].reset_index(drop=True)
+    settings = [by_id.get(cell_id, {}).get("settings") for cell_id in rows["cell_id"]]
+    return _stated(rows, settings).assign(asked=rows["cell_id"].isin(by_id))
+
+
+def _stated(rows: pd.DataFrame, settings: Sequence[Mapping[str, Any] | None]) -> pd.DataFrame:
+    """The rows with the values of their axes that these settings (`training.KEY` and `sampling.KEY` -> value) have; an
+    axis that is spelled in two ways in one column. Rows without settings keep what they say."""
+    names = next((one for one in settings if one), {})
+    spelled: dict[str, list[str]] = {}
+    for column in (key for key in rows if key not in COLUMNS):
+        for name in {column, f"training.{column}", f"sampling.{column}"} & set(names):
+            spelled.setdefault(name, []).append(column)
+    for name, (column, *others) in spelled.items():
+        said = rows[column]
+        for other in others:
+            said = said.where(said.notna(), rows[other])
+        values = [old if own is None else own[name] for own, old in zip(settings, said, strict=True)]
+        rows = rows.drop(columns=others).assign(**{column: pd.Series(values, index=rows.index)})
+    return rows
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those that an earlier version of the sweep left behind: the newest at each point and seed, and
-    of each p_uncond (and seed of training) only the newest checkpoint's and classifier's, in all systems."""
+    """The rows without those that an earlier version of the sweep left behind: those that are asked for, else the
+    newest, at each point and seed, and of each p_uncond (and seed of training) only that checkpoint's and classifier's,
+    in all systems."""
     groups = comparable(rows, without=(*SAMPLING_SEEDS, "system"))
     return pd.concat([_newest(group) for group in groups], ignore_index=True)
 
@@ -90,8 +118,8 @@ def same_measure(rows: pd.DataFrame) -> pd.Series:
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    if "created" in rows:
-        rows = rows.sort_values("created", kind="stable")
+    if order := [key for key in ("asked", "created") if key in rows]:
+        rows = rows.sort_values(order, kind="stable")
     rows = rows.drop_duplicates([key for key in (*POINT, *SEEDS) if key in rows], keep="last")
     for network in ("checkpoint_id", "classifier_id"):
         if network in rows:

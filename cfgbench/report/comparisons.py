@@ -16,7 +16,7 @@ import numpy as np
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
-from cfgbench.report.seeds import seed_of
+from cfgbench.report.seeds import mean_of, mean_over, seed_of
 from cfgbench.report.words import INFINITY, METRICS, known, number
 from cfgbench.sweep.store import Store, as_store
 
@@ -32,8 +32,8 @@ _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 class Difference:
     """a - b of a metric. `se` is NaN where no error is known; `paired` says whether shared noise was taken out.
 
-    `freedom` are the degrees of freedom of `se`: k - 1 of an error over k seeds; those of an error over images are so
-    many that it is taken for known.
+    `freedom` are the degrees of freedom of `se`: k - 1 of an error over k seeds, or fewer (see seeds.mean_over); those
+    of an error over images are so many that it is taken for known.
     """
 
     value: float
@@ -73,10 +73,10 @@ def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], met
     """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is the sweep's folder, where influences lie.
 
     The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
-    protocol, compare seed by seed: mean of the differences, std / sqrt(k). Single rows are paired image by image where
-    they agree in seed, samples, data set, features, reference and protocol, and have influences of the same images. All
-    else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises UserError for
-    influences that are not finite.
+    protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
+    image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
+    images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
+    UserError for influences that are not finite.
     """
     return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
 
@@ -94,13 +94,14 @@ def combine(store: Store | Path, terms: Sequence[Term]) -> Difference:
             store, [(c, *held.values(), metric) for (c, _, metric), held in zip(terms, members, strict=True)]
         )
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
-    totals = np.array(
-        [_total((c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)) for seed in shared]
-    )
-    totals = totals[~np.isnan(totals)]
+    totals = {
+        seed: _total((c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)) for seed in shared
+    }
+    totals = {seed: total for seed, total in totals.items() if not np.isnan(total)}
     if len(totals) < 2:
         return _unpaired(terms)
-    return Difference(float(totals.mean()), float(totals.std(ddof=1) / np.sqrt(len(totals))), True, len(totals) - 1)
+    mean = mean_over(list(totals), np.array(list(totals.values())))
+    return Difference(mean.value, mean.se, True, mean.freedom)
 
 
 def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
@@ -126,16 +127,16 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
     for coefficient, row, metric in terms:
         side = (metric, coefficient > 0)
         errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, _ERRORS[metric])
-        freedom[side] = min(freedom.get(side, np.inf), _freedom(row))
+        freedom[side] = min(freedom.get(side, np.inf), _freedom(row, metric))
     variance = sum(error**2 for error in errors.values())
     doubt = sum(error**4 / freedom[side] for side, error in errors.items())
     return Difference(_total(terms), float(np.sqrt(variance)), False, variance**2 / doubt if doubt else np.inf)
 
 
-def _freedom(row: Mapping[str, Any]) -> float:
+def _freedom(row: Mapping[str, Any], metric: str) -> float:
     """The degrees of freedom of the row's own error."""
-    seeds = len(_members(row))
-    return seeds - 1 if seeds > 1 else np.inf
+    members = _members(row)
+    return mean_of(list(members.values()), metric).freedom if len(members) > 1 else np.inf
 
 
 def _same_measure(terms: Sequence[Term]) -> bool:

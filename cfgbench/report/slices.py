@@ -204,6 +204,8 @@ def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
     metrics = (*METRICS, INFINITY)
     numbers = {key: rows[key].astype(float) for m in metrics for key in (m.column, m.se) if key in rows}  # None is NaN
     nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
+    if {"v", "sampler"} <= {*rows}:
+        nulls["v"] = rows["v"].where(rows["sampler"] != "ddim")  # which has no variance
     return average(current(with_systems(rows.assign(**numbers, **nulls))))
 
 
@@ -233,6 +235,8 @@ def _setting(rows: pd.DataFrame, columns: Columns, several: bool) -> dict[str, A
     usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed) and key not in hidden]
     own = [key for key in conditions(rows) if key not in (*usual, *hidden)]
     setting = {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
+    if known(setting.get("v")) is None:
+        setting.pop("v", None)
     if several and columns != "system":
         setting["system"] = first["system"]
     if "mark" in rows:

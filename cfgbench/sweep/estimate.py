@@ -63,9 +63,12 @@ class Costs:
 def forecast(plan: Plan, compute: Compute) -> list[str]:
     """A line a cell, a line a network, and what is missing in all, for a person to read before it begins."""
     costs = costs_of(plan, compute)
-    missing, untrained = plan.missing, _untrained(plan)
+    missing = plan.missing
+    untrained = [network for network in networks_of(missing) if not _is_there(plan, network)]
     lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
-    lines += [_network_line(network, network in untrained, costs) for network in plan.networks()]
+    for network in plan.networks():
+        state = "to train" if network in untrained else "trained" if _is_there(plan, network) else "not needed"
+        lines.append(_network_line(network, state, costs))
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
@@ -116,8 +119,8 @@ def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int])
     )
 
 
-def _untrained(plan: Plan) -> list[Network]:
-    return [network for network in plan.networks() if not plan.store.checkpoint(network.id).exists()]
+def _is_there(plan: Plan, network: Network) -> bool:
+    return plan.store.checkpoint(network.id).exists()
 
 
 def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
@@ -126,9 +129,8 @@ def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
     return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
 
 
-def _network_line(network: Network, to_train: bool, costs: Costs) -> str:
+def _network_line(network: Network, state: str, costs: Costs) -> str:
     work = f"{network.label}, {network.training.steps:,} steps of {network.training.batch_size}"
-    state = "to train" if to_train else "trained"
     return f"network {network.id}  {state}: {work}, {_duration(costs.training_seconds(network))}"
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -143,22 +144,31 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
         return f"{name} {digest}{' bf16' if spec.evaluation.precision == 'bf16' else ''}"
     if name == "gaussians":
         return f"{name} {images.mixture.digest}"
-    return f"{name} {RECIPE} {images.content}"
+    return f"{name} {RECIPE} {images.content}{'' if images.flips else ' not flipped'}"
 
 
 def prepare_folder(plan: Plan) -> None:
     """Makes the results folder and writes the resolved sweep and its cells into it, where they are not there as they
     are; says at once if it cannot be written."""
     make_folder(plan.store.folder)
-    cells = [
-        {"cell_id": cell.id, "checkpoint_id": cell.checkpoint_id, "p_uncond": cell.training.p_uncond}
-        | {key: getattr(cell.sampling, key) for key in ("T", "w", "guidance", "on", "temperature")}
-        for cell in plan.cells
-    ]
-    plan.store.ask(cells)
+    plan.store.ask([_noted(cell) for cell in plan.cells])
     path, content = plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode()
     if not path.exists() or path.read_bytes() != content:
         write_atomically(path, content)
+
+
+def _noted(cell: Cell) -> dict[str, Any]:
+    """What the results folder keeps of a cell that is asked for: which row is its own, and all that the sweep file says
+    of it, for that row has columns for the axes that the file had when it was made."""
+    sections = {"training": cell.training, "sampling": cell.sampling}
+    return {
+        "cell_id": cell.id,
+        "checkpoint_id": cell.checkpoint_id,
+        "classifier_id": cell.classifier and cell.classifier.id,
+        "p_uncond": cell.training.p_uncond,
+        **{key: getattr(cell.sampling, key) for key in ("T", "w", "guidance", "on", "temperature")},
+        "settings": {f"{name}.{key}": value for name, part in sections.items() for key, value in part},
+    }
 
 
 def _check_network(spec: SweepSpec, images: Images) -> None:

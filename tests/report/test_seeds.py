@@ -9,6 +9,8 @@ import pytest
 from drawn import bars, tradeoff
 
 from cfgbench.report.captions import caption
+from cfgbench.report.comparisons import sigmas
+from cfgbench.report.seeds import mean_over
 from cfgbench.report.slices import slices
 from cfgbench.report.tables import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
@@ -163,7 +165,41 @@ def test_pairs_of_seeds_are_called_so(table1):
     (part,) = slices(rows)
     assert set(part.rows["seeds"]) == {4}
     assert "mean over 4 pairs of seeds (training 0, 1; sampling 5, 6)" in caption(part, METRICS)
-    np.testing.assert_allclose(part.rows["fid_se"], np.sqrt(1 / 3 / 4))
+    np.testing.assert_allclose(part.rows["fid_se"], 0.5)  # of two trainings that are 1 apart, whatever the noise does
+
+
+def crossed(trainings, draws):
+    """seed_of each (training, draw), a row a training."""
+    return [(t, s, None) for t in range(trainings) for s in range(draws)]
+
+
+def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
+    a, b = np.array([0.0, 3.0, 6.0]), np.array([0.0, 1.0])  # variances 9 and 0.5
+    found = mean_over(crossed(3, 2), (a[:, None] + b).ravel())
+    single = (a[:, None] + b).var(ddof=1) / 6
+    assert found.value == 3.5
+    assert found.se**2 == pytest.approx(max(9 / 3, 9 / 3 + 0.5 / 2 - single))
+    assert found.freedom == pytest.approx((9 / 3) ** 2 / ((9 / 3) ** 2 / 2 + (0.5 / 2) ** 2 / 1))
+    assert mean_over(crossed(3, 2), np.ones(6)) == (1.0, 0.0, 2.0)
+    paired = mean_over([(0, 5, None), (1, 6, None), (2, 7, None)], a)  # a draw of its own for each training
+    assert paired == pytest.approx((3.0, np.sqrt(9 / 3), 2))
+    assert mean_over(crossed(1, 3), a) == pytest.approx((3.0, np.sqrt(9 / 3), 2))
+
+
+@pytest.mark.parametrize(
+    ("trainings", "draws", "sds", "least"),
+    [
+        *((2, 10, (5, 1), 930), (3, 10, (5, 1), 930), (10, 2, (5, 1), 930), (4, 4, (1, 1), 930), (3, 2, (0, 1), 930)),
+        (10, 2, (1, 1), 890),  # two draws say little of how much draws differ
+    ],
+)
+def test_crossed_seeds_hold_the_truth_nineteen_times_in_twenty(trainings, draws, sds, least):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(1000):
+        a, b = rng.normal(0, sds[0], (trainings, 1)), rng.normal(0, sds[1], draws)
+        found = mean_over(crossed(trainings, draws), (a + b + rng.normal(0, 0.5, (trainings, draws))).ravel())
+        inside += abs(found.value) < sigmas(freedom=found.freedom) * found.se
+    assert inside >= least
 
 
 def test_the_figure_draws_means_with_their_bars(table1):

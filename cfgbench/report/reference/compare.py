@@ -115,11 +115,12 @@ def _rounded(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.Series]
 
 def _notes(part: Slice, published: Published) -> list[Note]:
     held, stated = part.setting, published.part.setting
+    unused = {"v"} if held.get("sampler") == "ddim" else set()
     return [
         _note("data set", held["dataset"], stated["dataset"], same=counterpart(part) == published),
         _features(str(held["features_id"])),
         _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
-        *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance")),
+        *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
         *_unstated(part, _other(published)),
     ]
 
