@@ -1,19 +1,17 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cfgbench import __version__
-from cfgbench.errors import UserError, printable, reason
+from cfgbench.errors import UserError, counted, printable
+from cfgbench.exits import end, goes_on, note, prepare, say
 from cfgbench.machine import keep_to_processors
 
 if TYPE_CHECKING:
@@ -46,11 +44,7 @@ Compile = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
-LONGEST_LINE = 900
-"""Characters of an error."""
 MOST_WORKERS = 256
-STOPPED = 130
-"""The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
 
 def _version(wanted: bool) -> None:
@@ -69,6 +63,7 @@ def of_all(
 
 
 @app.command()
+@goes_on()
 def train(
     sweep: Annotated[Path | None, typer.Argument(help="A sweep file.", show_default="the digits sweep")] = None,
     p_uncond: Annotated[
@@ -104,7 +99,7 @@ def train(
             try:
                 path = ensure_trained(plan, network, compute, progress=_progress(quiet), group=group)
             except TrainingFailed as error:
-                failed = _say(f"{network.label}: {error}", 1)
+                failed = say(f"{network.label}: {error}", 1)
                 continue
             if group.leads:
                 print(printable(path))
@@ -113,6 +108,7 @@ def train(
 
 
 @app.command()
+@goes_on()
 def sweep(
     sweep: SweepFile,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run none.")] = False,
@@ -139,6 +135,7 @@ def sweep(
     """
     from cfgbench.models.precision import find_compute
     from cfgbench.sweep.plan import make_plan, prepare_folder
+    from cfgbench.sweep.row import outcome_of, place_of
     from cfgbench.training.distributed import launched
 
     if launched():
@@ -146,29 +143,34 @@ def sweep(
     if dry_run:
         _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
         return
-    plan = make_plan(sweep, results, _progress(quiet))
+    progress, compute = _progress(quiet), find_compute(device, precision, compile)
+    plan = make_plan(sweep, results, progress)
     from cfgbench.sweep.run import clean_up
 
-    if not plan.missing:
-        prepare_folder(plan)  # for ls: the grid may have become smaller
-    else:
+    prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
+    if plan.missing:
         from cfgbench.sweep.workers import run_shared
 
-        compute = find_compute(device, precision, compile)
-        prepare_folder(plan)
-        missing, progress = len(plan.missing), _progress(quiet)
+        missing = len(plan.missing)
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for position, row in enumerate(rows, start=1):
                 if not quiet:
                     progress.clear()
-                    print(f"{position}/{missing} {printable(_summary(row))}", flush=True)
+                    said = f"{place_of(row, plan.cells[0].axes, scale=True)}: {outcome_of(row)}"
+                    print(f"{position}/{missing} {printable(said)}", flush=True)
     clean_up(plan)
     from cfgbench.report import print_tables
 
     made = _rows_of(plan)
     print_tables(made)
+    others = sorted({*made["precision"]} - {compute.precision, None})
+    if others and precision != "auto":
+        note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
+    for line in plan.notes if plan.missing else []:
+        note(line)
     if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
-        print(f"{failed} cells failed; their rows say why, and the same command tries them again", file=sys.stderr)
+        its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
+        print(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -234,7 +236,7 @@ def report(
     """
     from cfgbench.sweep.store import Store
 
-    folders = [] if reference and not sweeps else _folders(sweeps or [], results)
+    folders = [] if reference and not sweeps else _folders(sweeps or [], results, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
     from cfgbench.report import Choice, Report, check_choice, print_claims, print_reference, write_reference
@@ -260,8 +262,8 @@ def report(
             print(printable(path))
         for line in [] if quiet else made.best:
             print(printable(f"{folder.name}: {line}"), file=sys.stderr)
-        if made.apart:
-            print(printable(f"note: {folder.name}: {made.apart}"), file=sys.stderr)
+        for line in made.notes:
+            note(f"{folder.name}: {line}")
 
 
 @app.command()
@@ -301,9 +303,9 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import check_outputs, evaluate
+    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
 
-    check_outputs({"--json": json, "--save-stats": save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
+    check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
     result = evaluate(
         samples,
         reference,
@@ -314,15 +316,9 @@ def eval(
         device=find_device(device),
         progress=_progress(quiet),
     )
-    score = "" if result.is_mean is None else f", IS {result.is_mean:.3f}{_error(result.is_se)}"
-    limit = (
-        ""
-        if result.fid_infinity is None
-        else f", {result.fid_infinity:.4f}{_error(result.fid_infinity_se)} of infinitely many"
-    )
-    print(printable(f"FID {result.fid:.4f}{_error(result.fid_se)}{limit}{score} ({result.protocol})"))
-    for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+    print(printable(str(result)))
+    for line in result.notes:
+        note(line)
     if json is not None:
         write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
 
@@ -379,7 +375,7 @@ def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None
         lines = forecast_without_data(sweep)
         if lines is None:
             raise
-        _say(f"{error}; what can be said without it:", 0)
+        say(f"{error}; what can be said without it:", 0)
     print("\n".join(map(printable, lines)))
 
 
@@ -391,47 +387,10 @@ def embedded_sweep() -> Path:
 
 
 def main() -> None:
-    """The program: exit code 0, 1 (a cell or a training failed, or memory ran out), 2 (what cannot be used or written),
-    130 (stopped by Ctrl-C or SIGTERM)."""
+    """The program; its exit codes are those of `exits.end`."""
     keep_to_processors()
-    for name in ("stdout", "stderr"):  # closed by whoever began us
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for as long as we are)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
-    try:
-        code = app(standalone_mode=False)
-    except UserError as error:
-        sys.exit(_say(str(error), 2))
-    except (KeyboardInterrupt, typer.Abort):
-        code = STOPPED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os._exit(0)
-    except OSError as error:
-        sys.exit(_say(f"{os.fsdecode(error.filename or 'a file')}: {reason(error)}", 2))
-    except MemoryError:
-        sys.exit(_say("out of memory; what is finished is kept, and the same command goes on from here", 1))
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.format_message())
-            sys.exit(2)
-        sys.exit(_say(f"{error.format_message()}; see cfgbench --help", 2))
-    if code == STOPPED:
-        _say("stopped; what is finished is kept, and the same command goes on from here", STOPPED)
-    sys.exit(code or 0)
-
-
-def _say(message: str, code: int) -> int:
-    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
-    line = printable(" ".join(message.split()))
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
-    print(f"cfgbench: {line}", file=sys.stderr)
-    return code
+    prepare()
+    end(lambda: app(standalone_mode=False))
 
 
 def _progress(quiet: bool) -> Any:
@@ -440,17 +399,17 @@ def _progress(quiet: bool) -> Any:
     return silent if quiet else Lines()
 
 
-def _folders(sweeps: list[str], results: Path) -> list[Path]:
-    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given."""
-    from cfgbench.spec import load_sweep
-    from cfgbench.sweep.store import find_sweeps
+def _folders(sweeps: list[str], results: Path, *, with_rows: bool = False) -> list[Path]:
+    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given, the newest
+    `with_rows` if that is asked for and there is one."""
+    from cfgbench.sweep.store import Store, find_sweeps
 
     found = find_sweeps(results)
     if not sweeps:
         if not found:
             raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
-        return found[:1]
-    names = [load_sweep(Path(name)).name if name.endswith((".yaml", ".yml")) else name for name in sweeps]
+        return [folder for folder in found if not with_rows or Store(folder).has_rows][:1] or found[:1]
+    names = [_named_in(Path(name), results) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
     for name in names:
         if results / name not in found:
             known = ", ".join(folder.name for folder in found) or "none"
@@ -458,20 +417,15 @@ def _folders(sweeps: list[str], results: Path) -> list[Path]:
     return [results / name for name in dict.fromkeys(names)]
 
 
-def _summary(row: dict[str, Any]) -> str:
-    from cfgbench.sweep.row import fid_of, how
+def _named_in(path: Path, results: Path) -> str:
+    """The name of the sweep in a file. Says so where another sweep of that name was run last."""
+    from cfgbench.spec import load_sweep, resolved
+    from cfgbench.sweep.store import Store
 
-    where = f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g} (scale {1 + row['w']:g}){how(row)}"
-    if row["status"] != "ok":
-        return f"{where}: failed: {row['reason']}"
-    numbers = [f"FID {fid_of(row)}{_error(row.get('fid_se'))}"] if "fid" in row else []
-    numbers += [f"IS {row['is_mean']:.3f}{_error(row.get('is_se'))}"] if "is_mean" in row else []
-    return f"{where}: {', '.join(numbers)} ({row['features_id']}), {row['seconds']:.1f} s"
-
-
-def _error(se: float | None) -> str:
-    """` ± 0.0123`, one standard error, with two digits of its own; nothing where there is none."""
-    return "" if se is None else f" ± {se:#.2g}"
+    spec = load_sweep(path)
+    if (kept := Store(results / spec.name).sweep_file).exists() and resolved(load_sweep(kept)) != resolved(spec):
+        note(f"{path} is not as it was run; this is the sweep of {kept}")
+    return spec.name
 
 
 def _rows_of(plan: "Plan") -> "pd.DataFrame":

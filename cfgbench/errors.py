@@ -28,6 +28,11 @@ def brief(value: Any, *, quoted: bool = True) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 cell`, `2,000 cells`."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
 def reason(error: BaseException, longest: int = 100) -> str:
     """What an error says, on one line: without number and path where the system says it."""
     text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

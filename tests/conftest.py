@@ -29,6 +29,7 @@ def run(monkeypatch, capsys):
             code = stop.code
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         out = capsys.readouterr()
         return code, out.out, out.err
 

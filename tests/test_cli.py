@@ -119,7 +119,126 @@ def test_a_report_has_the_networks_that_the_sweep_has_now(small, run):
     assert reported() == third
 
 
-@pytest.mark.parametrize("error", ["KeyError", "TypeError", "RuntimeError"])
+def test_cells_are_told_apart_by_all_that_varies(small, run):
+    grid = "grid: {w: [1], T: [3], sampler: [ancestral, ddim], sampling.seed: [0, 7]}"
+    small.write_text(f"{SMALL[: SMALL.index('grid:')]}{grid}\n")
+    told = [line.split(": ")[0].split(" ", 1)[1] for line in run("sweep", small)[1].splitlines()[:4]]
+    places = [f"sampler {sampler}, sampling.seed {seed}" for sampler in ("ancestral", "ddim") for seed in (0, 7)]
+    assert told == [f"p_uncond 0.1, T 3, w 1 (scale 2), {place}" for place in places]
+    listed = [line.split(", w 1, ")[1].split(":")[0] for line in run("ls", "digits")[1].splitlines()[:4]]
+    names = [(seed, sampler) for seed in (0, 7) for sampler in ("ancestral", "ddim")]
+    assert sorted(listed) == [f"sampling.seed {seed}, sampling.sampler {sampler}" for seed, sampler in names]
+    small.write_text(SMALL.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "w: [1]"))
+    run("sweep", small)
+    lines = run("ls", "digits")[1].splitlines()
+    assert lines[1] == "rows of other cells:"
+    assert len(lines) == 6  # one is both sweeps'
+
+
+def test_a_report_says_what_is_missing_and_what_is_shown_beside(small, run):
+    run("sweep", small)
+    first = next(Path("results/digits/cells").glob("*.parquet"))
+    kept = first.read_bytes()
+    first.unlink()
+    _, _, err = run("report")
+    assert "note: digits: 1 cell of the sweep not run yet" in err
+    assert "4 cells: 3 done, 0 failed, 1 not run yet." in Path("reports/digits/index.md").read_text()
+    first.write_bytes(kept)
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [1]"))
+    run("sweep", small)
+    assert "note: digits: 2 rows of cells that the sweep no longer has, shown too" in run("report")[2]
+    (Path("results/digits/influence") / first.name).write_bytes(b"damaged")
+    assert "note: digits: 1 cell without readable influences, compared without pairing" in run("report")[2]
+
+
+def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, run):
+    run("sweep", small)
+    for command in ("ls", "report"):
+        assert "not as it was run" not in run(command, small)[2]
+    small.write_text(SMALL.replace("steps: 12", "steps: 9999"))
+    for command in ("ls", "report"):
+        code, _, err = run(command, small)
+        assert code == 0
+        assert f"note: {small} is not as it was run; this is the sweep of results/digits/sweep.yaml" in err
+
+
+def test_without_a_name_the_newest_sweep_with_rows_is_reported(small, run):
+    run("sweep", small)
+    other = Path("other.yaml")
+    other.write_text(SMALL.replace("name: digits\n", "name: later\n").replace("steps: 12", "steps: 3"))
+    run("train", other, "--p-uncond", "0.1")
+    assert run("ls")[1].startswith("later")
+    assert "reports/digits/index.md" in run("report")[1]
+
+
+def test_a_precision_that_changes_nothing_is_told(small, run):
+    run("sweep", small, "--precision", "fp32")
+    assert run("sweep", small)[2] == ""
+    assert "made before in fp32: --precision bf16 is for cells" in run("sweep", small, "--precision", "bf16")[2]
+    assert run("sweep", small, "--precision", "fp8")[0] == 2
+
+
+def test_train_looks_at_the_networks_that_are_there(small, run):
+    run("train", small)
+    path = next(Path("results/digits/checkpoints").glob("*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    code, _, err = run("train", small)
+    assert code == 2
+    assert f"{path}: not a whole file of cfgbench" in err
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE = 'abc': should be a number of processes"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE = 2: RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT missing"),
+    ],
+)
+def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for command in ("train", "sweep"):
+        code, _, err = run(command, small)
+        assert code == 2
+        assert said in err
+
+
+def test_few_images_of_many_classes_have_a_note(small, run):
+    said = "note: a split of the Inception Score holds 4 images, fewer than the 10 classes"
+    assert said in run("sweep", small)[2]
+    small.write_text(SMALL.replace("samples: 40", "samples: 100").replace("T: [3]", "T: [2]"))
+    assert said not in run("sweep", small)[2]
+
+
+def test_a_notebooks_backend_of_figures_stops_nothing(small):
+    environment = os.environ | {"MPLBACKEND": "module://not_installed.backend"}
+    for words in (["sweep", str(small), "--quiet"], ["report"]):
+        command = [sys.executable, "-m", "cfgbench", *words]
+        assert subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0
+
+
+def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(small):
+    program = f"{sys.executable} -m cfgbench"
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} sweep {small} --workers 1 | (read; true); echo ${{PIPESTATUS[0]}}"],
+        **{"capture_output": True, "text": True, "check": True},
+    )
+    assert ended.stdout.strip() in ("0", "1")  # 0 where all was written before it was noticed
+    if ended.stdout.strip() == "1":
+        assert "nobody reads the output any more; what is finished is kept" in ended.stderr
+    ended = subprocess.run(
+        ["bash", "-c", f"for i in 1 2 3; do {program} ls digits | (exec <&-); echo ${{PIPESTATUS[0]}}; done"],
+        **{"capture_output": True, "text": True, "check": True},
+    )
+    assert ended.stdout.split() == ["0", "0", "0"]
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "error", ["KeyError", "TypeError", "RuntimeError", "type('Odd', (Exception,), {})", "StopIteration"]
+)
 def test_a_network_of_ones_own_that_fails_fails_its_cells(small, run, monkeypatch, error):
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
     monkeypatch.delitem(sys.modules, "late", raising=False)
@@ -137,7 +256,7 @@ def test_a_network_of_ones_own_that_fails_fails_its_cells(small, run, monkeypatc
     failed = table[table["status"] == "failed"]
     assert (code, len(table)) == (1, 7), err
     assert 0 < len(failed) < 7
-    assert failed["reason"].str.startswith(error).all()
+    assert failed["reason"].str.startswith("Odd" if "Odd" in error else error).all()
 
 
 def test_one_broken_sweep_does_not_hide_the_others(small, run):

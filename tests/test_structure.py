@@ -8,8 +8,9 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "machine", "processes", "files", "tensors", "progress", "sweepfile", "explain", "presets", "spec",
-         "data", "diffusion", "models", "training", "evaluation", "sweep", "report", "cli", "__main__"]  # fmt: skip
+ORDER = ["errors", "exits", "machine", "processes", "files", "tensors", "progress", "sweepfile", "explain", "presets",
+         "spec", "data", "diffusion", "models", "training", "evaluation", "sweep", "report", "cli",
+         "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 
 

@@ -100,9 +100,10 @@ def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) ->
     width, height = images[0].size
     for file, image in zip(files, images, strict=False):
         if image.size != (width, height) or width != height:
+            there = f"{image.size[0]} x {image.size[1]} pixels"
+            why = "not square" if image.size == (width, height) else f"where {files[0]} has {width} x {height}"
             raise UserError(
-                f"{source.where}: {file}: {image.size[0]} x {image.size[1]} pixels, where {files[0]} has "
-                f"{width} x {height}; set dataset.resolution to bring all to one square size"
+                f"{source.where}: {file}: {there}, {why}; set dataset.resolution to bring all to one square size"
             )
 
 

@@ -106,8 +106,8 @@ def _files(
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
     for entry in entries:
-        if entry.is_file():
-            yield prefix + entry.name
+        if entry.is_file() or (entry.is_symlink() and not os.path.exists(folder / entry.name)):  # noqa: PTH110
+            yield prefix + entry.name  # a link that leads nowhere is a file that cannot be read
         elif entry.is_dir():
             inner = links + entry.is_symlink()
             yield from _files(folder / entry.name, walk, f"{prefix}{entry.name}/", above, inner)

@@ -14,7 +14,7 @@ from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
-from cfgbench.evaluation.stream import REST, SPLITS, Accumulator, quarters_of
+from cfgbench.evaluation.stream import REST, Accumulator, quarters_of
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
@@ -148,6 +148,3 @@ def _influences(
         for column, q in parts.items():
             found.setdefault(column, np.empty(total))[first : first + len(q)] = q.numpy()
     return found
-
-
-__all__ = ["SPLITS", "Blocks", "Measurement", "measure"]

@@ -8,8 +8,10 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,35 +19,48 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.files import cache_folder, make_folder, write_atomically
 
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()
 OPTIMIZE = ("-O3", "-march=native", *WIDE, "-fno-math-errno", "-fno-trapping-math")
 FLAGS = (*OPTIMIZE, "-fopenmp", "-shared", "-fPIC")
-SECONDS_TO_COMPILE = 60
+TIMEOUT = 60
+"""Seconds."""
 SWITCH = "CFGBENCH_NATIVE"
 """0 in this environment variable leaves it to torch."""
 _KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, from the cache folder or made there now; None where that cannot be."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or os.environ.get(SWITCH) == "0":
-        return None
+def found() -> ctypes.CDLL | str:
+    """The compiled kernels, from the cache folder or made there now; or why they are not there."""
+    compiler = shlex.split(os.environ.get("CC", "")) or [*filter(None, map(shutil.which, ("cc", "gcc", "clang")))][:1]
+    if os.environ.get(SWITCH) == "0":
+        return f"{SWITCH} is 0"
+    if not compiler or not shutil.which(compiler[0]):
+        return f"no C compiler{f' {compiler[0]}' if compiler else ''}"
     source = resources.files("cfgbench.models").joinpath("group_norm.c").read_text()
     try:
-        machine = [platform.machine(), *sorted(_features()), compiler, *FLAGS, source]
+        machine = [platform.machine(), *sorted(_features()), *compiler, *FLAGS, source]
         name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
         path = cache_folder() / "native" / f"group_norm-{name}.so"
         if not path.exists():
             make_folder(path.parent)
             write_atomically(path, lambda target: _compile(compiler, source, target))
         return _declared(ctypes.CDLL(str(path)))
-    except (OSError, UserError, subprocess.SubprocessError):  # a compiler without OpenMP, a folder that is read-only
-        return None
+    except (OSError, UserError, subprocess.SubprocessError) as error:  # no OpenMP, say, or a folder that is read-only
+        return reason(error)
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they are not there."""
+    return found() if isinstance(found(), ctypes.CDLL) else None
+
+
+def why_not() -> str:
+    """Why the kernels are not there; "" where they are."""
+    return "" if library() else str(found())
 
 
 def _features() -> set[str]:
@@ -57,19 +72,19 @@ def _features() -> set[str]:
     return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
 
 
-def _compile(compiler: str, source: str, target: Path) -> None:
-    command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(target), "-lm"]
-    subprocess.run(command, input=source.encode(), check=True, capture_output=True, timeout=SECONDS_TO_COMPILE)
+def _compile(compiler: Sequence[str], source: str, target: Path) -> None:
+    command = [*compiler, *FLAGS, "-x", "c", "-", "-o", str(target), "-lm"]
+    subprocess.run(command, input=source.encode(), check=True, capture_output=True, timeout=TIMEOUT)
 
 
-def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     tensor, number = ctypes.c_void_p, ctypes.c_long
     sizes = [number] * 5 + [ctypes.c_float, ctypes.c_int]
     for kind in _KINDS.values():
-        forward, backward = getattr(found, f"forward_{kind}"), getattr(found, f"backward_{kind}")
+        forward, backward = getattr(kernels, f"forward_{kind}"), getattr(kernels, f"backward_{kind}")
         forward.argtypes, forward.restype = [tensor] * 6 + sizes, None
         backward.argtypes, backward.restype = [tensor] * 9 + sizes, ctypes.c_int
-    return found
+    return kernels
 
 
 def available() -> bool:

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,9 @@ def weights_identity(model: Pretrained, images: Images) -> str:
         source = importlib.util.find_spec(module)
     except Exception:  # the user's own packages fail as they like
         source = None
-    if source is None or not source.origin:
+    if source is None or not _is_file(source.origin or ""):
         raise UserError(f"model.factory = {model.factory}: no module {module}, neither installed nor where you stand")
-    files = [value for value in model.arguments.values() if isinstance(value, str) and _is_file(value)]
-    digests = [file_digest(Path(source.origin)), *(file_digest(Path(file)) for file in files)]
+    digests = [file_digest(path) for path in (Path(source.origin), *_files_in(model.arguments))]
     return f"{function} {identity([model.prediction, model.arguments, digests])}"
 
 
@@ -81,7 +80,7 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     try:
         network = getattr(importlib.import_module(module), function)(**model.arguments)
         num_classes = int(network.num_classes)
-    except Exception as error:  # the user's own code fails as it likes
+    except (Exception, SystemExit) as error:  # the user's own code fails as it likes
         said = f"{type(error).__name__}: {brief(error, quoted=False)}"
         raise UserError(f"model.factory = {model.factory}: {said}") from None
     if isinstance(network, nn.Module):
@@ -106,6 +105,15 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
             raise ValueError(f"it gives {tuple(eps.shape)} for images {tuple(z.shape)}")
     except Exception as error:  # the user's own code fails as it likes
         raise UserError(f"model: does not fit the images: {brief(error, quoted=False)}") from None
+
+
+def _files_in(arguments: Any) -> Iterator[Path]:
+    """The files that arguments name, at any depth. Folders are not looked into: results may lie in them."""
+    if isinstance(arguments, dict | list):
+        for value in arguments.values() if isinstance(arguments, dict) else arguments:
+            yield from _files_in(value)
+    elif isinstance(arguments, str) and _is_file(arguments):
+        yield Path(arguments)
 
 
 def _is_file(text: str) -> bool:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.console import Console, RenderableType
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, counted
 from cfgbench.files import make_folder, write_atomically
 from cfgbench.report import plots as figures
 from cfgbench.report import protocols
@@ -65,7 +65,8 @@ class Report:
     ) -> None:
         self.rows, self.mixed = rows, mixed
         self._store = Store(folder)
-        self.counted = settled(asked_for(rows, self._store.asked()), where=folder)
+        self._asked = self._store.asked()
+        self.counted = settled(asked_for(rows, self._asked), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
         beside = side_by_side(self.counted, where=folder, mixed=mixed)
         self.shown = Shown(folder, parts, arranged(parts, beside), choice)
@@ -81,9 +82,15 @@ class Report:
         return summary(self._store, self.shown.parts)
 
     @property
-    def apart(self) -> str:
-        """A line on which protocols stand in tables of their own, and in what they differ; "" where all is one."""
-        return "" if self.mixed else protocols.kept_apart(self.counted)
+    def notes(self) -> list[str]:
+        """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
+        missing, others = missing_cells(self.rows, self._asked), _not_asked(self.counted)
+        lines = ["" if self.mixed else protocols.kept_apart(self.counted)]
+        lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
+        lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
+        if (lost := self._store.lost) and self._asked is not None:  # before there was such a note, few cells had them
+            lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
+        return [line for line in lines if line]
 
     def write(
         self,
@@ -137,6 +144,7 @@ class Report:
         page = index(
             shown.folder.name,
             self.rows,
+            missing_cells(self.rows, self._asked),
             shown.parts,
             list(files),
             lines=lines,
@@ -144,6 +152,16 @@ class Report:
             more=[_verdicts(judged), _section(published)],
         )
         return files | {"rows.parquet": _parquet(self.rows), "index.md": page.encode()}
+
+
+def missing_cells(rows: pd.DataFrame, asked: Sequence[Mapping[str, Any]] | None) -> int:
+    """How many of the sweep's cells (see Store.asked) have no row; 0 where they are not known."""
+    return len({cell["cell_id"] for cell in asked or ()} - {*rows["cell_id"]})
+
+
+def _not_asked(counted: pd.DataFrame) -> int:
+    """How many of the rows that are shown the sweep no longer asks for."""
+    return sum(not member.get("asked", True) for members in counted["members"] for member in members)
 
 
 def check_choice(plots: Sequence[str] | None, choice: Choice) -> None:

@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 import pandas as pd
 
+from cfgbench.errors import counted
 from cfgbench.report.captions import bias
 from cfgbench.report.slices import Slice
 from cfgbench.report.tables import escape_markdown
@@ -21,6 +22,7 @@ _FIGURES = {
 def index(
     name: str,
     rows: pd.DataFrame,
+    missing: int,
     parts: Sequence[Slice],
     files: Sequence[str],
     *,
@@ -28,10 +30,10 @@ def index(
     tables: str,
     more: Sequence[str] = (),
 ) -> str:
-    """The page in Markdown. `rows` are all rows, `parts` their slices, `files` the names of the other files, `lines`
-    the summary (see summary.py), `tables` the tables in Markdown; `more` follows them: the verdicts, and what lays
-    published numbers beside the measured."""
-    sections = [f"# {escape_markdown(name)}", _summary(rows, parts, lines)]
+    """The page in Markdown. `rows` are all rows, `missing` cells have none yet; `parts` are the rows' slices, `files`
+    the names of the other files, `lines` the summary (see summary.py), `tables` the tables in Markdown; `more` follows
+    them: the verdicts, and what lays published numbers beside the measured."""
+    sections = [f"# {escape_markdown(name)}", _summary(rows, missing, parts, lines)]
     cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
     figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
     if figures["tradeoff"]:
@@ -42,16 +44,17 @@ def index(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _summary(rows: pd.DataFrame, parts: Sequence[Slice], summary: Sequence[str]) -> str:
+def _summary(rows: pd.DataFrame, missing: int, parts: Sequence[Slice], summary: Sequence[str]) -> str:
     done = int((rows["status"] == "ok").sum())
-    lines = [f"{len(rows)} cells: {done} done, {len(rows) - done} failed.", ""]
+    to_do = f", {missing} not run yet" if missing else ""
+    lines = [f"{counted(len(rows) + missing, 'cell')}: {done} done, {len(rows) - done} failed{to_do}.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
     counts = dict.fromkeys(part.setting["samples"] for part in parts)
     alike = [[part for part in parts if part.setting["samples"] == count] for count in counts]
     if notes := [note for group in alike if (note := bias(*group))]:
         lines += ["", *notes]
-    counted = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
-    if left := len(rows) - sum(map(len, counted)):
+    shown = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
+    if left := len(rows) - sum(map(len, shown)):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",

@@ -113,7 +113,7 @@ class Slice:
         """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
         hidden = (*PROVENANCE, *(["guidance"] if "system" in self.apart else []))
         keys = [key for key in self.apart if key not in hidden]
-        if "features_id" in self.apart or not keys:  # reference and protocol follow from other features
+        if {"features_id", "reference_id"} & {*self.apart} or not keys:  # what else is apart follows from the first
             keys += [key for key in PROVENANCE if key in self.apart][:1]
         words = [named(key, self.setting[key]) for key in keys]
         return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    model_validator,
+)
 
 from cfgbench.errors import brief
 from cfgbench.presets import MODELS, TRAININGS
@@ -24,6 +34,7 @@ NonNegative = Annotated[Finite, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
 Side = Annotated[int, Field(ge=1, le=4096)]
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]  # a folder's: 1
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
 DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
@@ -76,7 +87,7 @@ class Dataset(Section):
     split: str | None = None
     resolution: Side | None = None
     preprocess: Literal["adm", "area", "box"] | None = None
-    classes: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    classes: Count | Annotated[list[ClassName], Field(min_length=1)] | None = None
     limit: Count | None = None
     flip: bool | None = None
     means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)] | None = None

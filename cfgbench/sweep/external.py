@@ -14,17 +14,20 @@ from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.extractors import FeatureExtractor
-from cfgbench.evaluation.measure import SPLITS, Measurement, measure
+from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.reference import is_statistics, load_reference, save_reference
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity, make_folder, write_atomically
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
+from cfgbench.sweep.row import plus_minus
 from cfgbench.sweep.shards import Shards
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
+STATISTICS = "--save-stats"
 NUMBERS = "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se"
 
 
@@ -46,6 +49,14 @@ class Evaluation:
     reference: str
     protocol: str
     protocol_id: str
+
+    def __str__(self) -> str:
+        numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
+        if self.fid_infinity is not None:
+            numbers.append(f"{self.fid_infinity:.4f}{plus_minus(self.fid_infinity_se)} of infinitely many")
+        if self.is_mean is not None:
+            numbers.append(f"IS {self.is_mean:.3f}{plus_minus(self.is_se)}")
+        return f"{', '.join(numbers)} ({self.protocol})"
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON content."""
@@ -83,6 +94,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         if other := taken.get(path.resolve()):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
         taken[path.resolve()] = name
+        if name == STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
+            raise UserError(f"{name} {path}: name a file that ends in .npz")
         make_folder(path.parent)
         if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise UserError(f"{name} {path}: cannot be written; name another file")

@@ -76,7 +76,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureE
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
-    path = plan.store.folder / "classifier" / f"{identity(plan.cells[0].features)}.safetensors"
+    path = plan.store.classifier(identity(plan.cells[0].features))
     if not path.exists():
         classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
     return _classifier(name, path, device)

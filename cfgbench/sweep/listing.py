@@ -1,13 +1,13 @@
 """What the results folder holds, in a line each; quick, for it loads no data and no network."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, counted
 from cfgbench.spec import load_sweep, points
-from cfgbench.sweep.row import fid_of, how
+from cfgbench.sweep.row import numbers_of, place_of, unusual
 from cfgbench.sweep.store import Store, find_sweeps
 
 
@@ -18,33 +18,43 @@ def overview(results: Path) -> list[str]:
 
 
 def cells_of(folder: Path) -> list[str]:
-    """A line a row of this sweep, and one a missing cell, then the count."""
+    """A line a row of the cells that the sweep has, and one a missing cell; then the rows of other cells that were left
+    in the folder, and the count."""
     store = Store(folder)
     rows, damaged = store.read()
-    made = {row["cell_id"] for row in rows}
-    lines = [_line(row) for row in sorted(rows, key=_order)]
-    lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
     asked = store.asked()
-    missing = [cell for cell in asked or () if cell["cell_id"] not in made | {path.stem for path in damaged}]
-    lines += [f"{cell['cell_id']}  missing  {_where(cell)}" for cell in sorted(missing, key=_order)]
+    wanted = {row["cell_id"] for row in rows} if asked is None else {cell["cell_id"] for cell in asked}
+    there = {row["cell_id"] for row in rows} | {path.stem for path in damaged}
+    missing = [cell for cell in asked or () if cell["cell_id"] not in there]
+    axes = _axes(asked or ())
+    lines = [_line(row, axes) for row in sorted(rows, key=_order) if row["cell_id"] in wanted]
+    lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
+    lines += [f"{cell['cell_id']}  missing  {_where(cell, axes)}" for cell in sorted(missing, key=_order)]
+    others = [row for row in sorted(rows, key=_order) if row["cell_id"] not in wanted]
+    lines += ["rows of other cells:", *(_line(row, axes) for row in others)] if others else []
     return [*lines, f"{folder.name}: {_count(store, rows, damaged, asked)}"]
 
 
+def _axes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings in which the cells differ (`sampling.clip`), beside those that have words of their own."""
+    settings = [cell.get("settings", {}) for cell in cells]
+    first = settings[0] if settings else {}
+    return [name for name in first if any(other.get(name) != first[name] for other in settings)]
+
+
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["p_uncond"], row["T"], how(row), row["w"]
+    return row["p_uncond"], row["T"], unusual(row), row["w"]
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    where = f"{row['cell_id']}  {row['status']:6}  {_where(row)}"
+def _line(row: Mapping[str, Any], axes: Sequence[str]) -> str:
+    where = f"{row['cell_id']}  {row['status']:6}  {_where(row, axes)}"
     if row["status"] != "ok":
         return f"{where}: {row['reason']}"
-    numbers = [f"FID {fid_of(row)}"] if row["fid"] is not None else []
-    numbers += [f"IS {row['is_mean']:.3f}"] if row["is_mean"] is not None else []
-    return f"{where}: {', '.join(numbers)} ({row['features_id']})"
+    return f"{where}: {', '.join(numbers_of(row, errors=False))} ({row['features_id']})"
 
 
-def _where(row: Mapping[str, Any]) -> str:
-    return f"p_uncond {row['p_uncond']:g}, T {row['T']}, w {row['w']:g}{how(row)}"
+def _where(row: Mapping[str, Any], axes: Sequence[str]) -> str:
+    return place_of(row | row.get("settings", {}), axes)
 
 
 def _count_or_why_not(store: Store) -> str:
@@ -57,19 +67,19 @@ def _count_or_why_not(store: Store) -> str:
 def _count(
     store: Store, rows: list[dict[str, Any]], damaged: dict[Path, str], asked: list[dict[str, Any]] | None
 ) -> str:
-    states = {row["cell_id"]: row["status"] for row in rows}
+    status_of = {row["cell_id"]: row["status"] for row in rows}
     if asked is None:  # by an earlier version: how many cells there are is known, and not which
-        spec = load_sweep(store.folder / "sweep.yaml")
+        spec = load_sweep(store.sweep_file)
         points_there = {repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)}
-        total, counted = len(points_there), Counter(states.values())
+        total, states = len(points_there), Counter(status_of.values())
     else:
         ids = {cell["cell_id"] for cell in asked}
-        total, counted = len(ids), Counter(status for cell, status in states.items() if cell in ids)
-    trained = len(list((store.folder / "checkpoints").glob("*.safetensors")))
-    others = len(states) - counted.total()
-    parts = [f"{counted['ok']} of {total} cells done"]
-    parts += [f"{counted['failed']} failed"] if counted["failed"] else []
+        total, states = len(ids), Counter(status for cell, status in status_of.items() if cell in ids)
+    others = len(status_of) - states.total()
+    parts = [f"{states['ok']} of {counted(total, 'cell')} done"]
+    parts += [f"{states['failed']} failed"] if states["failed"] else []
     parts += [f"{len(damaged)} damaged"] if damaged else []
-    parts += [f"{max(0, total - counted['ok'] - counted['failed'])} missing", f"{trained} networks trained"]
-    parts += [f"{others} rows of other cells"] if others else []
+    missing = max(0, total - states["ok"] - states["failed"])
+    parts += [f"{missing} missing", f"{counted(store.trained(), 'network')} trained"]
+    parts += [f"{counted(others, 'row')} of other cells"] if others else []
     return ", ".join(parts)

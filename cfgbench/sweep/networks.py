@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from cfgbench.diffusion.guidance import Networks
+from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
-from cfgbench.models.fast import Choice, Compiled, choose, forget, hold_half, prepare
+from cfgbench.models.fast import OURS, Choice, Compiled, choose, forget, hold_half, prepare
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -20,6 +21,7 @@ from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_networks
+from cfgbench.tensors import load_tensors
 from cfgbench.training.diffusion import train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
@@ -46,10 +48,12 @@ def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progres
 
 
 def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:
-    """Trains the network unless its checkpoint is there; waits where another process trains it."""
+    """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
+    checkpoint that is damaged."""
     while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
         progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    load_tensors(path)
     return path
 
 
@@ -108,8 +112,10 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
 
     rows = pace().batch if compute.device.type == "cuda" else None
     choice = _choice(bench, every, denoiser, pace)
-    filled = "" if rows is None else f"; {rows} images fill the GPU"
-    progress(f"network {cell.checkpoint_id}: {choice}{filled}", 0, 0, "")
+    more = "" if rows is None else f"; {rows} images fill the GPU"
+    if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native.why_not()):
+        more = f"; group norm is left to torch, which is slower: {why}"
+    progress(f"network {cell.checkpoint_id}: {choice}{more}", 0, 0, "")
     forget(plain)
     fast = prepare(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
     if isinstance(fast, Compiled):

@@ -10,8 +10,9 @@ import numpy as np
 
 from cfgbench import data, machine
 from cfgbench.data import Images
-from cfgbench.errors import UserError, brief, reason
+from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
+from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.noisy_classifier import HalfUNet
@@ -58,6 +59,15 @@ class Plan:
     def missing(self) -> list[Cell]:
         """The cells to run. Those that failed are tried again: what stopped them may be gone."""
         return [cell for cell in self.cells if cell.id not in self.done]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the numbers before they are there."""
+        split = self.spec.sampling.samples // SPLITS
+        if "is" not in self.spec.evaluation.metrics or split >= self.images.num_classes:
+            return []
+        held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
+        return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
 
     def groups(self) -> Iterator[list[Cell]]:
         """The missing cells of each network, or network and classifier, that missing cells need."""
@@ -152,7 +162,7 @@ def prepare_folder(plan: Plan) -> None:
     are; says at once if it cannot be written."""
     make_folder(plan.store.folder)
     plan.store.ask([_noted(cell) for cell in plan.cells])
-    path, content = plan.store.folder / "sweep.yaml", dump_yaml(resolved(plan.spec)).encode()
+    path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
     if not path.exists() or path.read_bytes() != content:
         write_atomically(path, content)
 

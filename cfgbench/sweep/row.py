@@ -1,7 +1,7 @@
 """A row of results: its columns, its digest, and what is checked before it is believed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -129,18 +129,47 @@ def _read(paths: Sequence[Path]) -> Read:
     return rows, damaged
 
 
-def fid_of(row: Mapping[str, Any]) -> str:
-    """With three decimals; with six where it is small, as points' are."""
-    return f"{row['fid']:.{3 if row['fid'] >= 0.1 else 6}f}"
+PLACED = "w", "p_uncond", "T", "guidance", "on", "temperature"
+"""The axes that `place_of` has words for."""
 
 
-def how(row: Mapping[str, Any]) -> str:
-    """What is unusual in how a row's images were guided: `, guidance classifier on unconditional`, `, temperature 0.9`;
-    rows from before there were others have cfg."""
+def place_of(row: Mapping[str, Any], axes: Iterable[str] = (), *, scale: bool = False) -> str:
+    """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3`, with `scale` in both conventions of w, and with
+    what the further `axes` have there; what is unusual in how its images were guided, too."""
+    words = [f"p_uncond {row['p_uncond']:g}", f"T {row['T']}", f"w {row['w']:g}"]
+    words[2] += f" (scale {1 + row['w']:g})" if scale else ""
+    words += unusual(row)
+    for axis in axes:
+        value = row.get(axis, row.get(axis.rpartition(".")[2]))
+        words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in PLACED else []
+    return ", ".join(words)
+
+
+def unusual(row: Mapping[str, Any]) -> list[str]:
+    """What is unusual in how a row's images were guided: `guidance classifier on unconditional`, `temperature 0.9`."""
     words = [f"guidance {row['guidance']}"] if row["guidance"] != "cfg" else []
-    words = [f"{words[0]} on unconditional"] if row.get("on") == "unconditional" else words
-    words += [f"temperature {row['temperature']:g}"] if row.get("temperature") not in (None, 1) else []
-    return "".join(f", {word}" for word in words)
+    words = [f"{words[0]} on unconditional"] if row.get("on") == "unconditional" and words else words
+    return words + ([f"temperature {row['temperature']:g}"] if row.get("temperature") not in (None, 1) else [])
+
+
+def outcome_of(row: Mapping[str, Any]) -> str:
+    """What became of a cell: `FID 1.234 ± 0.056, IS 9.876 ± 0.054 (digits-1a2b3c4d), 4.6 s`, or why it failed."""
+    if row["status"] != "ok":
+        return f"failed: {row['reason']}"
+    return f"{', '.join(numbers_of(row))} ({row['features_id']}), {row['seconds']:.1f} s"
+
+
+def numbers_of(row: Mapping[str, Any], *, errors: bool = True) -> list[str]:
+    """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or six where it is
+    small, as points' are."""
+    fid, score = row.get("fid"), row.get("is_mean")
+    numbers = [] if fid is None else [f"FID {fid:.{3 if fid >= 0.1 else 6}f}{plus_minus(row.get('fid_se')) * errors}"]
+    return numbers + ([] if score is None else [f"IS {score:.3f}{plus_minus(row.get('is_se')) * errors}"])
+
+
+def plus_minus(se: float | None) -> str:
+    """` ± 0.0123`, one standard error, with two digits of its own; nothing where there is none."""
+    return "" if se is None else f" ± {se:#.2g}"
 
 
 def _fits(name: str, kind: pa.DataType) -> bool:

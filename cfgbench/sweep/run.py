@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from cfgbench.errors import reason
+from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
@@ -25,12 +25,9 @@ from cfgbench.training.state import TrainingFailed
 
 Row = dict[str, Any]
 
-FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, NameError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
-"""What a cell may fail by, the others going on: images that are no numbers, and what torch and a user's own network
-raise. Not what the system says, as of a full disk: that stops all."""
+STOPS_ALL = OSError, UserError
+"""What the system says, as of a full disk, and what cannot be used. By any other error, as those of a user's own
+network, a cell fails and the others go on."""
 
 NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
 """What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
@@ -127,7 +124,9 @@ def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
         jobs = [Job(cell, _shards(bench, cell, ready)) for cell in cells]
         try:
             fill(jobs, ready, bench)
-        except FAILURES as error:
+        except STOPS_ALL:
+            raise
+        except Exception as error:
             bench.progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
 
 
@@ -169,7 +168,9 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
     store, shards = bench.plan.store, _shards(bench, cell, ready)
     try:
         result = run_cell(cell, ready, bench, shards)
-    except FAILURES as error:
+    except STOPS_ALL:
+        raise
+    except Exception as error:
         return _put(bench, _failed(bench, cell, error))
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)

@@ -28,15 +28,17 @@ class Store:
     """The folder results/<name> of one sweep.
 
     cells/<id>.parquet (rows), checkpoints/<id>.safetensors with .losses.csv, samples/<id>.png, references/<id>.npz,
-    influence/<id>.parquet, sweep.yaml (the sweep with every default filled in), asked.json (its cells); features/<id>/
-    (shards of a cell that is not finished, or is to keep them) and locks/ while a process works. Each row carries the
-    digest of its values.
+    influence/<id>.parquet, classifier/<id>.safetensors, sweep.yaml (the sweep with every default filled in), asked.json
+    (its cells); features/<id>/ (shards of a cell that is not finished, or is to keep them) and locks/ while a process
+    works. Each row carries the digest of its values.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._newest = ""
         self._held: dict[str, Mapping[str, np.ndarray]] = {}  # the cell that was asked for last comes last
+        self.lost: set[str] = set()
+        """Cells whose influences were asked for, and could not be read."""
 
     def checkpoint(self, checkpoint_id: str) -> Path:
         return self.folder / "checkpoints" / f"{checkpoint_id}.safetensors"
@@ -72,6 +74,7 @@ class Store:
             with pq.ParquetFile(self.influence(cell_id), page_checksum_verification=True, pre_buffer=False) as file:
                 table = file.read(use_threads=False)
         except (pa.ArrowException, OSError, ValueError):
+            self.lost.add(cell_id)
             return {}
         return {name: table[name].to_numpy() for name in table.column_names}
 
@@ -97,9 +100,25 @@ class Store:
         """What processes are at, or were when they died."""
         return {path.name for path in (self.folder / "locks").glob("[!.]*")}
 
+    @property
+    def sweep_file(self) -> Path:
+        return self.folder / "sweep.yaml"
+
+    @property
+    def has_rows(self) -> bool:
+        return any((self.folder / "cells").glob("[!.]*.parquet"))
+
+    def classifier(self, classifier_id: str) -> Path:
+        """The data set's own classifier, whose features are the sweep's."""
+        return self.folder / "classifier" / f"{classifier_id}.safetensors"
+
+    def trained(self) -> int:
+        """How many networks are there, of whichever version of the sweep."""
+        return len(list((self.folder / "checkpoints").glob("*.safetensors")))
+
     def check(self) -> None:
         """Raises UserError where the results folder has vanished: numbers are not to end in another in its place."""
-        if not (self.folder / "sweep.yaml").exists():
+        if not self.sweep_file.exists():
             raise UserError(
                 f"{self.folder}: vanished, or its sweep.yaml; bring it back, and the same command goes on from there"
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, brief
 from cfgbench.models.precision import Compute
 
 
@@ -38,11 +38,17 @@ class Group:
 
 
 ALONE = Group()
+TORCHRUNS = "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 
 
 def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether torchrun started this process as one of several. Raises UserError for half of its variables."""
+    world, missing = os.environ.get("WORLD_SIZE", "1"), [name for name in TORCHRUNS if name not in os.environ]
+    if not world.isdecimal():
+        raise UserError(f"WORLD_SIZE = {brief(world)}: should be a number of processes, as torchrun sets it")
+    if int(world) > 1 and missing:
+        raise UserError(f"WORLD_SIZE = {world}: {', '.join(missing)} missing; begin with torchrun, or unset WORLD_SIZE")
+    return int(world) > 1
 
 
 @contextmanager

@@ -153,6 +153,21 @@ def test_broken_content_names_the_file(folder, tmp_path):
         load(folder)
 
 
+def test_a_link_that_leads_nowhere_is_named(folder):
+    (folder / "cat" / "9.png").symlink_to("unmounted.png")
+    with pytest.raises(UserError, match=r"cat/9\.png: cannot be read as an image"):
+        load(folder)
+
+
+def test_a_class_may_be_called_by_a_number_and_images_be_oblong(folder):
+    (folder / "cat").rename(folder / "1")
+    assert load(folder, classes=[1]).class_names == ("1",)
+    for path in folder.rglob("*.*g"):
+        Image.new("RGB", (24, 20)).save(path)
+    with pytest.raises(UserError, match=r"1/0\.png: 24 x 20 pixels, not square; set dataset\.resolution"):
+        load(folder)
+
+
 def test_an_empty_class_and_no_class(folder, tmp_path):
     (folder / "emu").mkdir()
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:

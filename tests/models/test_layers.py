@@ -118,13 +118,24 @@ def test_what_is_no_number_stays_none(way):
 def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    native.library.cache_clear()
+    native.found.cache_clear()
     try:
         assert not native.available()
+        assert native.why_not() == f"no C compiler {tmp_path}/no-such-compiler"
         norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
         assert apart(norm(x), by_torch(norm, x, None)) < 1e-6
     finally:
-        native.library.cache_clear()
+        native.found.cache_clear()
+
+
+def test_a_compiler_may_have_words_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "cc -DNOTHING=1")
+    native.found.cache_clear()
+    try:
+        assert native.why_not() == ""
+    finally:
+        native.found.cache_clear()
 
 
 def network(**keys):

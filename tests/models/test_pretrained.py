@@ -47,6 +47,9 @@ class WithoutNull(torch.nn.Module):
     def forward(self, z, lam, c):
         return z * self.table(c)[:, :, None, None]
 
+def ends(**more):
+    raise SystemExit(7)
+
 def fails(**more):
     raise RuntimeError("no weights")
 """
@@ -95,6 +98,10 @@ def test_what_decides_a_factorys_numbers_is_in_its_identity(module, tmp_path):
     before = weights_identity(named, IMAGES)
     weights.write_bytes(b"2")
     assert weights_identity(named, IMAGES) != before
+    nested = factory(more=[{"path": str(weights)}])
+    before = weights_identity(nested, IMAGES)
+    weights.write_bytes(b"3")
+    assert weights_identity(nested, IMAGES) != before
     module.write_text(SOURCE + "\n")
     assert weights_identity(factory(), IMAGES) != first
 
@@ -106,6 +113,10 @@ def test_a_factory_that_cannot_be_used_is_named(module, tmp_path):
         load_pretrained(factory(function="absent"), IMAGES, CPU)
     with pytest.raises(UserError, match="mynet:fails: RuntimeError: no weights"):
         load_pretrained(factory(function="fails"), IMAGES, CPU)
+    with pytest.raises(UserError, match="mynet:ends: SystemExit: 7"):
+        load_pretrained(factory(function="ends"), IMAGES, CPU)
+    with pytest.raises(UserError, match="no module os, neither"):
+        weights_identity(Factory(factory="os:getcwd"), IMAGES)
     with pytest.raises(UserError, match=r"model\.checkpoint = .*gone\.pt: No such file"):
         weights_identity(Checkpoint(checkpoint=tmp_path / "gone.pt", format="adm"), IMAGES)
 

@@ -143,7 +143,7 @@ def test_what_differs_otherwise_needs_no_marks(whole):
     rows.loc[rows["protocol_id"] == "2b", "samples"] = 1000
     parts = slices(rows, mixed=True)
     assert [dict(part.marks) for part in parts] == [{}, {}]
-    assert Report(Path("x"), rows).apart == ""
+    assert Report(Path("x"), rows).notes == []
 
 
 def test_where_all_is_one_protocol_no_point_is_marked(whole, table1):
@@ -165,9 +165,9 @@ def test_other_features_are_named_on_the_axes(whole):
 
 
 def test_one_line_says_what_is_kept_apart(whole, table1):
-    line = Report(Path("x"), whole).apart
+    (line,) = Report(Path("x"), whole).notes
     assert line == "2 protocols are kept apart: [a] clip on, [b] clip off; --mixed puts them together and marks them"
-    assert Report(Path("x"), table1).apart == ""
+    assert Report(Path("x"), table1).notes == []
 
 
 def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):

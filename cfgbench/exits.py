@@ -1,0 +1,104 @@
+"""How the program begins and ends: whatever happens is one line, and an exit code that tells who is to act."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from cfgbench.errors import UserError, printable, reason
+
+LONGEST_LINE = 900
+"""Characters of an error."""
+STOPPED = 130
+"""The exit code after Ctrl-C or SIGTERM, as shells have it."""
+GOES_ON = "what is finished is kept, and the same command goes on from here"
+
+
+def say(message: str, code: int) -> int:
+    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
+    print(f"cfgbench: {line}", file=sys.stderr)
+    return code
+
+
+def note(message: str) -> None:
+    """One line on stderr that changes no exit code."""
+    with contextlib.suppress(OSError):  # a log that is full or closed stops nothing
+        print(f"note: {printable(message)}", file=sys.stderr, flush=True)
+
+
+class Stopped(Exception):
+    """A command ended early, with this exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextlib.contextmanager
+def goes_on() -> Iterator[None]:
+    """A command that loses nothing when it is stopped: that is said then. Raises Stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; {GOES_ON}", STOPPED) from None
+    except MemoryError:
+        raise Stopped(f"out of memory; {GOES_ON}", 1) from None
+    except BrokenPipeError:
+        raise Stopped(f"nobody reads the output any more; {GOES_ON}", 1) from None
+
+
+def prepare() -> None:
+    """Takes the terminal and the signals as they may be: streams that are closed, names that it cannot show, a
+    connection that ends, a backend of figures that a notebook has chosen."""
+    os.environ["MPLBACKEND"] = "agg"  # matplotlib ends where it does not know the notebook's
+    for name in ("stdout", "stderr"):  # closed by whoever began us
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for as long as we are)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+def end(command: Callable[[], int | None]) -> NoReturn:
+    """Runs the command, and exits: 0, 1 (a cell or a training failed, or memory ran out), 2 (what cannot be used or
+    written), 130 (stopped by Ctrl-C, SIGTERM or SIGHUP)."""
+    try:
+        code = command()
+        if code == STOPPED:  # as typer has it
+            raise KeyboardInterrupt
+    except UserError as error:
+        code = say(str(error), 2)
+    except Stopped as error:
+        code = say(str(error), error.code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = say("stopped", STOPPED)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # as typer has it: whoever reads our output has seen enough
+            os._exit(0)
+        raise
+    except BrokenPipeError:
+        os._exit(0)
+    except OSError as error:
+        code = say(f"{os.fsdecode(error.filename or 'standard output, or a file')}: {reason(error)}", 2)
+    except MemoryError:
+        code = say("out of memory", 1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(2)
+        code = say(f"{error.format_message()}; see cfgbench --help", 2)
+    sys.exit(code or 0)
