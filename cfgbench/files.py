@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -119,6 +120,15 @@ def open_regular(path: Path) -> IO[bytes]:
         kind = errno.EISDIR if path.is_dir() else errno.EINVAL
         raise OSError(kind, "a folder" if kind == errno.EISDIR else "not a regular file", str(path))
     return path.open("rb")
+
+
+def open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    """A file of a zip, of which no more is inflated at a time than is read. Raises ValueError where that cannot be."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("neither stored nor deflated; make the zip anew in the usual way")
+    if entry.flag_bits & 1:
+        raise ValueError("encrypted; make the zip anew without a password")
+    return archive.open(entry)
 
 
 def file_digest(path: Path) -> str:

@@ -12,9 +12,8 @@ from PIL import Image
 from torch import nn
 
 from cfgbench import data
-from cfgbench.evaluation import extractors
 from cfgbench.files import file_digest
-from cfgbench.models import classifier
+from cfgbench.models import classifier, extractors
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external
 from cfgbench.sweep.plan import make_plan
@@ -370,7 +369,7 @@ MEMORY = """
 import sys
 import torch
 from pathlib import Path
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.sweep import external
 
 class Means:  # the extractor aside

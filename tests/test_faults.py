@@ -314,7 +314,7 @@ def generate(networks, sampling, indices, *rest):
     print("batch", len(indices), file=sys.stderr)
     return honest(networks, sampling, indices, *rest)
 fill.generate = generate
-unet.A_CORE = 1 << 40  # all of a batch goes through the network at once, as on a GPU
+unet.BYTES_A_CORE = 1 << 40  # all of a batch goes through the network at once, as on a GPU
 room = int(sys.argv.pop(1)) << 20
 in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (in_use + room, in_use + room))

@@ -5,8 +5,8 @@ import torch
 
 from cfgbench.data import load
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.evaluation.extractors import ClassifierFeatures
-from cfgbench.evaluation.inception import Runner
+from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.models.inception import Runner
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Sampling, Training
 from cfgbench.sweep.fill import generate

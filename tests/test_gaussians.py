@@ -10,9 +10,9 @@ import yaml
 from scipy import stats
 
 from cfgbench.data.gaussians import mixture_of
-from cfgbench.evaluation.extractors import Coordinates
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.models.extractors import Coordinates
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.sweepfile import load_yaml
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cfgbench.evaluation.extractors import ClassifierFeatures, Features
+from cfgbench.evaluation.features import Features
+from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.tensors import load_tensors, save_tensors
 
 SWEEP = """

@@ -13,8 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from cfgbench import machine
-from cfgbench.data import npz
+from cfgbench import machine, npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.images import Images, choose_classes, select
 from cfgbench.data.pictures import average_areas, decode, is_picture, middle_square

@@ -6,10 +6,10 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import Protocol
 
 from cfgbench.errors import UserError, reason
-from cfgbench.files import open_regular, read_at_most
+from cfgbench.files import open_entry, open_regular, read_at_most
 
 LARGEST_FILE = 1 << 28
 """Bytes."""
@@ -153,12 +153,3 @@ class _Zip:
         inner = copy.copy(self)
         inner.prefix, inner.where = f"{self.prefix}{folder}/", f"{self.where}/{folder}"
         return inner
-
-
-def open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
-    """A file of a zip, of which no more is inflated at a time than is read. Raises ValueError where that cannot be."""
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("neither stored nor deflated; make the zip anew in the usual way")
-    if entry.flag_bits & 1:
-        raise ValueError("encrypted; make the zip anew without a password")
-    return archive.open(entry)

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cfgbench import machine
-from cfgbench.data import npz
+from cfgbench import machine, npz
 from cfgbench.data.images import Images
 from cfgbench.data.pictures import decode, hidden, is_picture
 from cfgbench.data.sources import open_source

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error

@@ -1,61 +1,13 @@
 """Statistics that merge: any split of the images, in any order, on any machine, gives the whole to rounding."""
 
-import math
-import sys
-import warnings
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cfgbench.errors import reason
-
-LONGEST_TEXT = 4000
-"""Bytes."""
 LARGEST_DIMENSION = 8192
 """Features of more dimensions are none that we know: a file that announces them is damaged, or worse."""
-
-
-def open_arrays(path: Path) -> zipfile.ZipFile:
-    """The archive that an .npz is. Raises ValueError for what is no regular file, BadZipFile for what is no archive."""
-    if not path.is_file():
-        raise ValueError("not a regular file")
-    return zipfile.ZipFile(path)
-
-
-def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of plain numbers or text; never unpickles.
-
-    Raises ValueError for one that has more than 8192 x 8192 numbers, or other than its header says, before it is read.
-    """
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.file_size > 8 * LARGEST_DIMENSION**2 + 4096 or entry.compress_type not in _BOUNDED:
-        raise ValueError(f"{name} has {entry.file_size:,} bytes, or is packed in an unusual way")
-    with archive.open(entry) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, about headers of an old Python
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        size = math.prod(shape) * dtype.itemsize
-        if dtype.kind not in "fiuU" or min(shape, default=0) < 0 or size != entry.file_size - file.tell():
-            raise ValueError(f"{name}: {shape} of {dtype} in {entry.file_size} bytes")
-        if dtype.kind == "U" and size > LONGEST_TEXT:
-            raise ValueError(f"{name}: {size:,} bytes of text")
-        data = file.read(size)
-        if dtype.kind == "U" and (np.frombuffer(data, f"{dtype.byteorder}u4") > sys.maxunicode).any():
-            raise ValueError(f"{name}: no text")  # numpy would make a str of it that Python cannot bear
-        content = np.frombuffer(data, dtype)
-        if file.read(1) or content.size != math.prod(shape):  # the archive compares its checksum at the end
-            raise ValueError(f"{name} ends early")
-    return content.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="C")
-
-
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What inflates no more at a time than is asked for."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +58,6 @@ class Moments:
         """The unbiased covariance, scatter / (n - 1). Raises ValueError for fewer than two vectors."""
         return self.scatter / self.freedom
 
-    def save(self, path: Path) -> None:
-        """Writes an .npz with n, mean and scatter."""
-        with path.open("wb") as file:
-            np.savez(file, n=self.n, mean=self.mean.numpy(), scatter=self.scatter.numpy())
-
     @staticmethod
     def from_covariance(mean: Tensor, covariance: Tensor) -> "Moments":
         """The moments of published statistics, mean [d] and covariance [d, d] of an unknown number of images.
@@ -129,21 +76,6 @@ class Moments:
         if covariance.diagonal().min() < 0:
             raise ValueError("sigma has negative variances")
         return Moments(d + 2, mean, (covariance + covariance.T) / 2 * (d + 1))
-
-    @staticmethod
-    def load(path: Path) -> "Moments":
-        """Reads what `save` wrote; never unpickles. Raises ValueError naming a file that is something else."""
-        try:
-            with open_arrays(path) as archive:
-                n = int(read_array(archive, "n"))
-                mean, scatter = (torch.from_numpy(read_array(archive, name)) for name in ("mean", "scatter"))
-        except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
-            raise ValueError(f"{path}: not a whole file of statistics ({reason(error, 80)})") from None
-        if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
-            raise ValueError(f"{path}: statistics of unfitting shapes")
-        if not (mean.dtype == scatter.dtype == torch.float64 and mean.isfinite().all() and scatter.isfinite().all()):
-            raise ValueError(f"{path}: statistics that are not finite numbers in float64")
-        return Moments(n, mean, scatter)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 SPLITS = 10

@@ -1,9 +1,6 @@
 """A network made ready for many calls: the same function, in less time."""
 
-import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +9,15 @@ from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
 from cfgbench.models import native
 from cfgbench.models.adm import DiscreteTime
+from cfgbench.models.gain import GPU_OPTIONS, NOTHING, OPTIONS, Choice, Gain, no_compiler
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.pace import Pace
 from cfgbench.models.precision import HALF, autocast, out_of_memory
 from cfgbench.models.unet import UNet
 
-SECONDS_TO_COMPILE = {"cpu": 60.0, "cuda": 100.0}
-"""What torch.compile takes, about: 40 to 80 s for U-Nets of 0.1 to 8 million parameters on two cores; 50 to 140 s for
-one of 0.1 and one of 296 million beside an H200."""
-SAVED = {"cpu": 0.12, "cuda": 0.5}
-"""Of a call's time, by compiling it: 9 to 16 % on a processor, where group norm is compiled anyway (`native`)."""
-OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
-"""All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
-GPU_OPTIONS = {"shape_padding": False}
-"""Whether to pad a product would be measured each time: results are not to depend on that."""
+GAINS = {"cpu": Gain(60.0, 0.12), "cuda": Gain(100.0, 0.5)}
+"""By compiling a U-Net: 40 to 80 s for one of 0.1 to 8 million parameters on two cores, where group norm is compiled
+anyway (`native`) and 9 to 16 % are saved; 50 to 140 s for one of 0.1 and one of 296 million beside an H200."""
 
 OURS = UNet, DiscreteTime
 """Networks whose calls do the same whatever the tensors hold."""
@@ -121,17 +113,6 @@ def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., T
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Whether to compile, and why, for a person to read."""
-
-    compiled: bool
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{'compiled' if self.compiled else 'not compiled'}: {self.reason}"
-
-
 def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Choice:
     """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
 
@@ -142,27 +123,23 @@ def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: boo
         return Choice(asked, "as asked")
     if not isinstance(network, OURS):
         return Choice(False, "it was made elsewhere; --compile tries it")
-    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):  # the one that Inductor calls
+    if no_compiler(device):
         return Choice(False, "there is no C++ compiler")
-    if device.type not in SAVED:
+    if device.type not in GAINS:
         return Choice(False, f"not known to pay on {device.type}")
     return pays(images * pace().seconds, f"{images:,} network passes of an image", device)
 
 
+def gain_on(device: torch.device) -> Gain:
+    """What compiling a U-Net takes and saves there."""
+    return GAINS.get(device.type, NOTHING)
+
+
 def pays(ahead: float, work: str, device: torch.device) -> Choice:
     """Compiles where work that takes `ahead` seconds as it is loses more by that than compiling takes."""
-    saved, cost = SAVED.get(device.type, 0.0) * ahead, SECONDS_TO_COMPILE.get(device.type, 0.0)
-    return Choice(
-        saved > cost,
-        f"{work} ahead take {ahead:.0f} s as it is; compiling would save about {saved:.0f} s and take {cost:.0f} s",
-    )
-
-
-def expected(ahead: float, device: torch.device) -> float:
-    """Seconds that such work takes when it is compiled first where that pays."""
-    if not pays(ahead, "", device).compiled:
-        return ahead
-    return ahead * (1 - SAVED[device.type]) + SECONDS_TO_COMPILE[device.type]
+    gain = gain_on(device)
+    would = f"compiling would save about {gain.saved * ahead:.0f} s and take {gain.seconds:.0f} s"
+    return Choice(gain.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 
 
 def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:

@@ -60,13 +60,16 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
-def float32_kept() -> Iterator[None]:
-    """fp32 as the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to."""
-    allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+def float32_kept(*, search: bool = False) -> Iterator[None]:
+    """fp32 as the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to. With
+    `search`, a GPU tries for each shape which of its ways to convolve is the fastest."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = False, search or cudnn.benchmark
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+        cudnn.allow_tf32, cudnn.benchmark = before
 
 
 @contextmanager

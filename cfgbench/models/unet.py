@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from cfgbench.models.layers import Conv, Double, GroupNorm, Halve, attention
 from cfgbench.spec import Model
 
-A_CORE = 2 << 20
+BYTES_A_CORE = 2 << 20
 """Bytes of the largest feature map that a processor works on at a time, for each of its cores: what lies between two
 layers then stays in its caches, and is memory that malloc need not ask the system for each time."""
 
@@ -198,7 +198,7 @@ class UNet(nn.Module):
             return sys.maxsize
         weight = self.first.weight
         image = len(weight) * weight.element_size() * z.shape[2] * z.shape[3]
-        return max(1, A_CORE * torch.get_num_threads() // image)
+        return max(1, BYTES_A_CORE * torch.get_num_threads() // image)
 
     def _at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time, c))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cfgbench.evaluation.extractors import FeatureExtractor
+from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, silent

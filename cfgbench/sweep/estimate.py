@@ -10,8 +10,8 @@ from torch import nn
 from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
-from cfgbench.evaluation.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import expected, prepare
+from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
+from cfgbench.models.fast import gain_on, prepare
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
@@ -91,8 +91,8 @@ def _ahead(
         sampling[cell.checkpoint_id] = sampling.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
     training = [costs.training_seconds(network) for network in untrained]
     if device.type == "cuda" and all(isinstance(cell.model, Model) for cell in missing):
-        sampling = {network: expected(seconds, device) for network, seconds in sampling.items()}
-        training = [expected(seconds, device) for seconds in training]
+        sampling = {network: gain_on(device).expected(seconds) for network, seconds in sampling.items()}
+        training = [gain_on(device).expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
 
 

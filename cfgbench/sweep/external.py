@@ -13,15 +13,15 @@ import torch
 from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
 from cfgbench.errors import UserError, brief
-from cfgbench.evaluation.extractors import FeatureExtractor
+from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.measure import Measurement, measure
-from cfgbench.evaluation.reference import is_statistics, load_reference, save_reference
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity, make_folder, write_atomically
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
+from cfgbench.sweep.reference import is_statistics, load_reference, save_reference
 from cfgbench.sweep.row import plus_minus
 from cfgbench.sweep.shards import Shards
 

@@ -7,23 +7,18 @@ import torch
 
 from cfgbench.data.stream import Stream, of_images
 from cfgbench.errors import UserError
-from cfgbench.evaluation.extractors import (
-    ClassifierFeatures,
-    Coordinates,
-    FeatureExtractor,
-    Inception,
-    inception_weights,
-)
-from cfgbench.evaluation.reference import load_reference
+from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, remove_parts, write_atomically
 from cfgbench.models import classifier
+from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.bench import Reference
 from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.reference import load_moments, load_reference, save_moments
 from cfgbench.training.classifier import train_classifier
 
 BATCH = 500
@@ -103,15 +98,15 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
     try:
-        moments = Moments.load(path)
-    except ValueError:  # not there, or damaged: it is made again
+        moments = load_moments(path)
+    except UserError:  # not there, or damaged: it is made again
         try:
             moments = moments_of(of_images(plan.images), extractor, progress)
         except ValueError as error:
             reason = f"{error}{unreached(plan.spec.features)}"
             raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
         remove_parts(path)
-        write_atomically(path, moments.save)
+        write_atomically(path, lambda target: save_moments(target, moments))
     return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)
 
 

@@ -13,7 +13,7 @@ from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Networks
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import Noise
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.statistics import check_finite
 from cfgbench.models.fast import forget
 from cfgbench.models.precision import autocast, out_of_memory

@@ -10,7 +10,8 @@ import torch
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
-from cfgbench.models.fast import OURS, Choice, Compiled, choose, forget, hold_half, prepare
+from cfgbench.models.fast import OURS, Compiled, choose, forget, hold_half, prepare
+from cfgbench.models.gain import Choice
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -53,7 +54,8 @@ def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: 
     while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
         progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    load_tensors(path)
+    if group.leads:  # the others may be here before it is written
+        load_tensors(path)
     return path
 
 

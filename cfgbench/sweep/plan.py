@@ -11,10 +11,10 @@ import numpy as np
 from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
-from cfgbench.evaluation.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, write_atomically
 from cfgbench.models.classifier import packaged
+from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
 from cfgbench.models.shapes import shapes_only

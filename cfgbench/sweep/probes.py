@@ -14,7 +14,7 @@ from cfgbench.data import Images
 from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Denoiser, Networks, NoisyClassifier
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
-from cfgbench.evaluation.extractors import FeatureExtractor
+from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.spec import Cell, Exact
 from cfgbench.tensors import digest
 

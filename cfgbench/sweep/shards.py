@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfgbench.errors import UserError
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.tensors import load_tensors, save_tensors
 
 SECONDS = 30.0

@@ -4,7 +4,8 @@ import time
 
 import torch
 
-from cfgbench.models.fast import GPU_OPTIONS, pays
+from cfgbench.models.fast import pays
+from cfgbench.models.gain import GPU_OPTIONS
 from cfgbench.training.state import State
 
 WARM, TIMED = 5, 15

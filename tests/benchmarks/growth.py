@@ -116,7 +116,7 @@ def _dimension(d: int, n: int) -> Point:
 
 def measure_statistics(d: int, n: int) -> float:
     """Seconds from features to FID with its errors, the reference's moments being there."""
-    from cfgbench.evaluation.extractors import Features
+    from cfgbench.evaluation.features import Features
     from cfgbench.evaluation.measure import measure
     from cfgbench.evaluation.statistics import Moments
 

@@ -11,9 +11,9 @@ from timing import Contestant, Setup, in_turn, relative, table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfgbench.evaluation.extractors import Inception
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.models.extractors import Inception
 
 LAYER = 768
 PEER, EXACT_PEER = "torch-fidelity", "torch-fidelity without TF32"

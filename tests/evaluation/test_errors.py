@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score

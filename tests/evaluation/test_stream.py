@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench.evaluation.extractors import Features
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.metrics import inception_score
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.evaluation.stream import Accumulator, quarters_of

@@ -64,11 +64,11 @@ def test_a_processor_takes_so_many_images_at_a_time_that_they_fit_its_caches(mon
     with torch.no_grad():
         whole = network(z, lam, c)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-        monkeypatch.setattr(networks, "A_CORE", 2 * 8 * 8 * 16 * 4)  # two images' float32 maps of 16 channels
+        monkeypatch.setattr(networks, "BYTES_A_CORE", 2 * 8 * 8 * 16 * 4)  # two images' float32 maps of 16 channels
         parts = network(z, lam, c)
         assert seen == [10, 4, 4, 2]
         assert torch.allclose(parts, whole, atol=1e-5)
-        monkeypatch.setattr(networks, "A_CORE", 1)
+        monkeypatch.setattr(networks, "BYTES_A_CORE", 1)
         assert network.at_once(z) == 1
     assert len(network(z, lam, c)) == 10  # where gradients are wanted all go through together
     assert seen[4:] == [10]

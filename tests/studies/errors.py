@@ -26,13 +26,14 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from cfgbench.evaluation.extractors import Features, Inception
+from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.measure import SPLITS, Measurement, measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
 from cfgbench.files import write_atomically
+from cfgbench.models.extractors import Inception
 
 BLURS = {"reference": 0.0, "one": 0.5, "other": 0.7}
 LAYERS = 64, 768

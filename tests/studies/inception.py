@@ -18,10 +18,10 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from cfgbench.data.stream import open_stream
-from cfgbench.evaluation.extractors import Inception
-from cfgbench.evaluation.inception import BATCH
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.models.extractors import Inception
+from cfgbench.models.inception import BATCH
 
 Look = Callable[[Tensor], Tensor]
 

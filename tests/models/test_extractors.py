@@ -14,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from cfgbench.errors import UserError
-from cfgbench.evaluation.extractors import ClassifierFeatures, FeatureExtractor, Features, Inception
+from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.evaluation.statistics import Moments
+from cfgbench.models.extractors import ClassifierFeatures, Inception
 
 SHARED = Path(__file__).parents[3] / "shared"
 WEIGHTS = SHARED / "weights" / "inception-2015-12-05-folded-upto768.pth"
@@ -63,7 +64,7 @@ def test_images_of_another_side_are_refused():
 
 
 def test_torch_fidelity_is_imported_only_when_it_is_used():
-    code = "import sys, cfgbench.evaluation.extractors; sys.exit('torch_fidelity' in sys.modules)"
+    code = "import sys, cfgbench.models.extractors; sys.exit('torch_fidelity' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
 
 

@@ -5,16 +5,16 @@ import io
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from cfgbench.errors import UserError, reason
-from cfgbench.evaluation.inception import FLOAT32_KEPT, Body, Runner
+from cfgbench.evaluation.features import Features
+from cfgbench.models.inception import Body, Runner
+from cfgbench.models.precision import float32_kept
 
 OFFICIAL_DIGEST = "6726825d"
 """What the SHA-256 of the published network's weights begins with."""
@@ -22,31 +22,6 @@ OFFICIAL_FILE = f"weights-inception-2015-12-05-{OFFICIAL_DIGEST}.pth"
 WEIGHTS_VARIABLE = "CFGBENCH_INCEPTION_WEIGHTS"
 RESIZE = "tf1-bilinear-299"
 """Bilinear as TensorFlow 1 had it, corners not aligned and no antialias: the resize of the published protocol."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """pooled [b, d], and logits [b, k] where the extractor classifies."""
-
-    pooled: Float[Tensor, "b d"]
-    logits: Float[Tensor, "b k"] | None
-
-    def cpu(self) -> "Features":
-        """The same where the processor has them."""
-        return Features(self.pooled.cpu(), None if self.logits is None else self.logits.cpu())
-
-    def __getitem__(self, images: slice) -> "Features":
-        """Those of some of the images."""
-        return Features(self.pooled[images], None if self.logits is None else self.logits[images])
-
-
-@runtime_checkable
-class FeatureExtractor(Protocol):
-    """Gives the features of uint8 images; `id` names all that decides them."""
-
-    id: str
-
-    def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features: ...
 
 
 class ClassifierFeatures:
@@ -79,7 +54,7 @@ class ClassifierFeatures:
         if self.channels not in (None, images.shape[1]):
             raise ValueError(f"{self.id} looks at {self.channels} channels, not {images.shape[1]}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
-        with FLOAT32_KEPT():
+        with float32_kept():
             return Features(*self.network(middle.float() / 127.5 - 1))
 
 

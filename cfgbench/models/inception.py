@@ -1,11 +1,9 @@
 """The body of the published Inception network as processors and GPUs like it: batch norm folded into the convolutions,
 channels last, images resized row by row; compiled where that pays."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, UInt8
@@ -13,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cfgbench.errors import reason
+from cfgbench.models.gain import OPTIONS, Gain, no_compiler
+from cfgbench.models.precision import float32_kept
 
 SIDE = 299
 BATCH = {"cpu": 50, "cuda": 256}
 """Images that are best given at a time."""
-A_CORE = 5
+IMAGES_A_CORE = 5
 """Images that go through a processor at a time, for each of its cores: what lies between two layers then stays in its
 caches, and is memory that malloc need not ask the system for each time."""
 STAGES = {
@@ -27,17 +27,13 @@ STAGES = {
     2048: ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
 }
 """The network's modules up to the layer of so many features, from the layer before."""
-OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
-"""Inductor's: how much it may compute twice rather than keep."""
-COMPILING = {
-    "cpu": {torch.float32: (80.0, 1.07), torch.bfloat16: (50.0, 1.6)},
-    "cuda": {torch.float32: (20.0, 1.4), torch.bfloat16: (25.0, 4.0)},
-}
-"""How many seconds it took on two cores and beside an H200, and how many times as fast the network was after that."""
-FLOAT32_KEPT = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
-"""torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to."""
-WITHOUT_AMX = 1.07
-"""How many times as fast at most where the processor has no AMX."""
+GAINS = {
+    ("cpu", torch.float32): Gain(80.0, 0.065), ("cpu", torch.bfloat16): Gain(50.0, 0.375),
+    ("cuda", torch.float32): Gain(20.0, 0.286), ("cuda", torch.bfloat16): Gain(25.0, 0.75),
+}  # fmt: skip
+"""By compiling it on two cores, and beside an H200."""
+WITHOUT_AMX = 0.065
+"""Saved at most where the processor has no AMX."""
 
 
 def resize(images: Tensor) -> Tensor:
@@ -107,16 +103,11 @@ def _folded(module: nn.Module) -> nn.Module:
     return module
 
 
-def compiling(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
-    """How many seconds compiling is expected to take, and how many times as fast the network to be after that."""
-    seconds, gain = COMPILING.get(device.type, COMPILING["cpu"])[dtype]
+def gain_on(device: torch.device, dtype: torch.dtype) -> Gain:
+    """What compiling the network takes and saves there."""
+    gain = GAINS.get((device.type, dtype), GAINS["cpu", dtype])
     matrices = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
-    return seconds, gain if matrices else min(gain, WITHOUT_AMX)
-
-
-def pays(seconds_ahead: float, compile_seconds: float, gain: float) -> bool:
-    """Whether work that takes so long is done sooner by compiling first, and going `gain` times as fast after that."""
-    return compile_seconds + seconds_ahead / gain < seconds_ahead
+    return gain if matrices else replace(gain, saved=min(gain.saved, WITHOUT_AMX))
 
 
 class Runner:
@@ -129,7 +120,7 @@ class Runner:
         self.body, self.dtype, self.device = body.to(device).eval(), dtype, device
         self.at_once = BATCH.get(device.type, BATCH["cpu"])
         on_cpu = device.type == "cpu"
-        self.batch = min(self.at_once, A_CORE * torch.get_num_threads()) if on_cpu else self.at_once
+        self.batch = min(self.at_once, IMAGES_A_CORE * torch.get_num_threads()) if on_cpu else self.at_once
         self.ahead, self.compiled, self.note, self.batches = ahead, compiled, "", 0
         self.prepare: Callable[[Tensor, torch.dtype], Tensor] = prepared
         self.look: Callable[[Tensor], tuple[Tensor, Tensor | None]] = self.body
@@ -139,7 +130,7 @@ class Runner:
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k"] | None]:
         # a GPU's float32 gains by a search for the fastest kernels, bf16 does not
         search = self.device.type == "cuda" and self.dtype == torch.float32
-        with FLOAT32_KEPT(benchmark=search):
+        with float32_kept(search=search):
             found = [self._batch(part) for part in images.split(self.batch)]
         logits = torch.cat([one[1] for one in found]) if self.body.logits else None
         return torch.cat([one[0] for one in found]), logits
@@ -165,9 +156,9 @@ class Runner:
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""
         left = self.ahead * seconds
-        if not pays(left, *compiling(self.dtype, self.device)):
+        if not gain_on(self.device, self.dtype).pays(left):
             self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
-        elif self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        elif no_compiler(self.device):
             self.compiled, self.note = False, "not compiled: no C++ compiler"
         else:
             self._compile(f"{left:.0f} s ahead without")

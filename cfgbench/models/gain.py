@@ -1,0 +1,47 @@
+"""Whether torch.compile pays: what it takes, what it saves, and what was decided, for a person to read."""
+
+import os
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
+"""All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
+GPU_OPTIONS = {"shape_padding": False}
+"""Whether to pad a product would be measured each time: results are not to depend on that."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Compiling takes so many `seconds`, and saves this part of the time of each call after it."""
+
+    seconds: float
+    saved: float
+
+    def pays(self, ahead: float) -> bool:
+        """Whether work that takes `ahead` seconds as it is is done sooner by compiling first."""
+        return self.saved * ahead > self.seconds
+
+    def expected(self, ahead: float) -> float:
+        """Seconds that such work takes when it is compiled first where that pays."""
+        return self.seconds + (1 - self.saved) * ahead if self.pays(ahead) else ahead
+
+
+NOTHING = Gain(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether to compile, and why."""
+
+    compiled: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'compiled' if self.compiled else 'not compiled'}: {self.reason}"
+
+
+def no_compiler(device: torch.device) -> bool:
+    """Whether the C++ compiler is missing that Inductor calls for a processor."""
+    return device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++"))

@@ -1,0 +1,54 @@
+"""Statistics on disk come back as they were, and files that are something else are named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfgbench.errors import UserError
+from cfgbench.evaluation.statistics import Moments
+from cfgbench.sweep.reference import load_moments, save_moments
+
+
+def test_saved_moments_come_back_exactly(tmp_path):
+    moments = Moments.of(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)))
+    save_moments(tmp_path / "reference.npz", moments)
+    loaded = load_moments(tmp_path / "reference.npz")
+    assert loaded.n == 9
+    assert torch.equal(loaded.mean, moments.mean)
+    assert torch.equal(loaded.scatter, moments.scatter)
+
+
+class Bomb:
+    """Its pickle makes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_files_that_are_no_statistics_are_named(tmp_path):
+    path = tmp_path / "reference.npz"
+    good = {"n": 5, "mean": np.zeros(2), "scatter": np.eye(2)}
+    bad = [
+        good | {"mean": np.zeros(3)},
+        good | {"n": 0},
+        good | {"scatter": np.full((2, 2), np.nan)},
+        good | {"mean": np.zeros(2, np.float32)},
+        {"mu": np.zeros(2)},
+    ]
+    for content in bad:
+        np.savez(path, **content)
+        with pytest.raises(UserError, match=r"reference\.npz: "):
+            load_moments(path)
+    np.savez(path, **(good | {"mean": np.array([Bomb(tmp_path / "fired")])}))
+    with pytest.raises(UserError, match=r"reference\.npz: "):
+        load_moments(path)
+    assert not (tmp_path / "fired").exists()
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"reference\.npz: "):
+        load_moments(path)
