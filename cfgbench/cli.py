@@ -163,7 +163,7 @@ def sweep(
 
     made = _rows_of(plan)
     print_tables(made)
-    others = sorted({*made["precision"]} - {compute.precision, None})
+    others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
     for line in plan.notes if plan.missing else []:

@@ -151,6 +151,22 @@ def test_a_report_says_what_is_missing_and_what_is_shown_beside(small, run):
     assert "note: digits: 1 cell without readable influences, compared without pairing" in run("report")[2]
 
 
+def test_figures_of_an_earlier_report_are_told_of(small, run):
+    small.write_text(SMALL.replace("T: [3]", "T: [3, 4]"))
+    run("sweep", small)
+    assert "earlier" not in run("report")[2]
+    assert Path("reports/digits/steps.png").exists()
+    small.write_text(SMALL.replace("steps: 12", "steps: 13"))
+    run("sweep", small)
+    Path("results/digits/cells/folder.parquet").mkdir()  # is no row
+    Path("results/digits/checkpoints/old.partial").touch()
+    code, _, err = run("report")
+    assert code == 0
+    (left,) = (line for line in err.splitlines() if "of an earlier report, and not of this one: " in line)
+    assert {"steps.png", "steps.svg", "tradeoff-2.png"} <= set(left.rpartition(": ")[2].split(", "))
+    assert "4 networks trained, 1 training not at its end" in run("ls")[1]
+
+
 def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, run):
     run("sweep", small)
     for command in ("ls", "report"):

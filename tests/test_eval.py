@@ -64,6 +64,18 @@ def test_only_images_count_and_others_are_told_of(run):
         assert "note: 2 files are no PNG or JPEG and were passed over" in err
 
 
+def test_grey_images_may_be_saved_in_three_channels(run):
+    as_folder(DIGITS[:20])
+    as_folder(DIGITS[:20].repeat(3, axis=1), "three")
+    for samples in ("samples", "three"):
+        assert run("eval", samples, "--reference", "digits", "--json", f"{samples}.json", "--quiet")[0] == 0
+    one, three = (json.loads(Path(f"{samples}.json").read_text()) for samples in ("samples", "three"))
+    assert one["fid"] == three["fid"]
+    Image.fromarray(np.tile(np.uint8([1, 2, 3]), (8, 8, 1))).save("three/coloured.png")
+    assert "coloured.png: coloured, where" in run("eval", "three", "--reference", "digits", "--quiet")[2]
+    assert "--reference: empty" in run("eval", "samples", "--reference", "", "--quiet")[2]
+
+
 def result(run, *words):
     code, out, err = run("eval", *words, "--json", "result.json")
     assert code == 0, err

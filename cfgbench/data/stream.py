@@ -96,9 +96,12 @@ def _from_files(path: Path, channels: int) -> Stream:
                 raise UserError(f"{source.where}: {name}: {said}; bring all to one size")
 
         image = decode(source, name, check=check)
-        if channels == 1 and image.mode != "L":
+        if channels == 3:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        pixels = np.atleast_3d(np.asarray(image))
+        if (pixels != pixels[..., :1]).any():
             raise UserError(f"{source.where}: {name}: coloured, where these features look at grey images")
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1) if channels == 3 else np.asarray(image)[None]
+        return pixels[..., :1].transpose(2, 0, 1)  # of three that are equal, as many programs save grey
 
     def batches(size: int) -> Iterator[np.ndarray]:
         size = _bounded(size, (channels, height, width))

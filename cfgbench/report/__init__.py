@@ -66,6 +66,7 @@ class Report:
         self.rows, self.mixed = rows, mixed
         self._store = Store(folder)
         self._asked = self._store.asked()
+        self._earlier: list[str] = []
         self.counted = settled(asked_for(rows, self._asked), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
         beside = side_by_side(self.counted, where=folder, mixed=mixed)
@@ -90,6 +91,7 @@ class Report:
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
         if (lost := self._store.lost) and self._asked is not None:  # before there was such a note, few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
+        lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
         return [line for line in lines if line]
 
     def write(
@@ -124,7 +126,9 @@ class Report:
             load(reference)
             drawers = PLOTS | {"tradeoff": lambda shown: figures.tradeoff(shown.arranged, behind=compare.comparable)}
         if not plots and not tables and not claims:
-            return _save(self._whole(drawers, against=bool(reference)), out)
+            files = self._whole(drawers, against=bool(reference))
+            self._earlier = _left_in(out, files)
+            return _save(files, out)
         kinds = _known(tables, formats.TABLES, "table")
         drawn = begin(_plots(shown, _known(plots, PLOTS, "plot"), drawers))
         files = _tables(shown.arranged, kinds)
@@ -234,6 +238,19 @@ def _print(views: Sequence[RenderableType]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     for view in views:
         console.print(view)
+
+
+def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What a whole report would write into the folder, and did once, but for images that were chosen."""
+    kinds = {
+        *PLOTS,
+        *(name.partition(".")[0].partition("-")[0] for name in files),
+        "comparison",
+        "literature",
+        "reference",
+    }
+    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in kinds)
+    return sorted(name for name in there if name not in files and "-chosen" not in name)
 
 
 def _save(files: Mapping[str, bytes], out: Path) -> list[Path]:

@@ -194,6 +194,8 @@ def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, pr
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | Stream:
     """A file of statistics, or images: known to be there before anything is computed."""
     path = Path(reference)
+    if not reference:
+        raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
     if path.suffix in (".yaml", ".yml"):

@@ -81,5 +81,6 @@ def _count(
     parts += [f"{len(damaged)} damaged"] if damaged else []
     missing = max(0, total - states["ok"] - states["failed"])
     parts += [f"{missing} missing", f"{counted(store.trained(), 'network')} trained"]
+    parts += [f"{counted(store.stopped(), 'training')} not at its end"] if store.stopped() else []
     parts += [f"{counted(others, 'row')} of other cells"] if others else []
     return ", ".join(parts)

@@ -116,6 +116,10 @@ class Store:
         """How many networks are there, of whichever version of the sweep."""
         return len(list((self.folder / "checkpoints").glob("*.safetensors")))
 
+    def stopped(self) -> int:
+        """How many trainings were stopped half-way, or are going on."""
+        return len(list((self.folder / "checkpoints").glob("*.partial")))
+
     def check(self) -> None:
         """Raises UserError where the results folder has vanished: numbers are not to end in another in its place."""
         if not self.sweep_file.exists():
@@ -179,7 +183,7 @@ class Store:
         return self._gathered(begin_reading(self._row_files()))
 
     def _row_files(self) -> list[Path]:
-        return sorted((self.folder / "cells").glob("[!.]*.parquet"))
+        return sorted(path for path in (self.folder / "cells").glob("[!.]*.parquet") if not path.is_dir())
 
     def _gathered(self, reading: Callable[[], Read]) -> Read:
         rows, damaged = reading()

@@ -89,7 +89,8 @@ def test_different_protocols_are_kept_apart_until_told(put, run, table1):
     assert "**Table 2.**" in table
     assert "\\[a\\]" not in table
     code, _, err = run("report", "digits", "--mixed", "--quiet")
-    assert (code, err) == (0, "")
+    left = ", ".join(f"{kind}-2.{end}" for kind in ("strength", "tradeoff") for end in ("png", "svg"))
+    assert (code, err) == (0, f"note: digits: of an earlier report, and not of this one: {left}\n")
     table = Path("reports/digits/table.md").read_text()
     assert "**Table 2.**" not in table
     assert r"1.80 \[a\]" in table
