@@ -17,7 +17,7 @@ import yaml
 
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.models import native
+from cfgbench.models import native, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
@@ -303,7 +303,8 @@ def test_the_version_is_the_packages(run):
     assert run("--version") == (0, f"cfgbench {cfgbench.__version__}\n", "")
 
 
-def test_a_dry_run_speaks_of_the_networks_that_missing_cells_need(small, run):
+def test_a_dry_run_speaks_of_the_networks_that_missing_cells_need(small, run, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS_TO_MEASURE", 0.1)
     grid = "grid: [{guidance: [cfg], w: [0, 1]}, {guidance: [classifier], w: [1]}]"
     small.write_text(f"{SMALL[: SMALL.index('grid:')]}{grid}\nclassifier: {{training: {{steps: 200}}}}\n")
     assert run("sweep", small, "--quiet")[0] == 0

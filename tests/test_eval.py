@@ -57,6 +57,7 @@ def test_only_images_count_and_others_are_told_of(run):
         for file in sorted(Path("samples").rglob("*.*")):
             archive.write(file, file.as_posix())
             archive.writestr(f"__MACOSX/samples/._{file.name}", b"a Mac's own")
+        archive.writestr("__MACOSX/thumbnail.png", b"its own too")
     for samples in ("samples", "mac.zip"):
         code, _, err = run("eval", samples, "--reference", samples, "--features", "digits", "--json", "result.json")
         found = json.loads(Path("result.json").read_text())
