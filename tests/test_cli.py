@@ -305,7 +305,7 @@ def test_the_version_is_the_packages(run):
 
 def test_a_dry_run_speaks_of_the_networks_that_missing_cells_need(small, run, monkeypatch):
     monkeypatch.setattr(pace, "SECONDS_TO_MEASURE", 0.1)
-    grid = "grid: [{guidance: [cfg], w: [0, 1]}, {guidance: [classifier], w: [1]}]"
+    grid = "grid: [{guidance: [cfg], w: [0, 1], T: [3]}, {guidance: [classifier], w: [1], T: [3]}]"
     small.write_text(f"{SMALL[: SMALL.index('grid:')]}{grid}\nclassifier: {{training: {{steps: 200}}}}\n")
     assert run("sweep", small, "--quiet")[0] == 0
     for network in Path("results/digits/checkpoints").glob("*.safetensors"):
