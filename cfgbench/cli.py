@@ -232,7 +232,7 @@ def report(
 ) -> None:
     """Draw the figures and write the tables of a sweep; prints the paths of what was written.
 
-    On standard error: each curve's best FID, and which protocols are kept apart.
+    On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
     from cfgbench.sweep.store import Store
 

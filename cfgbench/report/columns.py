@@ -31,17 +31,9 @@ NEEDED = ("status", *PLANE, "dataset", "samples", "features_id")
 _RESULTS = {
     *({*COLUMNS} - {*ORDER, *PROVENANCE, *PLANE, *SEEDS}),
     *("fid_printed", "is_mean_printed"),  # the digits of a published number
-    *(
-        "seeds",
-        "seed_names",
-        "members",
-        "fid_min",
-        "is_max",
-        "shortfall",
-        "mark",
-        "asked",
-    ),  # of this report's own making
-    *("asked", "system", "knob", "at", "shared"),
+    # of the report's own making
+    *("seeds", "seed_names", "members", "fid_min", "is_max", "shortfall", "mark", "asked"),
+    *("system", "knob", "at", "shared"),
 }
 """What follows from the rest, or is told elsewhere: `on` and `temperature` by the system."""
 
@@ -79,8 +71,9 @@ def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> 
         return rows
     by_id = {cell["cell_id"]: cell for cell in cells}
     mine = rows["checkpoint_id"].isin({cell["checkpoint_id"] for cell in cells})
-    if "classifier_id" in rows:
-        mine &= rows["classifier_id"].isna() | rows["classifier_id"].isin({cell.get("classifier_id") for cell in cells})
+    guides = {cell["classifier_id"] for cell in cells if "classifier_id" in cell}  # notes of before have none
+    if guides and "classifier_id" in rows:
+        mine &= rows["classifier_id"].isna() | rows["classifier_id"].isin(guides)
     rows = rows[mine].reset_index(drop=True)
     settings = [by_id.get(cell_id, {}).get("settings") for cell_id in rows["cell_id"]]
     return _stated(rows, settings).assign(asked=rows["cell_id"].isin(by_id))
@@ -98,7 +91,7 @@ def _stated(rows: pd.DataFrame, settings: Sequence[Mapping[str, Any] | None]) ->
         said = rows[column]
         for other in others:
             said = said.where(said.notna(), rows[other])
-        values = [old if own is None else own[name] for own, old in zip(settings, said, strict=True)]
+        values = [old if own is None else own.get(name, old) for own, old in zip(settings, said, strict=True)]
         rows = rows.drop(columns=others).assign(**{column: pd.Series(values, index=rows.index)})
     return rows
 

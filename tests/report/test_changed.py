@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cfgbench.report.columns import asked_for
+
 SWEEP = """
 name: points
 dataset: {name: gaussians}
@@ -62,3 +64,9 @@ def test_a_change_that_is_taken_back_leaves_what_is_asked_for_now(sweep):
     assert sweep("w: [0, 1]") == both
     table = pd.read_csv("results/table.csv")
     assert any(column.startswith("IS") for column in table)
+
+
+def test_a_note_of_before_tells_nothing_of_classifiers(table1):
+    rows = table1.assign(checkpoint_id="a", classifier_id="b")
+    assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a"}])) == len(rows)
+    assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a", "classifier_id": "d"}])) == 0
