@@ -41,6 +41,13 @@ def test_the_grid_is_the_product_of_its_lists_in_the_files_order(sweep):
     assert load_sweep(sweep()).training.learning_rate == 0.002
 
 
+def test_cells_that_are_one_stand_where_the_first_came(sweep):
+    grids = "grid:\n  - {v: [0], w: [0, 1]}\n  - {v: [0.5], w: [0]}"  # ddim has no variance
+    path = sweep("grid:\n  p_uncond: [0.1, 0.5]\n  w: [0, 0.1, 4]\n  T: [4]", f"{grids}\n")
+    path.write_text(path.read_text().replace("samples: 100", "samples: 100, sampler: ddim"))
+    assert [cell.axes for cell in cells(path)] == [{"v": 0, "w": 0}, {"v": 0, "w": 1}]
+
+
 def test_p_uncond_trains_a_network_each_and_w_samples_it(sweep):
     found = cells(sweep())
     assert len({cell.checkpoint_id for cell in found}) == 2

@@ -34,10 +34,10 @@ class Entry:
     word: str = "min"
     mark: str = ""
 
-    def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–") -> str:
+    def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–", join: str = " ") -> str:
         """The number rounded, with its standard error where that is known: `1.800 ± 0.021 (min of 3: 1.781) [a] (b)`.
 
-        An error that `decimals` would show as zero gets its own.
+        `join` stands before the best of several seeds. An error that `decimals` would show as zero gets its own.
         """
         ends = [f"[{self.mark}]" * bool(self.mark), f"({self.note})" * bool(self.note)]
         if np.isnan(self.value):
@@ -47,8 +47,8 @@ class Entry:
         error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
         several = self.seeds > 1 and np.isfinite(self.extreme)
         extreme = f"({self.word} of {self.seeds}: {self.extreme:.{decimals}f})" if several else ""
-        words = [f"{self.printed or f'{self.value:.{decimals}f}'}{error}", extreme, *ends]
-        return " ".join(word for word in words if word)
+        mean = f"{self.printed or f'{self.value:.{decimals}f}'}{error}"
+        return " ".join([f"{mean}{join}{extreme}" if extreme else mean, *(end for end in ends if end)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
         at_place = {known(row[part.columns]): row for row in there}
         lines.append(w)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
-    body = tuple(zip(*(_mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table)))))  # noqa: B905
+    by_column = [
+        _mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table, strict=True), strict=True)
+    ]
+    body = tuple(zip(*by_column, strict=True))
     decimals = {metric.column: _decimals(part, metric) for metric in metrics}
     footnotes = tuple((mark, f"{place}: {reason}") for reason, (mark, place) in notes.items())
     return Layout(part, tuple(lines), columns, body, footnotes, decimals)

@@ -141,8 +141,8 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     stub = ["$w$" if head == "w" else head for head in table.stub]
     heads = [*stub, *(_head(part.columns, value) for _, value in table.columns)]
     body = []
-    for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--"):
-        stacked = [(_stacked(text) if part.seeds else text, best) for text, best in entries]
+    for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
+        stacked = [(rf"\shortstack[r]{{{text}}}" if r"\\" in text else text, best) for text, best in entries]
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
         body.append(rf"{' & '.join([*table.place(at), *cells])} \\")
     notes = [rf"\par\footnotesize {escape_latex(text)}" for text in [*_below(table), *more]]
@@ -176,12 +176,6 @@ def _head(columns: str, value: Any) -> str:
     return f"${symbol}$ {NOT_STATED}" if value is None else f"${symbol} = {as_text(value)}$"
 
 
-def _stacked(text: str) -> str:
-    """A mean with the best of its seeds below: side by side they are wider than a page."""
-    mean, _, extreme = text.partition(" (m")
-    return rf"\shortstack[r]{{{mean}\\(m{extreme}}}" if extreme else text
-
-
 def _terminal(table: Layout) -> Table:
     part = table.slice
     title = f"{part.setting['dataset']}, {part.extractor} features" + (f", {part.differs}" if part.differs else "")
@@ -198,8 +192,7 @@ def _terminal(table: Layout) -> Table:
     for metric, value in table.columns:
         below_name = textwrap.wrap(value, NARROW) if part.columns == "system" else [part.columns, as_text(value)]
         view.add_column("\n".join([metric.name, *below_name]), justify="right")
-    for at, entries in table.rows():
-        narrow = [(text.replace(" (m", "\n(m"), best) for text, best in entries]  # the best of several seeds below
-        cells = [Text(text, style="bold green" if best else "") for text, best in narrow]
+    for at, entries in table.rows(join="\n"):  # the best of several seeds below
+        cells = [Text(text, style="bold green" if best else "") for text, best in entries]
         view.add_row(*table.place(at), *cells)
     return view

@@ -122,4 +122,7 @@ def make_cells(spec: SweepSpec, *, data: str, features: str, weights: str = "") 
         )
         for axes, training, sampling in points(spec)
     )
-    return list({cell.id: cell for cell in reversed(list(cells))}.values())[::-1]
+    unique: dict[str, Cell] = {}
+    for cell in cells:
+        unique.setdefault(cell.id, cell)
+    return list(unique.values())

@@ -8,6 +8,7 @@ import numpy as np
 
 import cfgbench
 from cfgbench.evaluation.measure import measure
+from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import device_name
@@ -83,6 +84,6 @@ def protocol(cell: Cell, bench: Bench) -> str:
     """How the numbers were measured, in words: rows whose protocols differ are not comparable."""
     return (
         f"features {bench.extractor.id}; reference {bench.reference.name}; "
-        f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS 10 splits in index order; "
+        f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS {SPLITS} splits in index order; "
         f"clip {'on' if cell.sampling.clip else 'off'}; {bench.compute.precision}"
     )

@@ -90,10 +90,3 @@ def test_images_that_come_class_by_class_are_dealt_out_evenly():
     table = np.zeros((4, 10), dtype=int)
     np.add.at(table, (quarters_of(1000, None), np.arange(1000) // 100), 1)
     assert table.min() > 10  # of 25; four rows of 250 in order would leave most at 0
-
-
-def test_memory_does_not_grow_with_the_images():
-    accumulator = _stream(10)
-    sizes = [accumulator.part(4, number).scatter for number in range(4)]
-    sizes += [split.sum_p for split in accumulator.predictions]
-    assert [tuple(tensor.shape) for tensor in sizes] == [*[(5, 5)] * 4, *[(7,)] * 10]

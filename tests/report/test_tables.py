@@ -107,6 +107,20 @@ def test_failed_cells_are_dashes_with_the_reason(with_failures):
     assert "50% of a_b" in read["notes"][0]
 
 
+def test_the_thirteenth_footnote_is_a_footnote(table1):
+    failed = table1.index < 13
+    reasons = [f"reason {number}" for number in table1.index]
+    rows = table1.assign(status=np.where(failed, "failed", "ok"), reason=reasons, fid=table1["fid"].where(~failed))
+    (table,) = terminal(slices(rows))
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(table)
+    assert "– (m) " in console.export_text()
+    several = pd.concat([rows.assign(seed=seed) for seed in (0, 1)], ignore_index=True)
+    cells = latex_cells(latex(slices(several)))
+    assert cells[12][2] == "-- (m)"
+    assert cells[13][2] == r"\textbf{\shortstack[r]{26.22 $\pm$ 0.00\\(min of 2: 26.22)}}"
+
+
 def test_cells_that_were_not_run_are_empty(table1):
     cells = markdown_cells(markdown(slices(table1.drop(index=1))))
     assert cells[1][2] == ""
