@@ -239,23 +239,22 @@ def report(
     folders = [] if reference and not sweeps else _folders(sweeps or [], results, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import Choice, Report, check_choice, print_claims, print_reference, write_reference
+    from cfgbench.report import Choice, Report, Wanted, print_claims, print_reference, write_reference
 
-    choice = Choice(classes or (), w or ())
-    check_choice(plot if sweeps or not reference else None, choice)
+    wanted = Wanted(plot or (), table or (), claims, Choice(classes or (), w or ()))
     if reference and not sweeps:
+        written = write_reference(reference, out or Path("reports") / reference, wanted)
         print_reference(reference, claims=claims)
-        target = out or Path("reports") / reference
-        for path in write_reference(reference, target, plots=plot, tables=table, claims=claims):
+        for path in written:
             print(printable(path))
         return
     for folder, read in zip(folders, reading, strict=True):
         rows = read()
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
-        made = Report(folder, rows, mixed=mixed, choice=choice)
+        made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
-        written = made.write(target, plots=plot, tables=table, claims=claims, reference=reference)
+        written = made.write(target, wanted, reference=reference)
         if claims:
             print_claims(made.judged)
         for path in written:

@@ -9,12 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
 from cfgbench import processes
+from cfgbench.errors import UserError
 from cfgbench.report.style import png, svg
 
 Draw = Callable[[], Figure]
 """Makes a figure, in whichever process."""
 Files = dict[str, bytes]
 """name -> content."""
+
+
+class NothingToPlot(UserError):
+    """There are no rows from which a figure could be drawn."""
+
 
 LARGEST_SVG = 400_000
 """Bytes; a sheet of photographs is better off as PNG alone."""

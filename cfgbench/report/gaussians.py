@@ -11,8 +11,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.files import make_folder, write_atomically
+from cfgbench.report import markup
 from cfgbench.report.guided import BIN, CELLS, DRAWS, EDGE, Difference, Guided, T, V
+from cfgbench.report.markup import markdown_table
+from cfgbench.report.output import save
 from cfgbench.report.style import DPI, FAINT, INK, header, looks, png, svg
 from cfgbench.report.words import joined, plus_minus, strength
 
@@ -32,10 +34,7 @@ def write(made: Sequence[Guided], out: Path) -> list[Path]:
     """Writes figure-2.png, .svg, .md and .csv into `out`; returns the files' paths. Raises UserError."""
     drawn = figure(made)
     files = {"png": png(drawn), "svg": svg(drawn), "md": markdown(made).encode(), "csv": csv(made).encode()}
-    make_folder(out)
-    for kind, content in files.items():
-        write_atomically(out / f"figure-2.{kind}", content)
-    return [out / f"figure-2.{kind}" for kind in files]
+    return save({f"figure-2.{kind}": content for kind, content in files.items()}, out)
 
 
 def summary(made: Sequence[Guided]) -> list[str]:
@@ -177,21 +176,21 @@ def _row(one: Guided, difference: Difference) -> dict[str, float]:
 
 def csv(made: Sequence[Guided]) -> str:
     """The table, unrounded."""
-    return frame(made).to_csv(index=False, lineterminator="\n")
+    return markup.csv(frame(made))
 
 
 def markdown(made: Sequence[Guided]) -> str:
     """The table under its caption, as GitHub's Markdown."""
     heads = ["w", "scale", "class", "Fréchet distance", "by chance", "total variation", "by chance",
              "radius, density", "radius, samples", "deviation, density", "deviation, samples"]  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", "|" + "--:|" * len(heads)]
+    rows = []
     for row in frame(made).to_dict("records"):
         cells = [f"{row['w']:g}", f"{row['scale']:g}", f"{row['class']}"]
         cells += [f"{row['frechet_distance']:.6f}", _chance(row, "frechet_distance")]
         cells += [f"{row['total_variation']:.4f}", _chance(row, "total_variation")]
         cells += [f"{row[f'{name}_{law}']:.3f}" for name in ("radius", "deviation") for law in ("density", "samples")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return f"{_caption(made)}\n\n" + "\n".join(lines) + "\n"
+        rows.append(cells)
+    return f"{_caption(made)}\n\n{markdown_table(heads, rows)}\n"
 
 
 def _chance(row: dict[str, float], name: str) -> str:

@@ -1,14 +1,14 @@
 """The page of a sweep: index.md, which GitHub shows with its figures and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 import pandas as pd
 
 from cfgbench.errors import counted
 from cfgbench.report.captions import bias
+from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.slices import Slice
-from cfgbench.report.tables import escape_markdown
 from cfgbench.report.words import known, named, strength
 
 _FIGURES = {
@@ -24,24 +24,28 @@ def index(
     rows: pd.DataFrame,
     missing: int,
     parts: Sequence[Slice],
-    files: Sequence[str],
-    *,
+    files: Mapping[str, bytes],
     lines: Sequence[str],
-    tables: str,
-    more: Sequence[str] = (),
 ) -> str:
     """The page in Markdown. `rows` are all rows, `missing` cells have none yet; `parts` are the rows' slices, `files`
-    the names of the other files, `lines` the summary (see summary.py), `tables` the tables in Markdown; `more` follows
-    them: the verdicts, and what lays published numbers beside the measured."""
+    the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are the summary (see
+    summary.py)."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, missing, parts, lines)]
     cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
     figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
-    sections.append(f"## Tables\n\n{tables.strip()}")
-    sections += [*more, *(figure for figure in figures.values() if figure)]
+    sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
+    sections.append(section("Beside the published numbers", files, "comparison.md", "reference.md"))
+    sections += figures.values()
     sections += [_protocol(rows, parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def section(title: str, files: Mapping[str, bytes], *names: str) -> str:
+    """A section with what stands in these files; nothing where none of them is there."""
+    texts = [files[name].decode().strip() for name in names if name in files]
+    return "\n\n".join([f"## {title}", *texts]) if texts else ""
 
 
 def _summary(rows: pd.DataFrame, missing: int, parts: Sequence[Slice], summary: Sequence[str]) -> str:
@@ -62,7 +66,7 @@ def _summary(rows: pd.DataFrame, missing: int, parts: Sequence[Slice], summary: 
     return "\n".join(lines)
 
 
-def _figures(kind: str, files: Sequence[str], cooled: bool) -> str:
+def _figures(kind: str, files: Iterable[str], cooled: bool) -> str:
     """The figures of a kind with their caption; where a system is `cooled` it says what stands for w."""
     title, caption = _FIGURES[kind]
     caption += " At low temperature w gives way to the temperature, τ." if cooled else ""
@@ -85,26 +89,25 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
     for key in ("device", "precision", "cfgbench_version"):
         if key in rows:
             facts[key.replace("_", " ")] = [str(value) for value in rows[key].dropna()]
-    lines = ["| | |", "|:--|:--|"]
-    lines += [
-        f"| {escape_markdown(key)} | {'; '.join(map(escape_markdown, dict.fromkeys(facts[key])))} |"
-        for key in facts
-        if facts[key]
+    told = [
+        (escape_markdown(key), "; ".join(map(escape_markdown, dict.fromkeys(values))))
+        for key, values in facts.items()
+        if values
     ]
-    return "## Protocol\n\n" + "\n".join(lines)
+    return f"## Protocol\n\n{markdown_table(['', ''], told, 'll')}"
 
 
 def _failed(rows: pd.DataFrame) -> str:
     failed = rows[rows["status"] != "ok"]
     if failed.empty:
         return ""
-    lines = ["| cell | place | reason |", "|:--|:--|:--|"]
+    lines = []
     for _, row in failed.iterrows():
         place = f"{strength(row['w'])}, {named('p_uncond', row['p_uncond'])}, {named('T', row['T'])}"
-        lines.append(f"| `{row.get('cell_id', '')}` | {place} | {escape_markdown(str(row.get('reason')))} |")
-    return "## Failed cells\n\n" + "\n".join(lines)
+        lines.append((f"`{row.get('cell_id', '')}`", place, escape_markdown(str(row.get("reason")))))
+    return f"## Failed cells\n\n{markdown_table(['cell', 'place', 'reason'], lines, 'lll')}"
 
 
-def _files(files: Sequence[str]) -> str:
+def _files(files: Iterable[str]) -> str:
     listed = ", ".join(f"[{file}]({file})" for file in ["rows.parquet", *files])
     return f"## Files\n\n{listed}"

@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.errors import UserError
 from cfgbench.report.curves import draw, mark_entries, one_mark
-from cfgbench.report.drawing import Draw
+from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import (
@@ -28,10 +27,6 @@ from cfgbench.report.tradeoff import frontier
 from cfgbench.report.words import METRICS, Metric, known
 
 FID, IS = METRICS
-
-
-class NothingToPlot(UserError):
-    """The sweep has no rows from which this figure could be drawn."""
 
 
 def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Draw]:

@@ -6,7 +6,6 @@ Where some w are chosen, a panel for each of them instead, as in the appendix of
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,25 +13,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import Draw
+from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.panels import chosen_cells, panels
-from cfgbench.report.plots import NothingToPlot
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
 from cfgbench.report.systems import SIGNS
 from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_classes, kept, places, show
+from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
 _HOW = {"w": "under growing guidance", "temperature": "at lower and lower temperature"}
 _ROWS, _COLUMNS = 10, 24  # that a sheet has at most
-
-
-class Choice(NamedTuple):
-    """Which images are shown: of these classes (names or ids), at these w; all that there are where none is named."""
-
-    classes: Sequence[str] = ()
-    ws: Sequence[float] = ()
 
 
 def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008

@@ -9,8 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cfgbench.report import markup
 from cfgbench.report.captions import caption, notes, reading
 from cfgbench.report.layout import Layout, layout, layouts
+from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
 
@@ -39,14 +41,13 @@ def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
     front = [column for column in whole if column not in last]
-    return whole[[*front, *last]].to_csv(index=False, lineterminator="\n")
+    return markup.csv(whole[[*front, *last]])
 
 
 def latex(parts: Sequence[Slice], *, below: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
     """All tables as LaTeX floats; the document needs the package booktabs. `below` are more rows of each table, as
     LaTeX, under a line of their own; `remarks` are texts that stand under it."""
-    tables = (_latex(table, below, remarks) for part in parts for table in layouts(part))
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+    return latex_file(_latex(table, below, remarks) for part in parts for table in layouts(part))
 
 
 def terminal(parts: Sequence[Slice]) -> list[Table]:
@@ -54,40 +55,8 @@ def terminal(parts: Sequence[Slice]) -> list[Table]:
     return [_terminal(table) for part in parts for table in layouts(part)]
 
 
-TABLES: dict[str, tuple[str, Callable[[Sequence[Slice]], str]]] = {
-    "md": ("table.md", markdown),
-    "csv": ("table.csv", csv),
-    "tex": ("table.tex", latex),
-}
-"""name -> (file, function that makes its content)."""
-
-
-def escape_markdown(text: str) -> str:
-    """Text that may hold anything, fit for a table or a paragraph of GitHub's Markdown."""
-    for character in "\\`*[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
-
-
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{
-        "∞": r"$\infty$",
-        "−": r"$-$",
-        "–": "--",
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "→": r"$\to$",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-    },
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that may hold anything, fit for LaTeX's text mode."""
-    return "".join(_LATEX.get(character, character) for character in text)
+FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": csv, "tex": latex}
+"""ending of the file -> function that makes its content."""
 
 
 def _caption(table: Layout) -> str:
@@ -104,12 +73,12 @@ def _below(table: Layout) -> list[str]:
 def _markdown(table: Layout, number: int, continued: bool) -> str:
     part = table.slice
     heads = [*table.stub, *(f"{metric.name}<br>{named(part.columns, value)}" for metric, value in table.columns)]
-    lines = [f"| {' | '.join(heads)} |", "|" + "--:|" * len(heads)]
+    rows = []
     for at, entries in table.rows():
         cells = [f"**{escape_markdown(text)}**" if best else escape_markdown(text) for text, best in entries]
-        lines.append(f"| {' | '.join([*table.place(at), *cells])} |")
+        rows.append([*table.place(at), *cells])
     head = f"**Table {number}{', continued' * continued}.** {escape_markdown(_caption(table))}"
-    return "\n\n".join([head, "\n".join(lines), *map(escape_markdown, _below(table))])
+    return "\n\n".join([head, markdown_table(heads, rows), *map(escape_markdown, _below(table))])
 
 
 def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
@@ -144,27 +113,10 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
         stacked = [(rf"\shortstack[r]{{{text}}}" if r"\\" in text else text, best) for text, best in entries]
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
-        body.append(rf"{' & '.join([*table.place(at), *cells])} \\")
-    notes = [rf"\par\footnotesize {escape_latex(text)}" for text in [*_below(table), *more]]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(_caption(table))}}}",
-        *([r"\footnotesize\setlength{\tabcolsep}{3pt}"] if part.seeds else []),
-        rf"\begin{{tabular}}{{{'r' * len(heads)}}}",
-        r"\toprule",
-        rf"{' &' * before} {' & '.join(groups)} \\",
-        "".join(rules),
-        rf"{' & '.join(heads)} \\",
-        r"\midrule",
-        *body,
-        *([r"\midrule", *below] if below else []),
-        r"\bottomrule",
-        r"\end{tabular}",
-        *notes,
-        r"\end{table}",
-    ]
-    return "\n".join(lines)
+        body.append(latex_row([*table.place(at), *cells]))
+    top = [latex_row([*[""] * before, *groups]), "".join(rules), latex_row(heads)]
+    notes = [*_below(table), *more]
+    return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=bool(part.seeds), notes=notes)
 
 
 def _head(columns: str, value: Any) -> str:

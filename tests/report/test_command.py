@@ -159,7 +159,10 @@ def test_what_cannot_be_chosen_is_said(images, run, words, error):
     assert not Path("reports").exists()
 
 
-def test_the_paper_has_no_images_to_choose(run):
-    code, _, err = run("report", "--reference", "paper", "--plot", "samples", "--w", "1")
-    assert code == 2
+def test_the_paper_has_no_images(run):
+    code, out, err = run("report", "--reference", "paper", "--plot", "samples", "--w", "1")
+    assert (code, out) == (2, "")
     assert "a sweep" in err
+    code, out, err = run("report", "--reference", "paper", "--plot", "samples")
+    assert (code, out) == (2, "")
+    assert "--plot samples: not known; there are tradeoff, strength, steps" in err

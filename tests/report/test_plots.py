@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from cfgbench.report.plots import NothingToPlot
+from cfgbench.report.drawing import NothingToPlot
 from cfgbench.report.slices import slices
 from cfgbench.report.style import png, svg
 

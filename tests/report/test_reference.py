@@ -13,8 +13,8 @@ from drawn import steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
-from cfgbench.report import Report, print_reference, write_reference
-from cfgbench.report.reference import TABLES, compare, load
+from cfgbench.report import Choice, Report, Wanted, print_reference, write_reference
+from cfgbench.report.reference import TABLES, load, points
 from cfgbench.report.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
@@ -178,15 +178,16 @@ def test_what_the_paper_does_not_state_is_null():
 
 
 def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
-    names = [path.name for path in write_reference("paper", tmp_path / "a", tables=["md"], plots=["steps"])]
+    names = [path.name for path in write_reference("paper", tmp_path / "a", Wanted(tables=["md"], plots=["steps"]))]
     assert names == ["table-1.md", "table-2.md", "steps.png", "steps.svg"]
     for asked, words in (
-        ({"name": "papers"}, "--reference papers: not known; there are paper"),
-        ({"name": "paper", "plots": ["samples"]}, "--plot samples: not known; there are tradeoff, strength, steps"),
-        ({"name": "paper", "tables": ["html"]}, "--table html: not known; there are md, csv, tex"),
+        (("papers",), "--reference papers: not known; there are paper"),
+        (("paper", Wanted(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
+        (("paper", Wanted(tables=["html"])), "--table html: not known; there are md, csv, tex"),
+        (("paper", Wanted(["tradeoff"], choice=Choice(ws=[1.0]))), "--classes and --w choose images"),
     ):
         with pytest.raises(UserError, match=words):
-            write_reference(out=tmp_path / "b", **asked)
+            write_reference(asked[0], tmp_path / "b", *asked[1:])
     with pytest.raises(UserError, match="--reference other"):
         Report(tmp_path, measured(1)).write(tmp_path / "b", reference="other")
     with pytest.raises(UserError, match="--reference other"):
@@ -219,7 +220,7 @@ def test_literature_keeps_digits_source_and_confidence(written):
 def test_the_difference_is_measured_minus_published(number, tmp_path):
     rows = measured(number)
     rows = rows.assign(fid=rows["fid"] + 0.5 + rows["w"], is_mean=rows["is_mean"] - 2).sample(frac=1, random_state=0)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", reference="paper", tables=["md", "csv"])
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Wanted(tables=["md", "csv"]), reference="paper")
     frame = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(frame) == 42
     np.testing.assert_allclose(frame["fid_difference"], 0.5 + frame["w"], atol=1e-12)
@@ -240,17 +241,17 @@ def test_the_difference_is_measured_minus_published(number, tmp_path):
 
 def test_points_meet_by_value_and_the_others_are_counted():
     rows = measured(1).iloc[:4].assign(w=[0.1 + 0.2, 0.05, 0.0, 4.0], p_uncond=[0.1, 0.1, 0.3, None], fid=9.0)
-    one = compare.compare(only(rows))
+    one = points.lay_beside(only(rows))
     assert one.rows[["w", "p_uncond"]].to_numpy().tolist() == [[0.3, 0.1]]
     assert one.rows["fid_difference"].tolist() == pytest.approx([9 - 3.03])
     assert one.alone == 3
-    assert "3 measured points have no counterpart" in compare.markdown([one])
+    assert "3 measured points have no counterpart" in points.markdown([one])
 
 
 def kinds(rows):
     """{kind: {what: text}} of the notes."""
     found = {"same": {}, "differs": {}, "not stated": {}}
-    for note in compare.compare(only(rows)).notes:
+    for note in points.lay_beside(only(rows)).notes:
         found[note.kind][note.what] = note.text
     return found
 
@@ -262,7 +263,7 @@ def test_one_protocol_is_said_to_be_one(number):
     assert set(found["same"]) == {"data set", "features", "number of images", "sampler", "v", "guidance"}
     assert found["not stated"][KEYS[3 - number]] == ("T 256 here" if number == 1 else "p_uncond 0.1 here")
     assert "clip on" in found["not stated"]["reference"]
-    assert "agree in all that the paper states" in compare.markdown([compare.compare(only(measured(number)))])
+    assert "agree in all that the paper states" in points.markdown([points.lay_beside(only(measured(number)))])
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_what_differs_is_said(changes, what, text):
     found = kinds(measured(1, **changes))
     assert list(found["differs"]) == [what]
     assert text in found["differs"][what]
-    markdown = compare.markdown([compare.compare(only(measured(1, **changes)))])
+    markdown = points.markdown([points.lay_beside(only(measured(1, **changes)))])
     assert "The protocols differ" in markdown
     assert f"- {found['differs'][what]}" in markdown
 
@@ -302,7 +303,7 @@ def test_what_differs_is_said(changes, what, text):
     ],
 )
 def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, drawn):
-    (figure,) = tradeoff(slices(measured(number, **changes)), behind=compare.comparable)
+    (figure,) = tradeoff(slices(measured(number, **changes)), behind=points.published_behind)
     (axes,) = figure.axes
     grey = [line for line in axes.lines if line.get_label() == "_published"]
     assert len(grey) == drawn
@@ -310,8 +311,8 @@ def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, dr
     entries = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sum("Ho & Salimans" in entry for entry in entries) == (drawn > 0)
     if drawn:
-        points = {point for line in grey for point in zip(*line.get_data(), strict=True)}
-        assert points == {(float(score), float(fid)) for fid, score in printed(number).values()}
+        places = {place for line in grey for place in zip(*line.get_data(), strict=True)}
+        assert places == {(float(score), float(fid)) for fid, score in printed(number).values()}
 
 
 def test_a_run_gets_files_and_a_section(tmp_path):
@@ -340,15 +341,16 @@ def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
 
 def test_runs_without_numbers_or_with_one_metric_stand_too(table1):
     failed = only(table1.assign(status="failed", reason="NaN", fid=None, is_mean=None))
-    assert compare.compare(failed).rows.empty
-    assert "published" in compare.csv([compare.compare(failed)])
-    fid_only = compare.compare(only(table1.drop(columns="is_mean")))
-    assert "IS<br>" not in compare.markdown([fid_only])
-    assert "is_mean" not in compare.csv([fid_only])
+    assert points.lay_beside(failed).rows.empty
+    assert "published" in points.csv([points.lay_beside(failed)])
+    fid_only = points.lay_beside(only(table1.drop(columns="is_mean")))
+    assert "IS<br>" not in points.markdown([fid_only])
+    assert "is_mean" not in points.csv([fid_only])
 
 
 def test_several_slices_are_laid_side_by_side_each(both):
-    frame = pd.read_csv(io.StringIO(compare.csv([compare.compare(part) for part in slices(both)])))
+    laid = [points.lay_beside(part, number) for number, part in enumerate(slices(both), 1)]
+    frame = pd.read_csv(io.StringIO(points.csv(laid)))
     assert frame.groupby("table")["T"].unique().map(list).tolist() == [[8], [16], [32]]
     np.testing.assert_allclose(frame["fid_difference"], 64 / frame["T"], atol=1e-12)
 

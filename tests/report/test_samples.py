@@ -10,11 +10,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
-from cfgbench.report.plots import NothingToPlot
-from cfgbench.report.samples import Choice
+from cfgbench.report.drawing import NothingToPlot
 from cfgbench.report.slices import slices
 from cfgbench.report.style import png
 from cfgbench.report.tiles import find_classes, places, read_tiles
+from cfgbench.report.wanted import Choice
 
 NAMES = ["zero", "one", "two"]
 

@@ -10,8 +10,8 @@ from drawn import steps, strength, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from cfgbench.report import Report, arranged, print_tables
-from cfgbench.report.slices import side_by_side, slices
+from cfgbench.report import Report, print_tables
+from cfgbench.report.slices import arranged, side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown
 

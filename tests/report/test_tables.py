@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from cfgbench.report.layout import layout
+from cfgbench.report.markup import escape_latex
 from cfgbench.report.slices import slices
-from cfgbench.report.tables import csv, escape_latex, latex, markdown, terminal
+from cfgbench.report.tables import csv, latex, markdown, terminal
 
 
 def markdown_cells(text):

@@ -1,14 +1,15 @@
 """Verdicts as they are printed, and as files."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from cfgbench.errors import printable
+from cfgbench.report import markup
 from cfgbench.report.claims import Judged
 from cfgbench.report.claims.verdict import Finding, Verdict
-from cfgbench.report.tables import escape_markdown
+from cfgbench.report.markup import escape_markdown, markdown_table
 
 WIDTH = 110
 """Columns of a line for a terminal."""
@@ -35,7 +36,11 @@ def csv(judged: Sequence[Judged]) -> str:
         for verdict in one.verdicts
         for finding in verdict.findings
     ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    return markup.csv(pd.DataFrame(rows))
+
+
+FORMATS: dict[str, Callable[[Sequence[Judged]], str]] = {"md": markdown, "csv": csv}
+"""ending of the file -> function that makes its content."""
 
 
 def _fields(finding: Finding) -> dict[str, object]:
@@ -71,10 +76,10 @@ def _wrapped(text: str, indent: str) -> str:
 
 
 def _markdown(one: Judged) -> str:
-    lines = ["| | claim | verdict |", "|--:|:--|:--|"]
-    lines += [f"| {v.number} | {escape_markdown(v.claim)} | {v.outcome} |" for v in one.verdicts]
+    rows = [(str(v.number), escape_markdown(v.claim), v.outcome) for v in one.verdicts]
+    table = markdown_table(["", "claim", "verdict"], rows, "rll")
     head = [f"**{escape_markdown(one.name)}**", escape_markdown(one.note)]
-    return "\n\n".join(part for part in (*head, "\n".join(lines), *map(_numbers, one.verdicts)) if part)
+    return "\n\n".join(part for part in (*head, table, *map(_numbers, one.verdicts)) if part)
 
 
 def _numbers(verdict: Verdict) -> str:

@@ -1,15 +1,17 @@
 """The published tables and the literature as files and on the terminal."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
+from cfgbench.report import markup
 from cfgbench.report import tables as formats
+from cfgbench.report.markup import escape_latex, escape_markdown, latex_row, markdown_table
+from cfgbench.report.page import section
 from cfgbench.report.reference import TITLE, Published, literature
-from cfgbench.report.tables import escape_latex, escape_markdown
 
 _HEADS = {"open": "The paper leaves open", "contradiction": "Where the paper's text and its table differ"}
 _CONFIDENCE = {
@@ -23,11 +25,9 @@ _LITERATURE = ["model", "guidance", "metric", "value", "NFE_or_steps", "source_p
 def markdown(table: Published) -> str:
     """The table, the models it quotes, and what has to be known to read it."""
     numbers = formats.markdown([table.part], first=table.number).strip()
-    lines = ["| quoted by the paper | citation | FID | IS |", "|:--|:--|--:|--:|"]
-    lines += [
-        f"| {escape_markdown(model)} | {citation} | {fid} | {score} |" for model, citation, fid, score in _quoted(table)
-    ]
-    return "\n\n".join([numbers, "\n".join(lines), remarks(table)]) + "\n"
+    quoted = [(escape_markdown(model), *rest) for model, *rest in _quoted(table)]
+    others = markdown_table(["quoted by the paper", "citation", "FID", "IS"], quoted, "llrr")
+    return "\n\n".join([numbers, others, remarks(table)]) + "\n"
 
 
 def remarks(table: Published) -> str:
@@ -41,15 +41,15 @@ def csv(table: Published) -> str:
     numbers = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     quoted = table.baselines.rename(columns={"fid": "FID", "is": "IS"}).assign(table=str(table.number))
     whole = pd.concat([numbers, quoted], ignore_index=True).fillna("")
-    return whole.drop(columns="notes").to_csv(index=False, lineterminator="\n")
+    return markup.csv(whole.drop(columns="notes"))
 
 
 def latex(table: Published) -> str:
     """The table as a LaTeX float, with the models that it quotes below the line."""
     count = len(table.part.rows[table.key].unique())
-    span = rf"\multicolumn{{{count}}}{{c}}"
+    left, span = r"\multicolumn{2}{l}", rf"\multicolumn{{{count}}}{{c}}"
     below = [
-        rf"\multicolumn{{2}}{{l}}{{{escape_latex(f'{model} ({citation})')}}} & {span}{{{fid}}} & {span}{{{score}}} \\"
+        latex_row([f"{left}{{{escape_latex(f'{model} ({citation})')}}}", f"{span}{{{fid}}}", f"{span}{{{score}}}"])
         for model, citation, fid, score in _quoted(table, dash="--")
     ]
     notes = [f"{head}: {' '.join(table.notes(kind))}" for kind, head in _HEADS.items()]
@@ -85,16 +85,20 @@ def literature_csv(resolutions: Sequence[int] = ()) -> str:
     """The same rows as CSV."""
     rows = literature()
     wanted = rows["resolution"].isin([str(one) for one in resolutions]) if resolutions else rows.index >= 0
-    return rows[wanted].to_csv(index=False, lineterminator="\n")
+    return markup.csv(rows[wanted])
 
 
-def index(tables: Sequence[Published], files: Sequence[str], verdicts: str = "") -> str:
-    """The page of the published numbers. `verdicts` is the section that holds them against the paper's claims."""
+LITERATURE: dict[str, Callable[[Sequence[int]], str]] = {"md": literature_markdown, "csv": literature_csv}
+"""ending of the file -> function that makes its content for these resolutions, or for all."""
+
+
+def index(tables: Sequence[Published], files: Mapping[str, bytes]) -> str:
+    """The page of the published numbers, with the figures and the verdicts that are among the `files`."""
     parts = [f"# {TITLE}", "The numbers as published; nothing here was measured by cfgbench."]
     for table in tables:
         figure = f"![Figure {table.figure}](figure-{table.figure}.png)"
         parts += [f"## Table {table.number} and Figure {table.figure}", figure, markdown(table).strip()]
-    parts += [verdicts] if verdicts else []
+    parts.append(section("The paper's claims", files, "claims.md"))
     parts.append("## Results of others\n\nEarlier and later results: [literature.md](literature.md)")
     parts.append("## Files\n\n" + ", ".join(f"[{file}]({file})" for file in files))
     return "\n\n".join(parts) + "\n"
@@ -113,8 +117,6 @@ def _meanings() -> list[str]:
 
 
 def _literature_table(rows: pd.DataFrame) -> str:
-    lines = ["| model | guidance | metric | value | network calls or steps | source | known | notes |"]
-    lines.append("|:--|:--|:--|--:|--:|:--|:--|:--|")
-    for row in rows[_LITERATURE].itertuples(index=False):
-        lines.append(f"| {' | '.join(escape_markdown(text) for text in row)} |")
-    return "\n".join(lines)
+    heads = ["model", "guidance", "metric", "value", "network calls or steps", "source", "known", "notes"]
+    cells = [[*map(escape_markdown, row)] for row in rows[_LITERATURE].itertuples(index=False)]
+    return markdown_table(heads, cells, "lllrrlll")

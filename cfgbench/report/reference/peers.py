@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cfgbench.report import markup
+from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
 from cfgbench.report.reference import TABLES, Published, literature
-from cfgbench.report.reference.compare import compare, counterpart
+from cfgbench.report.reference.points import counterpart, lay_beside
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import CFG, rank, turned
-from cfgbench.report.tables import escape_latex, escape_markdown
 from cfgbench.report.words import METRICS, known, named, number, plus_minus
 
 _BASELINE = re.compile(r"ADM-G|ADM|CDM|BigGAN-deep|LOGAN")
@@ -68,13 +69,12 @@ def markdown(parts: Sequence[Slice]) -> str:
 def csv(parts: Sequence[Slice]) -> str:
     """All rows below each other: published numbers digit for digit, measured ones unrounded."""
     rows = [_record(number, line) for number, there in lines(parts).items() for line in there]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    return markup.csv(pd.DataFrame(rows))
 
 
 def latex(parts: Sequence[Slice]) -> str:
     """The same tables as LaTeX floats; the document needs the package booktabs."""
-    tables = [_latex(number, there) for number, there in lines(parts).items()]
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+    return latex_file(_latex(number, there) for number, there in lines(parts).items())
 
 
 FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": csv, "tex": latex}
@@ -129,7 +129,7 @@ def _measured(group: Sequence[Slice]) -> Iterator[Line]:
     """The same rows of one's own system, which the slices of `group` are of; cells of other systems do not count."""
     rows = pd.concat([part.ok[~part.ok["shared"]] for part in group], ignore_index=True)
     apart = ", ".join(
-        _told(group[0], note.what) for note in compare(group[0]).of_kind("differs") if note.what in _SCALE
+        _told(group[0], note.what) for note in lay_beside(group[0]).of_kind("differs") if note.what in _SCALE
     )
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
@@ -193,9 +193,8 @@ def _texts(line: Line) -> tuple[str, ...]:
 
 def _markdown(table_number: int, there: Sequence[Line]) -> str:
     head = f"**Systems and published models** (beside the paper's Table {table_number}, {_size(table_number)})."
-    rows = [f"| {' | '.join(_HEADS)} |", "|:--|:--|:--|--:|--:|:--|:--|"]
-    rows += [f"| {' | '.join(map(escape_markdown, _texts(line)))} |" for line in there]
-    return "\n\n".join([f"{head} {_lead(there)}", "\n".join(rows)])
+    rows = [[*map(escape_markdown, _texts(line))] for line in there]
+    return f"{head} {_lead(there)}\n\n{markdown_table(_HEADS, rows, 'lllrrll')}"
 
 
 def _size(table_number: int) -> str:
@@ -211,23 +210,8 @@ def _record(table_number: int, line: Line) -> dict[str, Any]:
 
 
 def _latex(table_number: int, there: Sequence[Line]) -> str:
-    body = [" & ".join(map(escape_latex, _texts(line))) + r" \\" for line in there]
+    body = [latex_row(map(escape_latex, _texts(line))) for line in there]
     published = sum(not line.measured for line in there)
     caption = f"Systems and published models, {_size(table_number)} in the paper's Table {table_number}. {_lead(there)}"
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{escape_latex(caption)}}}",
-            r"\begin{tabular}{p{2.2cm}p{1.1cm}p{2.2cm}rrp{3.4cm}p{2.4cm}}",
-            r"\toprule",
-            " & ".join(_HEADS) + r" \\",
-            r"\midrule",
-            *body[:published],
-            r"\midrule",
-            *body[published:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    blocks = [[latex_row(_HEADS)], body[:published], body[published:]]
+    return latex_table(caption, "p{2.2cm}p{1.1cm}p{2.2cm}rrp{3.4cm}p{2.4cm}", blocks, narrow=True)

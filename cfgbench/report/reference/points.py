@@ -1,18 +1,19 @@
 """Published and measured numbers side by side, with their difference and in what their protocols differ."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from cfgbench.report import markup
 from cfgbench.report.layout import layout
+from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.reference import TABLES, Published
 from cfgbench.report.reference.pages import remarks
 from cfgbench.report.slices import Slice
-from cfgbench.report.tables import escape_markdown
 from cfgbench.report.words import METRICS, Metric, as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
@@ -29,13 +30,14 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A measured slice beside a published table.
+class Beside:
+    """A measured slice, which table `number` shows, beside a published table.
 
     `rows` are the points that both have: w, p_uncond, T, and for each metric its column, `..._published`,
     `..._difference` (measured - published) and `..._printed`, the paper's digits.
     """
 
+    number: int
     measured: Slice
     published: Published
     rows: pd.DataFrame
@@ -47,8 +49,9 @@ class Comparison:
         return [note for note in self.notes if note.kind == kind]
 
 
-def compare(part: Slice) -> Comparison:
-    """Lays a slice beside the paper's table of its data set (Table 1 where it has none), on w and p_uncond or T."""
+def lay_beside(part: Slice, number: int = 1) -> Beside:
+    """Lays a slice, which table `number` shows, beside the paper's table of its data set (Table 1 where it has none),
+    on w and p_uncond or T."""
     published = counterpart(part) or TABLES[0]
     columns = ["w", published.key]
     theirs = published.rows.assign(**_rounded(published.rows, columns))
@@ -60,7 +63,7 @@ def compare(part: Slice) -> Comparison:
     for metric in _metrics(part):
         rows[f"{metric.column}_difference"] = rows[metric.column] - rows[f"{metric.column}_published"]
     rows = rows.sort_values([published.key, _other(published), "w"], ignore_index=True)
-    return Comparison(part, published, rows, len(part.ok) - len(rows), tuple(_notes(part, published)))
+    return Beside(number, part, published, rows, len(part.ok) - len(rows), tuple(_notes(part, published)))
 
 
 def counterpart(part: Slice) -> Published | None:
@@ -68,7 +71,7 @@ def counterpart(part: Slice) -> Published | None:
     return next((table for table in TABLES if table.resolution == imagenet_size(part.setting["dataset"])), None)
 
 
-def comparable(part: Slice) -> Slice | None:
+def published_behind(part: Slice) -> Slice | None:
     """The published numbers that may stand on the slice's axes: ImageNet of its size, through the same network."""
     table = counterpart(part)
     return table.part if table is not None and _OFFICIAL.match(str(part.setting["features_id"])) else None
@@ -80,23 +83,21 @@ def imagenet_size(dataset: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def markdown(comparisons: Sequence[Comparison], numbers: Sequence[int] = ()) -> str:
-    """For each slice: in what the protocols differ, then the numbers; at the end what the paper leaves open. `numbers`
-    are those of the slices' tables, 1, 2 ... where they are not given."""
-    parts = [_markdown(comparison, number) for number, comparison in _numbered(comparisons, numbers)]
-    used = [table for table in TABLES if any(one.published == table for one in comparisons)]
+def markdown(laid: Sequence[Beside]) -> str:
+    """For each slice: in what the protocols differ, then the numbers; at the end what the paper leaves open."""
+    parts = [_markdown(one) for one in laid]
+    used = [table for table in TABLES if any(one.published == table for one in laid)]
     parts += [f"**About the paper's Table {table.number}.**\n\n{remarks(table)}" for table in used]
     return "\n\n".join(parts) + "\n"
 
 
-def csv(comparisons: Sequence[Comparison], numbers: Sequence[int] = ()) -> str:
+def csv(laid: Sequence[Beside]) -> str:
     """All points below each other, unrounded; `table` is the measured table's number, `published` the paper's table."""
-    frames = [_frame(one, number) for number, one in _numbered(comparisons, numbers)]
-    return pd.concat(frames, ignore_index=True).to_csv(index=False, lineterminator="\n")
+    return markup.csv(pd.concat(map(_frame, laid), ignore_index=True))
 
 
-def _numbered(comparisons: Sequence[Comparison], numbers: Sequence[int]) -> Iterator[tuple[int, Comparison]]:
-    return zip(numbers or range(1, len(comparisons) + 1), comparisons, strict=True)
+FORMATS: dict[str, Callable[[Sequence[Beside]], str]] = {"md": markdown, "csv": csv}
+"""ending of the file -> function that makes its content."""
 
 
 def _metrics(part: Slice) -> list[Metric]:
@@ -153,9 +154,9 @@ def _unstated(part: Slice, other: str) -> list[Note]:
     ]
 
 
-def _markdown(one: Comparison, number: int) -> str:
+def _markdown(one: Beside) -> str:
     table = one.published
-    head = f"**Measured Table {number} beside the paper's Table {table.number}** ({table.part.setting['dataset']})."
+    head = f"**Measured Table {one.number} beside the paper's Table {table.number}** ({table.part.setting['dataset']})."
     parts = [head, _protocols(one)]
     if len(one.rows):
         parts.append(_numbers(one))
@@ -166,7 +167,7 @@ def _markdown(one: Comparison, number: int) -> str:
     return "\n\n".join(parts)
 
 
-def _protocols(one: Comparison) -> str:
+def _protocols(one: Beside) -> str:
     different = [f"- {escape_markdown(note.text)}" for note in one.of_kind("differs")]
     head = "The protocols differ, so a difference below is not a gain or a loss:" if different else ""
     same = ", ".join(note.text for note in one.of_kind("same"))
@@ -179,16 +180,15 @@ def _protocols(one: Comparison) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _numbers(one: Comparison) -> str:
+def _numbers(one: Beside) -> str:
     metrics, keys = _metrics(one.measured), [one.published.key, _other(one.published)]
     heads = [f"{m.name}<br>{word}" for m in metrics for word in ("measured", "published", "difference")]
-    lines = [f"| {' | '.join(keys)} | w | scale | {' | '.join(heads)} |", "|" + "--:|" * (4 + len(heads))]
-    decimals = layout(one.measured).decimals
+    decimals, rows = layout(one.measured).decimals, []
     for _, row in one.rows.iterrows():
         place = [*(as_text(row[key]) for key in keys), f"{row['w']:g}", f"{1 + row['w']:g}"]
         cells = [text for metric in metrics for text in _cells(row, metric, decimals[metric.column])]
-        lines.append(f"| {' | '.join([*place, *cells])} |")
-    return "\n".join(lines)
+        rows.append([*place, *cells])
+    return markdown_table([*keys, "w", "scale", *heads], rows)
 
 
 def _cells(row: pd.Series, metric: Metric, decimals: int) -> tuple[str, str, str]:
@@ -199,11 +199,11 @@ def _cells(row: pd.Series, metric: Metric, decimals: int) -> tuple[str, str, str
     return f"{row[metric.column]:.{decimals}f}", row[f"{metric.column}_printed"], difference
 
 
-def _frame(one: Comparison, number: int) -> pd.DataFrame:
+def _frame(one: Beside) -> pd.DataFrame:
     numbers = [f"{m.column}{end}" for m in _metrics(one.measured) for end in ("", "_published", "_difference")]
     frame = one.rows[["w", "p_uncond", "T", *numbers]].copy()
     frame.insert(0, "published", one.published.name)
-    frame.insert(0, "table", number)
+    frame.insert(0, "table", one.number)
     frame.insert(3, "scale", (1 + frame["w"]).round(12))
     words = {kind: "; ".join(note.text for note in one.of_kind(kind)) for kind in ("differs", "same", "not stated")}
     setting = {key: one.measured.setting.get(key) for key in ("dataset", "samples", "features_id", "protocol")}

@@ -1,0 +1,86 @@
+"""Texts and tables as GitHub's Markdown, as LaTeX and as CSV, whatever they say."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+_RULES = {"l": ":--", "r": "--:"}
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{
+        "∞": r"$\infty$",
+        "−": r"$-$",
+        "–": "--",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "→": r"$\to$",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    },
+}
+
+
+def escape_markdown(text: str) -> str:
+    """Text that may hold anything, fit for a table or a paragraph of GitHub's Markdown."""
+    for character in "\\`*[]<>|":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def escape_latex(text: str) -> str:
+    """Text that may hold anything, fit for LaTeX's text mode."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str = "") -> str:
+    """A table of heads and cells that are Markdown. `sides` has an l or r a column; without it all stand right, as
+    numbers do."""
+    rule = "|".join(_RULES[side] for side in sides or "r" * len(heads))
+    return "\n".join([_line(heads), f"|{rule}|", *map(_line, rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def latex_row(cells: Iterable[str]) -> str:
+    """A row of a LaTeX table, of cells that are LaTeX."""
+    return rf"{' & '.join(cells)} \\"
+
+
+def latex_table(
+    caption: str,
+    columns: str,
+    blocks: Iterable[Sequence[str]],
+    *,
+    narrow: bool = False,
+    notes: Iterable[str] = (),
+) -> str:
+    """A float with a table of these `columns` (as tabular has them): blocks of rows, the heads first, with rules
+    between them. `narrow` saves room; `caption` and the `notes` below are plain text."""
+    ruled = "\n\\midrule\n".join("\n".join(block) for block in blocks if block)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption)}}}",
+        *([r"\footnotesize\setlength{\tabcolsep}{3pt}"] if narrow else []),
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        ruled,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {escape_latex(note)}" for note in notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def latex_file(tables: Iterable[str]) -> str:
+    """Floats as a file, which says what the document needs."""
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The frame's columns; numbers read back to the same float64."""
+    return frame.to_csv(index=False, lineterminator="\n")

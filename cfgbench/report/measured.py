@@ -1,0 +1,135 @@
+"""From the rows of a sweep to tables, figures and a page."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cfgbench.errors import UserError, counted
+from cfgbench.report import protocols, tables
+from cfgbench.report.claims import Judged, judge, text
+from cfgbench.report.columns import asked_for
+from cfgbench.report.drawing import begin
+from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
+from cfgbench.report.output import parquet, save, texts
+from cfgbench.report.page import index
+from cfgbench.report.published import beside_published
+from cfgbench.report.reference import load
+from cfgbench.report.reference.points import published_behind
+from cfgbench.report.slices import arranged, settled, side_by_side, slices
+from cfgbench.report.summary import summary
+from cfgbench.report.wanted import Wanted, among
+from cfgbench.sweep.store import Store
+
+
+class Report:
+    """What is said of the rows of the sweep in `folder`, where its sample images and influences lie; all is found once.
+
+    With `mixed`, rows of different protocols stand together, each with its mark; not beside published numbers. Raises
+    UserError for rows that no sweep wrote.
+    """
+
+    def __init__(self, folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> None:
+        self.rows, self.mixed = rows, mixed
+        self._store = Store(folder)
+        self._asked = self._store.asked()
+        self._earlier: list[str] = []
+        self.counted = settled(asked_for(rows, self._asked), where=folder)
+        parts = slices(self.counted, where=folder, mixed=mixed)
+        beside = side_by_side(self.counted, where=folder, mixed=mixed)
+        self.shown = Shown(folder, parts, arranged(parts, beside))
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """The verdicts on the paper's claims. Raises UserError for influences that are not finite."""
+        return judge(self.counted, self._store)
+
+    @cached_property
+    def best(self) -> list[str]:
+        """A line a curve: its best FID, what cannot be told from it, what guidance gained."""
+        return summary(self._store, self.shown.parts)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
+        missing, others = _missing(self.rows, self._asked), _not_asked(self.counted)
+        lines = ["" if self.mixed else protocols.kept_apart(self.counted)]
+        lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
+        lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
+        if (lost := self._store.lost) and self._asked is not None:  # before there was such a note, few cells had them
+            lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
+        lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
+        return [line for line in lines if line]
+
+    def write(self, out: Path, wanted: Wanted = Wanted(), *, reference: str | None = None) -> list[Path]:  # noqa: B008
+        """Writes the report into the folder `out`; returns the files' paths.
+
+        The whole has the page index.md and all rows as rows.parquet too; else there is only what is `wanted` (see
+        figures.PLOTS and tables.FORMATS). A name that is not known, or for which the rows hold nothing, is a UserError;
+        then nothing is written. Images that were chosen are written as samples-chosen, beside the whole sheet.
+
+        With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+        reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
+        the trade-off where they share its axes.
+        """
+        if any(wanted.choice) and "samples" not in wanted.plots:
+            raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+        shown = self._beside(reference) if reference else self.shown
+        if wanted.whole:
+            files = self._whole(shown, against=bool(reference))
+            self._earlier = _left_in(out, files)
+        else:
+            files = self._parts(shown, wanted, against=bool(reference))
+        return save(files, out)
+
+    def _beside(self, reference: str) -> Shown:
+        """The same with published curves behind the measured."""
+        load(reference)
+        if any(part.marks for part in self.shown.parts):
+            why = "published numbers stand beside one protocol"
+            raise UserError(f"{self.shown.folder}: --mixed: {why}; leave out --reference or it")
+        return self.shown._replace(behind=published_behind)
+
+    def _parts(self, shown: Shown, wanted: Wanted, *, against: bool) -> dict[str, bytes]:
+        """What is wanted, and nothing else; with `against`, beside the published numbers."""
+        kinds = among(wanted.tables, tables.FORMATS, "table")
+        drawn = begin(draws(shown, among(wanted.plots, PLOTS, "plot"), wanted.choice))
+        files = texts("table", tables.FORMATS, shown.arranged, kinds)
+        files |= beside_published(shown, kinds) if against else {}
+        files |= drawn()
+        return files | (texts("claims", text.FORMATS, self.judged, text.FORMATS) if wanted.claims else {})
+
+    def _whole(self, shown: Shown, *, against: bool) -> dict[str, bytes]:
+        """All that the rows allow, and the page; with `against`, beside the published numbers."""
+        drawn = begin(all_draws(shown))
+        judged, lines = self.judged, self.best  # while the figures are drawn
+        files = texts("table", tables.FORMATS, shown.arranged, tables.FORMATS)
+        published = beside_published(shown, tables.FORMATS) if against else {}
+        files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
+        page = index(shown.folder.name, self.rows, _missing(self.rows, self._asked), shown.parts, files, lines)
+        return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
+
+
+def _missing(rows: pd.DataFrame, asked: Sequence[Mapping[str, Any]] | None) -> int:
+    """How many of the sweep's cells (see Store.asked) have no row; 0 where they are not known."""
+    return len({cell["cell_id"] for cell in asked or ()} - {*rows["cell_id"]})
+
+
+def _not_asked(counted: pd.DataFrame) -> int:
+    """How many of the rows that are shown the sweep no longer asks for."""
+    return sum(not member.get("asked", True) for members in counted["members"] for member in members)
+
+
+def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What a whole report would write into the folder, and did once, but for images that were chosen."""
+    kinds = {
+        *PLOTS,
+        *(name.partition(".")[0].partition("-")[0] for name in files),
+        "comparison",
+        "literature",
+        "reference",
+    }
+    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in kinds)
+    return sorted(name for name in there if name not in files and "-chosen" not in name)

@@ -1,0 +1,31 @@
+"""The files of a report in its folder, each written whole or not at all."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from cfgbench.files import make_folder, write_atomically
+
+T = TypeVar("T")
+
+
+def texts(stem: str, formats: Mapping[str, Callable[[T], str]], subject: T, kinds: Iterable[str]) -> dict[str, bytes]:
+    """stem.md, stem.csv ... of a subject: those of these kinds for which there is a format."""
+    return {f"{stem}.{kind}": formats[kind](subject).encode() for kind in kinds if kind in formats}
+
+
+def parquet(rows: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    rows.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def save(files: Mapping[str, bytes], out: Path) -> list[Path]:
+    """Writes the files into the folder `out`, which is made where it is missing; returns their paths."""
+    make_folder(out)
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return [out / name for name in files]

@@ -1,0 +1,38 @@
+"""Tables and verdicts on the terminal; elsewhere as plain text that is as wide as it needs."""
+
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console, RenderableType
+
+from cfgbench.report import tables
+from cfgbench.report.claims import Judged, judge_published, text
+from cfgbench.report.reference import load, pages
+from cfgbench.report.slices import arranged, side_by_side, slices
+
+
+def print_tables(rows: pd.DataFrame) -> None:
+    """The sweep's tables."""
+    _print(tables.terminal(arranged(slices(rows), side_by_side(rows))))
+
+
+def print_claims(judged: Sequence[Judged]) -> None:
+    """The verdicts on the paper's claims, with their numbers."""
+    print(text.plain(judged), end="\n\n")
+
+
+def print_reference(name: str, *, claims: bool = False) -> None:
+    """The published tables, with the models that they quote and what they leave open; or the verdicts on the paper's
+    `claims` by them."""
+    if claims:
+        print_claims([judge_published(one) for one in load(name)])
+        return
+    for one in load(name):
+        _print(pages.terminal(one))
+
+
+def _print(views: Sequence[RenderableType]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    for view in views:
+        console.print(view)
