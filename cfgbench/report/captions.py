@@ -54,9 +54,9 @@ def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:
     if not part.seeds:
         return f"{phrase}." if phrase else ""
     count = seeds_phrase(part.seeds).split()[0]
-    words = {(True, True): f", and the minimum of {count} (of IS the maximum of {count})"}
-    words |= {(True, False): f", and the minimum of {count}", (False, True): f", and the maximum of {count}"}
-    return f"Entries: {phrase}{words.get((FID in metrics, IS in metrics), '')}."
+    best = [f"{word} of {count}" for metric, word in ((FID, "minimum"), (IS, "maximum")) if metric in metrics]
+    words = f", and the {best[0]}{f' (of IS the {best[1]})' if len(best) > 1 else ''}" if best else ""
+    return f"Entries: {phrase}{words}."
 
 
 def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:

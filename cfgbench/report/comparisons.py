@@ -7,7 +7,6 @@ Cells with the same seed share the noise of every image, and so most of their er
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -18,7 +17,7 @@ from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
 from cfgbench.report.seeds import mean_of, mean_over, seed_of
 from cfgbench.report.words import INFINITY, METRICS, known, number
-from cfgbench.sweep.store import Store, as_store
+from cfgbench.sweep.store import Store
 
 SIGMAS = 1.96
 """Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
@@ -69,8 +68,8 @@ Term = tuple[float, Mapping[str, Any], str]
 """(coefficient, row, metric): one summand of a combination."""
 
 
-def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
-    """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is the sweep's folder, where influences lie.
+def compare(store: Store, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
+    """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is where influences lie.
 
     The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
     protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
@@ -81,7 +80,7 @@ def compare(store: Store | Path, a: Mapping[str, Any], b: Mapping[str, Any], met
     return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
 
 
-def combine(store: Store | Path, terms: Sequence[Term]) -> Difference:
+def combine(store: Store, terms: Sequence[Term]) -> Difference:
     """The sum of coefficient * metric over the terms, and its error as in `compare`: seed by seed, image by image, or
     unpaired.
 
@@ -115,7 +114,7 @@ def _total(terms: Iterable[Term]) -> float:
     return sum(coefficient * number(row, metric) for coefficient, row, metric in terms)
 
 
-def _single(store: Store | Path, terms: Sequence[Term]) -> Difference:
+def _single(store: Store, terms: Sequence[Term]) -> Difference:
     same_noise = _agree(terms, SAMPLING_SEEDS)
     pulls = _influences(store, terms) if same_noise and _same_measure(terms) else None
     return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
@@ -151,9 +150,8 @@ def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
     return all(known(row.get(key)) == known(first.get(key)) for _, row, _ in others for key in keys)
 
 
-def _influences(store: Store | Path, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
+def _influences(store: Store, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
     """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
-    store = as_store(store)
     held = [store.influences(str(row["cell_id"])) for _, row, _ in terms]
     if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
         return None

@@ -1,23 +1,21 @@
 """A line a curve: its best FID, what cannot be told from it, and what guidance gained."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
-from cfgbench.sweep.store import Store, as_store
+from cfgbench.sweep.store import Store
 
 FID, _ = METRICS
 
 
-def summary(sweep: Store | Path, parts: Sequence[Slice]) -> list[str]:
+def summary(store: Store, parts: Sequence[Slice]) -> list[str]:
     """`p_uncond 0.1: best FID 0.334 ± 0.012 at w 0.7 (scale 1.7); w 0.6 and 0.8 cannot be told from it; ...`
 
-    `sweep` is its store or folder, where the images' influences lie. Different protocols have lines of their own.
+    `store` is where the images' influences lie. Different protocols have lines of their own.
     """
-    store = as_store(sweep)
     return [
         f"{place}: {_line(store, curve)} ({part.extractor} features)"
         for part in parts

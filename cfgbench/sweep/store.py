@@ -198,11 +198,6 @@ class Store:
             return None
 
 
-def as_store(sweep: Store | Path) -> Store:
-    """The store of a sweep, which may be given by its folder."""
-    return sweep if isinstance(sweep, Store) else Store(sweep)
-
-
 def _after(time: str, other: str) -> str:
     """This time (ISO 8601, UTC), or the first one after the other."""
     if time > other:

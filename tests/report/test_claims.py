@@ -22,13 +22,16 @@ from cfgbench.sweep.store import Store
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 
+NOWHERE = Store(Path("nowhere"))
+
+
 def outcomes(judged):
     return [verdict.outcome for verdict in judged.verdicts]
 
 
-def verdict(rows, number, folder=Path("nowhere")):
+def verdict(rows, number, store=NOWHERE):
     """The verdict on one claim: of rows that all compare."""
-    (judged,) = judge(rows, folder)
+    (judged,) = judge(rows, store)
     return judged.verdicts[number - 1]
 
 
@@ -82,24 +85,24 @@ def test_the_numbers_of_the_published_tables():
 
 def test_what_hangs_on_the_allowance(table1):
     flat = errors(table1).assign(fid_se=0.01 * table1["fid"])
-    assert outcomes(*judge(flat, Path("x"))) == [HOLDS, HOLDS, HOLDS, OPEN, HOLDS, OPEN, OPEN, OPEN]
+    assert outcomes(*judge(flat, NOWHERE)) == [HOLDS, HOLDS, HOLDS, OPEN, HOLDS, OPEN, OPEN, OPEN]
     assert "told higher at 23 of 24 points" in words(verdict(flat, 4))
     printed = table1.assign(fid_se=0.01 / np.sqrt(12), is_se=0.0)
-    assert outcomes(*judge(printed, Path("x"))) == [HOLDS] * 5 + [OPEN] * 3
+    assert outcomes(*judge(printed, NOWHERE)) == [HOLDS] * 5 + [OPEN] * 3
 
 
 def test_the_same_numbers_with_errors_are_judged_alike_and_without_not_at_all(table1, table2):
-    assert outcomes(*judge(errors(table1), Path("x"))) == [HOLDS] * 5 + [OPEN] * 3
-    assert outcomes(*judge(errors(table2), Path("x"))) == [HOLDS] * 3 + [OPEN, OPEN, HOLDS, OPEN, OPEN]
+    assert outcomes(*judge(errors(table1), NOWHERE)) == [HOLDS] * 5 + [OPEN] * 3
+    assert outcomes(*judge(errors(table2), NOWHERE)) == [HOLDS] * 3 + [OPEN, OPEN, HOLDS, OPEN, OPEN]
     for rows, told in ((table1, (1, 2, 3, 4, 5)), (table2, (1, 2, 3, 6))):
-        (judged,) = judge(rows, Path("x"))
+        (judged,) = judge(rows, NOWHERE)
         assert outcomes(judged) == [OPEN] * 8
         assert all("(no standard errors)" in words(judged.verdicts[number - 1]) for number in told)
 
 
 def test_few_images_tell_nothing(table1, table2):
-    assert outcomes(*judge(errors(table1, 1000), Path("x"))) == [OPEN] * 8
-    assert outcomes(*judge(errors(table2, 1000), Path("x"))) == [OPEN] * 8
+    assert outcomes(*judge(errors(table1, 1000), NOWHERE)) == [OPEN] * 8
+    assert outcomes(*judge(errors(table2, 1000), NOWHERE)) == [OPEN] * 8
 
 
 @pytest.mark.parametrize(
@@ -248,7 +251,7 @@ def test_7_and_8_as_the_paper_has_them(rules):
         "on the unconditional model",
     ]
     assert "FID 1.90 ± 0.019 at temperature 0.98" in words(cold).replace("1.900", "1.90").replace("0.0195", "0.019")
-    assert outcomes(*judge(rules.drop(columns="system"), Path("x")))[:3] == [HOLDS] * 3  # on the curves of cfg alone
+    assert outcomes(*judge(rules.drop(columns="system"), NOWHERE))[:3] == [HOLDS] * 3  # on the curves of cfg alone
 
 
 @pytest.mark.parametrize("system", ["conditional", "unconditional"])
@@ -342,10 +345,10 @@ def put(folder, rows, seed=0):
 def test_shared_noise_tells_what_single_errors_do_not(tmp_path, table1, table2, rules):
     for rows, numbers in ((table1, (1, 2, 3, 4)), (table2, (1, 2, 3, 6)), (rules.drop(columns="system"), (7, 8))):
         rows = rows.assign(fid_se=50.0, is_se=500.0, samples=N)
-        assert {verdict(rows, number, tmp_path).outcome for number in numbers} == {OPEN}
+        assert {verdict(rows, number, Store(tmp_path)).outcome for number in numbers} == {OPEN}
         put(tmp_path, rows)
-        assert {verdict(rows, number, tmp_path).outcome for number in numbers} == {HOLDS}
-        assert all("(paired)" in words(verdict(rows, number, tmp_path)) for number in numbers)
+        assert {verdict(rows, number, Store(tmp_path)).outcome for number in numbers} == {HOLDS}
+        assert all("(paired)" in words(verdict(rows, number, Store(tmp_path))) for number in numbers)
         for cell_id in rows["cell_id"]:
             Store(tmp_path).influence(cell_id).unlink()
 
@@ -384,7 +387,7 @@ def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, tab
 
 def test_the_frontier_is_the_same_from_either_side(table1):
     a, b, _ = settings(errors(table1))[0].curves()
-    there, back = gaps(Store(Path("x")), a, b), gaps(Store(Path("x")), b, a)
+    there, back = gaps(NOWHERE, a, b), gaps(Store(NOWHERE), b, a)
     assert [gap.score for gap in there] == [gap.score for gap in back]
     np.testing.assert_allclose([gap.relative for gap in there], [-gap.relative for gap in back])
 
@@ -417,12 +420,12 @@ def test_seeds_are_compared_seed_by_seed(table1):
         table1.assign(seed=s, fid=table1["fid"] + d, cell_id=table1["cell_id"] + f"-{s}") for s, d in enumerate(shifts)
     ]
     rows = pd.concat(parts, ignore_index=True)
-    assert outcomes(*judge(rows, Path("x")))[:4] == [HOLDS, HOLDS, HOLDS, HOLDS]  # 0.25 apart in each
+    assert outcomes(*judge(rows, NOWHERE))[:4] == [HOLDS, HOLDS, HOLDS, HOLDS]  # 0.25 apart in each
     assert "(paired)" in words(verdict(rows, 1))
 
 
 def test_several_T_and_p_uncond_are_judged_together_and_named(both):
-    (judged,) = judge(errors(both), Path("x"))
+    (judged,) = judge(errors(both), NOWHERE)
     assert [finding.of for finding in judged.verdicts[0].findings][:3] == [
         "p_uncond 0.1, T 8",
         "p_uncond 0.1, T 16",
@@ -435,7 +438,7 @@ def test_several_T_and_p_uncond_are_judged_together_and_named(both):
 def test_what_does_not_compare_is_judged_apart(table1):
     rows = errors(table1)
     apart = pd.concat([rows, rows.assign(protocol="clip off; fp32", fid=1.0)], ignore_index=True)
-    first, second = judge(apart, Path("x"))
+    first, second = judge(apart, NOWHERE)
     assert (outcomes(first)[0], outcomes(second)[0]) == (HOLDS, OPEN)
     assert first.name.endswith("clip on; fp32")
     assert second.name.endswith("clip off; fp32")
@@ -444,12 +447,12 @@ def test_what_does_not_compare_is_judged_apart(table1):
 def test_rows_from_before_a_column_stand_with_those_that_have_it(table1):
     rows = errors(table1)
     newer = rows[rows["w"] > 1].assign(on="conditional", temperature=1.0, classifier_id="c")
-    (judged,) = judge(pd.concat([rows[rows["w"] <= 1], newer], ignore_index=True), Path("x"))
+    (judged,) = judge(pd.concat([rows[rows["w"] <= 1], newer], ignore_index=True), NOWHERE)
     assert outcomes(judged)[:5] == [HOLDS] * 5
 
 
 def test_the_csv_has_a_row_for_each_finding(table1):
-    judged = judge(errors(table1), Path("x"))
+    judged = judge(errors(table1), NOWHERE)
     frame = pd.read_csv(io.StringIO(csv(judged)))
     assert frame.groupby("number").size().tolist() == [3, 3, 3, 2, 1, 1, 2, 2]
     assert frame["claim"].drop_duplicates().tolist() == [claim for claim, _ in CLAIMS]
@@ -460,7 +463,7 @@ def test_the_csv_has_a_row_for_each_finding(table1):
 
 
 def test_text_and_page_say_the_same(table1):
-    (judged,) = judge(change(errors(table1), "fid", 1.0, w=0, p_uncond=0.1).assign(dataset="a|b"), Path("x"))
+    (judged,) = judge(change(errors(table1), "fid", 1.0, w=0, p_uncond=0.1).assign(dataset="a|b"), NOWHERE)
     text, page = plain([judged]), markdown([judged])
     assert "1. The best FID is at a small w > 0, in (0, 1]: does not hold\n" in text
     assert "   p_uncond 0.2: holds: FID 1.620" in text

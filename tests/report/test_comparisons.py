@@ -48,7 +48,7 @@ def store(tmp_path):
 def test_shared_noise_is_taken_out(store):
     difference = compare(store, row("b", 2.0), row("a", 1.5), "fid")
     assert difference == Difference(0.5, pytest.approx(0.03), True)
-    assert compare(store.folder, row("a", 1.5), row("b", 2.0), "fid") == Difference(-0.5, pytest.approx(0.03), True)
+    assert compare(store, row("a", 1.5), row("b", 2.0), "fid") == Difference(-0.5, pytest.approx(0.03), True)
     assert compare(store, row("a", 1.5), row("b", 2.0), "is_mean") == Difference(0.0, 0.0, True)
 
 
@@ -112,7 +112,7 @@ def seeds(table1, gaps):
 def test_means_compare_seed_by_seed(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
-    difference = compare(tmp_path, second, first, "fid")
+    difference = compare(Store(tmp_path), second, first, "fid")
     assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True, 2)
     assert second["fid_se"] > 2
 
@@ -127,7 +127,7 @@ def test_of_what_is_equal_one_in_twenty_is_told_apart_however_few_the_seeds(tmp_
         members = tuple(row | {"seed": first + k, "fid": fid} for k, fid in enumerate(fids))
         return row | {"fid": fids.mean(), "fid_se": fids.std(ddof=1) / np.sqrt(count), "members": members}
 
-    told = [compare(tmp_path, mean(0), mean(100 * other_seeds), "fid").told_apart for _ in range(2000)]
+    told = [compare(Store(tmp_path), mean(0), mean(100 * other_seeds), "fid").told_apart for _ in range(2000)]
     assert 0.025 < np.mean(told) < 0.07  # Welch's degrees of freedom err on the safe side
 
 
@@ -135,14 +135,16 @@ def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     rows = seeds(table1, (0.1, 0.2, 0.6)).drop(index=5)
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    assert compare(tmp_path, second, first, "fid") == Difference(pytest.approx(0.15), pytest.approx(0.05), True, 1)
+    assert compare(Store(tmp_path), second, first, "fid") == Difference(
+        pytest.approx(0.15), pytest.approx(0.05), True, 1
+    )
 
 
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
-    assert compare(tmp_path, second, first, "fid").paired
-    assert not compare(tmp_path, second, first.to_dict() | {"protocol": "other"}, "fid").paired
+    assert compare(Store(tmp_path), second, first, "fid").paired
+    assert not compare(Store(tmp_path), second, first.to_dict() | {"protocol": "other"}, "fid").paired
 
 
 def test_means_over_other_seeds_are_not_paired(tmp_path, table1):
@@ -151,13 +153,13 @@ def test_means_over_other_seeds_are_not_paired(tmp_path, table1):
     rows = pd.concat([rows, seeds(table1, (0.0,) * 4).query("w == 0 and seed == 2")])  # one seed is not enough
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    difference = compare(tmp_path, second, first, "fid")
+    difference = compare(Store(tmp_path), second, first, "fid")
     assert not difference.paired
     np.testing.assert_allclose(difference.se, np.hypot(first["fid_se"], second["fid_se"]))
 
 
 def line_of(tmp_path, rows):
-    return summary(tmp_path / "digits", slices(rows))[0]
+    return summary(Store(tmp_path / "digits"), slices(rows))[0]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
-from cfgbench.sweep.store import Store, as_store
+from cfgbench.sweep.store import Store
 
 Judge = Callable[[Store, Setting], list[Finding]]
 
@@ -63,13 +63,12 @@ _ONE_TRAINING = "The errors are the images' own: what another training would cha
 _TEXT_AND_TABLES = "The paper's text has FID fall monotonically with w; in both of its tables it rises again."
 
 
-def judge(rows: pd.DataFrame, sweep: Store | Path) -> list[Judged]:
+def judge(rows: pd.DataFrame, store: Store) -> list[Judged]:
     """The verdicts on a sweep's rows, a set for each group of rows that compares (see setting.settings).
 
-    `sweep` is its store or folder, where the images' influences lie. Raises UserError for rows that no sweep wrote, and
-    for influences that are not finite.
+    `store` is where the images' influences lie. Raises UserError for rows that no sweep wrote, and for influences that
+    are not finite.
     """
-    store = as_store(sweep)
     return [_judged(setting, store, _TEXT_AND_TABLES) for setting in settings(rows, where=store.folder)]
 
 

@@ -1,19 +1,15 @@
 """What the claims are held against: rows alike in all but w, p_uncond, T and the rule of guidance, as curves."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, comparable, conditions
-from cfgbench.report.slices import settled
+from cfgbench.report.slices import Row, settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,9 @@ class Setting:
         found = []
         for values, part in rows.sort_values(along).groupby(list(PLANE[1:]), dropna=False):
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
-            told = [key for key in varying or PLANE[1:] if varying or place[key] is not None]
+            told = varying or [key for key in PLANE[1:] if place[key] is not None]
             name = ", ".join(named(key, as_text(place[key])) for key in told) or "the curve"
-            found.append(Curve(name, **place, rows=tuple(records[place] for place in part.index)))
+            found.append(Curve(name, **place, rows=tuple(records[index] for index in part.index)))
         return found
 
 

@@ -1,7 +1,6 @@
 """What happens along one curve as guidance grows: where FID is best, and that FID and the Inception Score rise."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 
@@ -62,8 +61,10 @@ def is_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an IS")
     rise = compare(store, rows[-1], rows[0], "is_mean")
-    highest = list(accumulate(rows, lambda a, b: b if b["is_mean"] > a["is_mean"] else a))
-    falls = [(compare(store, row, top, "is_mean"), top, row) for top, row in zip(highest, rows[1:], strict=False)]
+    falls, top = [], rows[0]
+    for row in rows[1:]:
+        falls.append((compare(store, row, top, "is_mean"), top, row))
+        top = max(top, row, key=lambda row: row["is_mean"])
     pairs = len(rows) * (len(rows) - 1) // 2
     told = [fall for fall in falls if below(fall[0], looks=pairs)]
     ends = f"IS {score(rows[0])} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
