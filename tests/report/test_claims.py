@@ -387,7 +387,7 @@ def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, tab
 
 def test_the_frontier_is_the_same_from_either_side(table1):
     a, b, _ = settings(errors(table1))[0].curves()
-    there, back = gaps(NOWHERE, a, b), gaps(Store(NOWHERE), b, a)
+    there, back = gaps(NOWHERE, a, b), gaps(NOWHERE, b, a)
     assert [gap.score for gap in there] == [gap.score for gap in back]
     np.testing.assert_allclose([gap.relative for gap in there], [-gap.relative for gap in back])
 
