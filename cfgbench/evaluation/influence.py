@@ -6,13 +6,17 @@ S of the samples, m0 and S0 = L L^T of the reference,
     q_i = 2 (x_i - m)^T (m - m0) + (x_i - m)^T (I - A) (x_i - m),    A = L (L^T S L)^(-1/2) L^T
 
 where A is the optimal transport map's matrix from N(m, S) to N(m0, S0); q_i less its mean is the influence of image i.
-The Inception Score is exp of the mean of q_i = KL(p_i || p_mean), so that its influence is IS times q_i.
+The Inception Score is the mean over K splits, of n_k images each, of IS_k = exp of the mean of KL(p_i || p_mean), where
+p_mean is the split's own; so that q_i = n / (K n_k) IS_k KL(p_i || p_mean). That p_mean is not the one of all images
+matters: where the extractor is sure, KL to that is nearly the same number for all images, and what the score owes to
+chance is which classes the splits happen to have.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cfgbench.evaluation.metrics import split_score
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 
@@ -51,9 +55,9 @@ def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Te
     return (half * inner.rsqrt()) @ half.T
 
 
-def is_influence(logits: Float[Tensor, "n k"], every: Predictions) -> Float[Tensor, "n"]:
-    """KL(p_i || p_mean) of these images, in float64; `every` are the predictions of all images."""
+def is_influence(logits: Float[Tensor, "n k"], split: Predictions) -> Float[Tensor, "n"]:
+    """IS_k KL(p_i || p_mean) of these images, in float64; `split` are the predictions of all images of their split."""
     log_p = logits.double().log_softmax(dim=1).cpu()
-    p_mean = (every.sum_p / every.n).clamp(min=torch.finfo(torch.float64).tiny)  # one image's last digit may round to 0
+    p_mean = (split.sum_p / split.n).clamp(min=torch.finfo(torch.float64).tiny)  # one image's last digit may round to 0
     p = log_p.exp()
-    return (p * log_p - torch.special.xlogy(p, p_mean)).sum(dim=1)
+    return split_score(split) * (p * log_p - torch.special.xlogy(p, p_mean)).sum(dim=1)

@@ -13,8 +13,8 @@ from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
-from cfgbench.evaluation.statistics import Moments, Predictions
-from cfgbench.evaluation.stream import REST, Accumulator, quarters_of
+from cfgbench.evaluation.statistics import Moments
+from cfgbench.evaluation.stream import REST, SPLITS, Accumulator, quarters_of
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
@@ -57,14 +57,12 @@ def measure(
     numbers: dict[str, float | None] = {}
     influences: dict[str, np.ndarray] = {}
     fid = None if fid_against is None else _Fid(accumulator, fid_against)
-    every = accumulator.predictions if inception and all(split.n for split in accumulator.predictions) else None
-    if every is not None:
-        numbers["is_mean"], numbers["is_std"] = inception_score(every)
-    found = _influences(blocks, total, fid, every)
+    if inception := inception and all(split.n for split in accumulator.predictions):
+        numbers["is_mean"], numbers["is_std"] = inception_score(accumulator.predictions)
+    found = _influences(blocks, accumulator, fid, inception=inception)
     if fid is not None:
         numbers |= {"fid": fid.value, "fid_infinity": fid.infinity}
     for column, q in found.items():
-        q = q * numbers["is_mean"] if column == "is_mean" else q
         dealt = quarters != REST if column == "fid_infinity" else np.full(total, True)
         classes = None if labels is None else labels[dealt]
         numbers[{"is_mean": "is_se"}.get(column, f"{column}_se")] = standard_error(q[dealt], classes)
@@ -132,19 +130,25 @@ def _influence(samples: Moments, mean: Tensor, root: Tensor) -> FidInfluence | N
 
 
 def _influences(
-    blocks: Blocks, total: int, fid: _Fid | None, splits: list[Predictions] | None
+    blocks: Blocks, accumulator: Accumulator, fid: _Fid | None, *, inception: bool
 ) -> dict[str, np.ndarray]:
     """The influences [n] of all images, from a second pass."""
-    every = Predictions.empty()
-    for split in splits or ():
-        every = every.merge(split)
     found: dict[str, np.ndarray] = {}
-    if splits is None and (fid is None or fid.influence is None):
+    if not inception and (fid is None or fid.influence is None):
         return found
     for first, features in blocks():
         parts = fid.of(first, features.pooled) if fid is not None else {}
-        if splits is not None:
-            parts["is_mean"] = is_influence(features.logits, every)
+        if inception:
+            parts["is_mean"] = _on_the_score(accumulator, first, features.logits)
         for column, q in parts.items():
-            found.setdefault(column, np.empty(total))[first : first + len(q)] = q.numpy()
+            found.setdefault(column, np.empty(accumulator.total))[first : first + len(q)] = q.numpy()
+    return found
+
+
+def _on_the_score(accumulator: Accumulator, first: int, logits: Float[Tensor, "n k"]) -> Tensor:
+    """The influences of these images on the mean of the splits' Inception Scores."""
+    found = torch.empty(len(logits), dtype=torch.float64)
+    for number, inside in accumulator.by_split(first, len(logits)):
+        split = accumulator.predictions[number]
+        found[inside] = accumulator.total / (SPLITS * split.n) * is_influence(logits[inside], split)
     return found

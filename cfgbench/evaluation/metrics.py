@@ -120,10 +120,11 @@ def inception_score(splits: Sequence[Predictions]) -> tuple[float, float]:
     """
     if not splits or any(split.n == 0 for split in splits):
         raise ValueError("the Inception Score needs at least one image in each split")
-    scores = torch.stack([_split_score(split) for split in splits])
+    scores = torch.stack([split_score(split) for split in splits])
     return scores.mean().item(), scores.std(correction=0).item()
 
 
-def _split_score(split: Predictions) -> Tensor:
+def split_score(split: Predictions) -> Tensor:
+    """exp E_x KL(p(y|x) || p(y)) of these images, a scalar in float64."""
     p = split.sum_p / split.n
     return torch.exp(split.sum_p_log_p / split.n - torch.special.xlogy(p, p).sum())

@@ -1,6 +1,7 @@
 """Batches of features in, statistics out, in memory that does not grow with the number of images."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -57,10 +58,15 @@ class Accumulator:
             self._moments[quarter] = self._moments[quarter].merge(moments)
         if features.logits is None:
             return
-        for split, (begin, end) in enumerate(zip(self._borders, self._borders[1:], strict=False)):
-            inside = features.logits[max(0, begin - first) : max(0, end - first)]
-            if len(inside):
-                self.predictions[split] = self.predictions[split].merge(Predictions.of(inside))
+        for split, inside in self.by_split(first, stop - first):
+            self.predictions[split] = self.predictions[split].merge(Predictions.of(features.logits[inside]))
+
+    def by_split(self, first: int, count: int) -> Iterator[tuple[int, slice]]:
+        """(number of a split, where in the images first, first + 1, ... its own are), of those that have some."""
+        for split, (begin, end) in enumerate(itertools.pairwise(self._borders)):
+            inside = slice(max(0, begin - first), min(count, end - first))
+            if inside.start < inside.stop:
+                yield split, inside
 
 
 def _merged(parts: Sequence[Moments]) -> Moments:

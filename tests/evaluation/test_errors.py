@@ -153,18 +153,18 @@ def test_the_inception_scores_influence_is_its_derivative():
     every = Predictions.of(logits)
     q = is_influence(logits, every)
     score = inception_score([every])[0]
-    assert math.log(score) == pytest.approx(q.mean().item(), rel=1e-12)  # KL of all to their mean
+    assert score * math.log(score) == pytest.approx(q.mean().item(), rel=1e-12)  # KL of all to their mean
     p = logits.softmax(dim=1)
 
-    def log_score(weights):
+    def score_of(weights):
         mean = weights @ p
-        return (weights @ (p * p.log()).sum(dim=1) - (mean * mean.log()).sum()).item()
+        return math.exp((weights @ (p * p.log()).sum(dim=1) - (mean * mean.log()).sum()).item())
 
     for i in (0, 50, 299):
         step, weights = 1e-6, torch.full((300,), 1 / 300, dtype=torch.float64)
         more = weights * (1 - step)
         more[i] += step
-        slope = (log_score(more) - log_score(weights)) / step
+        slope = (score_of(more) - score_of(weights)) / step
         assert slope == pytest.approx((q[i] - q.mean()).item(), rel=1e-3, abs=1e-5)
 
 
@@ -174,6 +174,40 @@ def test_the_inception_scores_error_is_the_spread_of_repeated_draws():
     found = [measure(blocks(population[i], population[i]), 1000, fid_against=None, inception=True) for i in draws]
     scores, errors = (np.array([one.numbers[key] for one in found]) for key in ("is_mean", "is_se"))
     assert errors.mean() == pytest.approx(scores.std(ddof=1), rel=0.15)
+
+
+@pytest.mark.parametrize("total", [500, 43])
+def test_an_image_pulls_the_score_of_its_own_split(total):
+    logits = 3 * torch.randn(total, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = measure(blocks(logits, logits, size=17), total, fid_against=None, inception=True)
+    borders = [split * total // 10 for split in range(11)]
+    for i in (0, borders[3] - 1, borders[3], total - 1):
+        (split,) = (k for k in range(10) if borders[k] <= i < borders[k + 1])
+        own = logits[borders[split] : borders[split + 1]].softmax(dim=1)
+
+        def score_of(weights, own=own):
+            mean = weights @ own
+            return math.exp((weights @ (own * own.log()).sum(dim=1) - (mean * mean.log()).sum()).item())
+
+        step, n = 1e-6, len(own)
+        weights = torch.full((n,), 1 / n, dtype=torch.float64)
+        more = weights * (1 - step)
+        more[i - borders[split]] += step
+        slope = (score_of(more) - score_of(weights)) / step / 10  # the metric is the mean of ten splits
+        pulls = found.influences["is_mean"][borders[split] : borders[split + 1]]
+        mine = found.influences["is_mean"][i] - pulls.mean()
+        assert slope == pytest.approx(mine * n / total, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("classes", [5, 50])
+def test_the_error_is_that_of_repeated_draws_where_the_extractor_is_sure(classes):
+    random, n = np.random.default_rng(0), 500
+    sure = 12 * torch.eye(classes, dtype=torch.float64)
+    found = [sure[random.integers(0, classes, n)] for _ in range(300)]
+    found = [measure(blocks(logits, logits), n, fid_against=None, inception=True).numbers for logits in found]
+    scores, errors = (np.array([one[key] for one in found]) for key in ("is_mean", "is_se"))
+    assert scores.std(ddof=1) < errors.mean() < 1.6 * scores.std(ddof=1)
+    assert (abs(scores - scores.mean()) <= 1.96 * errors).mean() >= 0.95
 
 
 def test_fixed_shares_of_classes_leave_the_spread_inside_of_them():

@@ -13,7 +13,6 @@ With --paired N only the paired differences are counted, at 768 dimensions and f
 """
 
 import argparse
-import functools
 import io
 import math
 import zipfile
@@ -200,12 +199,13 @@ def _differences(people: Population, root: Tensor, chosen: np.ndarray, labels: n
     for features in (people.one, people.other):
         pooled, logits = features.pooled[chosen], features.logits[chosen]
         moments = Moments.of(pooled)
-        splits = [Predictions.of(part) for part in logits.tensor_split(SPLITS)]
+        parts = logits.tensor_split(SPLITS)  # of as many images each
+        splits = [Predictions.of(part) for part in parts]
         score, _ = inception_score(splits)
-        every = functools.reduce(Predictions.merge, splits)
         numbers.append((frechet_distance(moments, people.reference), score))
         fid = FidInfluence(moments, people.reference.mean, root).of(pooled).numpy()
-        pulls.append((fid, score * is_influence(logits, every).numpy()))
+        of_splits = [is_influence(part, split) for part, split in zip(parts, splits, strict=True)]
+        pulls.append((fid, torch.cat(of_splits).numpy()))
     found = {}
     for place, key in enumerate(("fid difference", "is difference")):
         found[key] = numbers[0][place] - numbers[1][place]
