@@ -4,10 +4,12 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -54,6 +56,26 @@ def goes_on() -> Iterator[None]:
         raise Stopped(f"out of memory; {GOES_ON}", 1) from None
     except BrokenPipeError:
         raise Stopped(f"nobody reads the output any more; {GOES_ON}", 1) from None
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP wait until this is over: what must not be left half done. Not in other threads, which
+    they do not reach."""
+    came: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            handlers[number](number, None)
 
 
 def prepare() -> None:

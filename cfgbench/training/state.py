@@ -104,14 +104,16 @@ def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], s
     state.step = step
     state.scaler.load_state_dict(scaler)
     state.losses.copy_(tensors["losses"])
+    moved = any(name.startswith("optimizer.") for name in tensors)  # not before the first step, or one without overflow
     with torch.no_grad():
         for (name, parameter), average in zip(state.network.named_parameters(), state.ema, strict=True):
             parameter.copy_(tensors[f"network.{name}"])
             average.copy_(tensors[f"ema.{name}"])
-            state.optimizer.state[parameter] = {
-                kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)
-                for kind in ("step", "exp_avg", "exp_avg_sq")
-            }
+            if moved:
+                state.optimizer.state[parameter] = {
+                    kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)
+                    for kind in ("step", "exp_avg", "exp_avg_sq")
+                }
 
 
 def finish(path: Path, state: State, header: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Dropout
 from torch.nn.parallel import DistributedDataParallel
 
+from cfgbench.exits import held_back
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
 from cfgbench.training.distributed import Group
@@ -61,8 +62,10 @@ class Step:
                 self._records, self._recorded = False, None
             else:
                 state.part = size = size // 2
-        state.losses[state.step] = self.group.total(loss)
-        self._update()
+        total = self.group.total(loss)
+        with held_back():  # what is saved when a training is stopped is whole steps
+            state.losses[state.step] = total
+            self._update()
 
     def close(self) -> None:
         """Stops fetching images ahead, and gives back the memory of what a GPU has recorded."""

@@ -1,4 +1,5 @@
 import csv
+import signal
 
 import numpy as np
 import pytest
@@ -82,6 +83,40 @@ def test_ctrl_c_saves_where_it_was(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), progress=stop)
     assert load_tensors(tmp_path / "a.partial")[1]["step"] == 20
+
+
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 7), (signal.SIGTERM, 0)])
+def test_ctrl_c_within_an_update_waits_for_its_end(images, tmp_path, monkeypatch, number, at):
+    run(images, tmp_path / "whole.safetensors", spec())
+    average, calls = torch._foreach_lerp_, iter(range(1000))
+
+    def interrupted(*given):
+        if next(calls) == at:
+            signal.raise_signal(number)  # AdamW has moved the weights, their average has not
+        average(*given)
+
+    monkeypatch.setattr(torch, "_foreach_lerp_", interrupted)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(images, tmp_path / "a.safetensors", spec())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert load_tensors(tmp_path / "a.partial")[1]["step"] == at + 1
+    run(images, tmp_path / "a.safetensors", spec())
+    whole, parts = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_ctrl_c_in_the_first_step_is_no_damage(images, tmp_path, monkeypatch):
+    run(images, tmp_path / "whole.safetensors", spec())
+    with monkeypatch.context() as patched:
+        patched.setattr(Step, "_loss", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(images, tmp_path / "a.safetensors", spec())
+    run(images, tmp_path / "a.safetensors", spec())
+    whole, parts = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_the_loss_falls_and_its_history_is_kept(images, tmp_path):
