@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from cfgbench.report.seeds import seeds_phrase
+from cfgbench.report.seeds import alike_noise, seeds_phrase
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import scaled
-from cfgbench.report.words import INFINITY, METRICS, Metric, joined
+from cfgbench.report.words import INFINITY, METRICS, Metric, joined, number
 
 FID, IS = METRICS
 MANY_IMAGES = 10_000
@@ -62,14 +62,23 @@ def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:
 def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What a number is and what its error says: `mean over 3 seeds (0, 1, 2) ± its standard error over seeds`."""
     if part.seeds:
-        words = seeds_phrase(part.seeds)
-        over = "trainings and noise, of which some numbers share one" if "pairs" in words else "seeds"
-        return f"mean over {words} ± its standard error over {over}"
+        return f"mean over {seeds_phrase(part.seeds)} ± its standard error over {_chances(part, metrics)}"
     known = [metric for metric in metrics if part.has(metric.se)]
     direct = [f"the {metric.name}" for metric in known if metric != INFINITY]
     images = f"{int(part.setting['samples']):,} images"
     phrases = [f"± one standard error of {joined(direct)} of {images} (influence function)"] if direct else []
     return "; ".join([*phrases, *(["FID∞ ± one standard error of the extrapolation"] if INFINITY in known else [])])
+
+
+def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
+    """What the error of a mean over seeds has in it, and what it lacks."""
+    if not alike_noise(part.seeds):
+        several = len({noise for _, noise in part.seeds}) > 1 and len({training for training, _ in part.seeds}) > 1
+        return "trainings and noise, of which some numbers share one" if several else "seeds"
+    members = [member for members in part.rows["members"] for member in members]
+    if any(np.isfinite(number(member, metric.se)) for member in members for metric in metrics):
+        return "trainings and images"
+    return "trainings, whose images have the same noise: what that does is not in it"
 
 
 def bias(*parts: Slice) -> str:

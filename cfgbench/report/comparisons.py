@@ -15,15 +15,14 @@ import numpy as np
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
-from cfgbench.report.seeds import mean_of, mean_over, seed_of
-from cfgbench.report.words import INFINITY, METRICS, known, number
+from cfgbench.report.seeds import alike_noise, mean_of, mean_over, seed_of
+from cfgbench.report.words import ERRORS, known, number
 from cfgbench.sweep.store import Store
 
 SIGMAS = 1.96
 """Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
 (see `sigmas`)."""
 
-_ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
 _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 
 
@@ -99,8 +98,29 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
     totals = {seed: total for seed, total in totals.items() if not np.isnan(total)}
     if len(totals) < 2:
         return _unpaired(terms)
-    mean = mean_over(list(totals), np.array(list(totals.values())))
+    images = 0.0
+    if alike_noise(list(totals)):
+        of_seeds = [[(c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)] for seed in totals]
+        images = _over_images(store, of_seeds)
+    mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, mean.se, True, mean.freedom)
+
+
+def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
+    """The variance over images of the mean of combinations, one a training, whose images have the same noise.
+
+    What the images of each training have of their own is in the spread over trainings already, and is left out. Where
+    influences are missing, the mean of the trainings' own variances: no less than that of their mean.
+    """
+    found = [_influences(store, terms) for terms in of_seeds]
+    if any(one is None for one in found):
+        single = [_unpaired(terms).se for terms in of_seeds]
+        known_ones = [se for se in single if not np.isnan(se)]
+        return float(np.mean(np.square(known_ones))) if known_ones else 0.0
+    pulls, labels = [pulls for pulls, _ in found], found[0][1]
+    together = standard_error(np.mean(pulls, axis=0), labels) ** 2
+    each = float(np.mean([standard_error(one, labels) ** 2 for one in pulls]))
+    return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
 
 
 def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
@@ -125,7 +145,7 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
     freedom: dict[tuple[str, bool], float] = {}
     for coefficient, row, metric in terms:
         side = (metric, coefficient > 0)
-        errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, _ERRORS[metric])
+        errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, ERRORS[metric])
         freedom[side] = min(freedom.get(side, np.inf), _freedom(row, metric))
     variance = sum(error**2 for error in errors.values())
     doubt = sum(error**4 / freedom[side] for side, error in errors.items())

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cfgbench.report.slices import Slice
-from cfgbench.report.words import METRICS
+from cfgbench.report.words import ERRORS
 
 CROWDED = 40
 """Points of a curve beyond which they have no marks: the white around each would cover the others and the line."""
@@ -17,7 +17,6 @@ _MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 _RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _LETTER = {"linestyle": "none", "markersize": 5.5, "markeredgewidth": 0}
 _BAR = {"linewidth": 0.9, "alpha": 0.6, "solid_capstyle": "butt"}
-_ERRORS = {metric.column: metric.se for metric in METRICS}
 
 
 def draw(
@@ -68,7 +67,7 @@ def _error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> 
     points = rows[[x, y]].to_numpy(float)
     bars = []
     for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
-        if (errors := _ERRORS.get(column)) in rows:
+        if (errors := ERRORS.get(column)) in rows:
             reach = rows[errors].to_numpy(float)[:, None] * direction
             bars.append(np.stack([points - reach, points + reach, np.full_like(points, np.nan)], axis=1))
     drawn = np.concatenate([np.empty((0, 3, 2)), *bars])

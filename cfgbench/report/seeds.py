@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import POINT, SEEDS, comparable
-from cfgbench.report.words import INFINITY, METRICS, as_text, joined, known, number, runs
+from cfgbench.report.words import ERRORS, INFINITY, METRICS, as_text, joined, known, number, runs
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
@@ -39,8 +39,17 @@ class Mean(NamedTuple):
     freedom: float
 
 
-def mean_over(seeds: Sequence[tuple[Hashable, ...]], values: np.ndarray) -> Mean:
+def alike_noise(seeds: Sequence[tuple[Hashable, ...]]) -> bool:
+    """Whether trainings differ, and the noise of their images does not: what that does to all of them alike is not in
+    the spread of their numbers."""
+    return len({seed[:1] for seed in seeds}) > 1 and len({seed[1:] for seed in seeds}) == 1
+
+
+def mean_over(seeds: Sequence[tuple[Hashable, ...]], values: np.ndarray, images: float = 0.0) -> Mean:
     """The mean of `values`, found with these `seeds` (see seed_of), and its error: std / sqrt(k) with k - 1.
+
+    Where the noise of all trainings is alike (see alike_noise), its part in the variance of the mean is `images`, which
+    is taken for known.
 
     Where trainings and draws of noise both vary, two values of one training, or of the same noise, are not independent.
     The variance is then that of means over trainings, plus that of means over noise, less that of single values, which
@@ -56,7 +65,9 @@ def mean_over(seeds: Sequence[tuple[Hashable, ...]], values: np.ndarray) -> Mean
     mean, free = float(values.mean()), len(values) - 1
     single = float(from_first.var(ddof=1) / len(values))
     if min(counts) == 1:
-        return Mean(mean, np.sqrt(single), free)
+        variance = single + (images if counts[0] > 1 else 0.0)
+        known_part = np.inf if variance else free
+        return Mean(mean, np.sqrt(variance), free * (variance / single) ** 2 if single else known_part)
     parts = [_clustered(from_first, kind) for kind in kinds]
     variance = max(*parts, sum(parts) - single)
     doubt = sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
@@ -137,9 +148,12 @@ def _numbers(rows: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
 
 
 def mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> Mean:
-    """The mean over those rows that have a number there."""
+    """The mean over those rows that have a number there. Where their noise is alike, its part in the error is that of a
+    single row, as far as rows have one: no less than that of their mean, which only influences tell."""
     there = [row for row in rows if not np.isnan(number(row, column))]
-    return mean_over([seed_of(row) for row in there], _numbers(there, column))
+    single = _numbers(there, ERRORS.get(column, ""))
+    images = float(np.mean(single**2)) if len(single) else 0.0
+    return mean_over([seed_of(row) for row in there], _numbers(there, column), images)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -24,6 +24,8 @@ METRICS = (
     Metric("is_mean", "IS", "Inception Score", "is_se", "max", "is_max"),
 )
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", "fid_infinity_se", "min")
+ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
+"""A metric's column -> that of its standard error."""
 
 NOT_STATED = "not stated"
 _EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier",

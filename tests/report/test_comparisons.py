@@ -117,6 +117,45 @@ def test_means_compare_seed_by_seed(tmp_path, table1):
     assert second["fid_se"] > 2
 
 
+def trained(cell_id, fids, first=0, se=0.5):
+    """The mean over trainings, all on the noise of one seed; the cell of training 1 is CELL_ID1."""
+    members = tuple(row(f"{cell_id}{k}", fid, se, **{"training.seed": first + k}) for k, fid in enumerate(fids))
+    return members[0] | {"fid": float(np.mean(fids)), "members": members, "seeds": len(fids)}
+
+
+def test_trainings_on_the_same_noise_have_its_error_in_common(tmp_path):
+    """b is 1 and 2 above a; the images' part of that is 0.3 in both trainings alike, and 0.1 of each its own."""
+    store = Store(tmp_path)
+    own = np.where(np.arange(N) // 16 % 2, 1.0, -1.0) * 0.1 * np.sqrt(N) * np.sqrt(0.99)
+    for training, sign in ((0, 1), (1, -1)):
+        store.put_influences(f"a{training}", {"label": LABELS, "fid": half(0.4)})
+        store.put_influences(f"b{training}", {"label": LABELS, "fid": half(0.4) + spread(0.3) + sign * own})
+    difference = compare(store, trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
+    of_trainings, of_noise = 0.5**2, 0.3**2 - 0.1**2  # the own parts cancel in the mean: -0.1^2 makes up for that
+    assert difference.value == 1.5
+    assert difference.paired
+    assert difference.se**2 == pytest.approx(of_trainings + of_noise, rel=0.02)
+    assert difference.freedom == pytest.approx((1 + of_noise / of_trainings) ** 2, rel=0.02)
+    without = compare(Store(tmp_path / "none"), trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
+    assert without.se**2 == pytest.approx(of_trainings + 2 * 0.5**2)  # unpaired, at least
+    silent = compare(store, trained("b", [2.0, 3.0], se=np.nan), trained("x", [1.0, 1.0], se=np.nan), "fid")
+    assert silent.se**2 == pytest.approx(of_trainings)
+
+
+def test_of_equal_means_over_trainings_one_in_twenty_is_told_apart(tmp_path):
+    random, told = np.random.default_rng(0), []
+    for _ in range(300):
+        noise = random.normal(size=N)  # what an image's noise does to b more than to a, in each training
+        store, fids = Store(tmp_path), []
+        for training in range(3):
+            pulls = 2 * noise + random.normal(size=N)
+            fids.append(1 + pulls.mean() + random.normal(0, 0.05))
+            store.put_influences(f"a{training}", {"label": LABELS * 0, "fid": np.zeros(N)})
+            store.put_influences(f"b{training}", {"label": LABELS * 0, "fid": pulls})
+        told.append(compare(store, trained("b", fids), trained("a", [1.0] * 3), "fid").told_apart)
+    assert 0.02 < np.mean(told) < 0.09
+
+
 @pytest.mark.parametrize(("count", "other_seeds"), [(2, False), (3, False), (5, False), (3, True), (6, True)])
 def test_of_what_is_equal_one_in_twenty_is_told_apart_however_few_the_seeds(tmp_path, table1, count, other_seeds):
     randomness = np.random.default_rng(count)

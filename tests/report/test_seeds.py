@@ -52,19 +52,28 @@ def cell(text, w, column):
     return line.split("|")[1:-1][column].strip()
 
 
-@pytest.mark.parametrize("column", ["seed", "training.seed"])
-def test_mean_standard_error_and_the_best_of_three(table1, column):
+@pytest.mark.parametrize(("column", "of_images"), [("seed", 0.0), ("training.seed", 7.0)])
+def test_mean_standard_error_and_the_best_of_three(table1, column, of_images):
+    """Trainings have the noise of their images in common: to the spread of their numbers comes a single one's error."""
     (part,) = slices(repeated(table1, column))
     rows = part.rows.merge(table1, on=["w", "p_uncond"], suffixes=("", "_one"))
     assert len(rows) == 42
     np.testing.assert_allclose(rows["fid"], rows["fid_one"] + 0.2)
     np.testing.assert_allclose(rows["is_mean"], rows["is_mean_one"] - 2)
-    np.testing.assert_allclose(rows["fid_se"], SE)
-    np.testing.assert_allclose(rows["is_se"], 10 * SE)
+    np.testing.assert_allclose(rows["fid_se"], np.hypot(SE, of_images))
+    np.testing.assert_allclose(rows["is_se"], 10 * SE)  # of the score a single row has no error
     np.testing.assert_allclose(rows["fid_min"], rows["fid_one"] - 0.3)
     np.testing.assert_allclose(rows["is_max"], rows["is_mean_one"] + 3)
     assert set(rows["seeds"]) == {3}
     assert part.setting[column] == "0, 1, 2"
+
+
+def test_the_caption_says_what_chance_is_in_the_error(table1):
+    rows = repeated(table1, "training.seed")
+    assert "± its standard error over trainings and images" in caption(slices(rows)[0], METRICS)
+    without = rows.drop(columns="fid_se")
+    assert "the same noise: what that does is not in it" in caption(slices(without)[0], METRICS)
+    assert "± its standard error over seeds" in caption(slices(repeated(table1))[0], METRICS)
 
 
 def test_the_tables_name_what_they_give(table1):
@@ -200,6 +209,20 @@ def test_crossed_seeds_hold_the_truth_nineteen_times_in_twenty(trainings, draws,
         found = mean_over(crossed(trainings, draws), (a + b + rng.normal(0, 0.5, (trainings, draws))).ravel())
         inside += abs(found.value) < sigmas(freedom=found.freedom) * found.se
     assert inside >= least
+
+
+def test_trainings_on_the_same_noise_hold_the_truth():
+    """The mean over trainings and images: number = training + noise, and each number's error over images is known."""
+    rng = np.random.default_rng(0)
+    for trainings in (2, 4, 20):
+        inside = 0
+        for _ in range(1000):
+            values = rng.normal(0, 1, trainings) + rng.normal(0, 2)
+            found = mean_over(crossed(trainings, 1), values, 2.0**2)
+            inside += abs(found.value) < sigmas(freedom=found.freedom) * found.se
+        assert 930 <= inside <= 990
+    assert mean_over(crossed(3, 1), np.ones(3), 4.0) == (1.0, 2.0, np.inf)
+    assert mean_over(crossed(1, 3), np.array([0.0, 3.0, 6.0]), 4.0).se == pytest.approx(np.sqrt(3))  # it is in these
 
 
 def test_the_figure_draws_means_with_their_bars(table1):
