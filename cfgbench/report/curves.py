@@ -14,6 +14,7 @@ CROWDED = 40
 """Points of a curve beyond which they have no marks: the white around each would cover the others and the line."""
 _LINE = {"linewidth": 1.7}
 _MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
+_HOLLOW = {"markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.1, "zorder": 2.5}
 _RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _LETTER = {"linestyle": "none", "markersize": 5.5, "markeredgewidth": 0}
 _BAR = {"linewidth": 0.9, "alpha": 0.6, "solid_capstyle": "butt"}
@@ -24,11 +25,15 @@ def draw(
 ) -> list[Line2D]:
     """Draws columns `x` and `y` of rows that are in order of `along`; returns what stands in the legend.
 
-    Where the rows have marks each point shows its letter; marks that meet at one value of `along` are joined apart.
+    Means over other seeds than most are hollow. Where the rows have marks each point shows its letter; marks that meet
+    at one value of `along` are joined apart.
     """
     _error_bars(axes, rows[~rows["shared"]] if "shared" in rows else rows, x, y, colour)
     if "mark" not in rows:
         marks = {"marker": marker, **_MARK} if len(rows) <= CROWDED else {}
+        others = rows[rows["other_seeds"]]
+        if len(others):
+            axes.plot(others[x], others[y], marker, label="_other seeds", markeredgecolor=colour, **_HOLLOW)
         return axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=name, **_LINE, **marks)
     strands = [rows] if rows[along].is_unique else [of_mark for _, of_mark in rows.groupby("mark", sort=False)]
     return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
@@ -40,6 +45,18 @@ def mark_entries(part: Slice, colour: str) -> list[Line2D]:
         Line2D([], [], marker=_glyph(mark), color=colour, label=f"[{mark}] {textwrap.shorten(meaning, 60)}", **_LETTER)
         for mark, meaning in part.marks.items()
     ]
+
+
+def best_fid(rows: pd.DataFrame) -> pd.Series | None:
+    """The row with the lowest FID, of means over the seeds that most have; None where none has one, or where rows do
+    not compare."""
+    return lowest_fid(rows) if one_mark(rows) else None
+
+
+def lowest_fid(rows: pd.DataFrame) -> pd.Series | None:
+    """The same, whether or not the rows compare."""
+    there = rows.dropna(subset="fid") if "fid" in rows else rows[:0]
+    return None if there.empty else there.sort_values(["other_seeds", "fid"], kind="stable").iloc[0]
 
 
 def one_mark(rows: pd.DataFrame) -> bool:

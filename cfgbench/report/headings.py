@@ -29,5 +29,6 @@ def subtitle(part: Slice) -> str:
     conditions = [
         f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
     ]
-    bars = spread(part, part.metrics)
-    return " · ".join([*conditions, f"{part.extractor} features", *([bars] if bars else [])])
+    words = [*conditions, f"{part.extractor} features", spread(part, part.metrics)]
+    words.append("hollow: a mean over other seeds" if part.ok["other_seeds"].any() else "")
+    return " · ".join(word for word in words if word)

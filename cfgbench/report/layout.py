@@ -22,7 +22,8 @@ other so have the metrics of systems, whose names are long."""
 class Entry:
     """One number of the table. A failed cell has no value and a `note`, the letter of its footnote; a cell that was
     not run has neither. A published number has the digits that its source has, `printed`. A mean over `seeds` has the
-    `extreme` of them, which is a `word`: min or max. `mark` says by which protocol it was measured."""
+    `extreme` of them, which is a `word`: min or max. `mark` says by which protocol it was measured. A mean over
+    `other_seeds` than most of its column's is not its best."""
 
     value: float = np.nan
     se: float = np.nan
@@ -33,6 +34,7 @@ class Entry:
     extreme: float = np.nan
     word: str = "min"
     mark: str = ""
+    other_seeds: bool = False
 
     def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–", join: str = " ") -> str:
         """The number rounded, with its standard error where that is known: `1.800 ± 0.021 (min of 3: 1.781) [a] (b)`.
@@ -180,6 +182,7 @@ def _entry(row: Row | None, metric: Metric, notes: dict[str, tuple[str, str]]) -
         extreme=extreme,
         word=metric.best,
         mark=mark,
+        other_seeds=row["other_seeds"],
     )
 
 
@@ -187,8 +190,9 @@ def _mark_best(entries: tuple[Entry, ...], metric: Metric) -> list[Entry]:
     there = [entry for entry in entries if not np.isnan(entry.value)]
     if len({entry.mark for entry in there}) > 1:
         return list(entries)
-    best = (min if metric.best == "min" else max)((entry.value for entry in there), default=np.nan)
-    return [replace(entry, best=entry.value == best) for entry in entries]
+    alike = [entry for entry in there if not entry.other_seeds] or there
+    best = (min if metric.best == "min" else max)((entry.value for entry in alike), default=np.nan)
+    return [replace(entry, best=entry.value == best and entry in alike) for entry in entries]
 
 
 def _decimals(part: Slice, metric: Metric) -> int:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.report.curves import draw, mark_entries, one_mark
+from cfgbench.report.curves import best_fid, draw, mark_entries
 from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
@@ -117,15 +117,14 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     with the lowest FID, and the lowest."""
     there = set(rows["at"])
     wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, rows["at"].min()}
-    if "fid" in rows and rows["fid"].notna().any() and one_mark(rows):
-        wanted.add(rows.loc[rows["fid"].idxmin(), "at"])
+    if (best := best_fid(rows)) is not None:
+        wanted.add(best["at"])
     return sorted(wanted & there)
 
 
 def _at_name(rows: pd.DataFrame, at: float) -> str:
-    measured = "fid" in rows and rows["fid"].notna().any() and one_mark(rows)
-    best = measured and rows.loc[rows["fid"].idxmin(), "at"] == at
-    return f"{rows['knob'].iloc[0]} = {at:g}" + (" (best FID)" if best else "")
+    best = best_fid(rows)
+    return f"{rows['knob'].iloc[0]} = {at:g}" + (" (best FID)" if best is not None and best["at"] == at else "")
 
 
 def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str) -> None:
@@ -136,7 +135,6 @@ def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, 
     for number, (name, rows) in enumerate(drawn):
         colour, marker = looks(number, len(drawn))
         draw(axes, rows, x, metric.column, along=x, name=name, colour=colour, marker=marker)
-        if x == "at" and metric == FID and len(rows) and one_mark(rows):
-            best = rows.loc[rows["fid"].idxmin()]
+        if x == "at" and metric == FID and (best := best_fid(rows)) is not None:
             marks.append((best["at"], best["fid"], colour))
     stars(axes, marks)

@@ -1,5 +1,6 @@
 """Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,15 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
 def seed_of(row: Any) -> tuple[Any, ...]:
     """The seeds of one row, by which the rows of two points are paired."""
     return tuple(known(row.get(key)) for key in SEEDS)
+
+
+def other_seeds(curve: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Of each point of a curve, whether it is a mean over other seeds than most of its points: as long as a sweep runs,
+    or where a cell failed. Which point is best such a number does not tell: seeds may lie further apart than points."""
+    held = [frozenset(seed_of(member) for member in row["members"] if member["status"] == "ok") for row in curve]
+    counts = Counter(seeds for seeds in held if seeds)
+    usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=frozenset())
+    return [bool(seeds) and seeds != usual for seeds in held]
 
 
 class Mean(NamedTuple):

@@ -16,7 +16,7 @@ import pandas as pd
 from cfgbench.errors import UserError
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import average
+from cfgbench.report.seeds import average, other_seeds
 from cfgbench.report.systems import origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
 
@@ -219,7 +219,17 @@ def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     along = rows["at"].where(rows["knob"] == "w", -rows["at"])  # the lower the temperature, the further it is turned
     ordered = rows.assign(_first=first, _along=along)
     keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
-    return ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
+    ordered = ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
+    return ordered.assign(other_seeds=_other_seeds(ordered, columns))
+
+
+def _other_seeds(rows: pd.DataFrame, columns: Columns) -> pd.Series:
+    """See seeds.other_seeds; of each curve by itself."""
+    found = pd.Series(False, index=rows.index)
+    if rows["seed_names"].iloc[0]:
+        for _, curve in rows.groupby(columns, dropna=False):
+            found[curve.index] = other_seeds(curve.to_dict("records"))
+    return found
 
 
 def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Columns]]:

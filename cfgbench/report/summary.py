@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from cfgbench.errors import counted
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
@@ -35,7 +36,7 @@ def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _line(store: Store, curve: Sequence[Row]) -> str:
-    best = min(curve, key=lambda row: row["fid"])
+    best = min(curve, key=lambda row: (row["other_seeds"], row["fid"]))
     parts = [f"best FID {_fid(best)} at {turned(best)}{_of_seeds(best)}"]
     others = {row["at"]: compare(store, row, best, "fid") for row in curve if row["at"] != best["at"]}
     parts += _alike(others, best["knob"])
@@ -43,7 +44,8 @@ def _line(store: Store, curve: Sequence[Row]) -> str:
     if free in others:
         unguided, difference = next(row for row in curve if row["at"] == free), others[free]
         words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
-        parts.append(f"{_fid(unguided)} without guidance" + (words if difference.told_apart is not None else ""))
+        other = f" ({counted(unguided['seeds'], 'seed')})" if unguided["seeds"] != best["seeds"] else ""
+        parts.append(f"{_fid(unguided)} without guidance{other}" + (words if difference.told_apart is not None else ""))
     return "; ".join(parts)
 
 

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
+from cfgbench.report.curves import lowest_fid
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import at, named
@@ -51,7 +52,8 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     rows = _of_one_seed(folder, part.ok)
     if rows.empty:
         return None
-    best = rows.loc[rows["fid"].idxmin()] if "fid" in rows and rows["fid"].notna().any() else rows.iloc[0]
+    lowest = lowest_fid(rows)
+    best = rows.iloc[0] if lowest is None else lowest
     rows, place = at(rows, part.columns, best[part.columns]), named(part.columns, best[part.columns])
     if most and len(rows) > most:
         evenly = np.linspace(0, len(rows) - 1, most - 1).round().astype(int)

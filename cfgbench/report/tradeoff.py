@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report.curves import draw, mark_entries, one_mark
+from cfgbench.report.curves import best_fid, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
 from cfgbench.report.slices import Slice
@@ -69,12 +69,12 @@ def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[L
     handles, labels, marks = [], [], []
     for number, (value, rows) in enumerate(curves):
         colour, marker = looks(number, len(curves))
-        name, best = curve_name(part.columns, value), rows.loc[rows["fid"].idxmin()]
-        if one_mark(rows):
+        name, best = curve_name(part.columns, value), best_fid(rows)
+        if best is not None:
             name += f": FID {_short(best['fid'])} at {SIGNS[best['knob']]} {best['at']:g}"
             marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
         handles += draw(axes, rows, "is_mean", "fid", along="at", name=name, colour=colour, marker=marker)
-        labels += _labels(rows, best["at"] if one_mark(rows) else None, colour)
+        labels += _labels(rows, None if best is None else best["at"], colour)
     return handles, labels, marks
 
 

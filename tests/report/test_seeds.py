@@ -12,8 +12,10 @@ from cfgbench.report.captions import caption
 from cfgbench.report.comparisons import sigmas
 from cfgbench.report.seeds import mean_over
 from cfgbench.report.slices import slices
+from cfgbench.report.summary import summary
 from cfgbench.report.tables import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
+from cfgbench.sweep.store import Store
 
 SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
 SE = np.sqrt(0.13)
@@ -126,10 +128,32 @@ def test_seeds_that_failed_or_were_not_run_are_said(table1):
     assert np.isnan(second["fid_se"])
     text = markdown(parts)
     assert cell(text, 0, 2) == "2.25 ± 0.45 (min of 2: 1.80) (a)"
-    assert cell(text, 0.1, 2) == "**1.25 (b)**"
+    assert cell(text, 0.1, 2) == "1.25 (b)"  # lower than all, but of the lowest seed alone
+    assert cell(text, 0.2, 2).startswith("**")
     assert "(a) w 0, p_uncond 0.1: mean over 2 of 3 seeds; seed 0: out of memory" in text
     assert "(b) w 0.1, p_uncond 0.1: mean over 1 of 3 seeds; seeds 1 and 2: not run" in text
     assert "w 0.1, p_uncond 0.1: mean over 1 of 3 seeds" in csv(parts)
+
+
+def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
+    rows = repeated(table1.query("p_uncond == 0.1 and w <= 4"), shifts=(0.0, 5.0, 10.0))
+    rows = rows[(rows["w"] != 4) | (rows["seed"] == 0)]  # w 4 has an FID of 15.65, others of 6.55 to 25.48
+    rows.loc[rows["w"] == 4, "fid"] = 5.0
+    parts = slices(rows)
+    assert "best FID 6.55" in summary(Store(tmp_path), parts)[0]
+    assert cell(markdown(parts), 4, 2) == "5.00 (a)"
+    assert cell(markdown(parts), 0.1, 2).startswith("**6.55")
+    (figure,) = tradeoff(parts)
+    (axes,) = figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "*"] == [pytest.approx(6.55)]
+    (hollow,) = (line for line in axes.lines if line.get_label() == "_other seeds")
+    assert hollow.get_ydata().tolist() == [5.0]
+    assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
+
+
+def test_while_one_more_seed_is_sampled_its_first_points_stand_apart(table1):
+    (part,) = slices(repeated(table1.query("p_uncond == 0.1")).query("seed < 2 or w == 0"))
+    assert part.rows.set_index("w")["other_seeds"].tolist() == [True] + [False] * 13
 
 
 def test_a_point_where_all_seeds_failed_is_a_dash(table1):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, comparable, conditions
+from cfgbench.report.seeds import other_seeds
 from cfgbench.report.slices import Row, settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
@@ -69,7 +70,9 @@ class Setting:
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
             told = varying or [key for key in PLANE[1:] if place[key] is not None]
             name = ", ".join(named(key, as_text(place[key])) for key in told) or "the curve"
-            found.append(Curve(name, **place, rows=tuple(records[index] for index in part.index)))
+            points = [records[index] for index in part.index]
+            others = zip(points, other_seeds(points), strict=True)
+            found.append(Curve(name, **place, rows=tuple(point | {"other_seeds": other} for point, other in others)))
         return found
 
 

@@ -97,8 +97,8 @@ def trade_off(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) 
 
 
 def least(rows: Sequence[Row]) -> Row:
-    """The row with the lowest FID."""
-    return min(rows, key=lambda row: row["fid"])
+    """The row with the lowest FID, of means over the seeds that most have."""
+    return min(rows, key=lambda row: (row["other_seeds"], row["fid"]))
 
 
 def fid(row: Row) -> str:
