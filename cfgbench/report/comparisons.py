@@ -88,20 +88,17 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
     """
     members = [_members(row) for _, row, _ in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
-        return _single(
-            store, [(c, *held.values(), metric) for (c, _, metric), held in zip(terms, members, strict=True)]
-        )
+        return _single(store, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
+
+    def of_seed(seed: tuple[Any, ...]) -> list[Term]:
+        return [(c, held[seed], metric) for (c, _, metric), held in zip(terms, members, strict=True)]
+
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
-    totals = {
-        seed: _total((c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)) for seed in shared
-    }
-    totals = {seed: total for seed, total in totals.items() if not np.isnan(total)}
+    totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
     if len(totals) < 2:
-        return _unpaired(terms)
-    images = 0.0
-    if alike_noise(list(totals)):
-        of_seeds = [[(c, held[seed], m) for (c, _, m), held in zip(terms, members, strict=True)] for seed in totals]
-        images = _over_images(store, of_seeds)
+        alone = any(len(held) == 1 for held in members)  # then that seed is all that can be compared
+        return _single(store, of_seed(*totals)) if totals and alone else _unpaired(terms)
+    images = _over_images(store, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, mean.se, True, mean.freedom)
 

@@ -27,6 +27,25 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
 
 
+def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `average`, those of systems that were sampled at different seeds over the seeds that all of them have, so
+    that they may stand side by side. Systems that have the same seeds, or none in common, keep theirs."""
+    groups = comparable(rows, without=(*SEEDS, "system"))
+    return pd.concat(map(_at_shared, groups), ignore_index=True)
+
+
+def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
+    held = {
+        system: {seed_of(member) for members in of_system["members"] for member in members}
+        for system, of_system in group.groupby("system")
+    }
+    shared = set.intersection(*held.values())
+    if not shared or all(seeds == shared for seeds in held.values()):
+        return group
+    members = [member for members in group["members"] for member in members if seed_of(member) in shared]
+    return average(pd.DataFrame(members))
+
+
 def seed_of(row: Any) -> tuple[Any, ...]:
     """The seeds of one row, by which the rows of two points are paired."""
     return tuple(known(row.get(key)) for key in SEEDS)

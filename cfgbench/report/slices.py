@@ -16,7 +16,7 @@ import pandas as pd
 from cfgbench.errors import UserError
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import average, other_seeds
+from cfgbench.report.seeds import at_shared_seeds, average, other_seeds
 from cfgbench.report.systems import origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
 
@@ -148,9 +148,9 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = Fal
 
 def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
     """The systems of a sweep beside each other: a slice for each p_uncond and T at which there are two or more, with a
-    column a system; none where there is one system. Systems stand together that differ in nothing else, seeds
-    included."""
-    rows, without = _ready(rows, where, mixed)
+    column a system; none where there is one system. Systems stand together that differ in nothing else; at the seeds
+    that all of them have."""
+    rows, without = _ready(at_shared_seeds(settled(rows, where=where)), where, mixed)
     groups = map(_with_marks_or_none, comparable(rows, without=(*without, "system")))
     places = [place for group in groups for _, place in group.groupby(["T", "p_uncond"], dropna=False)]
     return _slices(rows, [(place, "system") for place in places if place["system"].nunique() > 1])
@@ -159,8 +159,13 @@ def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool
 def arranged(parts: Sequence[Slice], together: Sequence[Slice]) -> list[Slice]:
     """What tables and trade-offs show: the systems side by side, then each system's slices that hold more than a column
     of that."""
-    told = {cell for part in together for cell in part.rows["cell_id"]} if together else set()
-    return [*together, *(part for part in parts if len(part.values) > 1 or not told.issuperset(part.rows["cell_id"]))]
+    told = {number for part in together for number in _numbers(part)}
+    return [*together, *(part for part in parts if len(part.values) > 1 or not told.issuperset(_numbers(part)))]
+
+
+def _numbers(part: Slice) -> list[tuple[str, int]]:
+    """What tells the slice's numbers from others: the cell, and over how many seeds."""
+    return list(zip(part.rows["cell_id"], part.rows["seeds"], strict=True))
 
 
 def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame, Collection[str]]:

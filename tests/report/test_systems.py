@@ -11,9 +11,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from cfgbench.report import Report, print_tables
+from cfgbench.report.claims import judge
 from cfgbench.report.slices import arranged, side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown
+from cfgbench.sweep.store import Store
 
 CFG, CLASSIFIER, SCALING, LOW = (
     *("classifier-free guidance", "classifier guidance"),
@@ -312,3 +314,19 @@ def test_marks_of_protocols_stand_in_the_systems_table_too(systems):
     assert all(SCALING not in part.values for part in side_by_side(rows))
     (part,) = side_by_side(rows, mixed=True)
     assert SCALING in part.values
+
+
+def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, systems):
+    free = systems["guidance"].eq("cfg") & systems["temperature"].isna() & systems["p_uncond"].eq(0.1)
+    more = [systems[free].assign(seed=s, cell_id=systems["cell_id"] + f"-{s}", fid=systems["fid"] + s) for s in (1, 2)]
+    rows = pd.concat([systems.assign(seed=0), *more], ignore_index=True)
+    (part,) = side_by_side(rows)
+    assert set(part.values) == set(side_by_side(systems)[0].values)
+    assert part.rows.query("system == @CFG and w == 0.1")["fid"].tolist() == [1.55]  # of seed 0 alone
+    assert part.setting["seed"] == 0
+    table = markdown(arranged(slices(rows), [part]))
+    assert "2.55 ± 0.58 (min of 3: 1.55)" in table  # and the mean over all in a table of its own
+    (judged,) = judge(rows, Store(tmp_path))
+    told = [finding.text for verdict in judged.verdicts[6:] for finding in verdict.findings]
+    assert len(told) == 4
+    assert not any("not swept" in text for text in told)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, comparable, conditions
+from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.seeds import other_seeds
 from cfgbench.report.slices import Row, settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
@@ -79,10 +79,18 @@ class Setting:
 def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting]:
     """A sweep's rows in groups that compare; old rows that other rows supersede are left out, seeds averaged over."""
     whole = settled(rows, where=where)
-    groups = comparable(whole, without=("system",))
+    groups = [group for alike in comparable(whole, without=("system", *SEEDS)) for group in _together(alike)]
     told = [key for key in conditions(whole) if key not in DEFAULTS]
     apart = [key for key in told if len({repr(group[key].iloc[0]) for group in groups}) > 1]
     return [Setting(_name(group, apart), group) for group in groups]
+
+
+def _together(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows that differ in seeds and systems only, as one group where each system has seeds of its own: comparisons take
+    those that two have in common."""
+    groups = comparable(rows, without=("system",))
+    systems = [system for group in groups for system in group["system"].unique()]
+    return [rows] if len(systems) == len(set(systems)) else groups
 
 
 def _name(rows: pd.DataFrame, apart: list[str]) -> str:
