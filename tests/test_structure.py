@@ -8,8 +8,8 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "exits", "machine", "processes", "files", "npz", "tensors", "progress", "sweepfile", "explain",
-         "presets", "spec", "data", "diffusion", "evaluation", "models", "training", "sweep", "report", "cli",
+ORDER = ["errors", "exits", "machine", "processes", "files", "npz", "tensors", "progress", "sweepfile",
+         "spec", "data", "diffusion", "evaluation", "models", "training", "sweep", "report", "cli",
          "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 

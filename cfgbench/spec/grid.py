@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cfgbench.errors import brief
-from cfgbench.explain import did_you_mean, explain
+from cfgbench.spec.explain import did_you_mean, explain
 from cfgbench.spec.sections import Checkpoint, Exact, Factory, Model, Pretrained, Sampling, Section, SweepSpec, Training
 
 MOST_CELLS = 100_000

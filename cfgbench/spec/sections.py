@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from cfgbench.errors import brief
-from cfgbench.presets import MODELS, TRAININGS
+from cfgbench.spec.presets import MODELS, TRAININGS
 
 INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
 PACKAGED = ("digits", "fashion-mnist")

@@ -7,6 +7,7 @@ and its noise. So the batch may be divided among processes, or seen in smaller p
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,33 +22,43 @@ HELD_ON_DEVICE = 1 << 30
 """Bytes of images that are moved to the device once; more are fetched batch by batch while the last one is at work."""
 
 
+class Batch(NamedTuple):
+    """Images of a step: pixels [b, ch, h, w] uint8, labels [b], places [b] in the order. The places stay on the host,
+    where nobody has to wait for them."""
+
+    pixels: Tensor
+    labels: Tensor
+    places: Tensor
+
+    def parts(self, size: int) -> "list[Batch]":
+        """The same in parts of at most so many images."""
+        return [Batch(*part) for part in zip(*(tensor.split(size) for tensor in self), strict=True)]
+
+
 class Feed:
     """The images of step 0, 1, ...: `share` is this process's part of each batch."""
 
     def __init__(self, images: Images, training: Training, share: range, device: torch.device) -> None:
         self.images, self.training, self.share, self.device = images, training, share, device
-        self.seed = number(training.seed, "noise", 0)
+        self.seed = seed_of(training.seed, "noise", 0)
         self.labels = torch.from_numpy(images.labels)
         held = images.images.nbytes <= HELD_ON_DEVICE
         self.pixels = torch.from_numpy(np.array(images.images)).to(device) if held else None
         self._ahead = ThreadPoolExecutor(1, "feed")
         self._next: tuple[int, Future] | None = None
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(pixels [b, ch, h, w] uint8, labels [b], places [b] in the order) of this process's part of a step.
-
-        The places stay on the host, where nobody has to wait for them.
-        """
+    def batch(self, step: int) -> Batch:
+        """This process's part of a step."""
         first = step * self.training.batch_size
         places = torch.arange(first + self.share.start, first + self.share.stop)
         if self.pixels is not None:
             chosen = self._chosen(step)
             labels = self.labels[chosen].to(self.device, non_blocking=True)
-            return self.pixels[chosen.to(self.device, non_blocking=True)], labels, places
+            return Batch(self.pixels[chosen.to(self.device, non_blocking=True)], labels, places)
         fetched = self._next[1] if self._next and self._next[0] == step else self._ahead.submit(self._fetch, step)
         self._next = step + 1, self._ahead.submit(self._fetch, step + 1)
         pixels, labels = fetched.result()
-        return pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), places
+        return Batch(pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), places)
 
     def draw(self, pixels: Tensor, labels: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Algorithm 1, lines 1 to 4: x in [-1, 1], c with the null class in places, lam and eps."""
@@ -92,9 +103,9 @@ def _permutation(seed: int, n: int, epoch: int) -> Tensor:
 
 def generator(seed: int, purpose: str, count: int) -> torch.Generator:
     """A generator of its own for each purpose."""
-    return torch.Generator().manual_seed(number(seed, purpose, count))
+    return torch.Generator().manual_seed(seed_of(seed, purpose, count))
 
 
-def number(seed: int, purpose: str, count: int) -> int:
+def seed_of(seed: int, purpose: str, count: int) -> int:
     """A seed below 2**56 for each purpose of a seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{count}".encode()).digest()[:7])

@@ -12,11 +12,9 @@ from cfgbench.exits import held_back
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
 from cfgbench.training.distributed import Group
-from cfgbench.training.feed import Feed, number
+from cfgbench.training.feed import Batch, Feed, seed_of
 from cfgbench.training.objectives import OBJECTIVES, Objective
 from cfgbench.training.state import State
-
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Step:
@@ -50,7 +48,7 @@ class Step:
         """Where memory runs out, half as many images go through at a time from then on; not in a group, whose members
         would wait for each other's gradients."""
         state, batch = self.state, self.feed.batch(self.state.step)
-        size = state.part or self.feed.training.micro_batch_size or len(batch[0])
+        size = state.part or self.feed.training.micro_batch_size or len(batch.labels)
         while True:
             try:
                 loss = self._attempt(batch, size)
@@ -73,11 +71,12 @@ class Step:
         self._recorded = None
 
     def _attempt(self, batch: Batch, size: int) -> Tensor:
-        if not self._records or size < len(batch[0]):
-            return self._gradients(list(zip(*(tensor.split(size) for tensor in batch), strict=True)))
+        if not self._records or size < len(batch.labels):
+            return self._gradients(batch.parts(size))
         forward = vars(self.state.network).get("forward")  # what it was compiled to; None before
         if self._recorded is None or self._recorded_of is not forward:
-            self._recorded, self._recorded_of = Graphed(lambda *given: self._gradients([given]), learns=True), forward
+            self._recorded = Graphed(lambda *given: self._gradients([Batch(*given)]), learns=True)
+            self._recorded_of = forward
         return self._recorded(*(tensor.to(self.feed.device, non_blocking=True) for tensor in batch))
 
     def _gradients(self, parts: list[Batch]) -> Tensor:
@@ -97,7 +96,7 @@ class Step:
     def _loss(self, part: Batch) -> Tensor:
         """These images' share of the batch's loss."""
         drawn = self.feed.draw(*part)
-        with self._dropout(part[2]), autocast(self.precision, self.feed.device):
+        with self._dropout(part.places), autocast(self.precision, self.feed.device):
             errors, count = self.objective.loss(self._wrapped, *drawn)
         return errors / (self.feed.training.batch_size * count)
 
@@ -109,7 +108,7 @@ class Step:
             return
         device = self.feed.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(number(self.feed.training.seed, "dropout", int(places[0])))
+            torch.manual_seed(seed_of(self.feed.training.seed, "dropout", int(places[0])))
             yield
 
     def _update(self) -> None:

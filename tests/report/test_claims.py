@@ -455,7 +455,7 @@ def test_the_csv_has_a_row_for_each_finding(table1):
     judged = judge(errors(table1), NOWHERE)
     frame = pd.read_csv(io.StringIO(csv(judged)))
     assert frame.groupby("number").size().tolist() == [3, 3, 3, 2, 1, 1, 2, 2]
-    assert frame["claim"].drop_duplicates().tolist() == [claim for claim, _ in CLAIMS]
+    assert frame["claim"].drop_duplicates().tolist() == [claim.text for claim in CLAIMS]
     row = frame.iloc[0]
     assert (row["verdict"], row["finding"], row["of"], row["paired"]) == (HOLDS, HOLDS, "p_uncond 0.1", False)
     assert (row["difference"], row["se"]) == (pytest.approx(0.25), pytest.approx(0.0259, abs=1e-4))

@@ -5,7 +5,7 @@ is large, or where few seeds tell of the error; all else `cannot be told`: too f
 claim is on every curve of a sweep.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,15 @@ from cfgbench.report.reference import Published
 from cfgbench.sweep.store import Store
 
 Judge = Callable[[Store, Setting], list[Finding]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper claims, the test of it, and what the paper itself says against it."""
+
+    text: str
+    test: Judge
+    contradiction: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,21 +55,23 @@ def _each_curve(judge: Callable[[Store, str, list[Row]], Finding], *columns: str
 
 _GOOD = " and ".join(f"{p:g}" for p in GOOD)
 
-CLAIMS: tuple[tuple[str, Judge], ...] = (
-    (f"The best FID is at a small w > 0, in (0, {SMALL:g}]", _each_curve(best_is_small, "fid")),
-    ("IS rises with w", _each_curve(is_rises, "is_mean")),
-    ("FID rises again after its minimum (a trade-off)", _each_curve(fid_rises, "fid")),
-    (f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),
-    (f"p_uncond {_GOOD} perform alike (FID at equal IS within {ALIKE:.0%})", alike),
-    (f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help),
-    ("Classifier guidance gives a similar trade-off", classifier_trades),
-    ("A scaled score or a low temperature does not", cold_does_not),
+CLAIMS: tuple[Claim, ...] = (
+    Claim(f"The best FID is at a small w > 0, in (0, {SMALL:g}]", _each_curve(best_is_small, "fid")),
+    Claim("IS rises with w", _each_curve(is_rises, "is_mean")),
+    Claim(
+        "FID rises again after its minimum (a trade-off)",
+        _each_curve(fid_rises, "fid"),
+        "The paper's text has FID fall monotonically with w; in both of its tables it rises again.",
+    ),
+    Claim(f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),
+    Claim(f"p_uncond {_GOOD} perform alike (FID at equal IS within {ALIKE:.0%})", alike),
+    Claim(f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help),
+    Claim("Classifier guidance gives a similar trade-off", classifier_trades),
+    Claim("A scaled score or a low temperature does not", cold_does_not),
 )
-"""(claim, the test of it), in the order in which they are numbered."""
+"""In the order in which they are numbered, from 1."""
 
-_TRADE_OFF = 3
 _ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
-_TEXT_AND_TABLES = "The paper's text has FID fall monotonically with w; in both of its tables it rises again."
 
 
 def judge(rows: pd.DataFrame, store: Store) -> list[Judged]:
@@ -69,21 +80,23 @@ def judge(rows: pd.DataFrame, store: Store) -> list[Judged]:
     `store` is where the images' influences lie. Raises UserError for rows that no sweep wrote, and for influences that
     are not finite.
     """
-    return [_judged(setting, store, _TEXT_AND_TABLES) for setting in settings(rows, where=store.folder)]
+    contradictions = [claim.contradiction for claim in CLAIMS]
+    return [_judged(setting, store, contradictions) for setting in settings(rows, where=store.folder)]
 
 
 def judge_published(table: Published) -> Judged:
     """The verdicts on a table of the paper, with an allowance in place of errors (see allowance)."""
     (setting,) = settings(with_allowance(table.rows), where=table.name)
-    contradictions = [note for note in table.notes("contradiction") if "FID fall monotonically" in note]
+    contradictions = [" ".join(table.notes("contradiction", number)) for number, _ in enumerate(CLAIMS, 1)]
     nowhere = Store(Path(table.name))  # no folder of that name: no influences
-    judged = _judged(setting, nowhere, " ".join(contradictions))
+    judged = _judged(setting, nowhere, contradictions)
     return Judged(f"{table.name}: {judged.name}", judged.verdicts, NOTE)
 
 
-def _judged(setting: Setting, store: Store, contradiction: str) -> Judged:
-    verdicts = (
-        Verdict(number, claim, tuple(test(store, setting)), contradiction if number == _TRADE_OFF else "")
-        for number, (claim, test) in enumerate(CLAIMS, 1)
-    )
+def _judged(setting: Setting, store: Store, contradictions: Sequence[str]) -> Judged:
+    """`contradictions` are one a claim, "" where there is none."""
+    verdicts = [
+        Verdict(number, claim.text, tuple(claim.test(store, setting)), contradiction)
+        for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
+    ]
     return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)

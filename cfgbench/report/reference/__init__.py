@@ -79,10 +79,12 @@ class Published:
         every = _read("baselines.csv")
         return every[every["table"] == str(self.number)][["model", "citation", "fid", "is"]].reset_index(drop=True)
 
-    def notes(self, kind: Literal["open", "contradiction"]) -> list[str]:
-        """What the paper leaves open for this table, or where its text and its table say different things."""
+    def notes(self, kind: Literal["open", "contradiction"], claim: int | None = None) -> list[str]:
+        """What the paper leaves open for this table, or where its text and its table say different things; all of it,
+        or what bears on one of the claims (see claims.CLAIMS)."""
         every = _read("notes.csv")
-        return list(every[every["table"].isin(["", str(self.number)]) & (every["kind"] == kind)]["note"])
+        every = every[every["table"].isin(["", str(self.number)]) & (every["kind"] == kind)]
+        return list((every if claim is None else every[every["claim"] == str(claim)])["note"])
 
 
 TABLES = (
