@@ -9,7 +9,7 @@ from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
 from cfgbench.models import native
 from cfgbench.models.adm import DiscreteTime
-from cfgbench.models.gain import GPU_OPTIONS, NOTHING, OPTIONS, Choice, Gain, no_compiler
+from cfgbench.models.gain import GPU_OPTIONS, NOTHING, OPTIONS, Decision, Gain, no_compiler
 from cfgbench.models.graphs import Graphed
 from cfgbench.models.pace import Pace
 from cfgbench.models.precision import HALF, autocast, out_of_memory
@@ -113,20 +113,20 @@ def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., T
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
-def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Choice:
+def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Decision:
     """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
 
     `pace` is asked for where it decides; `asked` is what the user wants, None leaves it to this function.
     """
     device = device_of(network)
     if asked is not None:
-        return Choice(asked, "as asked")
+        return Decision(asked, "as asked")
     if not isinstance(network, OURS):
-        return Choice(False, "it was made elsewhere; --compile tries it")
+        return Decision(False, "it was made elsewhere; --compile tries it")
     if no_compiler(device):
-        return Choice(False, "there is no C++ compiler")
+        return Decision(False, "there is no C++ compiler")
     if device.type not in GAINS:
-        return Choice(False, f"not known to pay on {device.type}")
+        return Decision(False, f"not known to pay on {device.type}")
     return pays(images * pace().seconds, f"{images:,} network passes of an image", device)
 
 
@@ -135,11 +135,11 @@ def gain_on(device: torch.device) -> Gain:
     return GAINS.get(device.type, NOTHING)
 
 
-def pays(ahead: float, work: str, device: torch.device) -> Choice:
+def pays(ahead: float, work: str, device: torch.device) -> Decision:
     """Compiles where work that takes `ahead` seconds as it is loses more by that than compiling takes."""
     gain = gain_on(device)
     would = f"compiling would save about {gain.saved * ahead:.0f} s and take {gain.seconds:.0f} s"
-    return Choice(gain.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
+    return Decision(gain.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 
 
 def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:

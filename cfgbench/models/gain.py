@@ -32,7 +32,7 @@ NOTHING = Gain(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Decision:
     """Whether to compile, and why."""
 
     compiled: bool

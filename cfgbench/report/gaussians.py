@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.report import markup
-from cfgbench.report.guided import BIN, CELLS, DRAWS, EDGE, Difference, Guided, T, V
+from cfgbench.report.guided import BIN, CELLS, DRAWS, EDGE, Deviation, Sampled, T, V
 from cfgbench.report.markup import markdown_table
 from cfgbench.report.output import save
 from cfgbench.report.style import DPI, FAINT, INK, header, looks, png, svg
@@ -30,14 +30,14 @@ WIDTH, LEFT, GAP, BOTTOM, HEADS = 11.0, 0.75, 0.12, 0.5, 0.55
 """Of the figure in inches: its own, and what is beside, between, below and above the panels."""
 
 
-def write(made: Sequence[Guided], out: Path) -> list[Path]:
+def write(made: Sequence[Sampled], out: Path) -> list[Path]:
     """Writes figure-2.png, .svg, .md and .csv into `out`; returns the files' paths. Raises UserError."""
     drawn = figure(made)
     files = {"png": png(drawn), "svg": svg(drawn), "md": markdown(made).encode(), "csv": csv(made).encode()}
     return save({f"figure-2.{kind}": content for kind, content in files.items()}, out)
 
 
-def summary(made: Sequence[Guided]) -> list[str]:
+def summary(made: Sequence[Sampled]) -> list[str]:
     """A line a strength: that its densities are densities, and how far the points are from them."""
     lines = []
     for one in made:
@@ -50,7 +50,7 @@ def summary(made: Sequence[Guided]) -> list[str]:
     return lines
 
 
-def figure(made: Sequence[Guided]) -> Figure:
+def figure(made: Sequence[Sampled]) -> Figure:
     """A column a strength: the densities above, points of the sampler below, over lines of the same densities."""
     side = (WIDTH - LEFT - GAP * len(made)) / len(made)
     drawn = Figure(figsize=(WIDTH, 1), dpi=DPI, facecolor="white")
@@ -75,8 +75,8 @@ def figure(made: Sequence[Guided]) -> Figure:
 _TITLE = "Guidance of a mixture of three Gaussians: normalised p(z|c) p(c|z)^w, and what the sampler gives"
 
 
-def _subtitle(made: Sequence[Guided]) -> str:
-    per_class = made[0].differences[0].found.n
+def _subtitle(made: Sequence[Sampled]) -> str:
+    per_class = made[0].deviations[0].found.n
     return (
         f"exact denoiser · ancestral sampler · T {T} · v {V:g} · {SHOWN} of {per_class:,} points a class are drawn · "
         f"lines hold {joined([f'{share:.0%}' for share in sorted(SHARES)])} of a class's density · "
@@ -97,7 +97,7 @@ def _panel(drawn: Figure, column: int, row: int, side: float) -> Axes:
     return axes
 
 
-def _draw_density(axes: Axes, one: Guided) -> None:
+def _draw_density(axes: Axes, one: Sampled) -> None:
     """White where nothing is; where classes overlap their colours mix as ink does."""
     picture = np.ones((CELLS, CELLS, 3))
     for c, cells in enumerate(one.density.cells):
@@ -108,14 +108,14 @@ def _draw_density(axes: Axes, one: Guided) -> None:
     _draw_lines(axes, one, alpha=0.6)
 
 
-def _draw_points(axes: Axes, one: Guided) -> None:
-    for c in range(len(one.differences)):
+def _draw_points(axes: Axes, one: Sampled) -> None:
+    for c in range(len(one.deviations)):
         x, y = one.points[one.labels == c][:SHOWN].T
         axes.scatter(x, y, s=4, color=_colour(one, c), alpha=0.45, linewidths=0, label=f"class {c}", rasterized=True)
     _draw_lines(axes, one, alpha=1)
 
 
-def _draw_lines(axes: Axes, one: Guided, *, alpha: float) -> None:
+def _draw_lines(axes: Axes, one: Sampled, *, alpha: float) -> None:
     middles = one.density.places[:CELLS, 1][::_STRIDE]
     for c, cells in enumerate(one.density.cells):
         levels = [one.density.level(c, share) for share in SHARES]
@@ -124,15 +124,15 @@ def _draw_lines(axes: Axes, one: Guided, *, alpha: float) -> None:
         )
 
 
-def _colour(one: Guided, c: int) -> str:
+def _colour(one: Sampled, c: int) -> str:
     return looks(c, len(one.density.cells))[0]
 
 
-def _legend(drawn: Figure, one: Guided, side: float) -> None:
+def _legend(drawn: Figure, one: Sampled, side: float) -> None:
     width, height = drawn.get_size_inches()
     dots = [
         Line2D([], [], linestyle="none", marker="o", color=_colour(one, c), label=f"class {c}")
-        for c in range(len(one.differences))
+        for c in range(len(one.deviations))
     ]
     drawn.legend(
         handles=dots,
@@ -147,24 +147,24 @@ def _legend(drawn: Figure, one: Guided, side: float) -> None:
     )
 
 
-def frame(made: Sequence[Guided]) -> pd.DataFrame:
-    """A row a strength and class: the differences, and where both laws lie; unrounded."""
-    return pd.DataFrame([_row(one, difference) for one in made for difference in one.differences])
+def frame(made: Sequence[Sampled]) -> pd.DataFrame:
+    """A row a strength and class: the deviations, and where both laws lie; unrounded."""
+    return pd.DataFrame([_row(one, deviation) for one in made for deviation in one.deviations])
 
 
-def _row(one: Guided, difference: Difference) -> dict[str, float]:
-    (distance, distance_sd), (variation, variation_sd) = difference.distance_by_chance, difference.variation_by_chance
-    wanted, found = difference.wanted, difference.found
+def _row(one: Sampled, deviation: Deviation) -> dict[str, float]:
+    (distance, distance_sd), (variation, variation_sd) = deviation.distance_by_chance, deviation.variation_by_chance
+    wanted, found = deviation.wanted, deviation.found
     return {
         "w": one.w,
         "scale": 1 + one.w,
-        "class": difference.c,
+        "class": deviation.c,
         "points": found.n,
-        "integral": one.density.integrals[difference.c],
-        "frechet_distance": difference.distance,
+        "integral": one.density.integrals[deviation.c],
+        "frechet_distance": deviation.distance,
         "frechet_distance_by_chance": distance,
         "frechet_distance_by_chance_sd": distance_sd,
-        "total_variation": difference.variation,
+        "total_variation": deviation.variation,
         "total_variation_by_chance": variation,
         "total_variation_by_chance_sd": variation_sd,
         "radius_density": wanted.mean.norm().item(),
@@ -174,12 +174,12 @@ def _row(one: Guided, difference: Difference) -> dict[str, float]:
     }
 
 
-def csv(made: Sequence[Guided]) -> str:
+def csv(made: Sequence[Sampled]) -> str:
     """The table, unrounded."""
     return markup.csv(frame(made))
 
 
-def markdown(made: Sequence[Guided]) -> str:
+def markdown(made: Sequence[Sampled]) -> str:
     """The table under its caption, as GitHub's Markdown."""
     heads = ["w", "scale", "class", "Fréchet distance", "by chance", "total variation", "by chance",
              "radius, density", "radius, samples", "deviation, density", "deviation, samples"]  # fmt: skip
@@ -197,8 +197,8 @@ def _chance(row: dict[str, float], name: str) -> str:
     return plus_minus(row[f"{name}_by_chance"], row[f"{name}_by_chance_sd"])
 
 
-def _caption(made: Sequence[Guided]) -> str:
-    points = made[0].differences[0].found.n
+def _caption(made: Sequence[Sampled]) -> str:
+    points = made[0].deviations[0].found.n
     error = max(np.abs(one.density.integrals - 1).max() for one in made)
     return (
         f"**Figure 2 in numbers.** Sampled classes against their densities p(z|c) p(c|z)^w, normalised. Points of "
@@ -212,8 +212,8 @@ def _caption(made: Sequence[Guided]) -> str:
     )
 
 
-def _variations(one: Guided) -> tuple[float, float]:
+def _variations(one: Sampled) -> tuple[float, float]:
     """(total variation, what chance alone does), means of the classes."""
-    pairs = [(difference.variation, difference.variation_by_chance[0]) for difference in one.differences]
+    pairs = [(deviation.variation, deviation.variation_by_chance[0]) for deviation in one.deviations]
     apart, chance = np.mean(pairs, axis=0)
     return float(apart), float(chance)

@@ -96,7 +96,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Deviation:
     """How far a class's points are from its density, and what as many points of the density itself give (mean and
     standard deviation): the Frechet distance, and the total variation of their shares of the squares."""
 
@@ -110,25 +110,25 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Guided:
-    """A strength of guidance: the density, points [n, 2] that the sampler gave with the class of each, differences."""
+class Sampled:
+    """A strength of guidance: the density, points [n, 2] that the sampler gave with the class of each, deviations."""
 
     w: float
     density: Density
     points: np.ndarray
     labels: np.ndarray
-    differences: Sequence[Difference]
+    deviations: Sequence[Deviation]
 
 
-def guided(mixture: Mixture, *, device: torch.device, progress: Progress = silent) -> list[Guided]:
+def guided(mixture: Mixture, *, device: torch.device, progress: Progress = silent) -> list[Sampled]:
     """Each w of WS."""
     made = []
     for number, w in enumerate(WS):
         progress("points and densities of figure 2", number, len(WS), "")
         density, labels = Density(mixture, w), np.arange(POINTS) % mixture.num_classes
         points = sampled(mixture, w, device)
-        differences = [_difference(density, points[labels == c], c) for c in range(mixture.num_classes)]
-        made.append(Guided(w, density, points, labels, differences))
+        deviations = [_deviation(density, points[labels == c], c) for c in range(mixture.num_classes)]
+        made.append(Sampled(w, density, points, labels, deviations))
     progress("points and densities of figure 2", len(WS), len(WS), "")
     return made
 
@@ -142,12 +142,12 @@ def sampled(mixture: Mixture, w: float, device: torch.device) -> np.ndarray:
     return x.flatten(1).double().cpu().numpy()
 
 
-def _difference(density: Density, points: np.ndarray, c: int) -> Difference:
+def _deviation(density: Density, points: np.ndarray, c: int) -> Deviation:
     wanted, masses = density.moments(c), density.squares(c)
     distance, variation = _apart(points, wanted, masses)
     chance = np.array([_apart(density.draws(c, len(points), time), wanted, masses) for time in range(DRAWS)])
     by_chance = zip(chance.mean(axis=0).tolist(), chance.std(axis=0, ddof=1).tolist(), strict=True)
-    return Difference(c, distance, variation, *by_chance, wanted, Moments.of(torch.from_numpy(points)))
+    return Deviation(c, distance, variation, *by_chance, wanted, Moments.of(torch.from_numpy(points)))
 
 
 def _apart(points: np.ndarray, wanted: Moments, masses: np.ndarray) -> tuple[float, float]:

@@ -56,13 +56,13 @@ def test_the_unguided_density_is_the_gaussian_with_its_moments(made):
 
 def test_samples_have_the_law_of_the_density_without_guidance_and_another_with_it(made):
     for one in made:
-        for difference in one.differences:
+        for deviation in one.deviations:
             for value, (mean, sd) in (
-                (difference.distance, difference.distance_by_chance),
-                (difference.variation, difference.variation_by_chance),
+                (deviation.distance, deviation.distance_by_chance),
+                (deviation.variation, deviation.variation_by_chance),
             ):
                 far = (value - mean) / sd
-                assert far < 5 if one.w == 0 else far > 10, (one.w, difference)
+                assert far < 5 if one.w == 0 else far > 10, (one.w, deviation)
 
 
 def test_distance_and_total_variation_of_a_few_points():
@@ -87,7 +87,7 @@ def test_the_figure_has_four_strengths_and_three_classes(made):
             np.testing.assert_array_equal(cloud.get_offsets(), one.points[one.labels == c][: page.SHOWN])
         colours = {tuple(np.round(cloud.get_facecolor()[0, :3], 6)) for cloud in points}
         assert len(colours) == 3
-        apart = np.mean([difference.variation for difference in one.differences])
+        apart = np.mean([deviation.variation for deviation in one.deviations])
         assert f"total variation {apart:.2f}" in bottom.get_xlabel()
         picture = top.images[0].get_array()
         for c, mean in enumerate(one.density.mixture.means):  # at the peak of a class there is its colour
