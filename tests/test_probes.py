@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from cfgbench.data import Images
 from cfgbench.evaluation.features import Features
 from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.sweep.plan import _shown
 from cfgbench.tensors import load_tensors, save_tensors
 
 SWEEP = """
@@ -165,3 +168,20 @@ def test_a_class_that_is_not_there_cannot_be_shown(sweep, monkeypatch):
     code, _, err = sweep("sound")
     assert code == 2
     assert "evaluation.show[1] = 10: no such class; there are ids below 10, or names such as 0" in err
+
+
+@pytest.mark.parametrize(
+    ("show", "shown"),
+    [(["crane"], (0, 2)), (["crane", 1], (0, 1, 2)), ([2], (2,)), (["Paris, Texas"], (3,)), (["3"], (4,))],
+)
+def test_all_classes_of_a_name_are_shown(show, shown):
+    assert _shown(show, images_of("crane", "lion", "crane", "Paris, Texas", "3")) == shown
+
+
+def test_a_name_of_many_classes_is_no_sheet():
+    with pytest.raises(ValueError, match=r"evaluation\.show: names 11 classes; at most 10 are shown, give ids"):
+        _shown(["crane"], images_of(*["crane"] * 11))
+
+
+def images_of(*names):
+    return Images("some", np.zeros((len(names), 1, 8, 8), np.uint8), np.arange(len(names)), names, flips=False)

@@ -129,17 +129,20 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
 
 
 def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:
-    """Ids of the classes that `evaluation.show` names, in order."""
+    """Ids of the classes that `evaluation.show` names, in order; all that have a name, where several have one."""
     if wanted is None:
         return tuple(range(min(images.num_classes, SHEET_COLUMNS)))
-    names = {name: number for number, name in enumerate(images.class_names)}
-    found = set()
+    ids: dict[int | str, list[int]] = {number: [number] for number in range(images.num_classes)}
+    for number, name in enumerate(images.class_names):
+        ids.setdefault(name, []).append(number)
+    found: set[int] = set()
     for position, one in enumerate(wanted):
-        number = names.get(one, -1) if isinstance(one, str) else one
-        if not 0 <= number < images.num_classes:
+        if one not in ids:
             known = f"ids below {images.num_classes}, or names such as {images.class_names[0]}"
             raise ValueError(f"evaluation.show[{position}] = {brief(one)}: no such class; there are {known}")
-        found.add(number)
+        found.update(ids[one])
+    if len(found) > SHEET_COLUMNS:
+        raise ValueError(f"evaluation.show: names {len(found)} classes; at most {SHEET_COLUMNS} are shown, give ids")
     return tuple(sorted(found))
 
 

@@ -13,7 +13,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.drawing import NothingToPlot
 from cfgbench.report.slices import slices
 from cfgbench.report.style import png
-from cfgbench.report.tiles import find_classes, places, read_tiles
+from cfgbench.report.tiles import drawn_names, find_classes, places, read_tiles
 from cfgbench.report.wanted import Choice
 
 NAMES = ["zero", "one", "two"]
@@ -216,6 +216,29 @@ def test_a_class_goes_by_any_of_its_names(tmp_path):
         UserError, match=r"--classes mala: no such class; there are images of tench, Tinca tinca \(0\), "
     ):
         find_classes(tiles, ["mala"])
+
+
+def test_classes_whose_names_begin_alike_are_told_apart(tmp_path):
+    save(tmp_path / "a.png", 7)
+    long = "a very long class name that goes on and on, "
+    tiles = replace(read_tiles(tmp_path / "a.png"), class_names=(f"{long}Texas", f"{long}France", "Paris"))
+    assert find_classes(tiles, [f"{long}France"]) == [1]
+    assert find_classes(tiles, ["France", "a very long class name that goes on and on"]) == [1, 0]
+    first, second, third = drawn_names(tiles, [0, 1, 2])
+    assert (first, second, third) == (f"{long[:39]}… (0)", f"{long[:39]}… (1)", "Paris")
+    assert drawn_names(tiles, [1, 2]) == [f"{long[:39]}…", "Paris"]
+    both = replace(tiles, class_names=("Paris, Texas", "Paris, France", "Paris"))
+    assert find_classes(both, ["Paris"]) == [2]  # it could not be had alone otherwise
+    assert find_classes(replace(both, class_names=both.class_names[:2]), ["Paris"]) == [0, 1]
+    assert find_classes(replace(tiles, class_names=("crane", "lion", "crane")), ["crane"]) == [0, 2]
+
+
+def test_a_name_that_two_classes_have_stands_at_each_of_them(folder, table1, monkeypatch):
+    monkeypatch.setitem(globals(), "NAMES", ["crane", "crane", "lion"])
+    for _, row in table1.iterrows():
+        save(folder / "samples" / f"{row['cell_id']}.png", 0)
+    (figure,) = samples(folder, slices(table1))
+    assert [text.get_text() for text in figure.axes[0].texts[-3:]] == ["crane (0)", "crane (1)", "lion"]
 
 
 def test_a_class_without_images_is_told_from_none(tmp_path):
