@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -41,9 +42,34 @@ def third(): return Denoiser(null=3)
 def drops(): return Drops(dropout=0.1, training=True)
 def fails(): return Fails()
 
+def changes_z(): return Spoils("z")
+def changes_c(): return Spoils("c")
+def ends(): return Ends([*range(11, 100)], SystemExit(3))
+def ends_probed(): return Ends([10], SystemExit(3))
+def breaks(): return Ends([*range(11, 100)], KeyError("boom"))
+def breaks_probed(): return Ends([10], KeyError("boom"))
+
 class Fails(torch.nn.Module):
     num_classes = 10
     def forward(self, z, lam, c): raise KeyError("boom")
+
+class Spoils(Denoiser):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+    def forward(self, z, lam, c):
+        eps = super().forward(z, lam, c)
+        z.mul_(2) if self.what == "z" else c.clamp_(max=9)
+        return eps
+
+class Ends(Denoiser):
+    def __init__(self, sizes, error):
+        super().__init__()
+        self.sizes, self.error = sizes, error
+    def forward(self, z, lam, c):
+        if len(z) in self.sizes:
+            raise self.error
+        return super().forward(z, lam, c)
 
 class Drops(Denoiser):
     def eval(self): return self
@@ -91,6 +117,8 @@ def test_a_sound_network_passes(sweep):
         ("aliased", "its null class acts as class 9: their eps differ by 0.0e+00"),
         ("third", "its null class acts as class 3: their eps differ by 0.0e+00"),
         ("drops", "gives other values when called again: dropout is active"),
+        ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
+        ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
     ],
 )
 def test_a_broken_network_stops_the_sweep(sweep, function, said):
@@ -98,6 +126,23 @@ def test_a_broken_network_stops_the_sweep(sweep, function, said):
     assert code == 2
     assert said in err
     assert not list(Path("results").glob("*/cells/*"))
+
+
+@pytest.mark.parametrize("function", ["ends", "ends_probed", "breaks", "breaks_probed"])
+def test_a_network_that_ends_the_program_or_breaks_fails_its_cells(sweep, function):
+    code, _, err = sweep(function)
+    assert code == 1
+    assert "2 cells failed; their rows say why" in err
+    rows = pd.read_parquet("results/probed/cells")
+    assert {*rows["status"]} == {"failed"}
+    assert {*rows["reason"]} == {"SystemExit: 3" if "ends" in function else "KeyError: 'boom'"}
+
+
+def test_a_network_that_ends_the_program_in_larger_batches_is_forecast_from_smaller_ones(sweep, run):
+    sweep("ends")
+    code, out, _ = run("sweep", "sweep.yaml", "--dry-run", "--quiet")
+    assert code == 0
+    assert "2 cells, 2 to run" in out
 
 
 def test_guidance_that_is_not_the_conditional_network_at_0(sweep, monkeypatch):
