@@ -88,7 +88,7 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
     where it is known, else the training images, whose statistics are computed once and kept with the results."""
     file = plan.spec.evaluation.reference
     if file is not None:
-        moments = load_reference(file, extractor.id)
+        moments = load_reference(file, extractor.id, key="evaluation.features")
         return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
     if isinstance(extractor, Coordinates):
         mixture = plan.images.mixture
