@@ -284,6 +284,11 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     np.testing.assert_allclose(shades[2], [10, 160, 140], atol=1)
     heads = [text.get_text() for text in figures[next(reversed(figures))].axes[0].texts]
     assert heads[::2][:3] == ["τ 1", "τ 0.98", "τ 0.9"]
+    hot = slices(pd.concat([table1, low.assign(temperature=[1.5, 1.25])], ignore_index=True))
+    figure = samples(folder, hot)[-1]
+    title = "digits, high temperature: the same noise at higher and higher temperature (p_uncond 0.1)"
+    assert figure.texts[0].get_text().replace("\n", " ") == title
+    assert [text.get_text() for text in figure.axes[0].texts][:6:2] == ["τ 1", "τ 1.25", "τ 1.5"]
     guided, scaled = samples(folder, parts, Choice((), (1.0, 4.0)))
     assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
     assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")
