@@ -69,6 +69,12 @@ class Plan:
         held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
         return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
 
+    @property
+    def own_classifier(self) -> Path | None:
+        """The file of the classifier that is trained on the data set to measure it; None where others measure."""
+        others = (*INCEPTION, *PACKAGED, "gaussians")
+        return None if self.spec.features in others else self.store.classifier(identity(self.cells[0].features))
+
     def groups(self) -> Iterator[list[Cell]]:
         """The missing cells of each network, or network and classifier, that missing cells need."""
         by_networks: dict[tuple[str, str], list[Cell]] = {}
