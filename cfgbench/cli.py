@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +108,6 @@ def train(
 
 
 @app.command()
-@goes_on()
 def sweep(
     sweep: SweepFile,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run none.")] = False,
@@ -133,17 +132,23 @@ def sweep(
     A sweep of small networks that takes minutes on a processor is divided among several processes. Sweeps that are
     short, or have large networks, the Inception network, networks made elsewhere or a GPU are not.
     """
-    from cfgbench.models.precision import find_compute
+    with nullcontext() if dry_run else goes_on():
+        from cfgbench.models.precision import find_compute
+        from cfgbench.training.distributed import launched
+
+        if launched():
+            raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
+        if dry_run:
+            _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
+        else:
+            _sweep(sweep, results, find_compute(device, precision, compile), workers, precision, quiet)
+
+
+def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, precision: str, quiet: bool) -> None:
     from cfgbench.sweep.plan import make_plan, prepare_folder
     from cfgbench.sweep.row import outcome_of, place_of
-    from cfgbench.training.distributed import launched
 
-    if launched():
-        raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
-    if dry_run:
-        _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
-        return
-    progress, compute = _progress(quiet), find_compute(device, precision, compile)
+    progress = _progress(quiet)
     plan = make_plan(sweep, results, progress)
     from cfgbench.sweep.run import clean_up
 

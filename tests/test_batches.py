@@ -124,12 +124,13 @@ def test_the_seconds_of_all_cells_are_those_that_their_batches_took(sweep, monke
     assert spent["images"] <= sum(row["seconds"] for row in found.values()) <= spent["batches"]
 
 
-def test_no_number_in_one_cell_of_a_batch_fails_that_cell_alone(sweep):
+@pytest.mark.parametrize("error", [ValueError("the sampler gave values that are not finite"), SystemExit(3)])
+def test_what_goes_wrong_in_one_cell_of_a_batch_fails_that_cell_alone(sweep, error):
     honest = filling.generate
 
     def broken(networks, sampling, indices, shape, precision, w=None):
         if (2.0 in (sampling.w, *(() if w is None else w.tolist()))) and sampling.T == 4:
-            raise ValueError("the sampler gave values that are not finite")
+            raise error
         return honest(networks, sampling, indices, shape, precision, w)
 
     rows, _ = sweep("results", rows=400, generate=broken, code=1)

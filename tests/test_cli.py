@@ -251,6 +251,12 @@ def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(s
     )
     assert ended.stdout.split() == ["0", "0", "0"]
     assert ended.stderr == ""
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} sweep {small} --dry-run --quiet | (exec <&-); echo ${{PIPESTATUS[0]}}"],
+        **{"capture_output": True, "text": True, "check": True},
+    )
+    assert ended.stdout.strip() == "0"  # nothing was run that could go on
+    assert ended.stderr == ""
 
 
 @pytest.mark.parametrize(

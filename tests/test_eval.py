@@ -248,6 +248,31 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(run, words, 
     assert sorted(Path().rglob("*")) == before
 
 
+ANEW = "cfgbench eval IMAGES --reference REF --features NAME --save-stats FILE.npz"
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "way_out"),
+    [
+        (2048, "; set KEY to inception"),
+        (64, f"; make it anew with what KEY names: {ANEW}"),
+    ],
+)
+def test_statistics_without_an_extractor_say_what_to_do(run, dimensions, way_out):
+    as_npz(DIGITS[:100])
+    published(dimensions)
+    Path("s.yaml").write_text(
+        "name: s\ndataset: {name: digits, limit: 50}\ntraining: {steps: 1}\nevaluation: {reference: reference.npz}\n"
+        "grid: {w: [0]}\n"
+    )
+    measured = ["eval", "samples.npz", "--reference", "reference.npz", "--features", "digits"]
+    for words, key in ((measured, "--features"), (["sweep", "s.yaml"], "evaluation.features")):
+        code, _, err = run(*words, "--quiet")
+        assert code == 2
+        assert err.endswith(f"{way_out.replace('KEY', key)}\n")
+        assert ("64 dimensions are not Inception's 2048: it was measured with another" in err) == (dimensions == 64)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

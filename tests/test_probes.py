@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from cfgbench.data import Images
+from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.sweep.plan import _shown
+from cfgbench.sweep.probes import _check_null, _Probe
 from cfgbench.tensors import load_tensors, save_tensors
 
 SWEEP = """
@@ -32,12 +38,38 @@ class Denoiser(torch.nn.Module):
 def sound(): return Denoiser()
 def ignores(): return Denoiser(knows=False)
 def aliased(): return Denoiser(null=9)
+def third(): return Denoiser(null=3)
 def drops(): return Drops(dropout=0.1, training=True)
 def fails(): return Fails()
+
+def changes_z(): return Spoils("z")
+def changes_c(): return Spoils("c")
+def ends(): return Ends([*range(11, 100)], SystemExit(3))
+def ends_probed(): return Ends([10], SystemExit(3))
+def breaks(): return Ends([*range(11, 100)], KeyError("boom"))
+def breaks_probed(): return Ends([10], KeyError("boom"))
 
 class Fails(torch.nn.Module):
     num_classes = 10
     def forward(self, z, lam, c): raise KeyError("boom")
+
+class Spoils(Denoiser):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+    def forward(self, z, lam, c):
+        eps = super().forward(z, lam, c)
+        z.mul_(2) if self.what == "z" else c.clamp_(max=9)
+        return eps
+
+class Ends(Denoiser):
+    def __init__(self, sizes, error):
+        super().__init__()
+        self.sizes, self.error = sizes, error
+    def forward(self, z, lam, c):
+        if len(z) in self.sizes:
+            raise self.error
+        return super().forward(z, lam, c)
 
 class Drops(Denoiser):
     def eval(self): return self
@@ -83,7 +115,10 @@ def test_a_sound_network_passes(sweep):
     [
         ("ignores", "ignores its class: eps of the classes [0, 1, 8, 9] differ by 0.0e+00"),
         ("aliased", "its null class acts as class 9: their eps differ by 0.0e+00"),
+        ("third", "its null class acts as class 3: their eps differ by 0.0e+00"),
         ("drops", "gives other values when called again: dropout is active"),
+        ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
+        ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
     ],
 )
 def test_a_broken_network_stops_the_sweep(sweep, function, said):
@@ -91,6 +126,23 @@ def test_a_broken_network_stops_the_sweep(sweep, function, said):
     assert code == 2
     assert said in err
     assert not list(Path("results").glob("*/cells/*"))
+
+
+@pytest.mark.parametrize("function", ["ends", "ends_probed", "breaks", "breaks_probed"])
+def test_a_network_that_ends_the_program_or_breaks_fails_its_cells(sweep, function):
+    code, _, err = sweep(function)
+    assert code == 1
+    assert "2 cells failed; their rows say why" in err
+    rows = pd.read_parquet("results/probed/cells")
+    assert {*rows["status"]} == {"failed"}
+    assert {*rows["reason"]} == {"SystemExit: 3" if "ends" in function else "KeyError: 'boom'"}
+
+
+def test_a_network_that_ends_the_program_in_larger_batches_is_forecast_from_smaller_ones(sweep, run):
+    sweep("ends")
+    code, out, _ = run("sweep", "sweep.yaml", "--dry-run", "--quiet")
+    assert code == 0
+    assert "2 cells, 2 to run" in out
 
 
 def test_guidance_that_is_not_the_conditional_network_at_0(sweep, monkeypatch):
@@ -165,3 +217,48 @@ def test_a_class_that_is_not_there_cannot_be_shown(sweep, monkeypatch):
     code, _, err = sweep("sound")
     assert code == 2
     assert "evaluation.show[1] = 10: no such class; there are ids below 10, or names such as 0" in err
+
+
+@pytest.mark.parametrize(
+    ("show", "shown"),
+    [(["crane"], (0, 2)), (["crane", 1], (0, 1, 2)), ([2], (2,)), (["Paris, Texas"], (3,)), (["3"], (4,))],
+)
+def test_all_classes_of_a_name_are_shown(show, shown):
+    assert _shown(show, images_of("crane", "lion", "crane", "Paris, Texas", "3")) == shown
+
+
+def test_a_name_of_many_classes_is_no_sheet():
+    with pytest.raises(ValueError, match=r"evaluation\.show: names 11 classes; at most 10 are shown, give ids"):
+        _shown(["crane"], images_of(*["crane"] * 11))
+
+
+def images_of(*names):
+    return Images("some", np.zeros((len(names), 1, 8, 8), np.uint8), np.arange(len(names)), names, flips=False)
+
+
+class Convolution(torch.nn.Module):
+    """A network of 1,000 classes; one alone and one in a batch may differ by rounding. `null` is what acts as null."""
+
+    def __init__(self, null, scale):
+        super().__init__()
+        self.num_classes, self.null, self.calls = 1000, null, []
+        draw = torch.Generator().manual_seed(0)
+        self.table = scale * torch.randn(1001, 64, generator=draw)
+        self.weight = torch.randn(64, 64, 3, 3, generator=draw) / 24
+
+    def forward(self, z, lam, c):
+        self.calls.append(len(z))
+        h = z.repeat(1, 64, 1, 1) + self.table[torch.where(c == 1000, self.null, c)][:, :, None, None]
+        return torch.nn.functional.conv2d(h, self.weight, padding=1).mean(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+def test_the_null_class_is_compared_with_each_of_a_thousand(scale):
+    pixels = images_of(*map(str, range(1000)))
+    for alike in (2, 437, 998):
+        with pytest.raises(UserError, match=f"who: its null class acts as class {alike}: "):
+            _check_null(_Probe(Convolution(alike, scale), pixels, torch.device("cpu")), "who")
+    sound = Convolution(1000, scale)
+    _check_null(_Probe(sound, pixels, torch.device("cpu")), "who")
+    assert len(sound.calls) < 50
+    assert sum(sound.calls) < 1100

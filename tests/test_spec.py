@@ -303,6 +303,7 @@ ADM = "{checkpoint: a.pt, format: adm}"
         (ADM, "[0, 1]", "w = 1: ADM's released networks have no null class; take w: [0] only"),
         ("{factory: 'a.b:c'}", "[1]", "take model.p_uncond > 0, or w = 0 only"),
         (ADM, "[0], p_uncond: [0.1]", "grid.p_uncond: nothing is trained where the model exists already"),
+        (ADM, "[0], seed: [0, 1]", "grid.seed: training and sampling both have one; write sampling.seed"),
     ],
 )
 def test_networks_that_exist_are_guided_only_if_they_know_the_null_class(tmp_path, model, ws, said):
@@ -311,6 +312,7 @@ def test_networks_that_exist_are_guided_only_if_they_know_the_null_class(tmp_pat
     with pytest.raises(UserError) as error:
         load_sweep(path)
     assert said in str(error.value)
+    assert "training.seed" not in str(error.value)
 
 
 def test_cells_of_networks_that_exist_are_named_by_their_weights(tmp_path):

@@ -108,13 +108,13 @@ def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) ->
 
 
 def _readable(source: Source, names: list[str]) -> tuple[str, ...]:
-    """The classes' names from a classes.tsv (id, tab, name) at the top, where there is one. Raises UserError for a name
-    that no report could print."""
+    """The classes' names from a classes.tsv (id, tab, words) at the top, where there is one: the first of its words.
+    A folder's own name is taken whole. Raises UserError for a name that no report could print."""
     table: dict[str, str] = {}
     with contextlib.suppress(OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
         lines = source.read("classes.tsv", LARGEST_TABLE).decode().splitlines()
         table = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    found = tuple(table.get(name, name).split(",")[0] for name in names)
+    found = tuple(table[name].split(",")[0] if name in table else name for name in names)
     for name in found:
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise UserError(

@@ -133,6 +133,11 @@ class Inception:
         return Features(*self.runner(images))
 
 
+def layer_of(name: str) -> int:
+    """The layer of the Inception network, by its width, that `inception`, `inception-768` ... names."""
+    return int(name.removeprefix("inception").removeprefix("-") or 2048)
+
+
 def inception_weights(path: Path | None) -> Path | None:
     """The file that is to be used: the one that is named, else CFGBENCH_INCEPTION_WEIGHTS, else torch-fidelity's
     download where that is there already."""

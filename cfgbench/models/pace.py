@@ -49,7 +49,7 @@ def pace_of(work: Callable[[int], None], largest: int, device: torch.device) -> 
     while True:
         try:
             seconds, grown = _timed(work, b, device)
-        except (MemoryError, RuntimeError):  # memory that runs out, or another limit of such a batch
+        except (Exception, SystemExit):  # memory that runs out, or another limit; a user's own network has any
             if b == 1:
                 raise
             break

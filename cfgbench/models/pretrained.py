@@ -63,7 +63,20 @@ class Predicting(nn.Module):
         self.network, self.num_classes, self.to_eps = network, num_classes, PREDICTIONS[prediction]
 
     def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        return self.to_eps(self.network(z, lam, c), z, lam.double()[:, None, None, None]).to(z.dtype)
+        found = _prediction(self.network(z, lam, c), z)
+        return self.to_eps(found, z, lam.double()[:, None, None, None]).to(z.dtype)
+
+
+def _prediction(found: Any, z: Tensor) -> Tensor:
+    """What a network gave for images z. Raises TypeError for what is no tensor but may hold one, ValueError for another
+    shape, which could be made to fit by repeating it."""
+    if not isinstance(found, Tensor):
+        name = type(found).__name__
+        kind = "None" if found is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+        raise TypeError(f"it gives {kind}, not a tensor [b, ch, h, w]")
+    if found.shape != z.shape:
+        raise ValueError(f"it gives {tuple(found.shape)} for images {tuple(z.shape)}")
+    return found
 
 
 PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -100,11 +113,10 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
     c = torch.tensor([0, classes if null_class else classes - 1])
     try:
         with torch.inference_mode():
-            eps = denoiser(z, lam, c.to(device))
-        if eps.shape != z.shape:
-            raise ValueError(f"it gives {tuple(eps.shape)} for images {tuple(z.shape)}")
-    except Exception as error:  # the user's own code fails as it likes
-        raise UserError(f"model: does not fit the images: {brief(error, quoted=False)}") from None
+            _prediction(denoiser(z, lam, c.to(device)), z)
+    except (Exception, SystemExit) as error:  # the user's own code fails as it likes
+        said = f"{'SystemExit: ' * isinstance(error, SystemExit)}{brief(error, quoted=False)}"
+        raise UserError(f"model: does not fit the images: {said}") from None
 
 
 def _files_in(arguments: Any) -> Iterator[Path]:

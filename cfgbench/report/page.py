@@ -9,6 +9,7 @@ from cfgbench.errors import counted
 from cfgbench.report.captions import bias
 from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.slices import Slice
+from cfgbench.report.systems import TEMPERATURES
 from cfgbench.report.words import known, named, strength
 
 _FIGURES = {
@@ -31,8 +32,8 @@ def index(
     the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are the summary (see
     summary.py)."""
     sections = [f"# {escape_markdown(name)}", _summary(rows, missing, parts, lines)]
-    cooled = any((part.rows["knob"] == "temperature").any() for part in parts)
-    figures = {kind: _figures(kind, files, cooled) for kind in _FIGURES}
+    unguided = [name for name in TEMPERATURES if any((part.rows["system"] == name).any() for part in parts)]
+    figures = {kind: _figures(kind, files, unguided) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
@@ -66,10 +67,10 @@ def _summary(rows: pd.DataFrame, missing: int, parts: Sequence[Slice], summary: 
     return "\n".join(lines)
 
 
-def _figures(kind: str, files: Iterable[str], cooled: bool) -> str:
-    """The figures of a kind with their caption; where a system is `cooled` it says what stands for w."""
+def _figures(kind: str, files: Iterable[str], unguided: Sequence[str]) -> str:
+    """The figures of a kind with their caption; it says what stands for w in systems that are `unguided`."""
     title, caption = _FIGURES[kind]
-    caption += " At low temperature w gives way to the temperature, τ." if cooled else ""
+    caption += f" At {' and '.join(unguided)} w gives way to the temperature, τ." if unguided else ""
     images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
     if not images:
         return ""

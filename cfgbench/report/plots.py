@@ -23,6 +23,7 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
+from cfgbench.report.systems import LOW_TEMPERATURE
 from cfgbench.report.tradeoff import frontier
 from cfgbench.report.words import METRICS, Metric, known
 
@@ -70,7 +71,7 @@ def _strength(part: Slice) -> Figure:
         _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "at")
         axes.set_xlabel(_turned(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
-        axes.xaxis.set_inverted(part.knob == "temperature")  # to the right it is turned further
+        axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     settle(figure)
@@ -114,9 +115,10 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
 
 def _chosen(rows: pd.DataFrame) -> list[float]:
     """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest; of temperatures 1, the one
-    with the lowest FID, and the lowest."""
+    with the lowest FID, and the farthest from 1."""
     there = set(rows["at"])
-    wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, rows["at"].min()}
+    farthest = rows["at"].loc[(rows["at"] - 1).abs().idxmax()]
+    wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
     if (best := best_fid(rows)) is not None:
         wanted.add(best["at"])
     return sorted(wanted & there)

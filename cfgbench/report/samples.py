@@ -18,12 +18,15 @@ from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
-from cfgbench.report.systems import SIGNS
-from cfgbench.report.tiles import GAP, Kept, Tiles, class_name, compose, find_classes, kept, places, show
+from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
+from cfgbench.report.tiles import GAP, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
 from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
-_HOW = {"w": "under growing guidance", "temperature": "at lower and lower temperature"}
+_HOW = {
+    LOW_TEMPERATURE: "at lower and lower temperature",
+    HIGH_TEMPERATURE: "at higher and higher temperature",
+}
 _ROWS, _COLUMNS = 10, 24  # that a sheet has at most
 
 
@@ -62,7 +65,7 @@ def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
 def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     first = images.cells[0]
     columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
-    names = [class_name(first, int(first.labels[place])) for place in shown]
+    names = drawn_names(first, [int(first.labels[place]) for place in shown])
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
 
 
@@ -86,7 +89,8 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     height, width = grid.shape[:2]
     left, right, heads, margin = 20 + 13 * max(map(len, names)), 20, 95, 20
     total = max(left + width + right, 1100)
-    title = f"{subject(part)}: the same noise {_HOW[part.knob]} ({more})"
+    how = _HOW.get(rows["system"].iloc[0], "under growing guidance")
+    title = f"{subject(part)}: the same noise {how} ({more})"
     subtitle = " · ".join(image_conditions(part, more))
     figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)

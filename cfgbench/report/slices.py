@@ -17,7 +17,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
 from cfgbench.report.seeds import at_shared_seeds, average, other_seeds
-from cfgbench.report.systems import origins, plain, rank, scaled, with_systems
+from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
 
 Columns = Literal["p_uncond", "T", "system"]
@@ -29,7 +29,7 @@ class Slice:
     """Rows that compare. `columns` names what the table's columns, or the figure's curves, stand for."""
 
     rows: pd.DataFrame
-    """In order of `columns`, then of how far the knob is turned (`at`: w up, temperature down)."""
+    """In order of `columns`, then of how far the knob is turned (`at`: w up, low temperature down)."""
     columns: Columns
     setting: dict[str, Any] = field(default_factory=dict)
     """What all rows share, in the order in which a caption tells it."""
@@ -221,7 +221,7 @@ def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
 
 def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     first = rows[columns].map(rank) if columns == "system" else rows[columns]
-    along = rows["at"].where(rows["knob"] == "w", -rows["at"])  # the lower the temperature, the further it is turned
+    along = rows["at"].where(rows["system"] != LOW_TEMPERATURE, -rows["at"])  # the lower, the further it is turned
     ordered = rows.assign(_first=first, _along=along)
     keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
     ordered = ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])

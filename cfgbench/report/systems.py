@@ -1,7 +1,8 @@
 """Which system made a row, and by which knob it gives up diversity for fidelity.
 
 Guidance without a classifier, with one (of the conditional or the unconditional branch) and scaling of the score turn
-w; low temperature leaves the network unguided and turns down the noise of the reverse process.
+w; low temperature leaves the network unguided and turns down the noise of the reverse process, high temperature turns
+it up.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ UNTURNED = {"w": 0.0, "temperature": 1.0}
 
 CFG = "classifier-free guidance"
 LOW_TEMPERATURE = "low temperature"
+HIGH_TEMPERATURE = "high temperature"
+TEMPERATURES = LOW_TEMPERATURE, HIGH_TEMPERATURE
 SYSTEMS = {
     ("cfg", "conditional"): CFG,
     ("classifier", "conditional"): "classifier guidance",
@@ -29,7 +32,7 @@ SYSTEMS = {
     ("score-scale", "conditional"): "score scaling",
 }
 """(guidance, on) -> the system's name."""
-_RANKS = (*SYSTEMS.values(), LOW_TEMPERATURE)
+_RANKS = (*SYSTEMS.values(), *TEMPERATURES)
 
 
 def with_systems(rows: pd.DataFrame) -> pd.DataFrame:
@@ -44,13 +47,13 @@ def with_systems(rows: pd.DataFrame) -> pd.DataFrame:
     filled["temperature"] = filled["temperature"].astype(float)
     names = [_name(*values) for values in zip(*filled.values(), rows["w"], strict=True)]
     systems = pd.Series(names, index=rows.index, dtype=object)
-    low = systems == LOW_TEMPERATURE
+    unguided = systems.isin(TEMPERATURES)
     told = {key: values for key, values in filled.items() if key != "guidance" or key in rows}
     return rows.assign(
         **told,
         system=systems,
-        knob=low.map({True: "temperature", False: "w"}),
-        at=filled["temperature"].where(low, rows["w"]).astype(float),
+        knob=unguided.map({True: "temperature", False: "w"}),
+        at=filled["temperature"].where(unguided, rows["w"]).astype(float),
     )
 
 
@@ -67,7 +70,7 @@ def rank(system: str) -> tuple[int, str]:
 
 def scaled(system: str) -> bool:
     """Whether scale = 1 + w is what others call its strength. The weight of a classifier is no such scale."""
-    return not system.startswith("classifier guidance") and system != LOW_TEMPERATURE
+    return not system.startswith("classifier guidance") and system not in TEMPERATURES
 
 
 def turned(row: Any) -> str:
@@ -105,6 +108,6 @@ def _start(row: dict[str, Any]) -> tuple[float, float, float]:
 
 def _name(guidance: str, on: str, temperature: float, w: float) -> str:
     if (guidance, w) == (DEFAULTS["guidance"], 0) and temperature != DEFAULTS["temperature"]:
-        return LOW_TEMPERATURE
+        return LOW_TEMPERATURE if temperature < DEFAULTS["temperature"] else HIGH_TEMPERATURE
     name = SYSTEMS.get((guidance, on), f"guidance {guidance}")
     return name if temperature == DEFAULTS["temperature"] else f"{name} at temperature {temperature:g}"

@@ -1,7 +1,8 @@
 """The images that are kept of cells: what was read, of which classes, and as one picture."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def read_tiles(path: Path) -> Tiles:
         rows, columns = labels.shape
         height, width = int(note["height"]), int(note["width"])
         grid = pixels.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
-        names = tuple(printable(str(name))[:LONGEST_NAME] for name in note["class_names"])
+        names = tuple(printable(str(name)) for name in note["class_names"])
         if labels.dtype.kind not in "iu" or grid.size == 0 or labels.min() < 0:
             raise ValueError(f"labels {labels.shape} of {labels.dtype}")
     except Exception as error:  # a damaged image fails in many ways, all of which mean the same
@@ -93,16 +94,17 @@ def read_tiles(path: Path) -> Tiles:
 
 def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
     """The classes of these names or ids, in that order. A name may be one of several that the class has (`malamute` of
-    `malamute, Alaskan malamute`). Raises UserError for one of which there are no images, listing those that there are.
+    `malamute, Alaskan malamute`); all classes that have it are taken. Raises UserError for one of which there are no
+    images, listing those that there are.
     """
     there = [int(label) for label in np.unique(tiles.labels)]
+    every = range(max(len(tiles.class_names), max(there) + 1))
     found: list[int] = []
     for text in wanted:
-        matches = [label for label in there if _goes_by(text, label, tiles)]
+        named = _called(text, every, tiles)
+        matches = [label for label in there if label in named]
         if not matches:
-            every = range(max(len(tiles.class_names), max(there) + 1))
-            exists = any(_goes_by(text, label, tiles) for label in every)
-            why = "no images of that class were kept" if exists else "no such class"
+            why = "no images of that class were kept" if named else "no such class"
             raise UserError(f"--classes {text}: {why}; there are images of {_listed(there, tiles)}")
         found += matches
     return list(dict.fromkeys(found))
@@ -116,6 +118,13 @@ def places(tiles: Tiles, label: int, most: int) -> list[tuple[int, int]]:
 def class_name(tiles: Tiles, label: int) -> str:
     """The class's name; its id where it has none."""
     return tiles.class_names[label] if label < len(tiles.class_names) else str(label)
+
+
+def drawn_names(tiles: Tiles, labels: Sequence[int]) -> list[str]:
+    """The classes' names as figures have them: a long one cut, and with its id where another class's looks the same."""
+    names = {label: _cut(class_name(tiles, label)) for label in labels}
+    times = Counter(names.values())
+    return [f"{names[label]} ({label})" if times[names[label]] > 1 else names[label] for label in labels]
 
 
 def compose(tiles: np.ndarray, tile: int = _TILE) -> np.ndarray:
@@ -150,10 +159,17 @@ class _Unscaled(AxesImage):
         return np.asarray(pixels)[::-1], left, bottom, None  # rows from the bottom up
 
 
-def _goes_by(text: str, label: int, tiles: Tiles) -> bool:
-    name = class_name(tiles, label).casefold()
-    names = {name, *(part.strip() for part in name.split(","))}
-    return text.strip().casefold()[:LONGEST_NAME] in names or text.strip() == str(label)
+def _called(text: str, labels: Iterable[int], tiles: Tiles) -> set[int]:
+    """The classes of this very name; else those that have it among their names, or as their id."""
+    wanted = text.strip().casefold()
+    names = {label: class_name(tiles, label).casefold() for label in labels}
+    exactly = {label for label, name in names.items() if name == wanted}
+    parts = {label: [part.strip() for part in name.split(",")] for label, name in names.items()}
+    return exactly or {label for label in names if wanted in (*parts[label], str(label))}
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _listed(labels: Sequence[int], tiles: Tiles) -> str:

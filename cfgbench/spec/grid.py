@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,15 +49,17 @@ def _product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, dict[str, Any]
         yield changes
 
 
-def owner(axis: str, where: str = "grid") -> tuple[str, str]:
-    """(section, key) of an axis: `w` is ("sampling", "w"); `training.seed` says which of the two seeds is meant."""
+def owner(axis: str, where: str = "grid", *, varied: Iterable[str] = _SECTIONS) -> tuple[str, str]:
+    """(section, key) of an axis: `w` is ("sampling", "w"); `training.seed` says which of the two seeds is meant. Raises
+    ValueError, with those of the sections named that may be varied."""
     section, _, key = axis.rpartition(".")
     owners = [name for name in _SECTIONS if key in _keys(name) and section in ("", name)]
     if not owners:
         known = sorted({key for name in _SECTIONS for key in _keys(name)})
         raise ValueError(f"{where}.{axis[:60]}: not a key of training or sampling{did_you_mean(axis, known)}")
     if len(owners) > 1:
-        raise ValueError(f"{where}.{axis}: training and sampling both have one; write training.{key} or sampling.{key}")
+        ways = " or ".join(f"{name}.{key}" for name in varied)
+        raise ValueError(f"{where}.{axis}: training and sampling both have one; write {ways}")
     if (owners[0], key) == ("sampling", "batch_size"):
         raise ValueError(
             f"{where}.{axis}: the sampling batch does not change the images; set sampling.batch_size instead"
@@ -80,7 +82,8 @@ def check_grid(spec: SweepSpec) -> SweepSpec:
 
 
 def _checked(spec: SweepSpec, grid: Mapping[str, list[Any]], where: str) -> dict[str, list[Any]]:
-    owners = [owner(axis, where) for axis in grid]
+    varied = ["sampling"] if isinstance(spec.model, Pretrained) else _SECTIONS
+    owners = [owner(axis, where, varied=varied) for axis in grid]
     checked = {axis: _checked_axis(spec, axis, values, where) for axis, values in grid.items()}
     if len(set(owners)) < len(owners):
         raise ValueError(f"{where}: one axis stands there twice, as KEY and as SECTION.KEY; remove one")

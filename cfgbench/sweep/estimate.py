@@ -16,34 +16,32 @@ from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
-from cfgbench.sweep import flops
+from cfgbench.sweep import disk, flops
 from cfgbench.sweep.plan import Plan
+from cfgbench.training.classifier import BATCH, seconds_of_training, steps_of
 from cfgbench.training.diffusion import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
 from cfgbench.training.step import Step
 
-ROW_BYTES = 20_000
 SAMPLED, TRAINED = 437e12, 368e12
 """FLOP/s of the GPU that is spoken of: what adm-64 reached on an H200, compiled and in bf16, sampling 256 images at a
 time and training 128 (tests/benchmarks/RESULTS.md)."""
 GPUS = 1, 8, 64
 AT_ONCE = 512
 """Images that go through the network at a time, at most, when a pass is measured."""
-RESUMABLE = 4
-"""Weights, their average and Adam's two moments: what a network in training takes on the disk, in networks."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one image: `pass_through` a network, and of a step of `training` each kind; `size` of each kind in
-    bytes, `sheet` of a cell's sample images."""
+    """Seconds of one image: `pass_through` a network, and of a step of `training` each kind; of training the
+    `classifier` that measures, where it is not there; `size` of each kind in bytes."""
 
     pass_through: float
     training: Mapping[str, float]
+    classifier: float
     size: Mapping[str, int]
-    sheet: int
 
     def seconds(self, cell: Cell) -> float:
         """Of sampling a cell, a classifier's passes taken for as long as the denoiser's; features and metrics come on
@@ -53,11 +51,6 @@ class Costs:
     def training_seconds(self, network: Network) -> float:
         """Of training the network from the beginning."""
         return network.training.steps * network.training.batch_size * self.training[network.kind]
-
-    def disk(self, cells: int, networks: Sequence[Network]) -> int:
-        """Bytes of so many cells and of these networks when all is done, and of the one network in training."""
-        sizes = [self.size[network.kind] for network in networks]
-        return cells * (ROW_BYTES + self.sheet) + sum(sizes) + RESUMABLE * max(sizes, default=0)
 
 
 def forecast(plan: Plan, compute: Compute) -> list[str]:
@@ -69,15 +62,17 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     for network in plan.networks():
         state = "to train" if network in untrained else "trained" if _is_there(plan, network) else "not needed"
         lines.append(_network_line(network, state, costs))
+    if plan.own_classifier is not None:
+        lines.append(_classifier_line(plan, costs))
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
     sampling, training = _ahead(costs, missing, untrained, compute.device)
-    disk = costs.disk(len(missing), untrained) / 1e6
+    megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
-    work = f"sampling {_duration(sampling)}, training {_duration(training)}"
-    lines.append(f"{work}, about {disk:,.0f} MB on the disk; {made}")
+    work = f"sampling {_duration(sampling)}, training {_duration(training + costs.classifier)}"
+    lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}")
     counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
     return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
 
@@ -134,6 +129,13 @@ def _network_line(network: Network, state: str, costs: Costs) -> str:
     return f"network {network.id}  {state}: {work}, {_duration(costs.training_seconds(network))}"
 
 
+def _classifier_line(plan: Plan, costs: Costs) -> str:
+    path = plan.own_classifier
+    state = "trained" if path and path.exists() else "to train" if plan.missing else "not needed"
+    work = f"measures the images, {steps_of(plan.images):,} steps of {BATCH}"
+    return f"classifier of {plan.images.name}  {state}: {work}, {_duration(costs.classifier)}"
+
+
 def _duration(seconds: float) -> str:
     """How long, in the unit that a person would take."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
@@ -154,8 +156,6 @@ def costs_of(plan: Plan, compute: Compute) -> Costs:
 
 def _measured(plan: Plan, compute: Compute) -> Costs:
     cell, images = plan.cells[0], plan.images
-    pixels = int(images.images[0].size)
-    tiles = plan.sheet_of(cell).size
     training, size = {}, {}
     denoiser = None
     if isinstance(cell.model, Pretrained):
@@ -167,7 +167,9 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
     denoiser = prepare(denoiser, compute.precision, compiled=False, batch=1)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
-    return Costs(passes.seconds, training, size, tiles * pixels)
+    untrained = plan.missing and plan.own_classifier is not None and not plan.own_classifier.exists()
+    classifier = seconds_of_training(images, compute.device) if untrained else 0.0
+    return Costs(passes.seconds, training, classifier, size)
 
 
 def _training(network: nn.Module, one: Network, images: Images, compute: Compute) -> float:

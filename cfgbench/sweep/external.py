@@ -216,5 +216,5 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
 def _statistics(target: Path | Stream, extractor: FeatureExtractor, progress: Progress) -> tuple[str, Moments]:
     """(what it is in words, its statistics)."""
     if isinstance(target, Path):
-        return f"statistics {target.name}", load_reference(target, extractor.id)
+        return f"statistics {target.name}", load_reference(target, extractor.id, key="--features")
     return f"{target.name}, {target.count} images", moments_of(target, extractor, progress)

@@ -11,7 +11,7 @@ from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, remove_parts, write_atomically
 from cfgbench.models import classifier
-from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights
+from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights, layer_of
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
@@ -41,9 +41,8 @@ def packaged_extractor(
     compiled where `compiled` is None. Raises UserError.
     """
     if name in INCEPTION:
-        layer = int(name.removeprefix("inception").removeprefix("-") or 2048)
         return Inception(
-            layer,
+            layer_of(name),
             inception_weights(weights),
             device,
             logits=logits,
@@ -71,7 +70,8 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureE
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
-    path = plan.store.classifier(identity(plan.cells[0].features))
+    path = plan.own_classifier
+    assert path is not None
     if not path.exists():
         classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
     return _classifier(name, path, device)
@@ -88,7 +88,7 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
     where it is known, else the training images, whose statistics are computed once and kept with the results."""
     file = plan.spec.evaluation.reference
     if file is not None:
-        moments = load_reference(file, extractor.id)
+        moments = load_reference(file, extractor.id, key="evaluation.features")
         return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
     if isinstance(extractor, Coordinates):
         mixture = plan.images.mixture

@@ -69,6 +69,12 @@ class Plan:
         held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
         return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
 
+    @property
+    def own_classifier(self) -> Path | None:
+        """The file of the classifier that is trained on the data set to measure it; None where others measure."""
+        others = (*INCEPTION, *PACKAGED, "gaussians")
+        return None if self.spec.features in others else self.store.classifier(identity(self.cells[0].features))
+
     def groups(self) -> Iterator[list[Cell]]:
         """The missing cells of each network, or network and classifier, that missing cells need."""
         by_networks: dict[tuple[str, str], list[Cell]] = {}
@@ -129,17 +135,20 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
 
 
 def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:
-    """Ids of the classes that `evaluation.show` names, in order."""
+    """Ids of the classes that `evaluation.show` names, in order; all that have a name, where several have one."""
     if wanted is None:
         return tuple(range(min(images.num_classes, SHEET_COLUMNS)))
-    names = {name: number for number, name in enumerate(images.class_names)}
-    found = set()
+    ids: dict[int | str, list[int]] = {number: [number] for number in range(images.num_classes)}
+    for number, name in enumerate(images.class_names):
+        ids.setdefault(name, []).append(number)
+    found: set[int] = set()
     for position, one in enumerate(wanted):
-        number = names.get(one, -1) if isinstance(one, str) else one
-        if not 0 <= number < images.num_classes:
+        if one not in ids:
             known = f"ids below {images.num_classes}, or names such as {images.class_names[0]}"
             raise ValueError(f"evaluation.show[{position}] = {brief(one)}: no such class; there are {known}")
-        found.add(number)
+        found.update(ids[one])
+    if len(found) > SHEET_COLUMNS:
+        raise ValueError(f"evaluation.show: names {len(found)} classes; at most {SHEET_COLUMNS} are shown, give ids")
     return tuple(sorted(found))
 
 

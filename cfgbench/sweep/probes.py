@@ -1,6 +1,6 @@
 """What can be wrong with a network or an extractor without any number looking wrong: seen before hours are spent.
 
-Each probe raises UserError with what it saw. They cost a few network calls of a few images.
+Each probe raises UserError with what it saw. They cost some network calls of a few images, and one image a class.
 """
 
 from dataclasses import replace
@@ -24,6 +24,9 @@ SAME = 1e-7
 ROUNDING = 1e-4
 """Relative: what two calls, or two orders of a sum, may differ by, on a GPU too."""
 IMAGES = 16
+CLASSES_AT_ONCE = 32
+NEAREST = 4
+"""Classes that are looked at closely, of those nearest to the null class."""
 CLASSIFIED = 200
 NEARLY_CLEAN = 6.0
 """Log-SNR at which a classifier must know images: sigma is 0.05."""
@@ -42,6 +45,8 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
     who = f"network {cell.checkpoint_id} (p_uncond {cell.training.p_uncond:g})"
     _check_average(denoiser, who)
     probe = _Probe(denoiser, images, device)
+    last = denoiser.num_classes - 1
+    _check_inputs_kept(probe, [last, last + (cell.training.p_uncond > 0)], who)
     if probe.distance(probe.call(0), probe.call(0)) > ROUNDING:
         raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
     if isinstance(cell.model, Exact):  # classes may be equal, and far apart the null class acts as the nearest
@@ -89,6 +94,29 @@ class _Probe:
         """The first two classes and the last two: what is out by one is found there."""
         return sorted({0, 1, self.classes - 2, self.classes - 1} & set(range(self.classes)))
 
+    def nearest(self, c: int) -> list[int]:
+        """The classes whose predictions of one image are nearest to that of `c`, the nearest first; equal ones may
+        differ by rounding here, as they are in batches."""
+        where = self.z.device
+        wanted = self.denoiser(self.z[:1], self.lam[:1], torch.tensor([c], device=where))
+        apart = []
+        for some in torch.arange(self.classes, device=where).split(CLASSES_AT_ONCE):
+            eps = self.denoiser(self.z[:1].repeat(len(some), 1, 1, 1), self.lam[:1].repeat(len(some)), some)
+            apart.append((eps - wanted).flatten(1).norm(dim=1))
+        return torch.cat(apart).argsort()[:NEAREST].tolist()
+
+
+def _check_inputs_kept(probe: _Probe, classes: list[int], who: str) -> None:
+    """The sampler computes with z, and asks again for the same c, after the network has seen them."""
+    kept = {"z": probe.z, "lam": probe.lam, "c": torch.tensor(classes, device=probe.z.device)}
+    given = {name: tensor.clone() for name, tensor in kept.items()}
+    probe.denoiser(*given.values())
+    for name, tensor in kept.items():
+        if not tensor.equal(given[name]):
+            raise UserError(
+                f"{who}: it changes its input {name} in place: the sampler uses it again; let it work on a copy"
+            )
+
 
 def _check_classes(probe: _Probe, who: str) -> None:
     first, *others = [probe.call(c) for c in probe.few()]
@@ -102,7 +130,7 @@ def _check_classes(probe: _Probe, who: str) -> None:
 
 def _check_null(probe: _Probe, who: str) -> None:
     null = probe.call(probe.classes)
-    nearest, c = min((probe.distance(null, probe.call(c)), c) for c in probe.few())
+    nearest, c = min((probe.distance(null, probe.call(c)), c) for c in probe.nearest(probe.classes))
     if nearest < SAME:
         raise UserError(
             f"{who}: its null class acts as class {c}: their eps differ by {nearest:.1e} of their size; "

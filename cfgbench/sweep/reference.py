@@ -12,6 +12,7 @@ from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
 
 PUBLISHED = "inception-2048-"
 """What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
+DIMENSIONS = 2048
 LARGEST = 8 * LARGEST_DIMENSION**2 + 4096
 """Bytes of a covariance."""
 
@@ -27,10 +28,11 @@ def save_reference(path: Path, moments: Moments, features_id: str) -> None:
         np.savez(file, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
 
 
-def load_reference(path: Path, features_id: str) -> Moments:
+def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
     """The statistics in a file, for samples measured with the extractor of this id; never unpickles.
 
-    Raises UserError for a damaged file, and for statistics of another extractor.
+    Raises UserError for a damaged file, and for statistics of another extractor; `key` is where the extractor was
+    named: --features, or evaluation.features.
     """
     names = npz.members(path)
     try:
@@ -42,13 +44,17 @@ def load_reference(path: Path, features_id: str) -> Moments:
         moments = Moments.from_covariance(mu, sigma)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
+    if maker is None and len(mu) != DIMENSIONS:
+        raise UserError(
+            f"{path}: names no extractor, and its {len(mu)} dimensions are not Inception's {DIMENSIONS}: it was "
+            f"measured with another network; make it anew with what {key} names: cfgbench eval IMAGES --reference REF "
+            "--features NAME --save-stats FILE.npz"
+        )
     if maker is None and not features_id.startswith(PUBLISHED):
         raise UserError(
             f"{path}: names no extractor, so its {len(mu)} dimensions are taken for Inception's; "
-            f"the samples' features are {features_id}; take --features inception"
+            f"the samples' features are {features_id}; set {key} to inception"
         )
-    if maker is None and len(mu) != 2048:
-        raise UserError(f"{path}: {len(mu)} dimensions, where Inception's features have 2048")
     if maker is not None and maker != features_id:
         raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
     return moments if n is None else Moments(n, moments.mean, moments.covariance * (n - 1))

@@ -11,7 +11,7 @@ from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import WAITING, Progress
-from cfgbench.spec import Cell
+from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
@@ -28,6 +28,9 @@ Row = dict[str, Any]
 STOPS_ALL = OSError, UserError
 """What the system says, as of a full disk, and what cannot be used. By any other error, as those of a user's own
 network, a cell fails and the others go on."""
+
+ANY = Exception, SystemExit
+"""What a user's own network may raise: it may end the program too."""
 
 NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
 """What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
@@ -90,7 +93,9 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
         return cells
     try:
         ready = ready_for(bench, cells[0])
-    except NOT_TRAINED as error:
+    except STOPS_ALL:
+        raise
+    except ANY as error:
         yield from _without_networks(bench, cells, error)
         return []
     if ready is None:
@@ -107,9 +112,11 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
     return left
 
 
-def _without_networks(bench: Bench, cells: list[Cell], error: Exception) -> Iterator[Row]:
-    """The rows of cells whose network could not be trained or loaded; raises the error where it is another one."""
-    if not isinstance(error, TrainingFailed) and not out_of_memory(error):
+def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Iterator[Row]:
+    """The rows of cells whose network could not be trained or loaded, or is a user's own and failed when it was tried;
+    raises the error where it is another one."""
+    theirs = isinstance(cells[0].model, Factory)
+    if not theirs and not isinstance(error, TrainingFailed) and not out_of_memory(error):
         raise error
     for cell in cells:
         with bench.plan.store.claim(cell.id) as held:
@@ -126,7 +133,7 @@ def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
             fill(jobs, ready, bench)
         except STOPS_ALL:
             raise
-        except Exception as error:
+        except ANY as error:
             bench.progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
 
 
@@ -170,7 +177,7 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
         result = run_cell(cell, ready, bench, shards)
     except STOPS_ALL:
         raise
-    except Exception as error:
+    except ANY as error:
         return _put(bench, _failed(bench, cell, error))
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)

@@ -1,6 +1,8 @@
 """Trains the classifiers that measure: `python -m cfgbench.training.classifier digits --out FILE` as those we ship."""
 
 import argparse
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ RECIPE = 1
 """Raised when training would give other weights: it stands in the identity of what is measured with them."""
 
 BATCH = 128
+SECONDS_TO_MEASURE = 1.0
 WIDTHS = {8: 32}
 """First level's width by image side; 24 for the others: 64 features for 8x8, 96 for 28x28, 192 for 64x64."""
 
@@ -29,17 +32,56 @@ def train_classifier(
 
     Without `epochs`, about 360,000 images are seen, in 6 to 60 epochs. The same machine gives the same weights.
     """
-    n, channels, side, _ = images.images.shape
+    network, losses = _training(images, device, epochs or _epochs(images))
+    steps = steps_of(images, epochs)
+    for step, loss in enumerate(losses):
+        if step % 50 == 0 or step + 1 == steps:
+            progress(f"train the classifier of {images.name}", step + 1, steps, f"loss {loss.item():.3f}")
+    return network.cpu().eval().requires_grad_(False)
+
+
+def seconds_of_training(images: Images, device: torch.device) -> float:
+    """How long `train_classifier` will take, from some of its own steps; the first, which is slow, is not counted."""
+    _, losses = _training(images, device, _epochs(images))
+    next(losses).item()  # what is asked for waits for a GPU
+    began, count = time.monotonic(), 0
+    while time.monotonic() - began < SECONDS_TO_MEASURE and (loss := next(losses, None)) is not None:
+        loss.item()
+        count += 1
+    return steps_of(images) * (time.monotonic() - began) / max(1, count)
+
+
+def steps_of(images: Images, epochs: int | None = None) -> int:
+    """Batches that `train_classifier` sees."""
+    return (epochs or _epochs(images)) * -(-len(images.images) // BATCH)
+
+
+def classifier_of(images: Images) -> Classifier:
+    """The network for these images, as torch initialises it."""
+    _, channels, side, _ = images.images.shape
+    return Classifier(channels, side, images.num_classes, WIDTHS.get(side, 24))
+
+
+def _epochs(images: Images) -> int:
+    return min(60, max(6, round(360_000 / len(images.images))))
+
+
+def _training(images: Images, device: torch.device, epochs: int) -> tuple[Classifier, Iterator[Tensor]]:
+    """A network, and the losses of its steps: asking for one makes a step."""
     generator = torch.Generator().manual_seed(0)
-    network = _initialised(Classifier(channels, side, images.num_classes, WIDTHS.get(side, 24)), generator).to(device)
+    network = _initialised(classifier_of(images), generator).to(device)
+    return network, _steps(network, images, generator, device, epochs)
+
+
+def _steps(
+    network: Classifier, images: Images, generator: torch.Generator, device: torch.device, epochs: int
+) -> Iterator[Tensor]:
     pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
-    epochs = epochs or min(60, max(6, round(360_000 / n)))
-    steps = epochs * -(-n // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps_of(images, epochs))
     precision = resolve_precision("auto", device)
-    for step, chosen in enumerate(
-        batch for _ in range(epochs) for batch in torch.randperm(n, generator=generator).split(BATCH)
+    for chosen in (
+        batch for _ in range(epochs) for batch in torch.randperm(len(labels), generator=generator).split(BATCH)
     ):
         x = _augmented(pixels[chosen.to(device)], generator, flips=images.flips)
         with autocast(precision, device):
@@ -48,9 +90,7 @@ def train_classifier(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 50 == 0 or step + 1 == steps:
-            progress(f"train the classifier of {images.name}", step + 1, steps, f"loss {loss.item():.3f}")
-    return network.cpu().eval().requires_grad_(False)
+        yield loss.detach()
 
 
 def _initialised(network: Classifier, generator: torch.Generator) -> Classifier:

@@ -252,3 +252,19 @@ def test_a_zip_of_real_photographs():
     found = data.load(Dataset(name="folder", path=TINY, split="train", classes=3, limit=30))
     assert found.images.shape == (30, 3, 64, 64)
     assert found.class_names[0] == "goldfish"
+
+
+def test_only_words_of_a_table_are_cut_at_a_comma(tmp_path):
+    for name in ("Paris, France", "Paris, Texas", "n02121808"):
+        picture(tmp_path / name / "0.png")
+    (tmp_path / "classes.tsv").write_text("n02121808\tdomestic cat, house cat\n")
+    assert load(tmp_path).class_names == ("Paris, France", "Paris, Texas", "domestic cat")
+    assert load(tmp_path, classes=["Paris, Texas"]).class_names == ("Paris, Texas",)
+
+
+def test_data_without_commas_in_folders_names_keep_their_identity(tmp_path):
+    """A hash from before folders kept their commas: results that there are stay those of their data."""
+    for name in ("cat", "n02121808"):
+        picture(tmp_path / name / "0.png")
+    (tmp_path / "classes.tsv").write_text("n02121808\tdomestic cat, house cat\n")
+    assert load(tmp_path).content == "d7a7f0f2a0a2789edadddf4268a48ab9fd39e7abfe5ce854e4dc9161059c178e"

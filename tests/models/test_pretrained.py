@@ -37,6 +37,23 @@ def wrong(**more):
     net.forward = lambda z, lam, c: z[:, 0, :1, 0]
     return net
 
+def bundled(kind, **more):
+    net, forward = Net(**more), Net(**more).forward
+    of = {"tuple": lambda x: (x,), "Output": Output, "none": lambda x: None, "grey": lambda x: x[:, :1]}[kind]
+    net.forward = lambda z, lam, c: of(forward(z, lam, c))
+    return net
+
+class Output:
+    def __init__(self, sample):
+        self.sample = sample
+
+def quits(**more):
+    net = Net(**more)
+    def forward(z, lam, c):
+        raise SystemExit(3)
+    net.forward = forward
+    return net
+
 class WithoutNull(torch.nn.Module):
     num_classes = 3
 
@@ -129,6 +146,26 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
     load_pretrained(without_null(p_uncond=0), IMAGES, CPU)
     with pytest.raises(UserError, match="does not fit the images: index out of range"):
         load_pretrained(without_null(p_uncond=0.1), IMAGES, CPU)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x", "v"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("tuple", r"it gives a tuple, not a tensor \[b, ch, h, w\]"),
+        ("Output", r"it gives an Output, not a tensor \[b, ch, h, w\]"),
+        ("none", r"it gives None, not a tensor \[b, ch, h, w\]"),
+        ("grey", r"it gives \(2, 1, 8, 8\) for images \(2, 3, 8, 8\)"),
+    ],
+)
+def test_what_is_no_prediction_is_named(module, prediction, kind, said):
+    with pytest.raises(UserError, match=f"model: does not fit the images: {said}"):
+        load_pretrained(factory(prediction, function="bundled", kind=kind), IMAGES, CPU)
+
+
+def test_a_network_that_ends_the_program_at_its_first_call_is_named(module):
+    with pytest.raises(UserError, match="model: does not fit the images: SystemExit: 3"):
+        load_pretrained(factory(function="quits"), IMAGES, CPU)
 
 
 def without_null(p_uncond):

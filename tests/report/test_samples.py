@@ -13,7 +13,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.drawing import NothingToPlot
 from cfgbench.report.slices import slices
 from cfgbench.report.style import png
-from cfgbench.report.tiles import find_classes, places, read_tiles
+from cfgbench.report.tiles import drawn_names, find_classes, places, read_tiles
 from cfgbench.report.wanted import Choice
 
 NAMES = ["zero", "one", "two"]
@@ -218,6 +218,29 @@ def test_a_class_goes_by_any_of_its_names(tmp_path):
         find_classes(tiles, ["mala"])
 
 
+def test_classes_whose_names_begin_alike_are_told_apart(tmp_path):
+    save(tmp_path / "a.png", 7)
+    long = "a very long class name that goes on and on, "
+    tiles = replace(read_tiles(tmp_path / "a.png"), class_names=(f"{long}Texas", f"{long}France", "Paris"))
+    assert find_classes(tiles, [f"{long}France"]) == [1]
+    assert find_classes(tiles, ["France", "a very long class name that goes on and on"]) == [1, 0]
+    first, second, third = drawn_names(tiles, [0, 1, 2])
+    assert (first, second, third) == (f"{long[:39]}… (0)", f"{long[:39]}… (1)", "Paris")
+    assert drawn_names(tiles, [1, 2]) == [f"{long[:39]}…", "Paris"]
+    both = replace(tiles, class_names=("Paris, Texas", "Paris, France", "Paris"))
+    assert find_classes(both, ["Paris"]) == [2]  # it could not be had alone otherwise
+    assert find_classes(replace(both, class_names=both.class_names[:2]), ["Paris"]) == [0, 1]
+    assert find_classes(replace(tiles, class_names=("crane", "lion", "crane")), ["crane"]) == [0, 2]
+
+
+def test_a_name_that_two_classes_have_stands_at_each_of_them(folder, table1, monkeypatch):
+    monkeypatch.setitem(globals(), "NAMES", ["crane", "crane", "lion"])
+    for _, row in table1.iterrows():
+        save(folder / "samples" / f"{row['cell_id']}.png", 0)
+    (figure,) = samples(folder, slices(table1))
+    assert [text.get_text() for text in figure.axes[0].texts[-3:]] == ["crane (0)", "crane (1)", "lion"]
+
+
 def test_a_class_without_images_is_told_from_none(tmp_path):
     save(tmp_path / "a.png", 7, labels=[[0, 1, 1]] * 2)
     tiles = read_tiles(tmp_path / "a.png")
@@ -261,6 +284,11 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     np.testing.assert_allclose(shades[2], [10, 160, 140], atol=1)
     heads = [text.get_text() for text in figures[next(reversed(figures))].axes[0].texts]
     assert heads[::2][:3] == ["τ 1", "τ 0.98", "τ 0.9"]
+    hot = slices(pd.concat([table1, low.assign(temperature=[1.5, 1.25])], ignore_index=True))
+    figure = samples(folder, hot)[-1]
+    title = "digits, high temperature: the same noise at higher and higher temperature (p_uncond 0.1)"
+    assert figure.texts[0].get_text().replace("\n", " ") == title
+    assert [text.get_text() for text in figure.axes[0].texts][:6:2] == ["τ 1", "τ 1.25", "τ 1.5"]
     guided, scaled = samples(folder, parts, Choice((), (1.0, 4.0)))
     assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
     assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")

@@ -285,6 +285,29 @@ def test_a_line_a_system_says_its_best_by_its_knob(tmp_path, systems):
     assert f"p_uncond 0.1, {CFG}: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)" in lines
 
 
+def test_more_noise_than_there_should_be_is_no_low_temperature(systems):
+    more = systems[systems["temperature"] == 0.9].assign(
+        temperature=[1.125], fid=9.0, cell_id="hot", **{"is_mean": 40.0, "created": systems["created"].max()}
+    )
+    hotter = more.assign(temperature=1.25, fid=12.0, cell_id="hotter")
+    rows = pd.concat([systems, more, hotter], ignore_index=True)
+    (part,) = side_by_side(rows)
+    assert part.values == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING, LOW, "high temperature"]
+    at = {system: found["at"].tolist() for system, found in part.rows.groupby("system")}
+    assert at[LOW] == [1, 0.98, 0.9]
+    assert at["high temperature"] == [1, 1.125, 1.25]  # from the unguided one on, as the knob is turned
+    assert [row[0] for row in cells(markdown([part]).split("**Table ")[3])] == ["1.25", "1.125", "1", "0.98", "0.9"]
+    both = pd.concat([rows.assign(T=T, cell_id=rows["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
+    (heated,) = (figure for figure in steps(slices(both)) if "high temperature" in figure.texts[0].get_text())
+    assert list(curves(heated.axes[0])) == ["temperature = 1 (best FID)", "temperature = 1.25"]
+
+
+def test_a_page_names_the_temperatures_that_it_has(tmp_path, systems):
+    hot = systems["temperature"].map({0.9: 1.25}).fillna(systems["temperature"])
+    Report(tmp_path / "digits", systems.assign(temperature=hot)).write(tmp_path / "out")
+    assert "At low temperature and high temperature w gives way to" in (tmp_path / "out" / "index.md").read_text()
+
+
 def test_seeds_of_a_system_are_averaged_at_each_temperature(systems):
     rows = pd.concat(
         [systems.assign(seed=s, fid=systems["fid"] + s, cell_id=systems["cell_id"] + f"-{s}") for s in (0, 1)],

@@ -1,0 +1,69 @@
+"""What a sweep will take on the disk."""
+
+from collections.abc import Mapping, Sequence
+
+from cfgbench.models.classifier import Classifier, load, packaged
+from cfgbench.models.extractors import layer_of
+from cfgbench.models.shapes import shapes_only
+from cfgbench.spec import INCEPTION, PACKAGED, Cell, Network
+from cfgbench.sweep.plan import Plan
+from cfgbench.training.classifier import classifier_of
+
+ROW_BYTES = 14_000
+"""Of a cell: its row, what is noted of it in asked.json, and what its files leave of their last blocks."""
+PULL_BYTES = 10
+"""How far an image pulls a metric: a float64, and its place in a parquet file's dictionary."""
+LOSS_BYTES = 16
+"""The line of a step in a training's history of losses."""
+RESUMABLE = 4
+"""Weights, their average and Adam's two moments: what a network in training takes, in networks."""
+INCEPTION_LOGITS = 1008
+
+
+def kept(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], sizes: Mapping[str, int]) -> int:
+    """Bytes of these cells, of these networks (`sizes` by kind), and of what all cells share, when all is done."""
+    pixels, images = int(plan.images.images[0].size), sum(cell.sampling.samples for cell in cells)
+    total = sum(ROW_BYTES + plan.sheet_of(cell).size * pixels for cell in cells)
+    total += PULL_BYTES * len(plan.spec.evaluation.metrics) * images
+    total += _features(plan) * images if plan.spec.evaluation.keep_features else 0
+    total += sum(sizes[network.kind] + LOSS_BYTES * network.training.steps for network in networks)
+    return total + (_shared(plan) if cells else 0)
+
+
+def passing(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], sizes: Mapping[str, int]) -> int:
+    """Bytes that are there for a time only: the features of a cell in the making, and the one network in training."""
+    largest = max((cell.sampling.samples for cell in cells), default=0)
+    features = 0 if plan.spec.evaluation.keep_features else _features(plan) * largest
+    return features + RESUMABLE * max((sizes[network.kind] for network in networks), default=0)
+
+
+def _shared(plan: Plan) -> int:
+    """Bytes of the training images' statistics, and of the classifier that measures, where they are not there yet."""
+    dimensions, _ = _widths(plan)
+    law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
+    there = any((plan.store.folder / "references").glob("[!.]*.npz"))
+    statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
+    if plan.own_classifier is None or plan.own_classifier.exists():
+        return statistics
+    return statistics + sum(4 * tensor.numel() for tensor in _own_classifier(plan).state_dict().values())
+
+
+def _features(plan: Plan) -> int:
+    """Bytes of an image's features and logits: float32, but float64 of points."""
+    return sum(_widths(plan)) * (8 if plan.spec.features == "gaussians" else 4)
+
+
+def _widths(plan: Plan) -> tuple[int, int]:
+    """How many features an image has, and how many logits."""
+    name = plan.spec.features
+    if name in INCEPTION:
+        return layer_of(name), INCEPTION_LOGITS if "is" in plan.spec.evaluation.metrics else 0
+    if name == "gaussians":
+        return int(plan.images.images[0].size), plan.images.num_classes
+    network = load(packaged(name)) if name in PACKAGED else _own_classifier(plan)
+    return network.head.in_features, network.head.out_features
+
+
+def _own_classifier(plan: Plan) -> Classifier:
+    with shapes_only():
+        return classifier_of(plan.images)

@@ -1,0 +1,91 @@
+"""What a dry run says a sweep will take, beside what it takes."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfgbench.models import pace
+from cfgbench.models.precision import Compute
+from cfgbench.spec import networks_of
+from cfgbench.sweep import disk
+from cfgbench.sweep.estimate import costs_of
+from cfgbench.sweep.plan import make_plan
+from cfgbench.training import classifier
+
+CPU = torch.device("cpu")
+SMALL = """
+name: own
+dataset: {name: folder, path: photos}
+model: {channels: 8, multipliers: [1, 2], attention: [8]}
+training: {steps: 12, batch_size: 16}
+sampling: {samples: SAMPLES, T: 2}
+evaluation: {features: FEATURES, keep_features: KEEP}
+grid: {w: [0, 1], p_uncond: [0.1, 0.5]}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """Writes the sweep of a folder of 20 images with so many samples."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "SECONDS_TO_MEASURE", 0.1)
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+    def write(samples, *, keep="false", features="classifier", dataset=None):
+        text = SMALL.replace("SAMPLES", str(samples)).replace("KEEP", keep).replace("FEATURES", features)
+        path = tmp_path / "own.yaml"
+        path.write_text(text.replace("{name: folder, path: photos}", dataset) if dataset else text)
+        return path
+
+    return write
+
+
+def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
+    monkeypatch.setattr("cfgbench.sweep.estimate.seconds_of_training", lambda images, device: 1200.0)
+    path = sweep(40)
+    out = run("sweep", path, "--dry-run", "--quiet")[1]
+    assert "to train: measures the images, 60 steps of 128, 20 min" in out
+    assert "training 20 min" in out
+    assert run("sweep", path, "--quiet")[0] == 0
+    done = run("sweep", path, "--dry-run", "--quiet")[1]
+    assert "trained: measures the images, 60 steps of 128" in done
+    assert "training 0 s" in done
+    assert "measures the images" not in run("sweep", sweep(40, features="inception-64"), "--dry-run", "--quiet")[1]
+
+
+def test_the_classifier_takes_about_as_long_as_is_said(sweep):
+    images = make_plan(sweep(40), Path("results")).images
+    said = classifier.seconds_of_training(images, CPU)
+    began = time.monotonic()
+    classifier.train_classifier(images, device=CPU)
+    assert 0.2 < said / (time.monotonic() - began) < 5
+
+
+@pytest.mark.parametrize("keep", ["false", "true"])
+@pytest.mark.parametrize(("features", "dataset"), [("classifier", None), ("digits", "{name: digits, limit: 200}")])
+def test_the_disk_that_is_forecast_is_what_is_taken(sweep, run, keep, features, dataset):
+    path = sweep(1500, keep=keep, features=features, dataset=dataset)
+    plan = make_plan(path, Path("results"))
+    sizes = costs_of(plan, Compute(CPU, "fp32")).size
+    said = disk.kept(plan, plan.missing, networks_of(plan.missing), sizes)
+    assert run("sweep", path, "--quiet", "--precision", "fp32", "--workers", 1)[0] == 0
+    taken = sum(file.stat().st_blocks * 512 for file in Path("results").rglob("*") if file.is_file())
+    assert said == pytest.approx(taken, rel=0.15)
+
+
+def test_what_is_on_the_disk_meanwhile_is_the_largest_cells_features_and_a_training(sweep):
+    plan = make_plan(sweep(1500), Path("results"))
+    networks = networks_of(plan.missing)
+    sizes = {"denoiser": 1000}
+    features = 4 * (64 + 2) * 1500
+    assert disk.passing(plan, plan.missing, networks, sizes) == features + 4 * 1000
+    assert disk.passing(plan, [], [], sizes) == 0
+    keeps = make_plan(sweep(1500, keep="true"), Path("results"))
+    assert disk.passing(keeps, keeps.missing, networks, sizes) == 4 * 1000
