@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cfgbench.errors import UserError
 from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
+from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
@@ -83,28 +84,28 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     """`tiles` [rows, columns, height, width, 3]; `rows` are the cells of the columns. One image pixel is a whole number
     of pixels of the PNG, so that nothing is blurred."""
     grid = compose(tiles)
-    height, width = grid.shape[:2]
-    left, right, heads, margin = 20 + 13 * max(map(len, names)), 20, 95, 20
-    total = max(left + width + right, 1100)
+    high, wide = grid.shape[:2]
+    left, right, heads, margin = 20 + round(max(width(name, 8) for name in names)), 20, 95, 20
+    total = max(left + wide + right, 1100)
     title = f"{subject(part)}: the same noise {_HOW[part.knob]} ({more})"
     subtitle = " · ".join(image_conditions(part, more))
     figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     top = round(
-        header(figure, title, subtitle, height=lambda above: (round(above * DPI) + heads + height + margin) / DPI) * DPI
+        header(figure, title, subtitle, height=lambda above: (round(above * DPI) + heads + high + margin) / DPI) * DPI
     )
-    size = np.array([total, top + heads + height + margin])
+    size = np.array([total, top + heads + high + margin])
     x0, y0 = left / size[0], margin / size[1]
-    axes = figure.add_axes((x0, y0, width / size[0], height / size[1]))
+    axes = figure.add_axes((x0, y0, wide / size[0], high / size[1]))
     show(axes, grid)
     for number, (_, row) in enumerate(rows.iterrows()):
-        centre = (number + 0.5) * (width + GAP) / len(rows) - GAP / 2
+        centre = (number + 0.5) * (wide + GAP) / len(rows) - GAP / 2
         head = f"{SIGNS[part.knob]} {row['at']:g}" + (f" [{row['mark']}]" if part.marks else "")
         axes.text(centre, -62, head, ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
         axes.text(centre, -8, _numbers(row, part), ha="center", va="bottom", fontsize=6.5, color=FAINT)
     for number, name in enumerate(names):
         if number == 0 or names[number - 1] != name:
-            centre = (number + 0.5) * (height + GAP) / len(names) - GAP / 2
+            centre = (number + 0.5) * (high + GAP) / len(names) - GAP / 2
             axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
     return figure
 

@@ -19,12 +19,12 @@ from cfgbench.report.wanted import Choice
 NAMES = ["zero", "one", "two"]
 
 
-def save(path, shade, *, draws=2, side=8, labels=None):
+def save(path, shade, *, draws=2, side=8, labels=None, names=NAMES):
     """Tiles of one grey each: shade + 10 * class + draw."""
     grid = shade + 10 * np.arange(3)[None, :] + np.arange(draws)[:, None]
     pixels = grid.repeat(side, axis=0).repeat(side, axis=1).astype(np.uint8)
     note = PngInfo()
-    layout = {"height": side, "width": side, "labels": labels or [[0, 1, 2]] * draws, "class_names": NAMES}
+    layout = {"height": side, "width": side, "labels": labels or [[0, 1, 2]] * draws, "class_names": names}
     note.add_text("cfgbench", json.dumps(layout))
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels).save(path, pnginfo=note)
