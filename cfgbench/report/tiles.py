@@ -19,9 +19,10 @@ from cfgbench.report.words import at, named
 
 GAP = 5
 """Pixels between tiles."""
+TILE = 80
+"""Pixels that a tile has at least."""
 MOST_PIXELS = 1 << 26  # of a cell's sheet
 LONGEST_NAME = 40  # characters of a class that are drawn
-_TILE = 80  # pixels that a tile has at least
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def class_name(tiles: Tiles, label: int) -> str:
     return tiles.class_names[label] if label < len(tiles.class_names) else str(label)
 
 
-def compose(tiles: np.ndarray, tile: int = _TILE) -> np.ndarray:
+def compose(tiles: np.ndarray, tile: int = TILE) -> np.ndarray:
     """The tiles [rows, columns, h, w, 3], enlarged by whole numbers to `tile` pixels or more, as one white-gapped
     image."""
     factor = max(1, -(-tile // max(tiles.shape[2:4])))

@@ -65,7 +65,7 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     """2,000 columns took 17 GB; now the best and an even choice of the others stand there, and how many there are."""
     first = table1[table1["p_uncond"] == 0.1].iloc[:1]
     rows = pd.concat([first] * 200, ignore_index=True)
-    rows = rows.assign(w=np.arange(200.0), fid=2.0 + (np.arange(200) - 103) ** 2)
+    rows = rows.assign(w=np.arange(200.0), fid=2.0 + (np.arange(200) - 103) ** 2 / 100)
     rows["cell_id"] = [f"{number:012x}" for number in range(200)]
     for number, cell in enumerate(rows["cell_id"]):
         save(tmp_path / "samples" / f"{cell}.png", number)
@@ -78,6 +78,23 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     assert "24 of 200 cells" in " ".join(text.get_text() for text in figure.texts)
     (panels,) = samples(tmp_path, slices(rows), Choice(ws=[77.0]))  # asked for, each is there
     assert "w = 77.0" in panels.axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("ws", [[0, 0.1875, 0.25, 1 / 3, 0.35], [-1.23456e-05, 0, 1e-5 / 3], [0, 0.25, 0.35, 1]])
+def test_heads_of_columns_lie_beside_each_other_and_above_their_numbers(tmp_path, table1, ws, mixed):
+    rows = table1.iloc[: len(ws)].assign(w=ws, fid=np.arange(1, 1 + len(ws)) * 1.23e-5)
+    if mixed:
+        rows = rows.assign(protocol=["clip on; fp32", *["clip on; bf16"] * (len(ws) - 1)])
+    for cell in rows["cell_id"]:
+        save(tmp_path / "samples" / f"{cell}.png", 100)
+    (figure,) = samples(tmp_path, slices(rows, mixed=mixed))
+    (axes,) = figure.axes
+    heads = axes.texts[: 2 * len(ws)]
+    assert heads[2].get_text().split("\n") == [f"w {ws[1]:g}", *["[b]"] * mixed]
+    boxes = [text.get_window_extent() for text in [*heads, *figure.texts]]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+    assert min(text.get_fontsize() for text in heads) >= 6
 
 
 def test_a_pixel_of_an_image_is_a_whole_number_of_pixels_of_the_figure(folder, table1):
