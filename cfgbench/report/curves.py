@@ -1,12 +1,11 @@
 """A curve on its axes: points joined in order, their error bars, and letters where protocols stand together."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from cfgbench.report.headings import mark_meanings
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import METRICS
 
@@ -38,8 +37,8 @@ def draw(
 def mark_entries(part: Slice, colour: str) -> list[Line2D]:
     """The legend's entries for the marks: `[a] clip on; bf16`."""
     return [
-        Line2D([], [], marker=_glyph(mark), color=colour, label=f"[{mark}] {textwrap.shorten(meaning, 60)}", **_LETTER)
-        for mark, meaning in part.marks.items()
+        Line2D([], [], marker=_glyph(mark), color=colour, label=meaning, **_LETTER)
+        for mark, meaning in mark_meanings(part).items()
     ]
 
 

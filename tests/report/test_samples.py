@@ -204,6 +204,23 @@ def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, tab
         assert words in heading
 
 
+@pytest.mark.parametrize("choice", [Choice(), Choice(ws=(0.0, 0.1))])
+def test_the_marks_of_images_are_explained_and_are_their_only_letters(tmp_path, table1, choice):
+    first = table1[table1["p_uncond"] == 0.1].assign(protocol="clip on; fp32", protocol_id="1")
+    second = first.assign(protocol=f"clip off; fp32; {'long ' * 30}", protocol_id="2", cell_id=first["cell_id"] + "-2")
+    for cell in [*first["cell_id"], *second["cell_id"]]:
+        save(tmp_path / "samples" / f"{cell}.png", 100)
+    (figure,) = samples(tmp_path, slices(pd.concat([first, second], ignore_index=True), mixed=True), choice)
+    title, subtitle = (" ".join(text.get_text().replace("\n", " ").split()) for text in figure.texts)
+    assert "[a] clip on · [b] clip off; long" in subtitle
+    assert "long [...]" in subtitle
+    if choice.ws:
+        assert [caption[:12] for caption, _ in panels_of(figure)] == [
+            f"w = {w} [{m}]:" for w in (0.0, 0.1) for m in "ab"
+        ]
+        assert "at w 0 and 0.1 (p_uncond 0.1)" in title
+
+
 def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
     (figure,) = samples(folder, slices(table1), Choice((), (0.0, 0.1, 0.2, 0.3, 4.0)))
     figure.draw_without_rendering()
