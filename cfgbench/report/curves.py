@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cfgbench.report.headings import mark_meanings
+from cfgbench.report.lettering import written
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import METRICS
 
@@ -37,7 +38,7 @@ def draw(
 def mark_entries(part: Slice, colour: str) -> list[Line2D]:
     """The legend's entries for the marks: `[a] clip on; bf16`."""
     return [
-        Line2D([], [], marker=_glyph(mark), color=colour, label=meaning, **_LETTER)
+        Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning), **_LETTER)
         for mark, meaning in mark_meanings(part).items()
     ]
 

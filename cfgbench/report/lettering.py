@@ -1,4 +1,5 @@
-"""How wide words are in a figure, and the lines that they fill; nothing has to be drawn for that."""
+"""What words become in a figure: which letters there are, how wide they are, and the lines that they fill; nothing has
+to be drawn for that."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -11,9 +12,14 @@ DPI = 160
 """Pixels of a PNG in an inch: letters are as wide as whole pixels make them."""
 
 
+def written(text: str, *, bold: bool = False) -> str:
+    """The text with `?` for each letter that the font lacks, for which matplotlib draws a box and warns."""
+    return "".join(character if _has(character, bold) else "?" for character in text)
+
+
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """Pixels that a line of text takes at a size in points, or slightly more: pairs of letters are not moved
-    together."""
+    """Pixels that a line of text takes at a size in points, or slightly more: no pair of letters is moved together.
+    The font has its letters (see `written`)."""
     return sum(_advance(character, size, bold) for character in text)
 
 
@@ -65,12 +71,15 @@ def _words(text: str, room: float, size: float, bold: bool) -> Iterator[str]:
 
 
 @cache
+def _has(character: str, bold: bool) -> bool:
+    return _font(bold).get_char_index(ord(character)) > 0
+
+
+@cache
 def _advance(character: str, size: float, bold: bool) -> float:
     """How far a letter moves the next one: in a PNG by whole pixels, in an SVG by what the font says."""
     font = _font(bold)
     font.set_size(size, DPI)
-    if font.get_char_index(ord(character)) == 0:
-        return size * DPI / 72  # a box
     glyph = font.load_char(ord(character), flags=get_hinting_flag())
     return max(glyph.horiAdvance / 64, glyph.linearHoriAdvance / 65536)
 

@@ -12,7 +12,7 @@ from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.layout import layout
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, INK, header
-from cfgbench.report.tiles import Kept, Tiles, class_name, compose, places, show
+from cfgbench.report.tiles import Kept, Tiles, compose, drawn_name, places, show
 from cfgbench.report.words import METRICS, joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side
@@ -39,7 +39,7 @@ def panels(images: Kept, labels: Sequence[int], chosen: Sequence[int]) -> Figure
     captions = [_caption(n, rows.loc[k], images.part) for n, k in enumerate(chosen)]
     shown = joined([f"{w:g}" for w in dict.fromkeys(rows.loc[list(chosen), "at"])])
     title = f"{subject(images.part)}: the same seeds at w {shown} ({images.place})"
-    names = [class_name(first, label) for label in labels]
+    names = [drawn_name(first, label) for label in labels]
     conditions = image_conditions(images.part, images.place)
     order = ", left to right" * (len(names) > 1)
     return _draw(pictures, captions, title, " · ".join([*conditions, f"classes{order}: {', '.join(names)}"]))

@@ -22,7 +22,7 @@ from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
 from cfgbench.report.systems import SIGNS
-from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, class_name, compose, find_classes, kept, places, show
+from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_name, find_classes, kept, places, show
 from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
@@ -68,7 +68,7 @@ def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
 def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     first = images.cells[0]
     columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
-    names = [class_name(first, int(first.labels[place])) for place in shown]
+    names = [drawn_name(first, int(first.labels[place])) for place in shown]
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
 
 

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.lettering import DPI, balanced, filled
+from cfgbench.report.lettering import DPI, balanced, filled, written
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
@@ -64,8 +64,8 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
     width = figure.get_figwidth()
     room = (width - 2 * EDGE) * DPI
-    titles = filled(title, room, 12, bold=True)
-    lines = balanced(subtitle.replace(" · ", "\u00a0· "), room, 8.5)  # no line begins with a dot
+    titles = filled(written(title, bold=True), room, 12, bold=True)
+    lines = balanced(written(subtitle).replace(" · ", "\u00a0· "), room, 8.5)  # no line begins with a dot
     below_title = 0.16 + 0.2 * len(titles)
     heading = below_title + 0.09 + 0.17 * len(lines)
     figure.set_figheight(height(heading))
@@ -91,7 +91,7 @@ def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> 
 
 def axis_name(metric: Metric, part: Slice) -> str:
     """`FID (digits features)`: so that nobody takes it for an FID of the Inception network."""
-    return f"{metric.long_name} ({part.extractor} features)"
+    return f"{metric.long_name} ({written(part.extractor)} features)"
 
 
 def fixed_ticks(axes: Axes, values: Sequence[float]) -> None:

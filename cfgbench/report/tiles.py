@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
+from cfgbench.report.lettering import written
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import at, named
@@ -115,6 +116,12 @@ def places(tiles: Tiles, label: int, most: int) -> list[tuple[int, int]]:
 def class_name(tiles: Tiles, label: int) -> str:
     """The class's name; its id where it has none."""
     return tiles.class_names[label] if label < len(tiles.class_names) else str(label)
+
+
+def drawn_name(tiles: Tiles, label: int) -> str:
+    """The class's name as a figure can write it: `class 3` where the font lacks a letter of the name."""
+    name = class_name(tiles, label)
+    return name if written(name) == name else f"class {label}"
 
 
 def compose(tiles: np.ndarray, tile: int = TILE) -> np.ndarray:

@@ -2,19 +2,21 @@
 
 import io
 import string
+import warnings
 
 import numpy as np
 import pytest
-from drawn import samples
+from drawn import samples, strength, tradeoff
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from test_samples import save
 
 from cfgbench.report import lettering
-from cfgbench.report.lettering import balanced, filled, width
+from cfgbench.report.lettering import balanced, filled, width, written
 from cfgbench.report.slices import slices
-from cfgbench.report.style import DPI, canvas, png
+from cfgbench.report.style import DPI, canvas, png, svg
+from cfgbench.report.wanted import Choice
 
 TEXTS = ["W" * 40, "il1 " * 20, "AVAToWaYe", string.ascii_letters, string.digits + ".,·±()[]=+-τ", "Ж" * 40, "Größe"]
 CUT_OFF = "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)"
@@ -34,6 +36,32 @@ def test_letters_are_as_wide_as_they_are_drawn(size, bold):
         drawn = drawn_width(text, size, bold)
         assert drawn <= width(text, size, bold=bold) + 2
         assert width(text, size, bold=bold) <= 1.1 * drawn + 2
+
+
+@pytest.mark.parametrize("bold", [False, True])
+def test_letters_that_the_font_lacks_become_question_marks(bold):
+    assert written("Größe, Ж, τ ± · \u00a0", bold=bold) == "Größe, Ж, τ ± · \u00a0"
+    assert written("a日本b\U0001f98a\ud800", bold=bold) == "a??b??"
+
+
+@pytest.mark.parametrize("choice", [Choice(), Choice(ws=(0.0, 1.0))])
+def test_names_in_other_scripts_draw_no_boxes(tmp_path, table1, choice):
+    for cell in table1["cell_id"]:
+        save(tmp_path / "samples" / f"{cell}.png", 100, names=["日本", "chat", "\U0001f98a"])
+    rows = table1.assign(dataset="日本 photos")
+    rows = rows.assign(protocol=["clip off; 漢", "clip on; 字"] * 21, features_id="日", protocol_id=["1", "2"] * 21)
+    (part,) = slices(rows, mixed=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (images,) = samples(tmp_path, [part], choice)
+        for figure in (images, *tradeoff([part]), *strength([part])):
+            assert png(figure)
+            assert svg(figure)
+            assert figure.texts[0].get_text().startswith("?? photos")
+    if choice.ws:
+        assert "left to right: class 0, chat, class 2" in " ".join(images.texts[1].get_text().split())
+    else:
+        assert [text.get_text() for text in images.axes[0].texts[-3:]] == ["class 0", "chat", "class 2"]
 
 
 def test_lines_hold_all_words_and_no_more_than_fits():
