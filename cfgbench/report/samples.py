@@ -68,7 +68,9 @@ def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
 def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     first = images.cells[0]
     columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
-    names = [drawn_name(first, int(first.labels[place])) for place in shown]
+    labels = [int(first.labels[place]) for place in shown]
+    begins = [number == 0 or labels[number - 1] != label for number, label in enumerate(labels)]
+    names = [drawn_name(first, label) * begun for label, begun in zip(labels, begins, strict=True)]
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
 
 
@@ -86,8 +88,9 @@ def _shown(tiles: Tiles) -> list[tuple[int, int]]:
 
 
 def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, more: str) -> Figure:
-    """`tiles` [rows, columns, height, width, 3]; `rows` are the cells of the columns. One image pixel is a whole number
-    of pixels of the PNG, so that nothing is blurred."""
+    """`tiles` [rows, columns, height, width, 3]; `names` of the classes, nothing where a row is of the one before's;
+    `rows` are the cells of the columns. One image pixel is a whole number of pixels of the PNG, so that nothing is
+    blurred."""
     heads = [(_head(row, part), _numbers(row, part)) for _, row in rows.iterrows()]
     grid = compose(tiles, max(TILE, math.ceil(_widest(heads, _HEADS[-1])) + GAP))
     high, wide = grid.shape[:2]
@@ -104,7 +107,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     show(axes, grid)
     _write_heads(axes, heads, (wide + GAP) / len(rows))
     for number, name in enumerate(names):
-        if number == 0 or names[number - 1] != name:
+        if name:
             centre = (number + 0.5) * (high + GAP) / len(names) - GAP / 2
             axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
     return figure

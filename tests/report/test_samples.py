@@ -238,6 +238,13 @@ def test_chosen_classes_are_the_rows_of_the_sheet(folder, table1):
     np.testing.assert_allclose(tile_shades(figure)[:, 0], [30, 31, 10, 11], atol=1)
 
 
+def test_classes_of_one_name_are_two_classes(tmp_path, table1):
+    for cell in table1["cell_id"]:
+        save(tmp_path / "samples" / f"{cell}.png", 100, names=["crane", "crane", "two"])
+    (figure,) = samples(tmp_path, slices(table1))
+    assert [text.get_text() for text in figure.axes[0].texts[28:]] == ["crane", "crane", "two"]
+
+
 def test_a_class_goes_by_any_of_its_names(tmp_path):
     save(tmp_path / "a.png", 7)
     tiles = replace(
