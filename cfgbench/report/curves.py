@@ -27,12 +27,24 @@ def draw(
 
     Where the rows have marks each point shows its letter; marks that meet at one value of `along` are joined apart.
     """
-    _error_bars(axes, rows[~rows["shared"]] if "shared" in rows else rows, x, y, colour)
+    _error_bars(axes, rows, x, y, colour)
     if "mark" not in rows:
         marks = {"marker": marker, **_MARK} if len(rows) <= CROWDED else {}
         return axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=name, **_LINE, **marks)
     strands = [rows] if rows[along].is_unique else [of_mark for _, of_mark in rows.groupby("mark", sort=False)]
     return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
+
+
+def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
+    """The error bars of points that no other curve shares, [n, 2, 2]: (x, y) of both ends of each."""
+    own = rows[~rows["shared"]] if "shared" in rows else rows
+    points, found = own[[x, y]].to_numpy(float), [np.empty((0, 2, 2))]
+    for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
+        if (errors := _ERRORS.get(column)) in own:
+            reach = own[errors].to_numpy(float)[:, None] * direction
+            found.append(np.stack([points - reach, points + reach], axis=1))
+    ends = np.concatenate(found)
+    return ends[np.isfinite(ends).all(axis=(1, 2))]
 
 
 def mark_entries(part: Slice, colour: str) -> list[Line2D]:
@@ -65,13 +77,6 @@ def _glyph(mark: str) -> str:
 
 def _error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
     """All bars of a curve as one line with gaps, which is drawn in a fraction of the time of a line for each."""
-    points = rows[[x, y]].to_numpy(float)
-    bars = []
-    for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
-        if (errors := _ERRORS.get(column)) in rows:
-            reach = rows[errors].to_numpy(float)[:, None] * direction
-            bars.append(np.stack([points - reach, points + reach, np.full_like(points, np.nan)], axis=1))
-    drawn = np.concatenate([np.empty((0, 3, 2)), *bars])
-    drawn = drawn[np.isfinite(drawn[:, :2]).all(axis=(1, 2))]
-    if len(drawn):
+    if len(ends := bars(rows, x, y)):
+        drawn = np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1)
         axes.plot(*drawn.reshape(-1, 2).T, color=colour, label="_errors", **_BAR)
