@@ -355,7 +355,7 @@ def test_published_statistics_are_those_of_the_published_network(run, random_inc
     assert found["is_mean"] >= 1
     code, _, err = run("eval", "samples.npz", *words, "--features", "inception-768")
     assert code == 2
-    assert "take --features inception" in err
+    assert "set --features to inception" in err
 
 
 def test_weights_that_end_early_are_not_taken_for_numbers(run, random_inception):

@@ -1,12 +1,12 @@
 """A curve on its axes: points joined in order, their error bars, and letters where protocols stand together."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from cfgbench.report.headings import mark_meanings
+from cfgbench.report.lettering import written
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import ERRORS
 
@@ -28,7 +28,7 @@ def draw(
     Means over other seeds than most are hollow. Where the rows have marks each point shows its letter; marks that meet
     at one value of `along` are joined apart.
     """
-    _error_bars(axes, rows[~rows["shared"]] if "shared" in rows else rows, x, y, colour)
+    _error_bars(axes, rows, x, y, colour)
     if "mark" not in rows:
         marks = {"marker": marker, **_MARK} if len(rows) <= CROWDED else {}
         others = rows[rows["other_seeds"]]
@@ -39,11 +39,23 @@ def draw(
     return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
 
 
+def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
+    """The error bars of points that no other curve shares, [n, 2, 2]: (x, y) of both ends of each."""
+    own = rows[~rows["shared"]] if "shared" in rows else rows
+    points, found = own[[x, y]].to_numpy(float), [np.empty((0, 2, 2))]
+    for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
+        if (errors := ERRORS.get(column)) in own:
+            reach = own[errors].to_numpy(float)[:, None] * direction
+            found.append(np.stack([points - reach, points + reach], axis=1))
+    ends = np.concatenate(found)
+    return ends[np.isfinite(ends).all(axis=(1, 2))]
+
+
 def mark_entries(part: Slice, colour: str) -> list[Line2D]:
     """The legend's entries for the marks: `[a] clip on; bf16`."""
     return [
-        Line2D([], [], marker=_glyph(mark), color=colour, label=f"[{mark}] {textwrap.shorten(meaning, 60)}", **_LETTER)
-        for mark, meaning in part.marks.items()
+        Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning), **_LETTER)
+        for mark, meaning in mark_meanings(part).items()
     ]
 
 
@@ -81,13 +93,6 @@ def _glyph(mark: str) -> str:
 
 def _error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
     """All bars of a curve as one line with gaps, which is drawn in a fraction of the time of a line for each."""
-    points = rows[[x, y]].to_numpy(float)
-    bars = []
-    for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
-        if (errors := ERRORS.get(column)) in rows:
-            reach = rows[errors].to_numpy(float)[:, None] * direction
-            bars.append(np.stack([points - reach, points + reach, np.full_like(points, np.nan)], axis=1))
-    drawn = np.concatenate([np.empty((0, 3, 2)), *bars])
-    drawn = drawn[np.isfinite(drawn[:, :2]).all(axis=(1, 2))]
-    if len(drawn):
+    if len(ends := bars(rows, x, y)):
+        drawn = np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1)
         axes.plot(*drawn.reshape(-1, 2).T, color=colour, label="_errors", **_BAR)

@@ -1,5 +1,7 @@
 """What stands over a figure: what it shows, and under which conditions."""
 
+import textwrap
+
 from cfgbench.report.captions import spread
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import named
@@ -16,12 +18,17 @@ def subject(part: Slice) -> str:
 
 
 def image_conditions(part: Slice, *told: str) -> list[str]:
-    """How images came about, without what the title has `told`, and what their numbers are."""
+    """How images came about, without what the title has `told`, what their numbers are, and what the marks mean."""
     told = (*told, part.setting.get("system", ""))
     conditions = [text for text in part.conditions if text not in told]
     words = [*conditions, f"FID and IS: {part.extractor} features", *(["scale = 1 + w"] * part.scaled)]
     words += ["τ: temperature"] * (part.knob == "temperature")
-    return words + ["images of one seed, numbers are means"] * bool(part.seeds)
+    return [*words, *(["images of one seed, numbers are means"] if part.seeds else []), *mark_meanings(part).values()]
+
+
+def mark_meanings(part: Slice) -> dict[str, str]:
+    """mark -> `[a] clip on; bf16`, shortened where it is long."""
+    return {mark: f"[{mark}] {textwrap.shorten(meaning, 60)}" for mark, meaning in part.marks.items()}
 
 
 def subtitle(part: Slice) -> str:

@@ -14,6 +14,7 @@ _RADII = (8.0, 12.0, 17.0, 24.0)  # points between a mark and the edge of its la
 _ANGLES = np.deg2rad([0, 180, 90, 270, 45, 135, 225, 315, 22, 158, 202, 338, 68, 112, 248, 292])
 _DIRECTIONS = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)])
 _STEP = 3.0  # pixels between the points of a curve that labels keep off
+_SPACE = 4.0  # pixels between labels side by side, or 0.8 and 2 are read as 0.82
 _LEADER_FROM = 2  # of _RADII; a label that far away is tied to its mark by a line
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
 
@@ -33,8 +34,8 @@ class Label:
 def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Annotation]:
     """Writes labels into the axes, required ones first; returns those that found room.
 
-    `lines` are the curves (xs, ys) in data units; labels keep off them and off the legend. The figure has to be
-    settled. Greedy: each label takes the nearest free place around its point.
+    `lines` are curves and error bars (xs, ys) in data units; labels keep off them and off the legend. The figure has to
+    be settled. Greedy: each label takes the nearest free place around its point.
     """
     renderer = axes.get_figure(root=True).canvas.get_renderer()
     points = np.concatenate([_dense(axes.transData.transform(np.column_stack(line))) for line in lines])
@@ -95,8 +96,8 @@ def _costs(
     frame [4], then covering points [k, 2] of a curve. The last is left out where a label that is not `required` has no
     place for another reason."""
     left, low, right, high = boxes.T[:, :, None]
-    there = (left - 1.5 <= taken[:, 2]) & (low - 1.5 <= taken[:, 3]) & (taken[:, 0] <= right + 1.5)
-    overlaps = (there & (taken[:, 1] <= high + 1.5)).sum(axis=1)
+    beside = (left - _SPACE <= taken[:, 2]) & (taken[:, 0] <= right + _SPACE)
+    overlaps = (beside & (low - 1.5 <= taken[:, 3]) & (taken[:, 1] <= high + 1.5)).sum(axis=1)
     inside = np.all((frame[:2] <= boxes[:, :2]) & (boxes[:, 2:] <= frame[2:]), axis=1)
     costs = 1000.0 * overlaps + 300.0 * ~inside
     asked = np.ones(len(boxes), bool) if required else costs == 0

@@ -37,7 +37,7 @@ def panels(images: Kept, labels: Sequence[int], chosen: Sequence[int]) -> Figure
     tiles = [np.stack([[images.cells[k].images[spot] for spot in line] for line in grid]) for k in chosen]
     pictures = [compose(of_cell, tile) for of_cell in tiles]
     captions = [_caption(n, rows.loc[k], images.part) for n, k in enumerate(chosen)]
-    shown = joined([f"{w:g}" for w in rows.loc[list(chosen), "at"]])
+    shown = joined([f"{w:g}" for w in dict.fromkeys(rows.loc[list(chosen), "at"])])
     title = f"{subject(images.part)}: the same seeds at w {shown} ({images.place})"
     names = drawn_names(first, labels)
     conditions = image_conditions(images.part, images.place)
@@ -56,13 +56,13 @@ def _grid(tiles: Tiles, labels: Sequence[int]) -> list[list[tuple[int, int]]]:
 
 
 def _caption(number: int, row: pd.Series, part: Slice) -> str:
-    """`(b) w = 1.0: FID=12.60, IS=170.10`, with the decimals of the table."""
+    """`(b) w = 1.0: FID=12.60, IS=170.10`, with the decimals of the table; `w = 1.0 [a]: ...` where there are marks:
+    letters of two kinds would be taken for each other."""
     decimals = layout(part).decimals
     found = [metric for metric in METRICS if metric in part.metrics]
     numbers = ", ".join(f"{m.name}={row[m.column]:.{decimals[m.column]}f}" for m in found)
     w = f"{row['at']:.1f}" if round(row["at"], 1) == row["at"] else f"{row['at']:g}"
-    mark = f" [{row['mark']}]" if part.marks else ""
-    return f"({letter(number)}) w = {w}{mark}: {numbers}"
+    return f"w = {w} [{row['mark']}]: {numbers}" if part.marks else f"({letter(number)}) w = {w}: {numbers}"
 
 
 def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, subtitle: str) -> Figure:

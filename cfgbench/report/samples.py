@@ -3,23 +3,26 @@
 Where some w are chosen, a panel for each of them instead, as in the appendix of the paper.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
 from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
+from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import DPI, FAINT, INK, header
 from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
-from cfgbench.report.tiles import GAP, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
+from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
 from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
@@ -28,6 +31,9 @@ _HOW = {
     HIGH_TEMPERATURE: "at higher and higher temperature",
 }
 _ROWS, _COLUMNS = 10, 24  # that a sheet has at most
+_HEADS, _NUMBERS = (8, 7, 6), 6.5  # points of the letters over a column: of its head, the larger the better; below it
+Heads = Sequence[tuple[str, str]]
+"""Over each column: what it is, and its numbers."""
 
 
 def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008
@@ -65,7 +71,9 @@ def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
 def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     first = images.cells[0]
     columns = [np.stack([cell.images[place] for place in shown]) for cell in images.cells]
-    names = drawn_names(first, [int(first.labels[place]) for place in shown])
+    labels = [int(first.labels[place]) for place in shown]
+    begins = [number == 0 or labels[number - 1] != label for number, label in enumerate(labels)]
+    names = [name * begun for name, begun in zip(drawn_names(first, labels), begins, strict=True)]
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
 
 
@@ -83,34 +91,49 @@ def _shown(tiles: Tiles) -> list[tuple[int, int]]:
 
 
 def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, more: str) -> Figure:
-    """`tiles` [rows, columns, height, width, 3]; `rows` are the cells of the columns. One image pixel is a whole number
-    of pixels of the PNG, so that nothing is blurred."""
-    grid = compose(tiles)
-    height, width = grid.shape[:2]
-    left, right, heads, margin = 20 + 13 * max(map(len, names)), 20, 95, 20
-    total = max(left + width + right, 1100)
+    """`tiles` [rows, columns, height, width, 3]; `names` of the classes, nothing where a row is of the one before's;
+    `rows` are the cells of the columns. One image pixel is a whole number of pixels of the PNG, so that nothing is
+    blurred."""
+    heads = [(_head(row, part), _numbers(row, part)) for _, row in rows.iterrows()]
+    grid = compose(tiles, max(TILE, math.ceil(_widest(heads, _HEADS[-1])) + GAP))
+    high, wide = grid.shape[:2]
+    left, right, above, margin = 20 + round(max(width(name, 8) for name in names)), 20, 95 + 21 * bool(part.marks), 20
+    total = max(left + wide + right, 1100)
     how = _HOW.get(rows["system"].iloc[0], "under growing guidance")
     title = f"{subject(part)}: the same noise {how} ({more})"
     subtitle = " · ".join(image_conditions(part, more))
     figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    top = round(
-        header(figure, title, subtitle, height=lambda above: (round(above * DPI) + heads + height + margin) / DPI) * DPI
-    )
-    size = np.array([total, top + heads + height + margin])
-    x0, y0 = left / size[0], margin / size[1]
-    axes = figure.add_axes((x0, y0, width / size[0], height / size[1]))
+    below = above + high + margin
+    top = round(header(figure, title, subtitle, height=lambda heading: (round(heading * DPI) + below) / DPI) * DPI)
+    size = np.array([total, top + below])
+    axes = figure.add_axes((left / size[0], margin / size[1], wide / size[0], high / size[1]))
     show(axes, grid)
-    for number, (_, row) in enumerate(rows.iterrows()):
-        centre = (number + 0.5) * (width + GAP) / len(rows) - GAP / 2
-        head = f"{SIGNS[part.knob]} {row['at']:g}" + (f" [{row['mark']}]" if part.marks else "")
-        axes.text(centre, -62, head, ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
-        axes.text(centre, -8, _numbers(row, part), ha="center", va="bottom", fontsize=6.5, color=FAINT)
+    _write_heads(axes, heads, (wide + GAP) / len(rows))
     for number, name in enumerate(names):
-        if number == 0 or names[number - 1] != name:
-            centre = (number + 0.5) * (height + GAP) / len(names) - GAP / 2
+        if name:
+            centre = (number + 0.5) * (high + GAP) / len(names) - GAP / 2
             axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
     return figure
+
+
+def _write_heads(axes: Axes, heads: Heads, column: float) -> None:
+    """The heads of columns that are so many pixels apart, all in the largest letters that fit."""
+    fitting = next((size for size in _HEADS if _widest(heads, size) <= column - 2 * GAP), _HEADS[-1])
+    for number, (head, numbers) in enumerate(heads):
+        centre = (number + 0.5) * column - GAP / 2
+        axes.text(centre, -62, head, ha="center", va="bottom", fontsize=fitting, fontweight="bold", color=INK)
+        axes.text(centre, -8, numbers, ha="center", va="bottom", fontsize=_NUMBERS, color=FAINT)
+
+
+def _widest(heads: Heads, size: float) -> float:
+    """Pixels of the widest line, heads in letters of `size`."""
+    bold = max(width(line, size, bold=True) for head, _ in heads for line in head.split("\n"))
+    return max(bold, *(width(line, _NUMBERS) for _, numbers in heads for line in numbers.split("\n")))
+
+
+def _head(row: pd.Series, part: Slice) -> str:
+    return f"{SIGNS[part.knob]} {row['at']:g}" + (f"\n[{row['mark']}]" if part.marks else "")
 
 
 def _numbers(row: pd.Series, part: Slice) -> str:

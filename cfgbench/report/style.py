@@ -2,7 +2,6 @@
 
 import io
 import logging
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +14,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from cfgbench.report.lettering import DPI, balanced, filled, written
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
-DPI = 160
+EDGE = 0.1
+"""Inches of white around headings."""
 PACKED = {"compress_level": 3}
 """Two thirds of the time that Pillow's 6 takes, for a twentieth more bytes."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
@@ -62,23 +63,17 @@ def canvas(width: float, height: float, title: str, subtitle: str, panels: int =
 def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float], float]) -> float:
     """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
     width = figure.get_figwidth()
-    titles, lines = textwrap.wrap(title, int(width * 10.5)), _balanced(subtitle, int(width * 16))
+    room = (width - 2 * EDGE) * DPI
+    titles = filled(written(title, bold=True), room, 12, bold=True)
+    lines = balanced(written(subtitle).replace(" · ", "\u00a0· "), room, 8.5)  # no line begins with a dot
     below_title = 0.16 + 0.2 * len(titles)
     heading = below_title + 0.09 + 0.17 * len(lines)
     figure.set_figheight(height(heading))
-    x, y = 0.1 / width, 1 / figure.get_figheight()
+    x, y = EDGE / width, 1 / figure.get_figheight()
     style = {"va": "top", "linespacing": 1.25, "parse_math": False}
     figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
     figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
     return heading
-
-
-def _balanced(text: str, width: int) -> list[str]:
-    """Lines of at most `width` characters, as few as possible and about equally long; none begins with a dot."""
-    text = text.replace(" · ", "\u00a0· ")
-    count = len(textwrap.wrap(text, width))
-    narrow = next(n for n in range(len(text) // max(count, 1) or 1, width + 1) if len(textwrap.wrap(text, n)) <= count)
-    return textwrap.wrap(text, narrow)
 
 
 def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:
@@ -96,7 +91,7 @@ def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> 
 
 def axis_name(metric: Metric, part: Slice) -> str:
     """`FID (digits features)`: so that nobody takes it for an FID of the Inception network."""
-    return f"{metric.long_name} ({part.extractor} features)"
+    return f"{metric.long_name} ({written(part.extractor)} features)"
 
 
 def fixed_ticks(axes: Axes, values: Sequence[float]) -> None:
@@ -155,7 +150,7 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(0.1 / figure.get_figwidth(), bottom + height),
+        bbox_to_anchor=(EDGE / figure.get_figwidth(), bottom + height),
         ncols=min(per_row, len(handles)),
         borderaxespad=0,
         borderpad=0,

@@ -15,15 +15,17 @@ from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
 from cfgbench.report.curves import lowest_fid
+from cfgbench.report.lettering import written
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import at, named
 
 GAP = 5
 """Pixels between tiles."""
+TILE = 80
+"""Pixels that a tile has at least."""
 MOST_PIXELS = 1 << 26  # of a cell's sheet
 LONGEST_NAME = 40  # characters of a class that are drawn
-_TILE = 80  # pixels that a tile has at least
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,14 @@ def class_name(tiles: Tiles, label: int) -> str:
 
 
 def drawn_names(tiles: Tiles, labels: Sequence[int]) -> list[str]:
-    """The classes' names as figures have them: a long one cut, and with its id where another class's looks the same."""
-    names = {label: _cut(class_name(tiles, label)) for label in labels}
+    """The classes' names as figures have them: a long one cut, `class 3` where the font lacks a letter of the name, and
+    with its id where another class's looks the same."""
+    names = {label: _drawn(class_name(tiles, label), label) for label in labels}
     times = Counter(names.values())
     return [f"{names[label]} ({label})" if times[names[label]] > 1 else names[label] for label in labels]
 
 
-def compose(tiles: np.ndarray, tile: int = _TILE) -> np.ndarray:
+def compose(tiles: np.ndarray, tile: int = TILE) -> np.ndarray:
     """The tiles [rows, columns, h, w, 3], enlarged by whole numbers to `tile` pixels or more, as one white-gapped
     image."""
     factor = max(1, -(-tile // max(tiles.shape[2:4])))
@@ -168,8 +171,9 @@ def _called(text: str, labels: Iterable[int], tiles: Tiles) -> set[int]:
     return exactly or {label for label in names if wanted in (*parts[label], str(label))}
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _drawn(name: str, label: int) -> str:
+    cut = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return cut if written(cut) == cut else f"class {label}"
 
 
 def _listed(labels: Sequence[int], tiles: Tiles) -> str:

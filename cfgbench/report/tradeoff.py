@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report.curves import best_fid, draw, mark_entries
+from cfgbench.report.curves import bars, best_fid, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
 from cfgbench.report.slices import Slice
@@ -56,8 +57,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
     _legend(figure, axes, handles, inside=not systems, knobs=_knobs(part))
     settle(figure)
-    lines = [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in [*curves, *published]]
-    place(axes, _by_importance(labels), lines)
+    place(axes, _by_importance(labels), [*_lines([*curves, *published]), *_bars(axes, curves)])
     return figure
 
 
@@ -76,6 +76,17 @@ def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[L
         handles += draw(axes, rows, "is_mean", "fid", along="at", name=name, colour=colour, marker=marker)
         labels += _labels(rows, None if best is None else best["at"], colour)
     return handles, labels, marks
+
+
+def _lines(curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(rows["is_mean"].to_numpy(), rows["fid"].to_numpy()) for _, rows in curves]
+
+
+def _bars(axes: Axes, curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The error bars (xs, ys) as far as they are seen: one that reaches below 0 has no end on a logarithmic axis."""
+    low, high = np.transpose([axes.get_xlim(), axes.get_ylim()])
+    ends = [np.clip(bars(rows, "is_mean", "fid"), low, high) for _, rows in curves]
+    return [tuple(bar.T) for of_curve in ends for bar in of_curve]
 
 
 def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, knobs: str) -> None:

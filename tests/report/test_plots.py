@@ -86,9 +86,24 @@ def test_tradeoff_labels_lie_free_and_name_their_points(table1, table2):
         assert needed <= {(row[columns], row["w"]) for _, row in written}
         figure.draw_without_rendering()
         boxes = [Text.get_window_extent(note) for note in axes.texts]
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert not any(a.padded(3.5, 0).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])  # or 0.8 2 is 0.82
         assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
         assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes)
+
+
+@pytest.mark.parametrize(("fid_se", "is_se"), [(0.1, 4.0), (0.4, 8.0), (3.0, 1.0)])  # bars below 0 have no end
+def test_tradeoff_labels_keep_off_error_bars(table1, fid_se, is_se):
+    rows = table1[table1["w"].isin([0, 0.2, 0.4, 1, 2, 4]) & (table1["p_uncond"] == 0.1)]
+    (figure,) = tradeoff(slices(rows.assign(fid_se=fid_se, is_se=is_se)))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    assert len(axes.texts) >= 4
+    for note in axes.texts:
+        box = Text.get_window_extent(note)
+        for bar in bars(axes):
+            ends = axes.transData.transform(np.clip(bar, 1e-3, None))
+            assert not (box.x0 < ends[:, 0].max() and ends[:, 0].min() < box.x1
+                        and box.y0 < ends[:, 1].max() and ends[:, 1].min() < box.y1)  # fmt: skip
 
 
 def test_curves_go_in_order_of_w_whatever_the_rows_order(table1):

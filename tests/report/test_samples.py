@@ -19,12 +19,12 @@ from cfgbench.report.wanted import Choice
 NAMES = ["zero", "one", "two"]
 
 
-def save(path, shade, *, draws=2, side=8, labels=None):
+def save(path, shade, *, draws=2, side=8, labels=None, names=NAMES):
     """Tiles of one grey each: shade + 10 * class + draw."""
     grid = shade + 10 * np.arange(3)[None, :] + np.arange(draws)[:, None]
     pixels = grid.repeat(side, axis=0).repeat(side, axis=1).astype(np.uint8)
     note = PngInfo()
-    layout = {"height": side, "width": side, "labels": labels or [[0, 1, 2]] * draws, "class_names": NAMES}
+    layout = {"height": side, "width": side, "labels": labels or [[0, 1, 2]] * draws, "class_names": names}
     note.add_text("cfgbench", json.dumps(layout))
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels).save(path, pnginfo=note)
@@ -65,7 +65,7 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     """2,000 columns took 17 GB; now the best and an even choice of the others stand there, and how many there are."""
     first = table1[table1["p_uncond"] == 0.1].iloc[:1]
     rows = pd.concat([first] * 200, ignore_index=True)
-    rows = rows.assign(w=np.arange(200.0), fid=2.0 + (np.arange(200) - 103) ** 2)
+    rows = rows.assign(w=np.arange(200.0), fid=2.0 + (np.arange(200) - 103) ** 2 / 100)
     rows["cell_id"] = [f"{number:012x}" for number in range(200)]
     for number, cell in enumerate(rows["cell_id"]):
         save(tmp_path / "samples" / f"{cell}.png", number)
@@ -78,6 +78,23 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     assert "24 of 200 cells" in " ".join(text.get_text() for text in figure.texts)
     (panels,) = samples(tmp_path, slices(rows), Choice(ws=[77.0]))  # asked for, each is there
     assert "w = 77.0" in panels.axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("ws", [[0, 0.1875, 0.25, 1 / 3, 0.35], [-1.23456e-05, 0, 1e-5 / 3], [0, 0.25, 0.35, 1]])
+def test_heads_of_columns_lie_beside_each_other_and_above_their_numbers(tmp_path, table1, ws, mixed):
+    rows = table1.iloc[: len(ws)].assign(w=ws, fid=np.arange(1, 1 + len(ws)) * 1.23e-5)
+    if mixed:
+        rows = rows.assign(protocol=["clip on; fp32", *["clip on; bf16"] * (len(ws) - 1)])
+    for cell in rows["cell_id"]:
+        save(tmp_path / "samples" / f"{cell}.png", 100)
+    (figure,) = samples(tmp_path, slices(rows, mixed=mixed))
+    (axes,) = figure.axes
+    heads = axes.texts[: 2 * len(ws)]
+    assert heads[2].get_text().split("\n") == [f"w {ws[1]:g}", *["[b]"] * mixed]
+    boxes = [text.get_window_extent() for text in [*heads, *figure.texts]]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+    assert min(text.get_fontsize() for text in heads) >= 6
 
 
 def test_a_pixel_of_an_image_is_a_whole_number_of_pixels_of_the_figure(folder, table1):
@@ -187,6 +204,23 @@ def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, tab
         assert words in heading
 
 
+@pytest.mark.parametrize("choice", [Choice(), Choice(ws=(0.0, 0.1))])
+def test_the_marks_of_images_are_explained_and_are_their_only_letters(tmp_path, table1, choice):
+    first = table1[table1["p_uncond"] == 0.1].assign(protocol="clip on; fp32", protocol_id="1")
+    second = first.assign(protocol=f"clip off; fp32; {'long ' * 30}", protocol_id="2", cell_id=first["cell_id"] + "-2")
+    for cell in [*first["cell_id"], *second["cell_id"]]:
+        save(tmp_path / "samples" / f"{cell}.png", 100)
+    (figure,) = samples(tmp_path, slices(pd.concat([first, second], ignore_index=True), mixed=True), choice)
+    title, subtitle = (" ".join(text.get_text().replace("\n", " ").split()) for text in figure.texts)
+    assert "[a] clip on · [b] clip off; long" in subtitle
+    assert "long [...]" in subtitle
+    if choice.ws:
+        assert [caption[:12] for caption, _ in panels_of(figure)] == [
+            f"w = {w} [{m}]:" for w in (0.0, 0.1) for m in "ab"
+        ]
+        assert "at w 0 and 0.1 (p_uncond 0.1)" in title
+
+
 def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
     (figure,) = samples(folder, slices(table1), Choice((), (0.0, 0.1, 0.2, 0.3, 4.0)))
     figure.draw_without_rendering()
@@ -202,6 +236,13 @@ def test_chosen_classes_are_the_rows_of_the_sheet(folder, table1):
     assert tile_shades(figure).shape == (4, 14)
     assert [text.get_text() for text in figure.axes[0].texts[-2:]] == ["two", "zero"]
     np.testing.assert_allclose(tile_shades(figure)[:, 0], [30, 31, 10, 11], atol=1)
+
+
+def test_classes_of_one_name_are_two_classes(tmp_path, table1):
+    for cell in table1["cell_id"]:
+        save(tmp_path / "samples" / f"{cell}.png", 100, names=["crane", "crane", "two"])
+    (figure,) = samples(tmp_path, slices(table1))
+    assert [text.get_text() for text in figure.axes[0].texts[28:]] == ["crane (0)", "crane (1)", "two"]
 
 
 def test_a_class_goes_by_any_of_its_names(tmp_path):
@@ -231,14 +272,6 @@ def test_classes_whose_names_begin_alike_are_told_apart(tmp_path):
     assert find_classes(both, ["Paris"]) == [2]  # it could not be had alone otherwise
     assert find_classes(replace(both, class_names=both.class_names[:2]), ["Paris"]) == [0, 1]
     assert find_classes(replace(tiles, class_names=("crane", "lion", "crane")), ["crane"]) == [0, 2]
-
-
-def test_a_name_that_two_classes_have_stands_at_each_of_them(folder, table1, monkeypatch):
-    monkeypatch.setitem(globals(), "NAMES", ["crane", "crane", "lion"])
-    for _, row in table1.iterrows():
-        save(folder / "samples" / f"{row['cell_id']}.png", 0)
-    (figure,) = samples(folder, slices(table1))
-    assert [text.get_text() for text in figure.axes[0].texts[-3:]] == ["crane (0)", "crane (1)", "lion"]
 
 
 def test_a_class_without_images_is_told_from_none(tmp_path):
