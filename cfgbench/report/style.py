@@ -28,6 +28,8 @@ NARROWEST = 0.004
 """Of an axis' width between two ticks: two pixels."""
 ROOM_OF_A_TICK = 0.058
 """Of an axis' width: three characters."""
+SHORT = 24
+"""Characters of a condition that stands on one line."""
 LOG_FROM = 8.0
 """A metric whose largest value is this many times its smallest gets a logarithmic axis."""
 
@@ -65,7 +67,7 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     width = figure.get_figwidth()
     room = (width - 2 * EDGE) * DPI
     titles = filled(written(title, bold=True), room, 12, bold=True)
-    lines = balanced(written(subtitle).replace(" · ", "\u00a0· "), room, 8.5)  # no line begins with a dot
+    lines = balanced(_bound(written(subtitle)), room, 8.5)
     below_title = 0.16 + 0.2 * len(titles)
     heading = below_title + 0.09 + 0.17 * len(lines)
     figure.set_figheight(height(heading))
@@ -74,6 +76,12 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
     figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
     return heading
+
+
+def _bound(text: str) -> str:
+    """The same with spaces at which no line ends: before a dot, and within what is as short as `training.seed 0`."""
+    parts = (part.replace(" ", "\u00a0") if len(part) <= SHORT else part for part in text.split(" · "))
+    return "\u00a0· ".join(parts)
 
 
 def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:

@@ -24,7 +24,7 @@ def stars(axes):
 
 
 def words(figure):
-    return " ".join(text.get_text() for text in figure.texts)
+    return " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ")
 
 
 def test_tradeoff_draws_the_papers_curves(table1):

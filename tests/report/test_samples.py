@@ -56,7 +56,7 @@ def test_sheet_is_classes_by_strength(folder, table1):
     assert texts[0] == "w 0"
     assert texts[3] == "FID 1.55\nIS 66.1"
     assert texts[-3:] == NAMES
-    heading = " ".join(text.get_text() for text in figure.texts)
+    heading = " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ")
     for words in ("p_uncond 0.1", "digits features", "50,000 images", "scale = 1 + w"):
         assert words in heading
 
