@@ -1,5 +1,6 @@
 """Work that other processes do while this one goes on: copies of it, which share what is in its memory."""
 
+import contextlib
 import gc
 import multiprocessing
 import signal
@@ -7,10 +8,13 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TypeVar
+from weakref import WeakSet
 
 from cfgbench import machine
 
 T = TypeVar("T")
+_receivers: WeakSet[Connection] = WeakSet()
+"""The ends at which this process waits for others."""
 
 
 def processors() -> int:
@@ -25,6 +29,7 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
     work to this one, which does it when it waits.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
+    _receivers.add(receiver)
     process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender), daemon=True)
     with sender:
         try:
@@ -50,9 +55,12 @@ def _send(work: Callable[[], T], to: Connection) -> None:
     # Ctrl-C reaches both: the other one says so, and ends this one as it leaves
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for copy in _receivers:  # while one is open, writing would wait for a process that was killed
+        copy.close()
     gc.freeze()  # what was there before is no garbage here; and looking for some takes an eighth of the time
     gc.disable()
-    try:
-        to.send((True, work()))
-    except Exception as error:
-        to.send((False, error))
+    with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+        try:
+            to.send((True, work()))
+        except Exception as error:
+            to.send((False, error))
