@@ -45,3 +45,25 @@ def test_those_of_a_process_that_is_killed_end():
     finally:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+
+
+STOPPED = """
+import os, signal
+from cfgbench.processes import begin
+signal.signal(signal.{name}, signal.default_int_handler)
+os.register_at_fork(after_in_{where}=lambda: signal.raise_signal(signal.{name}))
+try:
+    print(begin(os.getpid)() == os.getpid())
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_stops_this_one_is_not_lost_while_another_begins(name):
+    assert program(STOPPED.format(name=name, where="parent")) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize(("name", "here"), [("SIGINT", False), ("SIGTERM", True), ("SIGHUP", False)])
+def test_another_is_stopped_by_this_one_alone_as_soon_as_it_has_begun(name, here):
+    assert program(STOPPED.format(name=name, where="child")) == (0, f"{here}\n", "")
