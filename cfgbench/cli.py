@@ -1,7 +1,6 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from cfgbench import __version__
 from cfgbench.errors import UserError, counted, printable
-from cfgbench.exits import end, goes_on, note, prepare, say
+from cfgbench.exits import end, goes_on, note, prepare, say, tell
 from cfgbench.machine import keep_to_processors
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def sweep(
         note(line)
     if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
         its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
-        print(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again", file=sys.stderr)
+        tell(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again")
         raise typer.Exit(1)
 
 
@@ -260,7 +259,7 @@ def report(
         for path in written:
             print(printable(path))
         for line in [] if quiet else made.best:
-            print(printable(f"{folder.name}: {line}"), file=sys.stderr)
+            tell(printable(f"{folder.name}: {line}"))
         for line in made.notes:
             note(f"{folder.name}: {line}")
 
@@ -343,7 +342,7 @@ def gaussians(
     for path in write(made, out):
         print(printable(path))
     for line in [] if quiet else summary(made):
-        print(printable(line), file=sys.stderr)
+        tell(printable(line))
 
 
 @app.command()

@@ -292,6 +292,15 @@ def test_closed_streams_stop_no_sweep(small, closed):
     assert list(rows()["status"]) == ["ok"] * 4
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_closed_streams_change_no_exit_code(small, closed):
+    failing = small.read_text().replace("grid: {", "grid: {learning_rate: [1e9], ")
+    small.write_text(failing.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "p_uncond: [0.1], w: [0]"))
+    for words, code in (("nosuch.yaml", 2), (f"{small} --quiet", 1)):
+        command = f"{sys.executable} -m cfgbench sweep {words} {closed}"
+        assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == code
+
+
 def test_without_arguments_there_is_help(run):
     code, out, err = run()
     assert (code, err) == (2, "")
