@@ -132,12 +132,13 @@ def test_rows_and_failures_of_two_workers_are_those_of_one_process(small, run):
 
 
 @linux
-def test_ctrl_c_is_one_line_and_each_worker_keeps_its_training(small, program):
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_the_end_of_the_terminal_is_one_line_and_each_worker_keeps_its_training(small, program, name):
     small.write_text(LONG)
     process = program(["-m", "cfgbench", "sweep", "small.yaml", *TWO], ["train p_uncond 0.1", "train p_uncond 0.5"])
     begun, asked = children(process), time.monotonic()
     assert len(begun) == 2
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, name)
     assert process.wait(timeout=30) == 130
     assert time.monotonic() - asked < 10
     said = [line for line in Path("err").read_text().splitlines() if "images/s" not in line]
