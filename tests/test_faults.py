@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import kills
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from cfgbench.sweep import cell, shards
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.store import Store
+from cfgbench.tensors import load_tensors, save_tensors
 
 SMALL = """
 name: digits
@@ -226,6 +228,55 @@ def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again
         flip(path, randomness)
     assert run("sweep", small, "--quiet")[0] == 0
     same(calm, Path("results"))
+
+
+def test_the_checkpoint_of_another_network_is_refused(small, calm, run):
+    shutil.copytree(calm, "results")
+    for path in Path("results/digits/cells").glob("*.parquet"):
+        path.unlink()
+    one, other = Path("results/digits/checkpoints").glob("*.safetensors")
+    whole = one.read_bytes()
+    shutil.copy(other, one)
+    p, q = (
+        load_tensors(path)[1]["training"]["p_uncond"] for path in (Path(calm / "digits/checkpoints" / one.name), one)
+    )
+    for words in (("sweep", small, "--quiet"), ("train", small, "--quiet")):
+        code, _, err = run(*words)
+        said = f"{one}: the checkpoint of another network (training.p_uncond = {q}, not {p}); delete it, and it is"
+        assert (code, said in err) == (2, True)
+    one.write_bytes(whole)
+    change(one, id="0" * 16)
+    assert f"{one}: the checkpoint of another network (trained on other data)" in run("sweep", small, "--quiet")[2]
+
+
+def test_checkpoints_of_earlier_versions_are_taken(small, calm, run):
+    """They name no id, and lack the keys that they did not know; the precision decides nothing."""
+    shutil.copytree(calm, "results")
+    for path in Path("results/digits/cells").glob("*.parquet"):
+        path.unlink()
+    for path in Path("results/digits/checkpoints").glob("*.safetensors"):
+        model = load_tensors(path)[1]["model"]
+        model.pop("heads")
+        change(path, id=None, kind=None, model=model, precision="fp16")
+    assert run("sweep", small, "--quiet")[0] == 0
+    assert kills.rows(Path("results")).keys() == kills.rows(calm).keys()
+    assert run("train", small, "--quiet")[0] == 0
+
+
+def change(path, **facts):
+    """Changes what the header of a file of tensors says; None leaves it out."""
+    tensors, header = load_tensors(path)
+    save_tensors(path, tensors, {key: value for key, value in (header | facts).items() if value is not None})
+
+
+def test_influences_of_another_cell_are_not_taken(small, calm):
+    shutil.copytree(calm / "digits", "results")
+    store, (one, other, *_) = Store(Path("results")), sorted(path.stem for path in Path("results/cells").iterdir())
+    assert store.influences(one).keys() == {"label", "fid", "is_mean"}
+    shutil.copy(store.influence(one), store.influence(other))
+    assert (store.influences(other), store.lost) == ({}, {other})
+    pq.write_table(pq.read_table(store.influence(one)).replace_schema_metadata(), store.influence(other))  # as before
+    assert Store(Path("results")).influences(other).keys() == {"label", "fid", "is_mean"}
 
 
 def test_a_training_state_with_a_flipped_bit_is_refused(small, run):

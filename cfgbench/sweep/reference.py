@@ -54,14 +54,17 @@ def load_reference(path: Path, features_id: str) -> Moments:
     return moments if n is None else Moments(n, moments.mean, moments.covariance * (n - 1))
 
 
-def save_moments(path: Path, moments: Moments) -> None:
-    """Writes an .npz with n, mean and scatter."""
+def save_moments(path: Path, moments: Moments, key: str) -> None:
+    """Writes an .npz with n, mean and scatter, and the key that names what they are of."""
     with path.open("wb") as file:
-        np.savez(file, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy())
+        np.savez(file, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy(), key=key)
 
 
-def load_moments(path: Path) -> Moments:
-    """Reads what `save_moments` wrote; never unpickles. Raises UserError naming a file that is something else."""
+def load_moments(path: Path, key: str) -> Moments:
+    """Reads what `save_moments` wrote with this key; never unpickles. Raises UserError naming a file that is something
+    else, or of something else; those of earlier versions have no key."""
+    if "key" in npz.members(path) and str(npz.array(path, "key")) != key:
+        raise UserError(f"{path}: statistics of something else")
     n, mean, scatter = (npz.array(path, name, LARGEST) for name in ("n", "mean", "scatter"))
     if n.shape != () or n.dtype.kind not in "iu" or n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
         raise UserError(f"{path}: statistics of unfitting shapes")

@@ -55,12 +55,13 @@ class Store:
 
     def put_influences(self, cell_id: str, influences: Mapping[str, np.ndarray]) -> None:
         """Writes the columns `label` (class) and one per metric's column (fid, is_mean), a row an image."""
-        table = pa.table(dict(influences))
+        table = pa.table(dict(influences), metadata={"cell_id": cell_id})
         write_atomically(self.influence(cell_id), lambda path: pq.write_table(table, path, write_page_checksum=True))
         self._held.clear()
 
     def influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
-        """What `put_influences` wrote; nothing where it is not there or damaged. As it was when first asked for."""
+        """What `put_influences` wrote; nothing where it is not there, damaged, or another cell's. As it was when first
+        asked for."""
         found = self._held.pop(cell_id, None)  # comparisons ask for the same cells again and again
         found = self._read_influences(cell_id) if found is None else found
         self._held[cell_id] = found
@@ -73,6 +74,9 @@ class Store:
         try:
             with pq.ParquetFile(self.influence(cell_id), page_checksum_verification=True, pre_buffer=False) as file:
                 table = file.read(use_threads=False)
+            whose = (table.schema.metadata or {}).get(b"cell_id", cell_id.encode())  # not in files of earlier versions
+            if whose != cell_id.encode():
+                raise ValueError("another cell's")
         except (pa.ArrowException, OSError, ValueError):
             self.lost.add(cell_id)
             return {}
