@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cfgbench import npz
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
 
 PUBLISHED = "inception-2048-"
@@ -36,9 +36,9 @@ def load_reference(path: Path, features_id: str) -> Moments:
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
         maker = str(npz.array(path, "features_id")) if "features_id" in names else None
-        n = int(npz.array(path, "n")) if "n" in names and maker else None
-        if n is not None and not 2 <= n < 2**53:
-            raise ValueError(f"n = {n}")
+        n = npz.array(path, "n").item() if "n" in names and maker else None
+        if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
+            raise ValueError(f"n = {brief(n)}")
         moments = Moments.from_covariance(mu, sigma)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
@@ -51,7 +51,7 @@ def load_reference(path: Path, features_id: str) -> Moments:
         raise UserError(f"{path}: {len(mu)} dimensions, where Inception's features have 2048")
     if maker is not None and maker != features_id:
         raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
-    return moments if n is None else Moments(n, moments.mean, moments.covariance * (n - 1))
+    return moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
 
 
 def save_moments(path: Path, moments: Moments, key: str) -> None:
