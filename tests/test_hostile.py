@@ -411,6 +411,18 @@ def test_a_checkpoint_that_is_a_pipe(done, refused):
     assert "not a regular file" in refused("sweep", "small.yaml")
 
 
+def test_results_that_are_pipes_or_devices(done, run, refused):
+    for path in (done / "influence").iterdir():
+        path.unlink()
+        os.mkfifo(path)
+    code, _, err = run("report", "small", "--claims")
+    assert (code, "2 cells without readable influences" in err) == (0, True)
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (done / "sweep.yaml").unlink()
+        make(done / "sweep.yaml")
+        assert refused("sweep", "small.yaml") == f"cfgbench: {done}/sweep.yaml: not a regular file\n"
+
+
 @pytest.mark.parametrize("note", ["[" * 100_000, '{"labels": [[0]], "height": 8, "width": 8}', "1" * 5000])
 def test_hostile_sheets_of_samples(done, refused, note):
     text = PngInfo()

@@ -12,7 +12,7 @@ from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.stream import SPLITS
-from cfgbench.files import digest_named, file_digest, identity, make_folder, write_atomically
+from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.noisy_classifier import HalfUNet
@@ -163,8 +163,16 @@ def prepare_folder(plan: Plan) -> None:
     make_folder(plan.store.folder)
     plan.store.ask([_noted(cell) for cell in plan.cells])
     path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
-    if not path.exists() or path.read_bytes() != content:
+    if not _holds(path, content):
         write_atomically(path, content)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether this is what is in the file. Raises OSError for what is there and cannot be read."""
+    try:
+        return read_at_most(path, len(content)) == content
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _noted(cell: Cell) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
-from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
+from cfgbench.files import identity, open_regular, read_at_most, remove_parts, try_lock, write_atomically
 from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Store:
 
     def _read_influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
         try:
-            with pq.ParquetFile(self.influence(cell_id), page_checksum_verification=True, pre_buffer=False) as file:
+            how = {"page_checksum_verification": True, "pre_buffer": False}
+            with open_regular(self.influence(cell_id)) as content, pq.ParquetFile(content, **how) as file:
                 table = file.read(use_threads=False)
             whose = (table.schema.metadata or {}).get(b"cell_id", cell_id.encode())  # not in files of earlier versions
             if whose != cell_id.encode():
