@@ -484,6 +484,8 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, run
         (["sweep", "absent.yaml"], "absent.yaml: no such file"),
         (["sweep"], "Missing argument"),
         (["sweep", "small.yaml", "--device", "tpu9"], "--device tpu9"),
+        (["sweep", "small.yaml", "--device", "meta"], "--device meta: "),
+        (["sweep", "small.yaml", "--device", "privateuseone"], "--device privateuseone: "),
         (["sweep", "small.yaml", "--precision", "fp7"], "--precision fp7"),
         (["sweep", "small.yaml", "--wrong"], "No such option"),
         (["train", "small.yaml", "--p-uncond", "0.3"], "--p-uncond 0.3: not in this sweep; it has 0.1, 0.5"),
