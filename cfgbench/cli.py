@@ -301,24 +301,25 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
+    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate, save_statistics
 
     check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
-    result = evaluate(
+    result, moments = evaluate(
         samples,
         reference,
         features=features,
         weights=inception_weights,
         precision=feature_precision,
-        save_stats=save_stats,
         device=find_device(device),
         progress=_progress(quiet),
     )
     print(printable(str(result)))
     for line in result.notes:
         note(line)
+    if save_stats is not None:
+        save_statistics(save_stats, moments, result.features_id)
     if json is not None:
-        write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
+        write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`cfgbench eval` through the command line: the same images in any wrapping give the same numbers."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from cfgbench import data
+from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import classifier, extractors
 from cfgbench.spec import Dataset
@@ -134,6 +136,40 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
     assert (code, out) == (2, "")
     assert said in err
     assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
+
+
+def test_what_an_output_leads_to_is_written_and_what_is_no_file_is_not_replaced(run, monkeypatch):
+    as_npz(DIGITS[:50])
+    os.mkfifo("pipe.npz")
+    Path("there.npz").touch()
+    for link, place in (("null.npz", os.devnull), ("link.npz", "there.npz"), ("link.json", "new.json")):
+        Path(link).symlink_to(place)
+    words = "eval", "samples.npz", "--reference", "digits", "--quiet"
+    assert run(*words, "--json", "link.json", "--save-stats", "link.npz")[0] == 0
+    assert all(Path(link).is_symlink() for link in ("link.npz", "link.json"))
+    assert all(Path(place).stat().st_size for place in ("there.npz", "new.json"))
+    monkeypatch.setattr(external, "_measure", lambda *_: pytest.fail("it worked"))
+    for option in ("--json", "--save-stats"):
+        for name in ("pipe.npz", "null.npz"):
+            assert f"{option} {name}: cannot be written" in run(*words, option, name)[2]
+    assert (Path("pipe.npz").is_fifo(), Path("null.npz").readlink()) == (True, Path(os.devnull))
+
+
+def test_the_number_is_said_before_a_file_cannot_be_written(run, monkeypatch):
+    as_npz(DIGITS[:50])
+
+    def refuse(*_):
+        raise UserError("out.npz: cannot be written (full)")
+
+    monkeypatch.setattr(external, "write_atomically", refuse)
+    code, out, err = run("eval", "samples.npz", "--reference", "digits", "--save-stats", "out.npz", "--quiet")
+    assert (code, out[:4], err[-10:]) == (2, "FID ", "en (full)\n")
+
+
+def test_images_of_the_wrong_size_are_refused_before_the_reference_is_computed(run, monkeypatch):
+    as_npz(np.zeros((20, 1, 16, 16), np.uint8))
+    monkeypatch.setattr(external, "_statistics", lambda *_: pytest.fail("it worked"))
+    assert "samples.npz: digits-" in run("eval", "samples.npz", "--reference", "digits", "--quiet")[2]
 
 
 def test_a_file_may_be_named_as_the_data_set_is(run):
@@ -398,7 +434,7 @@ class Means:  # the extractor aside
         return Features(small, small[:, :10])
 
 external.packaged_extractor = lambda *_, **__: Means()
-result = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
+result, _ = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
                            progress=lambda *_: None)
 print(result.samples)
 """
