@@ -320,6 +320,29 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     same(calm, Path("results"))
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, "x", None])
+def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
+    assert taken_up(tmp_path, {}, seconds=1.5)
+    assert not taken_up(tmp_path, {}, seconds=seconds)
+
+
+@pytest.mark.parametrize("tensors", [{"pooled": torch.zeros(4, 3)}, {"logits": torch.zeros(4, 2)},
+                                     {"pooled": torch.zeros(5, 3, dtype=torch.int64)}, {"kept": None},
+                                     {"pooled": None}])  # fmt: skip
+def test_shards_without_their_features_are_not_taken(tmp_path, tensors):
+    assert not taken_up(tmp_path, tensors, seconds=1.5)
+
+
+def taken_up(folder, tensors, **facts):
+    """Whether a shard of five images is taken up, whose file holds and says this."""
+    good = {"pooled": torch.zeros(5, 3), "logits": torch.zeros(5, 2), "kept": torch.zeros(0, 1, 8, 8)}
+    whole = {name: tensor for name, tensor in (good | tensors).items() if tensor is not None}
+    path = folder / "features" / "cell" / "000000000000-000000000005.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1} | facts)
+    return list(shards.Shards(path.parent, 5, 1).files) == [range(5)]
+
+
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_sampling_the_images_so_far_are_kept(small, name, tmp_path):
     small.write_text(SMALL.replace("samples: 400", "samples: 1000000"))
