@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import cfgbench
 from cfgbench import machine
 from cfgbench.data import stream
+from cfgbench.files import identity
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.row import digest_of
 from cfgbench.tensors import save_tensors
@@ -409,6 +410,21 @@ def test_a_checkpoint_that_is_a_pipe(done, refused):
     for cell in (done / "cells").iterdir():
         cell.unlink()
     assert "not a regular file" in refused("sweep", "small.yaml")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [[1, 2], [{}], {"a": 1}, "abc", "", {}, None, 5, [[]], [{"cell_id": None, "p_uncond": 0.1}],
+     [{"cell_id": "x", "p_uncond": "z", "w": 0, "T": 2, "guidance": "cfg"}],
+     [{"cell_id": "x", "p_uncond": 0.1, "w": 0, "T": 2, "guidance": "cfg", "settings": 3}]],
+)  # fmt: skip
+def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells):
+    (done / "asked.json").unlink()
+    without = [run(*words)[:2] for words in (["ls"], ["ls", "small"], ["report", "small", "--table", "md"])]
+    (done / "asked.json").write_text(json.dumps({"digest": identity(cells), "cells": cells}))
+    noted = [run(*words)[:2] for words in (["ls"], ["ls", "small"], ["report", "small", "--table", "md"])]
+    assert noted == without
+    assert noted[0][0] == 0
 
 
 def test_results_that_are_pipes_or_devices(done, run, refused):

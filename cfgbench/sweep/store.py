@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LARGEST_ASKED = 1 << 30
 """Bytes of the note on a sweep's cells."""
+_NOTED = {"cell_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
+_NOTED_NOW = {"checkpoint_id": str, "classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
+"""What the note says of a cell, by type: always, and since a later version."""
 HELD = 256 << 20
 """Bytes of influences that are kept in memory: 213 cells of 50,000 images, 10,000 of 1,000."""
 
@@ -147,7 +150,8 @@ class Store:
         None where that was not noted, or is damaged."""
         try:
             noted = json.loads(read_at_most(self._asked, LARGEST_ASKED))
-            return noted["cells"] if noted["digest"] == identity(noted["cells"]) else None
+            whole = noted["digest"] == identity(noted["cells"]) and all(map(_is_noted, noted["cells"]))
+            return noted["cells"] if whole and isinstance(noted["cells"], list) else None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
@@ -201,6 +205,12 @@ class Store:
             return read_row(self.row(cell_id))
         except Exception:
             return None
+
+
+def _is_noted(cell: Any) -> bool:
+    """Whether this says of a cell what `ask` is given; what is null or missing was not known to an earlier version."""
+    known = isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in _NOTED.items())
+    return known and all(cell.get(key) is None or isinstance(cell[key], kind) for key, kind in _NOTED_NOW.items())
 
 
 def _after(time: str, other: str) -> str:
