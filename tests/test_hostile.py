@@ -427,6 +427,13 @@ def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells
     assert noted[0][0] == 0
 
 
+def test_a_folder_whose_name_is_no_text_is_refused_at_once(refused):
+    Path("x.yaml").write_text(SMALL)
+    for command in ("sweep", "train"):
+        said = refused(command, "x.yaml", "--results", os.fsdecode(b"r\xe9"))
+        assert "small: no name in UTF-8" in said
+
+
 def test_results_that_are_pipes_or_devices(done, run, refused):
     for path in (done / "influence").iterdir():
         path.unlink()

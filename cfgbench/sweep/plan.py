@@ -160,11 +160,22 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
 def prepare_folder(plan: Plan) -> None:
     """Makes the results folder and writes the resolved sweep and its cells into it, where they are not there as they
     are; says at once if it cannot be written."""
-    make_folder(plan.store.folder)
+    folder = plan.store.folder
+    if not _is_text(folder):
+        raise UserError(f"{folder}: no name in UTF-8, which rows cannot be written under; choose another folder")
+    make_folder(folder)
     plan.store.ask([_noted(cell) for cell in plan.cells])
     path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
     if not _holds(path, content):
         write_atomically(path, content)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holds(path: Path, content: bytes) -> bool:
