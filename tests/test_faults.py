@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cfgbench.sweep import cell, shards
+from cfgbench.sweep import cell, row, shards
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.store import Store
 from cfgbench.tensors import load_tensors, save_tensors
@@ -207,6 +207,24 @@ def test_damaged_rows_are_made_again_and_never_believed(small, calm, run):
     code, out, _ = run("sweep", small)
     assert code == 0
     same(calm, Path("results"))
+
+
+def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    path = sorted(Path("results/digits/cells").glob("*.parquet"))[0]
+    kept, honest = path.read_bytes(), row.read_at_most
+
+    def refuse(asked, largest):
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(asked))
+        return honest(asked, largest)
+
+    monkeypatch.setattr(row, "read_at_most", refuse)
+    said = f"{path}: cannot be read (Permission denied); nothing is made in its place"
+    for words in (("sweep", small, "--quiet"), ("report",), ("ls", "digits")):
+        assert run(*words)[::2] == (2, f"cfgbench: {said}\n")
+    assert run("ls")[:2] == (0, f"digits: {said}\n")
+    assert path.read_bytes() == kept
 
 
 def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again(small, calm, run):

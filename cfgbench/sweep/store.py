@@ -200,9 +200,11 @@ class Store:
         return rows, damaged
 
     def find(self, cell_id: str) -> dict[str, Any] | None:
-        """The cell's row, or None where there is none or it is damaged."""
+        """The cell's row, or None where there is none or it is damaged. Raises UserError where it cannot be read."""
         try:
             return read_row(self.row(cell_id))
+        except UserError:
+            raise
         except Exception:
             return None
 
