@@ -210,8 +210,10 @@ def test_train_looks_at_the_networks_that_are_there(small, run):
     [
         ({"WORLD_SIZE": "abc"}, "WORLD_SIZE = 'abc': should be a number of processes"),
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE = 2: RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT missing"),
+        ({"WORLD_SIZE": "2", "RANK": "x", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+         "RANK = 'x': should be a number, as torchrun sets it"),
     ],
-)
+)  # fmt: skip
 def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variables, said):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
