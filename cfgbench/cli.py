@@ -1,7 +1,6 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from cfgbench import __version__
 from cfgbench.errors import UserError, counted, printable
-from cfgbench.exits import end, goes_on, note, prepare, say
+from cfgbench.exits import end, goes_on, note, prepare, say, tell
 from cfgbench.machine import keep_to_processors
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
         note(line)
     if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
         its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
-        print(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again", file=sys.stderr)
+        tell(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again")
         raise typer.Exit(1)
 
 
@@ -265,7 +264,7 @@ def report(
         for path in written:
             print(printable(path))
         for line in [] if quiet else made.best:
-            print(printable(f"{folder.name}: {line}"), file=sys.stderr)
+            tell(printable(f"{folder.name}: {line}"))
         for line in made.notes:
             note(f"{folder.name}: {line}")
 
@@ -307,24 +306,25 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
+    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate, save_statistics
 
     check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
-    result = evaluate(
+    result, moments = evaluate(
         samples,
         reference,
         features=features,
         weights=inception_weights,
         precision=feature_precision,
-        save_stats=save_stats,
         device=find_device(device),
         progress=_progress(quiet),
     )
     print(printable(str(result)))
     for line in result.notes:
         note(line)
+    if save_stats is not None:
+        save_statistics(save_stats, moments, result.features_id)
     if json is not None:
-        write_atomically(json, f"{dumps(result.as_json(), indent=2)}\n".encode())
+        write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
 
 
 @app.command()
@@ -348,7 +348,7 @@ def gaussians(
     for path in write(made, out):
         print(printable(path))
     for line in [] if quiet else summary(made):
-        print(printable(line), file=sys.stderr)
+        tell(printable(line))
 
 
 @app.command()

@@ -27,14 +27,19 @@ def say(message: str, code: int) -> int:
     line = printable(" ".join(message.split()))
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
-    print(f"cfgbench: {line}", file=sys.stderr)
+    tell(f"cfgbench: {line}")
     return code
 
 
 def note(message: str) -> None:
     """One line on stderr that changes no exit code."""
-    with contextlib.suppress(OSError):  # a log that is full or closed stops nothing
-        print(f"note: {printable(message)}", file=sys.stderr, flush=True)
+    tell(f"note: {printable(message)}")
+
+
+def tell(line: str) -> None:
+    """A line on stderr as it is."""
+    with contextlib.suppress(OSError):  # a log that is full or closed stops nothing, and changes no exit code
+        print(line, file=sys.stderr, flush=True)
 
 
 class Stopped(Exception):

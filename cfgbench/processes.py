@@ -1,16 +1,21 @@
 """Work that other processes do while this one goes on: copies of it, which share what is in its memory."""
 
+import contextlib
 import gc
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TypeVar
+from weakref import WeakSet
 
 from cfgbench import machine
 
 T = TypeVar("T")
+_receivers: WeakSet[Connection] = WeakSet()
+"""The ends at which this process waits for others."""
 
 
 def processors() -> int:
@@ -25,8 +30,9 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
     work to this one, which does it when it waits.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender), daemon=True)
-    with sender:
+    _receivers.add(receiver)
+    with sender, _uninterrupted() as came:
+        process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender, came), daemon=True)
         try:
             process.start()
         except OSError:
@@ -46,13 +52,39 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
     return wait
 
 
-def _send(work: Callable[[], T], to: Connection) -> None:
-    # Ctrl-C reaches both: the other one says so, and ends this one as it leaves
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[list[int]]:
+    """What stops the program waits for the end of the context: what is raised within a fork is lost. Gives the signals
+    that wait. A mask would not do: where there are other threads, one of them takes the signal."""
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}  # nothing is raised here
+    try:
+        for number in before:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _send(work: Callable[[], T], to: Connection, came: list[int]) -> None:
+    # Ctrl-C and a terminal that is closed reach both: the other one says so, and ends this one as it leaves
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.SIGTERM in came:
+        return
+    for copy in _receivers:  # while one is open, writing would wait for a process that was killed
+        copy.close()
     gc.freeze()  # what was there before is no garbage here; and looking for some takes an eighth of the time
     gc.disable()
-    try:
-        to.send((True, work()))
-    except Exception as error:
-        to.send((False, error))
+    with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+        try:
+            to.send((True, work()))
+        except Exception as error:
+            to.send((False, error))

@@ -212,8 +212,10 @@ def test_train_looks_at_the_networks_that_are_there(small, run):
     [
         ({"WORLD_SIZE": "abc"}, "WORLD_SIZE = 'abc': should be a number of processes"),
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE = 2: RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT missing"),
+        ({"WORLD_SIZE": "2", "RANK": "x", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+         "RANK = 'x': should be a number, as torchrun sets it"),
     ],
-)
+)  # fmt: skip
 def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variables, said):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -298,6 +300,15 @@ def test_closed_streams_stop_no_sweep(small, closed):
     command = f"{sys.executable} -m cfgbench sweep {small} {closed}"
     assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
     assert list(rows()["status"]) == ["ok"] * 4
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_closed_streams_change_no_exit_code(small, closed):
+    failing = small.read_text().replace("grid: {", "grid: {learning_rate: [1e9], ")
+    small.write_text(failing.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "p_uncond: [0.1], w: [0]"))
+    for words, code in (("nosuch.yaml", 2), (f"{small} --quiet", 1)):
+        command = f"{sys.executable} -m cfgbench sweep {words} {closed}"
+        assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == code
 
 
 def test_without_arguments_there_is_help(run):
@@ -483,6 +494,8 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, run
         (["sweep", "absent.yaml"], "absent.yaml: no such file"),
         (["sweep"], "Missing argument"),
         (["sweep", "small.yaml", "--device", "tpu9"], "--device tpu9"),
+        (["sweep", "small.yaml", "--device", "meta"], "--device meta: "),
+        (["sweep", "small.yaml", "--device", "privateuseone"], "--device privateuseone: "),
         (["sweep", "small.yaml", "--precision", "fp7"], "--precision fp7"),
         (["sweep", "small.yaml", "--wrong"], "No such option"),
         (["train", "small.yaml", "--p-uncond", "0.3"], "--p-uncond 0.3: not in this sweep; it has 0.1, 0.5"),

@@ -1,6 +1,7 @@
 """`cfgbench eval` through the command line: the same images in any wrapping give the same numbers."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from cfgbench import data
+from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import classifier, extractors
 from cfgbench.spec import Dataset
@@ -134,6 +136,40 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
     assert (code, out) == (2, "")
     assert said in err
     assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
+
+
+def test_what_an_output_leads_to_is_written_and_what_is_no_file_is_not_replaced(run, monkeypatch):
+    as_npz(DIGITS[:50])
+    os.mkfifo("pipe.npz")
+    Path("there.npz").touch()
+    for link, place in (("null.npz", os.devnull), ("link.npz", "there.npz"), ("link.json", "new.json")):
+        Path(link).symlink_to(place)
+    words = "eval", "samples.npz", "--reference", "digits", "--quiet"
+    assert run(*words, "--json", "link.json", "--save-stats", "link.npz")[0] == 0
+    assert all(Path(link).is_symlink() for link in ("link.npz", "link.json"))
+    assert all(Path(place).stat().st_size for place in ("there.npz", "new.json"))
+    monkeypatch.setattr(external, "_measure", lambda *_: pytest.fail("it worked"))
+    for option in ("--json", "--save-stats"):
+        for name in ("pipe.npz", "null.npz"):
+            assert f"{option} {name}: cannot be written" in run(*words, option, name)[2]
+    assert (Path("pipe.npz").is_fifo(), Path("null.npz").readlink()) == (True, Path(os.devnull))
+
+
+def test_the_number_is_said_before_a_file_cannot_be_written(run, monkeypatch):
+    as_npz(DIGITS[:50])
+
+    def refuse(*_):
+        raise UserError("out.npz: cannot be written (full)")
+
+    monkeypatch.setattr(external, "write_atomically", refuse)
+    code, out, err = run("eval", "samples.npz", "--reference", "digits", "--save-stats", "out.npz", "--quiet")
+    assert (code, out[:4], err[-10:]) == (2, "FID ", "en (full)\n")
+
+
+def test_images_of_the_wrong_size_are_refused_before_the_reference_is_computed(run, monkeypatch):
+    as_npz(np.zeros((20, 1, 16, 16), np.uint8))
+    monkeypatch.setattr(external, "_statistics", lambda *_: pytest.fail("it worked"))
+    assert "samples.npz: digits-" in run("eval", "samples.npz", "--reference", "digits", "--quiet")[2]
 
 
 def test_a_file_may_be_named_as_the_data_set_is(run):
@@ -279,6 +315,12 @@ def test_statistics_without_an_extractor_say_what_to_do(run, dimensions, way_out
         ({"sigma": np.full((2048, 2048), np.nan)}, "not finite"),
         ({"sigma": np.zeros((4, 4))}, "do not fit"),
         ({"sigma": np.triu(np.ones((2048, 2048)))}, "not symmetric"),
+        ({"sigma": np.eye(2048) * 1e308}, "mu or sigma has numbers beyond 1e+100"),
+        ({"sigma": np.eye(2048) + 2 * np.eye(2048, k=1) + 2 * np.eye(2048, k=-1)}, "negative variances in some dir"),
+        ({"features_id": "inception-2048-x", "n": np.inf}, "no statistics mu and sigma (n = inf)"),
+        ({"features_id": "inception-2048-x", "n": np.nan}, "(n = nan)"),
+        ({"features_id": "inception-2048-x", "n": 2.5}, "(n = 2.5)"),
+        ({"features_id": "inception-2048-x", "n": "5"}, "(n = '5')"),
         ({"features_id": "inception-768-x"}, "made with the features inception-768-x"),
     ],
 )
@@ -417,7 +459,7 @@ class Means:  # the extractor aside
         return Features(small, small[:, :10])
 
 external.packaged_extractor = lambda *_, **__: Means()
-result = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
+result, _ = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
                            progress=lambda *_: None)
 print(result.samples)
 """

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import kills
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cfgbench.sweep import cell, shards
+from cfgbench.sweep import cell, row, shards
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.store import Store
+from cfgbench.tensors import load_tensors, save_tensors
 
 SMALL = """
 name: digits
@@ -207,6 +209,24 @@ def test_damaged_rows_are_made_again_and_never_believed(small, calm, run):
     same(calm, Path("results"))
 
 
+def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    path = sorted(Path("results/digits/cells").glob("*.parquet"))[0]
+    kept, honest = path.read_bytes(), row.read_at_most
+
+    def refuse(asked, largest):
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(asked))
+        return honest(asked, largest)
+
+    monkeypatch.setattr(row, "read_at_most", refuse)
+    said = f"{path}: cannot be read (Permission denied); nothing is made in its place"
+    for words in (("sweep", small, "--quiet"), ("report",), ("ls", "digits")):
+        assert run(*words)[::2] == (2, f"cfgbench: {said}\n")
+    assert run("ls")[:2] == (0, f"digits: {said}\n")
+    assert path.read_bytes() == kept
+
+
 def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again(small, calm, run):
     shutil.copytree(calm, "results")
     randomness = random.Random(0)
@@ -226,6 +246,55 @@ def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again
         flip(path, randomness)
     assert run("sweep", small, "--quiet")[0] == 0
     same(calm, Path("results"))
+
+
+def test_the_checkpoint_of_another_network_is_refused(small, calm, run):
+    shutil.copytree(calm, "results")
+    for path in Path("results/digits/cells").glob("*.parquet"):
+        path.unlink()
+    one, other = Path("results/digits/checkpoints").glob("*.safetensors")
+    whole = one.read_bytes()
+    shutil.copy(other, one)
+    p, q = (
+        load_tensors(path)[1]["training"]["p_uncond"] for path in (Path(calm / "digits/checkpoints" / one.name), one)
+    )
+    for words in (("sweep", small, "--quiet"), ("train", small, "--quiet")):
+        code, _, err = run(*words)
+        said = f"{one}: the checkpoint of another network (training.p_uncond = {q}, not {p}); delete it, and it is"
+        assert (code, said in err) == (2, True)
+    one.write_bytes(whole)
+    change(one, id="0" * 16)
+    assert f"{one}: the checkpoint of another network (trained on other data)" in run("sweep", small, "--quiet")[2]
+
+
+def test_checkpoints_of_earlier_versions_are_taken(small, calm, run):
+    """They name no id, and lack the keys that they did not know; the precision decides nothing."""
+    shutil.copytree(calm, "results")
+    for path in Path("results/digits/cells").glob("*.parquet"):
+        path.unlink()
+    for path in Path("results/digits/checkpoints").glob("*.safetensors"):
+        model = load_tensors(path)[1]["model"]
+        model.pop("heads")
+        change(path, id=None, kind=None, model=model, precision="fp16")
+    assert run("sweep", small, "--quiet")[0] == 0
+    assert kills.rows(Path("results")).keys() == kills.rows(calm).keys()
+    assert run("train", small, "--quiet")[0] == 0
+
+
+def change(path, **facts):
+    """Changes what the header of a file of tensors says; None leaves it out."""
+    tensors, header = load_tensors(path)
+    save_tensors(path, tensors, {key: value for key, value in (header | facts).items() if value is not None})
+
+
+def test_influences_of_another_cell_are_not_taken(small, calm):
+    shutil.copytree(calm / "digits", "results")
+    store, (one, other, *_) = Store(Path("results")), sorted(path.stem for path in Path("results/cells").iterdir())
+    assert store.influences(one).keys() == {"label", "fid", "is_mean"}
+    shutil.copy(store.influence(one), store.influence(other))
+    assert (store.influences(other), store.lost) == ({}, {other})
+    pq.write_table(pq.read_table(store.influence(one)).replace_schema_metadata(), store.influence(other))  # as before
+    assert Store(Path("results")).influences(other).keys() == {"label", "fid", "is_mean"}
 
 
 def test_a_training_state_with_a_flipped_bit_is_refused(small, run):
@@ -267,6 +336,29 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     assert run("sweep", small)[0] == 0
     assert sorted(made[10:]) == [60, 140, *range(200, 400, 20)]
     same(calm, Path("results"))
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, "x", None])
+def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
+    assert taken_up(tmp_path, {}, seconds=1.5)
+    assert not taken_up(tmp_path, {}, seconds=seconds)
+
+
+@pytest.mark.parametrize("tensors", [{"pooled": torch.zeros(4, 3)}, {"logits": torch.zeros(4, 2)},
+                                     {"pooled": torch.zeros(5, 3, dtype=torch.int64)}, {"kept": None},
+                                     {"pooled": None}])  # fmt: skip
+def test_shards_without_their_features_are_not_taken(tmp_path, tensors):
+    assert not taken_up(tmp_path, tensors, seconds=1.5)
+
+
+def taken_up(folder, tensors, **facts):
+    """Whether a shard of five images is taken up, whose file holds and says this."""
+    good = {"pooled": torch.zeros(5, 3), "logits": torch.zeros(5, 2), "kept": torch.zeros(0, 1, 8, 8)}
+    whole = {name: tensor for name, tensor in (good | tensors).items() if tensor is not None}
+    path = folder / "features" / "cell" / "000000000000-000000000005.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1} | facts)
+    return list(shards.Shards(path.parent, 5, 1).files) == [range(5)]
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])

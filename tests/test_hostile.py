@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import cfgbench
 from cfgbench import machine
 from cfgbench.data import stream
+from cfgbench.files import identity
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.row import digest_of
 from cfgbench.tensors import save_tensors
@@ -409,6 +410,40 @@ def test_a_checkpoint_that_is_a_pipe(done, refused):
     for cell in (done / "cells").iterdir():
         cell.unlink()
     assert "not a regular file" in refused("sweep", "small.yaml")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [[1, 2], [{}], {"a": 1}, "abc", "", {}, None, 5, [[]], [{"cell_id": None, "p_uncond": 0.1}],
+     [{"cell_id": "x", "p_uncond": "z", "w": 0, "T": 2, "guidance": "cfg"}],
+     [{"cell_id": "x", "p_uncond": 0.1, "w": 0, "T": 2, "guidance": "cfg", "settings": 3}]],
+)  # fmt: skip
+def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells):
+    (done / "asked.json").unlink()
+    without = [run(*words)[:2] for words in (["ls"], ["ls", "small"], ["report", "small", "--table", "md"])]
+    (done / "asked.json").write_text(json.dumps({"digest": identity(cells), "cells": cells}))
+    noted = [run(*words)[:2] for words in (["ls"], ["ls", "small"], ["report", "small", "--table", "md"])]
+    assert noted == without
+    assert noted[0][0] == 0
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_at_once(refused):
+    Path("x.yaml").write_text(SMALL)
+    for command in ("sweep", "train"):
+        said = refused(command, "x.yaml", "--results", os.fsdecode(b"r\xe9"))
+        assert "small: no name in UTF-8" in said
+
+
+def test_results_that_are_pipes_or_devices(done, run, refused):
+    for path in (done / "influence").iterdir():
+        path.unlink()
+        os.mkfifo(path)
+    code, _, err = run("report", "small", "--claims")
+    assert (code, "2 cells without readable influences" in err) == (0, True)
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (done / "sweep.yaml").unlink()
+        make(done / "sweep.yaml")
+        assert refused("sweep", "small.yaml") == f"cfgbench: {done}/sweep.yaml: not a regular file\n"
 
 
 @pytest.mark.parametrize("note", ["[" * 100_000, '{"labels": [[0]], "height": 8, "width": 8}', "1" * 5000])

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cfgbench import progress
+from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
 from cfgbench.sweep import share, workers
 from cfgbench.sweep.bench import Place
@@ -132,12 +133,13 @@ def test_rows_and_failures_of_two_workers_are_those_of_one_process(small, run):
 
 
 @linux
-def test_ctrl_c_is_one_line_and_each_worker_keeps_its_training(small, program):
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_the_end_of_the_terminal_is_one_line_and_each_worker_keeps_its_training(small, program, name):
     small.write_text(LONG)
     process = program(["-m", "cfgbench", "sweep", "small.yaml", *TWO], ["train p_uncond 0.1", "train p_uncond 0.5"])
     begun, asked = children(process), time.monotonic()
     assert len(begun) == 2
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, name)
     assert process.wait(timeout=30) == 130
     assert time.monotonic() - asked < 10
     said = [line for line in Path("err").read_text().splitlines() if "images/s" not in line]
@@ -222,15 +224,13 @@ def test_with_all_workers_killed_the_sweep_says_that_it_goes_on_later(small, run
     assert "the same command goes on from here" in last
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("--workers", "0"), "--workers"),
-    (("--workers", "2", "--device", "meta"), "--workers 2: a meta is filled by one process"),
-])  # fmt: skip
-def test_a_number_of_workers_that_cannot_be_is_refused(small, run, words, said):
-    code, _, err = run("sweep", small, *words)
+def test_a_number_of_workers_that_cannot_be_is_refused(small, run, shared):
+    code, _, err = run("sweep", small, "--workers", "0")
     assert code == 2
-    assert said in err
+    assert "--workers" in err
     assert err.count("\n") == 1
+    with pytest.raises(UserError, match="--workers 2: a meta is filled by one process"):
+        shared(SMALL, device="meta", asked=2)
 
 
 # how many

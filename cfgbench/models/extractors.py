@@ -45,14 +45,18 @@ class ClassifierFeatures:
         self.network = network.to(device).eval() if isinstance(network, torch.nn.Module) else network
         self.id, self.side, self.device, self.crop, self.channels = id, side, device, crop, channels
 
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises ValueError for images of a shape (ch, h, w) that it does not look at."""
+        channels, *sides = shape
+        if min(sides) < self.side or not (sides == [self.side] * 2 or self.crop):
+            raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(sides)}")
+        if self.channels not in (None, channels):
+            raise ValueError(f"{self.id} looks at {self.channels} channels, not {channels}")
+
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
+        self.check(images.shape[1:])
         top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
-        fits = images.shape[2:] == (self.side, self.side)
-        if min(top, left) < 0 or not (fits or self.crop):
-            raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(images.shape[2:])}")
-        if self.channels not in (None, images.shape[1]):
-            raise ValueError(f"{self.id} looks at {self.channels} channels, not {images.shape[1]}")
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         with float32_kept():
             return Features(*self.network(middle.float() / 127.5 - 1))

@@ -33,10 +33,10 @@ def find_device(name: str | None) -> torch.device:
     """The device of that name, or without one the first GPU, or else the processor. Raises UserError."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        (torch.zeros(1, device=device) + 1).item()  # some devices only take note of what they should do
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # streams and graphs are the current GPU's
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
         raise UserError(f"--device {name}: {reason(error, 150)}; take cpu, or leave it out") from None
     return device
 

@@ -18,6 +18,7 @@ from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity, make_folder, write_atomically
+from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
@@ -97,7 +98,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         if name == STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
         make_folder(path.parent)
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
+        place = path.resolve()  # a link is left as it is, and what it leads to is written
+        if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
             raise UserError(f"{name} {path}: cannot be written; name another file")
 
 
@@ -108,11 +110,10 @@ def evaluate(
     features: str | None = None,
     weights: Path | None = None,
     precision: str = "fp32",
-    save_stats: Path | None = None,
     device: torch.device,
     progress: Progress,
-) -> Evaluation:
-    """Measures the images of `samples` (see `open_stream`) and writes their statistics to `save_stats`.
+) -> tuple[Evaluation, Moments]:
+    """Measures the images of `samples` (see `open_stream`); gives their statistics, too.
 
     `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `precision`, fp32
     or bf16, is the Inception network's. Raises UserError.
@@ -136,18 +137,17 @@ def evaluate(
         precision=precision,
         ahead=ahead,
     )
+    _check_shape(samples, images, extractor)
     with _named(f"--reference {reference}", name):
         against, moments = _statistics(target, extractor, progress)
     with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
-    if save_stats is not None:
-        write_atomically(save_stats, lambda path: save_reference(path, measured.moments, extractor.id))
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
     numbers = {column: measured.numbers.get(column) for column in NUMBERS}
-    return Evaluation(
+    evaluation = Evaluation(
         **numbers,
         samples=images.count,
         ignored=images.ignored + (target.ignored if isinstance(target, Stream) else 0),
@@ -157,6 +157,22 @@ def evaluate(
         protocol=protocol,
         protocol_id=identity(protocol),
     )
+    return evaluation, measured.moments
+
+
+def save_statistics(path: Path, moments: Moments, features_id: str) -> None:
+    """Writes the statistics of images that were measured with the extractor of this id. Raises UserError."""
+    write_atomically(path.resolve(), lambda target: save_reference(target, moments, features_id))
+
+
+def _check_shape(samples: Path, images: Stream, extractor: FeatureExtractor) -> None:
+    """Raises UserError, before the reference is computed, for images of a shape at which the extractor does not look;
+    the Inception network looks at all."""
+    if isinstance(extractor, ClassifierFeatures):
+        try:
+            extractor.check(images.shape)
+        except ValueError as error:
+            raise UserError(f"{samples}: {error}") from None
 
 
 @contextmanager

@@ -98,15 +98,15 @@ def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) ->
     reference_id = identity([plan.images.content, extractor.id])
     path = plan.store.reference(reference_id)
     try:
-        moments = load_moments(path)
-    except UserError:  # not there, or damaged: it is made again
+        moments = load_moments(path, reference_id)
+    except UserError:  # not there, damaged, or another's: it is made again
         try:
             moments = moments_of(of_images(plan.images), extractor, progress)
         except ValueError as error:
             reason = f"{error}{unreached(plan.spec.features)}"
             raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
         remove_parts(path)
-        write_atomically(path, lambda target: save_moments(target, moments))
+        write_atomically(path, lambda target: save_moments(target, moments, reference_id))
     return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)
 
 

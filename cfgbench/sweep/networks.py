@@ -1,13 +1,16 @@
 """The networks that cells are sampled with: trained where they are not there yet, and made fast."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
+from cfgbench.errors import UserError, brief
 from cfgbench.models import native
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.fast import OURS, Compiled, choose, forget, hold_half, prepare
@@ -23,7 +26,7 @@ from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_networks
 from cfgbench.tensors import load_tensors
-from cfgbench.training.diffusion import train
+from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
 
@@ -50,13 +53,35 @@ def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progres
 
 def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:
     """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
-    checkpoint that is damaged."""
+    checkpoint that is damaged, or another network's."""
     while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
         progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if group.leads:  # the others may be here before it is written
-        load_tensors(path)
+        check_same(path, load_tensors(path)[1], network, plan.images)
     return path
+
+
+def check_same(path: Path, found: dict[str, Any], network: Network, images: Images) -> None:
+    """Raises UserError where the checkpoint at `path`, of which its header says `found`, is another network's.
+
+    Those of earlier versions name no id, and lack keys that they did not know.
+    """
+    other = next(_differences(found, facts_of(network, images)), None)
+    if other is None and found.get("id", network.id) != network.id:
+        other = "trained on other data"
+    if other is not None:
+        raise UserError(f"{path}: the checkpoint of another network ({other}); delete it, and it is trained again")
+
+
+def _differences(found: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+    if found.get("kind", "denoiser") != asked["kind"]:
+        yield f"a {brief(found['kind'])}"
+    for section in ("model", "training", "image"):
+        said = found.get(section)
+        for key, value in asked[section].items() if isinstance(said, dict) else ():
+            if said.get(key, value) != value:
+                yield f"{section}.{key} = {brief(said[key])}, not {brief(value)}"
 
 
 def train_networks(bench: Bench, cell: Cell) -> bool:
@@ -83,12 +108,16 @@ def ready_for(bench: Bench, cell: Cell) -> Ready | None:
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, images, device)
     else:
-        denoiser = load_denoiser(store.checkpoint(cell.checkpoint_id), device)
+        path = store.checkpoint(cell.checkpoint_id)
+        denoiser = load_denoiser(path, device)
+        check_same(path, denoiser.facts, cell.denoiser, images)
     classifier = None
     if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
         classifier = ExactClassifier(images.mixture, device)
     elif cell.classifier is not None:
-        classifier = load_noisy_classifier(store.checkpoint(cell.classifier.id), device)
+        path = store.checkpoint(cell.classifier.id)
+        classifier = load_noisy_classifier(path, device)
+        check_same(path, classifier.facts, cell.classifier, images)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cell, images, device)
     return made_fast(bench, cell, networks)

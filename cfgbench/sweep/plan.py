@@ -12,7 +12,7 @@ from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.stream import SPLITS
-from cfgbench.files import digest_named, file_digest, identity, make_folder, write_atomically
+from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.classifier import packaged
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.noisy_classifier import HalfUNet
@@ -169,11 +169,30 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
 def prepare_folder(plan: Plan) -> None:
     """Makes the results folder and writes the resolved sweep and its cells into it, where they are not there as they
     are; says at once if it cannot be written."""
-    make_folder(plan.store.folder)
+    folder = plan.store.folder
+    if not _is_text(folder):
+        raise UserError(f"{folder}: no name in UTF-8, which rows cannot be written under; choose another folder")
+    make_folder(folder)
     plan.store.ask([_noted(cell) for cell in plan.cells])
     path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
-    if not path.exists() or path.read_bytes() != content:
+    if not _holds(path, content):
         write_atomically(path, content)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether this is what is in the file. Raises OSError for what is there and cannot be read."""
+    try:
+        return read_at_most(path, len(content)) == content
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _noted(cell: Cell) -> dict[str, Any]:

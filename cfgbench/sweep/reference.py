@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cfgbench import npz
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
 
 PUBLISHED = "inception-2048-"
@@ -38,9 +38,9 @@ def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
         maker = str(npz.array(path, "features_id")) if "features_id" in names else None
-        n = int(npz.array(path, "n")) if "n" in names and maker else None
-        if n is not None and not 2 <= n < 2**53:
-            raise ValueError(f"n = {n}")
+        n = npz.array(path, "n").item() if "n" in names and maker else None
+        if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
+            raise ValueError(f"n = {brief(n)}")
         moments = Moments.from_covariance(mu, sigma)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
@@ -57,17 +57,20 @@ def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
         )
     if maker is not None and maker != features_id:
         raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
-    return moments if n is None else Moments(n, moments.mean, moments.covariance * (n - 1))
+    return moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
 
 
-def save_moments(path: Path, moments: Moments) -> None:
-    """Writes an .npz with n, mean and scatter."""
+def save_moments(path: Path, moments: Moments, key: str) -> None:
+    """Writes an .npz with n, mean and scatter, and the key that names what they are of."""
     with path.open("wb") as file:
-        np.savez(file, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy())
+        np.savez(file, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy(), key=key)
 
 
-def load_moments(path: Path) -> Moments:
-    """Reads what `save_moments` wrote; never unpickles. Raises UserError naming a file that is something else."""
+def load_moments(path: Path, key: str) -> Moments:
+    """Reads what `save_moments` wrote with this key; never unpickles. Raises UserError naming a file that is something
+    else, or of something else; those of earlier versions have no key."""
+    if "key" in npz.members(path) and str(npz.array(path, "key")) != key:
+        raise UserError(f"{path}: statistics of something else")
     n, mean, scatter = (npz.array(path, name, LARGEST) for name in ("n", "mean", "scatter"))
     if n.shape != () or n.dtype.kind not in "iu" or n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
         raise UserError(f"{path}: statistics of unfitting shapes")

@@ -1,5 +1,6 @@
 """A row of results: its columns, its digest, and what is checked before it is believed."""
 
+import errno
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfgbench.errors import brief, printable, reason
+from cfgbench.errors import UserError, brief, printable, reason
 from cfgbench.files import identity, read_at_most
 from cfgbench.processes import begin, processors
 
@@ -62,6 +63,8 @@ _STATES = ("ok", "failed")
 LARGEST_ROW = 10_000_000
 """Bytes of a row's file, packed and unpacked."""
 
+NO_FILE = errno.ENOENT, errno.EISDIR, errno.EINVAL
+"""What the system says of a row that is not there, and of a folder or a pipe in its place."""
 WORTH_A_PROCESS = 200
 """Rows whose reading takes ten times as long as a process takes to begin."""
 
@@ -83,8 +86,9 @@ def digest_of(row: Mapping[str, Any]) -> str:
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """The row in a file. Raises ValueError, or what Arrow raises, for a file that is not as `as_table` made it."""
-    content = pa.BufferReader(read_at_most(path, LARGEST_ROW))
+    """The row in a file. Raises ValueError, or what Arrow raises, for a file that is not as `as_table` made it; and
+    UserError for one that cannot be read: whether it is a row is not known."""
+    content = pa.BufferReader(_content(path))
     with pq.ParquetFile(content, pre_buffer=False) as file:  # nothing to fetch ahead: the bytes are here
         sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
         if file.metadata.num_rows != 1 or not all(0 <= size <= LARGEST_ROW for size in sizes):
@@ -97,6 +101,15 @@ def read_row(path: Path) -> dict[str, Any]:
     row = {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
     _check(row, path.stem)
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_at_most(path, LARGEST_ROW)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise
+        raise UserError(f"{path}: cannot be read ({reason(error)}); nothing is made in its place") from None
 
 
 def begin_reading(paths: Sequence[Path]) -> Callable[[], Read]:
@@ -124,6 +137,8 @@ def _read(paths: Sequence[Path]) -> Read:
     for path in paths:
         try:
             rows.append(read_row(path))
+        except UserError:
+            raise
         except Exception as error:  # a damaged file fails in many ways, all of which mean the same
             damaged[path] = reason(error)
     return rows, damaged

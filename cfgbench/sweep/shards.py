@@ -16,6 +16,8 @@ from cfgbench.tensors import load_tensors, save_tensors
 SECONDS = 30.0
 BYTES = 16 << 20
 """A shard is written when it took so long to make, or is so large: this much work, and memory, is at stake."""
+SECONDS_BELIEVED = 1e9
+"""What is said to have taken longer, thirty years, was not made so."""
 BLOCK = 1000
 """Images at a time for the statistics, wherever one shard ends and the next begins."""
 
@@ -43,10 +45,14 @@ class Shards:
 
     def _take_up(self, path: Path) -> None:
         try:
-            _, header = load_tensors(path)
+            tensors, header = load_tensors(path)
             images = range(header["first"], header["stop"])
             known = header["key"] == self.key and 0 <= images.start < images.stop <= self.total
-            if known and not any(_overlap(images, other) for other in self.files):
+            if (
+                known
+                and _whole(tensors, header, len(images))
+                and not any(_overlap(images, other) for other in self.files)
+            ):
                 self.files[images] = path
                 self.seconds += header["seconds"]
                 return
@@ -137,6 +143,13 @@ def remove(folder: Path) -> None:
         path.unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _whole(tensors: dict[str, Tensor], header: dict[str, Any], count: int) -> bool:
+    """Whether these are the features of so many images, made in a time that can be. Raises KeyError, TypeError."""
+    features = [tensors["pooled"], *(tensors[name] for name in ("logits",) if name in tensors)]
+    whole = all(one.ndim == 2 and len(one) == count and one.is_floating_point() for one in features)
+    return whole and "kept" in tensors and 0 <= header["seconds"] < SECONDS_BELIEVED
 
 
 def _overlap(a: range, b: range) -> bool:

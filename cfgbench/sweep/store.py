@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
-from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
+from cfgbench.files import identity, open_regular, read_at_most, remove_parts, try_lock, write_atomically
 from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LARGEST_ASKED = 1 << 30
 """Bytes of the note on a sweep's cells."""
+_NOTED = {"cell_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
+_NOTED_NOW = {"checkpoint_id": str, "classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
+"""What the note says of a cell, by type: always, and since a later version."""
 HELD = 256 << 20
 """Bytes of influences that are kept in memory: 213 cells of 50,000 images, 10,000 of 1,000."""
 
@@ -55,12 +58,13 @@ class Store:
 
     def put_influences(self, cell_id: str, influences: Mapping[str, np.ndarray]) -> None:
         """Writes the columns `label` (class) and one per metric's column (fid, is_mean), a row an image."""
-        table = pa.table(dict(influences))
+        table = pa.table(dict(influences), metadata={"cell_id": cell_id})
         write_atomically(self.influence(cell_id), lambda path: pq.write_table(table, path, write_page_checksum=True))
         self._held.clear()
 
     def influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
-        """What `put_influences` wrote; nothing where it is not there or damaged. As it was when first asked for."""
+        """What `put_influences` wrote; nothing where it is not there, damaged, or another cell's. As it was when first
+        asked for."""
         found = self._held.pop(cell_id, None)  # comparisons ask for the same cells again and again
         found = self._read_influences(cell_id) if found is None else found
         self._held[cell_id] = found
@@ -71,8 +75,12 @@ class Store:
 
     def _read_influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
         try:
-            with pq.ParquetFile(self.influence(cell_id), page_checksum_verification=True, pre_buffer=False) as file:
+            how = {"page_checksum_verification": True, "pre_buffer": False}
+            with open_regular(self.influence(cell_id)) as content, pq.ParquetFile(content, **how) as file:
                 table = file.read(use_threads=False)
+            whose = (table.schema.metadata or {}).get(b"cell_id", cell_id.encode())  # not in files of earlier versions
+            if whose != cell_id.encode():
+                raise ValueError("another cell's")
         except (pa.ArrowException, OSError, ValueError):
             self.lost.add(cell_id)
             return {}
@@ -142,7 +150,8 @@ class Store:
         None where that was not noted, or is damaged."""
         try:
             noted = json.loads(read_at_most(self._asked, LARGEST_ASKED))
-            return noted["cells"] if noted["digest"] == identity(noted["cells"]) else None
+            whole = noted["digest"] == identity(noted["cells"]) and all(map(_is_noted, noted["cells"]))
+            return noted["cells"] if whole and isinstance(noted["cells"], list) else None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
@@ -191,11 +200,19 @@ class Store:
         return rows, damaged
 
     def find(self, cell_id: str) -> dict[str, Any] | None:
-        """The cell's row, or None where there is none or it is damaged."""
+        """The cell's row, or None where there is none or it is damaged. Raises UserError where it cannot be read."""
         try:
             return read_row(self.row(cell_id))
+        except UserError:
+            raise
         except Exception:
             return None
+
+
+def _is_noted(cell: Any) -> bool:
+    """Whether this says of a cell what `ask` is given; what is null or missing was not known to an earlier version."""
+    known = isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in _NOTED.items())
+    return known and all(cell.get(key) is None or isinstance(cell[key], kind) for key, kind in _NOTED_NOW.items())
 
 
 def _after(time: str, other: str) -> str:

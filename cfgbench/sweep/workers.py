@@ -74,8 +74,8 @@ def _begin(share: Share) -> Worker:
     ours, theirs = Pipe()
     program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
     environment = os.environ | {"OMP_NUM_THREADS": str(share.threads)}
-    # Ctrl-C reaches all processes of a terminal: this one says so, and ends the others
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C, and the end of a terminal, reach all its processes: this one says so, and ends the others
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         with theirs:
             command, passed = [sys.executable, "-c", program], [theirs.fileno()]

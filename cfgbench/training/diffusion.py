@@ -3,6 +3,7 @@ classifier of noisy images that guides it."""
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,13 +41,7 @@ def train(
     TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
     kind, model, training, image = network.kind, network.model, network.training, image_of(images)
-    header = {
-        "kind": kind,
-        "model": model.model_dump(),
-        "training": training.decisive,
-        "image": image,
-        "precision": compute.precision,
-    }
+    header = facts_of(network, images) | {"precision": compute.precision}
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng():  # building a network draws from the global state
         weights = OBJECTIVES[kind].network(model, **image)
@@ -66,8 +61,14 @@ def train(
         step.close()
         compiling.end()
     if group.leads:
-        finish(path, state, header)
+        finish(path, state, header | {"id": network.id})
         partial.unlink(missing_ok=True)
+
+
+def facts_of(network: Network, images: Images) -> dict[str, Any]:
+    """What the file of a network says of it."""
+    sections = {"model": network.model.model_dump(), "training": network.training.decisive, "image": image_of(images)}
+    return {"kind": network.kind} | sections
 
 
 def image_of(images: Images) -> dict[str, int]:

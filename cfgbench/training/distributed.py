@@ -42,12 +42,16 @@ TORCHRUNS = "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 
 
 def launched() -> bool:
-    """Whether torchrun started this process as one of several. Raises UserError for half of its variables."""
+    """Whether torchrun started this process as one of several. Raises UserError for half of its variables, and for
+    what is no number."""
     world, missing = os.environ.get("WORLD_SIZE", "1"), [name for name in TORCHRUNS if name not in os.environ]
     if not world.isdecimal():
         raise UserError(f"WORLD_SIZE = {brief(world)}: should be a number of processes, as torchrun sets it")
     if int(world) > 1 and missing:
         raise UserError(f"WORLD_SIZE = {world}: {', '.join(missing)} missing; begin with torchrun, or unset WORLD_SIZE")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT") if int(world) > 1 else ():
+        if not os.environ[name].isdecimal():
+            raise UserError(f"{name} = {brief(os.environ[name])}: should be a number, as torchrun sets it")
     return int(world) > 1
 
 
