@@ -435,4 +435,4 @@ def _named_in(path: Path, results: Path) -> str:
 def _rows_of(plan: "Plan") -> "pd.DataFrame":
     """The rows of the plan's cells; the folder may hold those of an earlier grid too."""
     rows = plan.store.rows()
-    return rows[rows["cell_id"].isin({cell.id for cell in plan.cells})]
+    return rows[rows["cell_id"].isin({cell.id for cell in plan.cells})] if len(rows) else rows

@@ -64,9 +64,12 @@ def goes_on() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP wait until this is over: what must not be left half done. Not in other threads, which
-    they do not reach."""
+def held_back() -> Iterator[list[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP wait until this is over: what must not be left half done. Gives those that wait.
+
+    A mask would not do: where there are other threads, one of them takes the signal. In these nothing is held back, and
+    nothing raised.
+    """
     came: list[int] = []
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
     try:
@@ -75,12 +78,12 @@ def held_back() -> Iterator[None]:
                 if callable(handler := signal.getsignal(number)):
                     handlers[number] = handler
                     signal.signal(number, lambda number, _: came.append(number))
-        yield
+        yield came
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         for number in came:
-            handlers[number](number, None)
+            signal.raise_signal(number)
 
 
 def prepare() -> None:

@@ -5,13 +5,13 @@ import gc
 import multiprocessing
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TypeVar
 from weakref import WeakSet
 
 from cfgbench import machine
+from cfgbench.exits import held_back
 
 T = TypeVar("T")
 _receivers: WeakSet[Connection] = WeakSet()
@@ -31,7 +31,7 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     _receivers.add(receiver)
-    with sender, _uninterrupted() as came:
+    with sender, held_back() as came:  # what is raised within a fork is lost
         process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender, came), daemon=True)
         try:
             process.start()
@@ -50,26 +50,6 @@ def begin(work: Callable[[], T]) -> Callable[[], T]:
         return found
 
     return wait
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[list[int]]:
-    """What stops the program waits for the end of the context: what is raised within a fork is lost. Gives the signals
-    that wait. A mask would not do: where there are other threads, one of them takes the signal."""
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}  # nothing is raised here
-    try:
-        for number in before:
-            signal.signal(number, lambda number, frame: came.append(number))
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
 
 
 def _send(work: Callable[[], T], to: Connection, came: list[int]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
     try:
         if not path.is_file():  # a pipe would never end
             raise ValueError("not a regular file")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: cannot be read (permission denied); nothing is made in its place")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["cfgbench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)

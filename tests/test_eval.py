@@ -307,6 +307,8 @@ def test_statistics_without_an_extractor_say_what_to_do(run, dimensions, way_out
         assert code == 2
         assert err.endswith(f"{way_out.replace('KEY', key)}\n")
         assert ("64 dimensions are not Inception's 2048: it was measured with another" in err) == (dimensions == 64)
+    Path("reference.npz").unlink()
+    assert run("sweep", "s.yaml")[2].startswith("cfgbench: s.yaml: evaluation.reference = reference.npz: No such file")
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,15 @@ def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monke
     assert path.read_bytes() == kept
 
 
+def test_a_checkpoint_of_someone_else_is_not_called_damaged(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    path = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))[0]
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda asked, mode: Path(asked).name != path.name and allowed(asked, mode))
+    said = f"cfgbench: {path}: cannot be read (permission denied); nothing is made in its place\n"
+    assert run("train", small, "--quiet")[::2] == (2, said)
+
+
 def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again(small, calm, run):
     shutil.copytree(calm, "results")
     randomness = random.Random(0)

@@ -119,15 +119,15 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         weights = ""
         if isinstance(spec.model, Pretrained):
             weights = weights_identity(spec.model, images)
+        features = features_identity(spec, images)
+        if spec.evaluation.reference is not None:
+            features += f" {digest_named('evaluation.reference', spec.evaluation.reference)}"
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: {os.fsdecode(error.filename or 'dataset')}: {reason(error)}") from None
     store = Store(results / spec.name)
     names = identity([images.content, images.flips])
-    features = features_identity(spec, images)
-    if spec.evaluation.reference is not None:
-        features += f" {digest_named('evaluation.reference', spec.evaluation.reference)}"
     cells = make_cells(spec, data=names, features=features, weights=weights)
     rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
     done = frozenset(row["cell_id"] for row in rows if row["status"] == "ok")
