@@ -215,6 +215,8 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("p_uncond: [0.1, 0.5]", "p_uncond: [1.2]", "grid.p_uncond[0] = 1.2: should be less than or equal to 1"),
         ("batch_size: 50", "p_uncond: 1.2", "sampling.p_uncond: unknown key"),
         ("steps: 10", "p_uncond: 1.2", "training.p_uncond = 1.2"),
+        ("[fid, is]", "''", "evaluation.metrics = '': should be a valid list, such as [fid, is]"),
+        ("multipliers: [1, 2]", "multipliers: 2", "model.multipliers = 2: should be a valid list, such as [1]"),
         ("features: digits, ", "precision: bf16, ", "evaluation.precision = bf16: the features digits have fp32 only"),
         ("features: digits, ", "precision: fp16, ", "evaluation.precision = 'fp16': should be one of 'fp32' or 'bf16'"),
         ("T: [4]", "T: [4, 1]", "grid.T[1] = 1: should be greater than or equal to 2"),

@@ -32,16 +32,17 @@ def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location]
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
     message += _WAYS_OUT.get(kind, "")
+    if kind == "list_type":
+        message += f", such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
     return f"{where} = {_shown(first['input'])}: {message}{more}"
 
 
-_WAYS_OUT = {
-    **dict.fromkeys(("bool_type", "bool_parsing"), ": true or false"),
-    "list_type": ", such as [1]",
-}
+_WAYS_OUT = dict.fromkeys(("bool_type", "bool_parsing"), ": true or false")
 """The validation's kinds of errors -> what more to say of how it would be right."""
+
+_LISTS = {"evaluation.metrics": "[fid, is]"}
 
 _PATTERNS = {
     "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit",

@@ -179,6 +179,14 @@ def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     )
 
 
+def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
+    (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
+    mean = part.rows.iloc[1]  # seeds lie 5 apart: all of them against the first alone would differ by that
+    single = table1.iloc[0].to_dict() | {"seed": 0, "fid": 1.0}
+    assert compare(Store(tmp_path), mean, single, "fid").value == pytest.approx(0.1)
+    assert compare(Store(tmp_path), mean, single | {"seed": 7}, "fid").value == pytest.approx(5.3)  # none in common
+
+
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
