@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cfgbench.files import try_lock
 from cfgbench.tensors import load_tensors
 
 # Adam does not see a gradient's scale; where some of the gradients are clipped it matters
@@ -18,17 +19,22 @@ training: {steps: 20, batch_size: 32, learning_rate: 3e-3, gradient_clip: 1.8, M
 sampling: {samples: 20}
 grid: {p_uncond: [0.2], w: [0], T: [3]}
 """
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def words(*launcher, command="train"):
+    exact = ["--device", "cpu", "--precision", "fp32"]
+    return [sys.executable, *launcher, "-m", "cfgbench", command, "small.yaml", *exact]
 
 
 def train(folder: Path, *launcher, more="seed: 0", command="train"):
     folder.mkdir()
     (folder / "small.yaml").write_text(SWEEP.replace("MORE", more))
-    words = [sys.executable, *launcher, "-m", "cfgbench", command, "small.yaml", "--quiet", "--device", "cpu"]
     done = subprocess.run(
-        [*words, "--precision", "fp32"],
+        [*words(*launcher, command=command), "--quiet"],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ALONE,
         capture_output=True,
         text=True,
         timeout=120,
@@ -50,6 +56,21 @@ def test_two_processes_train_the_weights_of_one(tmp_path, more):
     assert len(losses[0]) == len(losses[1]) == 21
     numbers = [[float(line.split(",")[1]) for line in lines[1:]] for lines in losses]
     assert numbers[1] == pytest.approx(numbers[0], rel=1e-4)
+
+
+def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
+    folder = tmp_path / "one"
+    _, (path,) = train(folder)
+    trained = path.rename(folder / "trained")
+    with try_lock(folder / "results/digits/locks" / path.stem) as held:
+        assert held
+        with subprocess.Popen(words(*TORCHRUN), cwd=folder, env=ALONE, stderr=subprocess.PIPE, text=True) as together:
+            said = next(line for line in together.stderr if "waiting for another process" in line or "loss" in line)
+            trained.rename(path)  # the other is done
+            rest = together.stderr.read()
+    assert "waiting" in said
+    assert "loss" not in rest
+    assert together.returncode == 0, rest
 
 
 def test_a_sweep_is_not_for_torchrun(tmp_path):

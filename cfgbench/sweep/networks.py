@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,12 @@ take less than 65,536."""
 def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path | None:
     """The network's checkpoint, trained now if it is not there; None while another process trains it."""
     path = plan.store.checkpoint(network.id)
-    if path.exists():
+    if group.as_leader(path.exists(), compute.device):
         return path
-    if group.world > 1:  # its members must all come to the same end
-        train(plan.images, network, path, compute, group=group, progress=progress)
-        return path
-    with plan.store.claim(network.id) as held:
-        if held and not path.exists():
-            train(plan.images, network, path, compute, progress=progress)
+    with plan.store.claim(network.id) if group.leads else nullcontext(False) as claimed:
+        held = group.as_leader(claimed, compute.device)
+        if held and not group.as_leader(path.exists(), compute.device):
+            train(plan.images, network, path, compute, group=group, progress=progress)
         return path if held else None
 
 
@@ -55,7 +54,8 @@ def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: 
     """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
     checkpoint that is damaged, or another network's."""
     while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
-        progress(WAITING, 0, network.training.steps, "")
+        if group.leads:
+            progress(WAITING, 0, network.training.steps, "")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if group.leads:  # the others may be here before it is written
         check_same(path, load_tensors(path)[1], network, plan.images)

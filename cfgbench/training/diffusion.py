@@ -41,7 +41,7 @@ def train(
     TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
     kind, model, training, image = network.kind, network.model, network.training, image_of(images)
-    header = facts_of(network, images) | {"precision": compute.precision}
+    header = facts_of(network, images) | {"precision": compute.precision, "id": network.id}
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng():  # building a network draws from the global state
         weights = OBJECTIVES[kind].network(model, **image)
@@ -61,7 +61,7 @@ def train(
         step.close()
         compiling.end()
     if group.leads:
-        finish(path, state, header | {"id": network.id})
+        finish(path, state, header)
         partial.unlink(missing_ok=True)
 
 

@@ -36,6 +36,14 @@ class Group:
             distributed.all_reduce(value)
         return value
 
+    def as_leader(self, answer: bool, device: torch.device) -> bool:
+        """What the process that leads answers, for all of them: files may change between their looks."""
+        if self.world == 1:
+            return answer
+        told = torch.tensor(answer, dtype=torch.uint8, device=device)
+        distributed.broadcast(told, src=0)
+        return bool(told)
+
 
 ALONE = Group()
 TORCHRUNS = "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"

@@ -44,8 +44,8 @@ def weights(path):
     return load_tensors(path)[0]
 
 
-def run(images, path, training, kind="denoiser", model=MODEL, precision="fp32", **keys):
-    train(images, Network(kind, "", model, training), path, Compute(CPU, precision), **keys)
+def run(images, path, training, kind="denoiser", model=MODEL, precision="fp32", name="", **keys):
+    train(images, Network(kind, name, model, training), path, Compute(CPU, precision), **keys)
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "classifier"])
@@ -83,6 +83,27 @@ def test_ctrl_c_saves_where_it_was(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), progress=stop)
     assert load_tensors(tmp_path / "a.partial")[1]["step"] == 20
+
+
+@pytest.mark.parametrize(("name", "first"), [("a", 20), ("b", 0)])
+def test_a_training_in_progress_of_another_network_is_not_gone_on_from(images, tmp_path, monkeypatch, name, first):
+    """Other data gives another name to settings that are the same."""
+
+    def stop(task, done, total, note):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a.safetensors", spec(), name="a", progress=stop)
+    seen = []
+
+    class Seen(Step):
+        def __call__(self):
+            seen.append(self.state.step)
+            super().__call__()
+
+    monkeypatch.setattr(diffusion, "Step", Seen)
+    run(images, tmp_path / "a.safetensors", spec(), name=name)
+    assert seen[0] == first
 
 
 @pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 7), (signal.SIGTERM, 0)])
