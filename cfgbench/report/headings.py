@@ -38,4 +38,4 @@ def subtitle(part: Slice) -> str:
     ]
     words = [*conditions, f"{part.extractor} features", spread(part, part.metrics)]
     words.append("hollow: a mean over other seeds" if part.ok["other_seeds"].any() else "")
-    return " · ".join(word for word in words if word)
+    return " · ".join(word for word in words if word).replace("± ", "±\N{NO-BREAK SPACE}")  # not at the end of a line
