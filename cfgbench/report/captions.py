@@ -76,9 +76,12 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
         several = len({noise for _, noise in part.seeds}) > 1 and len({training for training, _ in part.seeds}) > 1
         return "trainings and noise, of which some numbers share one" if several else "seeds"
     members = [member for members in part.rows["members"] for member in members]
-    if any(np.isfinite(number(member, metric.se)) for member in members for metric in metrics):
+    known = [metric for metric in metrics if any(np.isfinite(number(member, metric.se)) for member in members)]
+    lacking = [metric.name for metric in metrics if metric not in known]
+    if not lacking:
         return "trainings and images"
-    return "trainings, whose images have the same noise: what that does is not in it"
+    of_some = f"trainings and images, of {joined(lacking)} over" if known else ""
+    return f"{of_some} trainings, whose images have the same noise: what that does is not in it".strip()
 
 
 def bias(*parts: Slice) -> str:

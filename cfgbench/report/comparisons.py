@@ -5,9 +5,7 @@ Cells with the same seed share the noise of every image, and so most of their er
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from statistics import NormalDist
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,10 @@ import numpy as np
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.columns import SAMPLING_SEEDS
+from cfgbench.report.doubt import Doubt, apart, of_images, together
 from cfgbench.report.seeds import alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
 from cfgbench.sweep.store import Store
-
-SIGMAS = 1.96
-"""Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
-(see `sigmas`)."""
 
 _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 
@@ -30,37 +25,24 @@ _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 class Difference:
     """a - b of a metric. `se` is NaN where no error is known; `paired` says whether shared noise was taken out.
 
-    `freedom` are the degrees of freedom of `se`: k - 1 of an error over k seeds, or fewer (see seeds.mean_over); those
-    of an error over images are so many that it is taken for known.
+    `doubt` is what the error is made of, and how well that is known; where it is not given, `se` is of images.
     """
 
     value: float
     se: float
     paired: bool
-    freedom: float = np.inf
+    doubt: Doubt | None = field(default=None, compare=False)
+
+    def reach(self, looks: int = 1) -> float:
+        """How far chance goes in one direction (see Doubt.reach); NaN where no error is known."""
+        if np.isnan(self.se):
+            return np.nan
+        return (of_images(self.se) if self.doubt is None else self.doubt).reach(looks)
 
     @property
     def told_apart(self) -> bool | None:
         """|value| >= 1.96 se, or more where few seeds tell of it; None where the error is not known."""
-        enough = sigmas(freedom=self.freedom) * self.se
-        return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= enough)
-
-
-@lru_cache
-def sigmas(looks: int = 1, freedom: float = np.inf) -> float:
-    """Standard errors that chance passes in one direction as rarely, with `looks` differences and errors of so many
-    degrees of freedom, as SIGMAS with one difference and a known error.
-
-    Bonferroni: who looks at 13 differences for any that is large will find one. 1.96 for one, 2.89 for 13. Student's t:
-    an error over few seeds is itself chance. 12.7 for two seeds, 4.3 for three, 2.8 for five.
-    """
-    normal = NormalDist()
-    rare = normal.cdf(-SIGMAS) / looks
-    if np.isinf(freedom):
-        return -normal.inv_cdf(rare)
-    from scipy.special import stdtrit  # a tenth of a second, which a report of single seeds need not wait
-
-    return -float(stdtrit(freedom, rare))
+        return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= self.reach())
 
 
 Term = tuple[float, Mapping[str, Any], str]
@@ -73,8 +55,8 @@ def compare(store: Store, a: Mapping[str, Any], b: Mapping[str, Any], metric: st
     The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
     protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
     image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
-    images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
-    UserError for influences that are not finite.
+    images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one of them the error is
+    not known. Raises UserError for influences that are not finite.
     """
     return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
 
@@ -95,25 +77,29 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
 
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
     totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
+    if totals and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
+        found = _single(store, of_seed(*totals))
+        trainings = max(len({seed[:1] for seed in held}) for held in members)
+        return found if trainings == 1 else replace(found, se=np.nan)  # of other trainings one says nothing
     if len(totals) < 2:
-        alone = any(len(held) == 1 for held in members)  # then that seed is all that can be compared
-        return _single(store, of_seed(*totals)) if totals and alone else _unpaired(terms)
+        return _unpaired(terms)
     images = _over_images(store, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
-    return Difference(mean.value, mean.se, True, mean.freedom)
+    return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
 
 
 def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
     """The variance over images of the mean of combinations, one a training, whose images have the same noise.
 
     What the images of each training have of their own is in the spread over trainings already, and is left out. Where
-    influences are missing, the mean of the trainings' own variances: no less than that of their mean.
+    influences are missing, the mean of the trainings' own variances: no less than that of their mean. NaN where those
+    are not known either.
     """
     found = [_influences(store, terms) for terms in of_seeds]
     if any(one is None for one in found):
         single = [_unpaired(terms).se for terms in of_seeds]
         known_ones = [se for se in single if not np.isnan(se)]
-        return float(np.mean(np.square(known_ones))) if known_ones else 0.0
+        return float(np.mean(np.square(known_ones))) if known_ones else np.nan
     pulls, labels = [pulls for pulls, _ in found], found[0][1]
     together = standard_error(np.mean(pulls, axis=0), labels) ** 2
     each = float(np.mean([standard_error(one, labels) ** 2 for one in pulls]))
@@ -139,20 +125,20 @@ def _single(store: Store, terms: Sequence[Term]) -> Difference:
 
 def _unpaired(terms: Sequence[Term]) -> Difference:
     errors: dict[tuple[str, bool], float] = {}
-    freedom: dict[tuple[str, bool], float] = {}
+    doubts: dict[tuple[str, bool], list[Doubt]] = {}
     for coefficient, row, metric in terms:
-        side = (metric, coefficient > 0)
-        errors[side] = errors.get(side, 0.0) + abs(coefficient) * number(row, ERRORS[metric])
-        freedom[side] = min(freedom.get(side, np.inf), _freedom(row, metric))
-    variance = sum(error**2 for error in errors.values())
-    doubt = sum(error**4 / freedom[side] for side, error in errors.items())
-    return Difference(_total(terms), float(np.sqrt(variance)), False, variance**2 / doubt if doubt else np.inf)
+        side, doubt = (metric, coefficient > 0), _doubt(row, metric)
+        se = np.nan if np.isnan(doubt.images.variance) else number(row, ERRORS[metric])
+        errors[side] = errors.get(side, 0.0) + abs(coefficient) * se
+        doubts.setdefault(side, []).append(doubt.times(coefficient))
+    se = float(np.sqrt(sum(error**2 for error in errors.values())))
+    return Difference(_total(terms), se, False, apart([together(of_side) for of_side in doubts.values()]))
 
 
-def _freedom(row: Mapping[str, Any], metric: str) -> float:
-    """The degrees of freedom of the row's own error."""
-    members = _members(row)
-    return mean_of(list(members.values()), metric).freedom if len(members) > 1 else np.inf
+def _doubt(row: Mapping[str, Any], metric: str) -> Doubt:
+    """What the row's own error is made of."""
+    members = list(_members(row).values())
+    return mean_of(members, metric).doubt if len(members) > 1 else of_images(number(row, ERRORS[metric]))
 
 
 def _same_measure(terms: Sequence[Term]) -> bool:

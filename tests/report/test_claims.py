@@ -14,7 +14,8 @@ from cfgbench.report.claims.chance import above, below, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
-from cfgbench.report.comparisons import Difference, sigmas
+from cfgbench.report.comparisons import Difference
+from cfgbench.report.doubt import Doubt, Part, sigmas
 from cfgbench.report.reference import TABLES
 from cfgbench.sweep import store as stores
 from cfgbench.sweep.store import Store
@@ -303,6 +304,19 @@ def test_7_is_open_where_guidance_without_a_classifier_trades_nothing(rules):
     assert of(errors(rising.assign(fid=only)), 7).findings[0].outcome == FAILS
 
 
+@pytest.mark.parametrize("with_its_own", [True, False])
+def test_7_the_unconditional_model_is_to_improve_on_the_conditional_one(rules, with_its_own):
+    """Whether its w = 0, a model that knows no class, was swept too changes nothing."""
+    mine = rules["system"] == "unconditional"
+    rows = rules.assign(
+        fid=rules["fid"].where(~mine, 1.2 * rules["fid"])
+    )  # at best 1.86; the conditional model has 1.8
+    own = rows[mine].iloc[:1].assign(w=0.0, fid=30.0, is_mean=10.0, cell_id="own")
+    found = of(errors(pd.concat([rows, own], ignore_index=True) if with_its_own else rows), 7).findings[1]
+    assert "FID improves: does not hold, FID 1.860" in found.text
+    assert "0.060" in found.text
+
+
 @pytest.mark.parametrize("system", ["score-scale", "temperature"])
 @pytest.mark.parametrize(
     ("fids", "outcome"),
@@ -407,9 +421,10 @@ def test_more_looks_need_more(table1):
     assert [above(difference), above(difference, looks=13), above(difference, 1.0)] == [True, False, False]
     fall = Difference(-2.5, 1.0, False)
     assert [below(fall), below(difference), below(fall, -1.0)] == [True, False, False]
-    assert not above(Difference(2.5, 1.0, True, 2))
-    assert not below(Difference(-2.5, 1.0, True, 2))
-    assert weakest([Difference(3.0, 1.0, True, 1), Difference(2.5, 1.0, True)]).freedom == 1
+    of_two, of_three = (Doubt(trainings=Part(1.0, k - 1)) for k in (2, 3))
+    assert not above(Difference(2.5, 1.0, True, of_three))
+    assert not below(Difference(-2.5, 1.0, True, of_three))
+    assert weakest([Difference(3.0, 1.0, True, of_two), Difference(2.5, 1.0, True)]).doubt is of_two
     assert not above(Difference(0.0, 0.0, True))
     assert not above(Difference(2.5, np.nan, False))
 

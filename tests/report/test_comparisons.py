@@ -113,7 +113,8 @@ def test_means_compare_seed_by_seed(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
     difference = compare(Store(tmp_path), second, first, "fid")
-    assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True, 2)
+    assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True)
+    assert difference.doubt.noise == pytest.approx((0.14 / 2 / 3, 2))
     assert second["fid_se"] > 2
 
 
@@ -135,22 +136,24 @@ def test_trainings_on_the_same_noise_have_its_error_in_common(tmp_path):
     assert difference.value == 1.5
     assert difference.paired
     assert difference.se**2 == pytest.approx(of_trainings + of_noise, rel=0.02)
-    assert difference.freedom == pytest.approx((1 + of_noise / of_trainings) ** 2, rel=0.02)
+    assert difference.doubt.trainings == pytest.approx((of_trainings, 1))
+    assert difference.doubt.images.variance == pytest.approx(of_noise, rel=0.02)
     without = compare(Store(tmp_path / "none"), trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
     assert without.se**2 == pytest.approx(of_trainings + 2 * 0.5**2)  # unpaired, at least
     silent = compare(store, trained("b", [2.0, 3.0], se=np.nan), trained("x", [1.0, 1.0], se=np.nan), "fid")
-    assert silent.se**2 == pytest.approx(of_trainings)
+    assert (silent.value, silent.told_apart) == (1.5, None)
+    assert np.isnan(silent.se)
 
 
 def test_of_equal_means_over_trainings_one_in_twenty_is_told_apart(tmp_path):
-    random, told = np.random.default_rng(0), []
-    for _ in range(300):
-        noise = random.normal(size=N)  # what an image's noise does to b more than to a, in each training
-        store, fids = Store(tmp_path), []
+    random, told, store = np.random.default_rng(0), [], Store(tmp_path)
+    for training in range(3):
+        store.put_influences(f"a{training}", {"label": LABELS * 0, "fid": np.zeros(N)})
+    for _ in range(500):
+        noise, fids = random.normal(size=N), []  # what an image's noise does to b more than to a, in each training
         for training in range(3):
             pulls = 2 * noise + random.normal(size=N)
             fids.append(1 + pulls.mean() + random.normal(0, 0.05))
-            store.put_influences(f"a{training}", {"label": LABELS * 0, "fid": np.zeros(N)})
             store.put_influences(f"b{training}", {"label": LABELS * 0, "fid": pulls})
         told.append(compare(store, trained("b", fids), trained("a", [1.0] * 3), "fid").told_apart)
     assert 0.02 < np.mean(told) < 0.09
@@ -174,9 +177,9 @@ def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     rows = seeds(table1, (0.1, 0.2, 0.6)).drop(index=5)
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    assert compare(Store(tmp_path), second, first, "fid") == Difference(
-        pytest.approx(0.15), pytest.approx(0.05), True, 1
-    )
+    difference = compare(Store(tmp_path), second, first, "fid")
+    assert difference == Difference(pytest.approx(0.15), pytest.approx(0.05), True)
+    assert difference.doubt.noise.freedom == 1
 
 
 def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
@@ -185,6 +188,17 @@ def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
     single = table1.iloc[0].to_dict() | {"seed": 0, "fid": 1.0}
     assert compare(Store(tmp_path), mean, single, "fid").value == pytest.approx(0.1)
     assert compare(Store(tmp_path), mean, single | {"seed": 7}, "fid").value == pytest.approx(5.3)  # none in common
+
+
+@pytest.mark.parametrize(("several", "told"), [(5, None), (1, True)])
+def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, several, told):
+    """What its images have in common with that training's tells nothing of the other trainings."""
+    store = Store(tmp_path)
+    for training in range(5):
+        store.put_influences(f"a{training}", {"label": LABELS, "fid": half(0.4)})
+    store.put_influences("b0", {"label": LABELS, "fid": half(0.41)})
+    difference = compare(store, trained("b", [2.0]), trained("a", [1.0] * several), "fid")
+    assert (difference.value, difference.told_apart) == (1.0, told)
 
 
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):

@@ -195,3 +195,15 @@ def test_the_two_tables_of_the_paper_have_a_comparison_each(systems):
     found = peers.lines(slices(both))
     assert list(found) == [table.number for table in TABLES]
     assert all(sum(line.measured for line in lines) == 4 for lines in found.values())
+
+
+def test_a_mean_over_other_seeds_is_not_the_best_of_its_system(table1):
+    one = table1[table1["p_uncond"] == 0.1]
+    rows = [one.assign(seed=s, cell_id=one["cell_id"] + f"-{s}") for s in (0, 1, 2)]
+    rows = [rows[0].assign(fid=one["fid"].where(one["w"] != 4, 0.1), is_mean=one["is_mean"].where(one["w"] != 4, 999))]
+    rows += [one.assign(seed=s, cell_id=one["cell_id"] + f"-{s}")[one["w"] != 4] for s in (1, 2)]
+    own = frame(pd.concat(rows, ignore_index=True)).query("kind == 'measured'")
+    assert own["row"].tolist() == ["best FID", "max IS"]
+    assert own["FID"].astype(float).min() == 1.55
+    assert own["conditions"].str.contains("w 0.1 ").tolist() == [True, False]
+    assert not own["conditions"].str.contains("w 4 ").any()

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from cfgbench.report.comparisons import Difference, sigmas
+from cfgbench.report.comparisons import Difference
 from cfgbench.report.words import plus_minus
 
 
 def above(difference: Difference, over: float = 0.0, *, looks: int = 1) -> bool:
     """Whether the difference is told to be more than `over`; not where its error is not known."""
     excess = difference.value - over
-    return bool(excess > 0 and excess >= sigmas(looks, difference.freedom) * difference.se)
+    return bool(excess > 0 and excess >= difference.reach(looks))
 
 
 def below(difference: Difference, under: float = 0.0, *, looks: int = 1) -> bool:
@@ -21,11 +21,10 @@ def below(difference: Difference, under: float = 0.0, *, looks: int = 1) -> bool
 
 
 def weakest(differences: Sequence[Difference]) -> Difference:
-    """The one that is the fewest standard errors from zero, of those that would tell; one of unknown error where there
-    is any."""
+    """The one that is nearest to zero as a part of what chance allows; one of unknown error where there is any."""
 
     def strength(one: Difference) -> float:
-        enough = sigmas(freedom=one.freedom) * one.se
+        enough = one.reach()
         return -1.0 if np.isnan(enough) else abs(one.value) / enough if enough else np.inf
 
     return min(differences, key=strength)

@@ -19,8 +19,9 @@ def classifier_trades(store: Store, setting: Setting) -> list[Finding]:
     """Whether classifier guidance trades FID for IS as guidance without one does, on either model.
 
     Where guidance without a classifier has no trade-off, there is none to be similar to, and nothing can be told.
-    The conditional model without guidance is the w = 0 of a curve on it that has none. A curve on the unconditional
-    model begins with the weights it has: its w = 0 is another model, and the paper's w is its weight less 1.
+    FID is to improve on the conditional model's without guidance, whichever model is guided; that is the w = 0 of a
+    curve on it that has none. A curve on the unconditional model begins with its first weight: its w = 0 is another
+    model, and the paper's w is its weight less 1.
     """
     unguided, free = _unguided(setting), {curve.place: curve for curve in setting.curves()}
     found = []
@@ -55,10 +56,12 @@ def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
 
 
 def _classifier(store: Store, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
-    rows = curve.having("fid", "is_mean")
-    start = next((row for row in rows if row["w"] == 0), unguided)
-    if start is not None and all(row["w"] != 0 for row in rows) and on == "conditional":
-        rows = [start, *rows]
+    rows, start = curve.having("fid", "is_mean"), unguided
+    if on == "unconditional":
+        rows = [row for row in rows if row["w"] != 0]
+    else:
+        start = next((row for row in rows if row["w"] == 0), unguided)
+        rows = rows if start is None or start in rows else [start, *rows]
     found = trade_off(store, f"on the {on} model, {curve.name}", rows, start)
     if found.outcome != "does not hold":
         return found

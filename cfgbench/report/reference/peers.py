@@ -155,7 +155,9 @@ def _alike(parts: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _best(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """(`best FID`, its row) and (`max IS`, its row), all where several are equal; a row that is both comes once."""
+    """(`best FID`, its row) and (`max IS`, its row), all where several are equal; a row that is both comes once. Means
+    over other seeds than most of their curve's only where there is nothing else."""
+    rows = rows if rows["other_seeds"].all() else rows[~rows["other_seeds"]]
     found: dict[int, list[str]] = {}
     for metric, name in zip(METRICS, ("best FID", "max IS"), strict=True):
         if metric.column in rows and rows[metric.column].notna().any():
