@@ -73,3 +73,8 @@ def to_uint8(x: Float[Tensor, "b ch h w"]) -> UInt8[Tensor, "b ch h w"]:
     if not x.isfinite().all():
         raise ValueError("the sampler gave values that are not finite")
     return ((x + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def from_uint8(images: UInt8[Tensor, "b ch h w"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "b ch h w"]:
+    """Bytes as images in [-1, 1]: images / 127.5 - 1."""
+    return images.to(dtype) / 127.5 - 1

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
 from cfgbench.models.shapes import shapes_only
 from cfgbench.tensors import load_tensors, save_tensors
@@ -80,5 +81,5 @@ def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
     """The share of images (uint8 [n, ch, side, side]) whose largest logit is the label's."""
     right = 0
     for chunk, truth in zip(images.split(1000), labels.split(1000), strict=True):
-        right += (network(chunk.float() / 127.5 - 1)[1].argmax(dim=1) == truth).sum().item()
+        right += (network(from_uint8(chunk))[1].argmax(dim=1) == truth).sum().item()
     return right / len(labels)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.features import Features
 from cfgbench.models.inception import Body, Runner
@@ -59,7 +60,7 @@ class ClassifierFeatures:
         top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         with float32_kept():
-            return Features(*self.network(middle.float() / 127.5 - 1))
+            return Features(*self.network(from_uint8(middle)))
 
 
 class Coordinates:
@@ -73,7 +74,7 @@ class Coordinates:
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
-        x = images.to(self.device).flatten(1).double() / 127.5 - 1
+        x = from_uint8(images.to(self.device), torch.float64).flatten(1)
         return Features(x, self.log_posterior(x))
 
 

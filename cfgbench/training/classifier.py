@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cfgbench import data
 from cfgbench.data import Images
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.models.classifier import Classifier, accuracy, save
 from cfgbench.models.precision import autocast, resolve_precision
 from cfgbench.progress import Lines, Progress, silent
@@ -103,7 +104,7 @@ def _initialised(network: Classifier, generator: torch.Generator) -> Classifier:
 
 def _augmented(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tensor:
     """The batch in [-1, 1], shifted by up to a fourteenth of its side; half of it mirrored where that is allowed."""
-    x = pixels.float() / 127.5 - 1
+    x = from_uint8(pixels)
     reach = max(1, x.shape[-1] // 14)
     down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
     x = F.pad(x, (reach,) * 4, mode="replicate")
