@@ -13,6 +13,7 @@ import torch
 from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
 from cfgbench.errors import UserError, brief
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
@@ -29,7 +30,7 @@ from cfgbench.sweep.shards import Shards
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
 STATISTICS = "--save-stats"
-NUMBERS = "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se"
+NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
 @dataclass(frozen=True)
