@@ -17,10 +17,18 @@ no task but a word on how work goes."""
 SECONDS_BETWEEN_LINES = 10.0
 WAITING = "waiting for another process"
 """The task of a process that has nothing to do; shown where none has."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""At what other processes do, while there is nothing to do here."""
 
 
 def silent(task: str, done: int, total: int, note: str) -> None:
     """Shows nothing."""
+
+
+def wait_for_others(progress: Progress, done: int, total: int) -> None:
+    """Says that another process has to do something first, and lets it."""
+    progress(WAITING, done, total, "")
+    time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def of_worker(progress: Progress, number: int) -> Progress:

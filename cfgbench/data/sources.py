@@ -104,7 +104,7 @@ def _files(
         with os.scandir(folder) as scanned:
             entries = list(scanned)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{folder}: cannot be read ({reason(error)})") from None
     for entry in entries:
         if entry.is_file() or (entry.is_symlink() and not os.path.exists(folder / entry.name)):  # noqa: PTH110
             yield prefix + entry.name  # a link that leads nowhere is a file that cannot be read

@@ -1,6 +1,5 @@
 """The networks that cells are sampled with: trained where they are not there yet, and made fast."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -20,7 +19,7 @@ from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
 from cfgbench.models.pretrained import load_pretrained
-from cfgbench.progress import WAITING, Progress
+from cfgbench.progress import Progress, silent, wait_for_others
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
@@ -31,8 +30,6 @@ from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""At what other processes do, while there is nothing to do here."""
 LARGEST = 1 << 15
 """Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
 take less than 65,536."""
@@ -54,9 +51,7 @@ def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: 
     """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
     checkpoint that is damaged, or another network's."""
     while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
-        if group.leads:
-            progress(WAITING, 0, network.training.steps, "")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        wait_for_others(progress if group.leads else silent, 0, network.training.steps)
     if group.leads:  # the others may be here before it is written
         check_same(path, load_tensors(path)[1], network, plan.images)
     return path

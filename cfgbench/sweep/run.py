@@ -1,6 +1,5 @@
 """Train what the grid needs, run what is missing: nothing is done twice, and one failure stops nothing else."""
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
@@ -10,14 +9,14 @@ from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import WAITING, Progress
+from cfgbench.progress import Progress, wait_for_others
 from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor, reference_of
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, ready_for, train_networks
+from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.shards import Shards, remove
@@ -57,8 +56,7 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ALON
             queue.append(left)
         busy = busy + 1 if left == cells else 0
         if busy > len(queue) > 0:  # a whole round without a cell to make
-            progress(WAITING, len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            wait_for_others(progress, len(plan.cells) - sum(map(len, queue)), len(plan.cells))
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ALONE) -> Bench:
@@ -70,8 +68,7 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
                 reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
                 return Bench(plan, extractor, reference, compute, progress, place)
-        progress(WAITING, 0, len(plan.cells), "")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        wait_for_others(progress, 0, len(plan.cells))
 
 
 def _train_first(bench: Bench, queue: Iterable[list[Cell]]) -> Iterator[Row]:

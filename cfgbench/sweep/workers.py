@@ -30,7 +30,8 @@ sys.path[:] = {path!r}
 from cfgbench.sweep.worker import work
 work({descriptor})
 """
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_POLLS = 1.0
+"""After which, where no process says anything, each is asked whether it lives."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
     """Hands on what the workers say until each has ended. One that dies leaves its work to the others."""
     live, finished = {worker.pipe: number for number, worker in enumerate(begun)}, 0
     while live:
-        ready = connection.wait(list(live), SECONDS_BETWEEN_LOOKS)
+        ready = connection.wait(list(live), SECONDS_BETWEEN_POLLS)
         dead = [] if ready else [pipe for pipe in live if begun[live[pipe]].process.poll() is not None]
         for pipe in [*ready, *dead]:
             kind, *said = _heard(pipe)
