@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,6 +30,7 @@ from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
 
+N = TypeVar("N", bound=torch.nn.Module)
 LARGEST = 1 << 15
 """Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
 take less than 65,536."""
@@ -99,23 +100,27 @@ def ready_for(bench: Bench, cell: Cell) -> Ready | None:
     process trains it."""
     if not train_networks(bench, cell):
         return None
-    store, images, device = bench.plan.store, bench.plan.images, bench.compute.device
+    images, device = bench.plan.images, bench.compute.device
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, images, device)
     else:
-        path = store.checkpoint(cell.checkpoint_id)
-        denoiser = load_denoiser(path, device)
-        check_same(path, denoiser.facts, cell.denoiser, images)
+        denoiser = _loaded(bench, cell.denoiser, load_denoiser)
     classifier = None
     if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
         classifier = ExactClassifier(images.mixture, device)
     elif cell.classifier is not None:
-        path = store.checkpoint(cell.classifier.id)
-        classifier = load_noisy_classifier(path, device)
-        check_same(path, classifier.facts, cell.classifier, images)
+        classifier = _loaded(bench, cell.classifier, load_noisy_classifier)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cell, images, device)
     return made_fast(bench, cell, networks)
+
+
+def _loaded(bench: Bench, network: Network, load: Callable[[Path, torch.device], N]) -> N:
+    """What was trained, from its checkpoint. Raises UserError where that is damaged, or another network's."""
+    path = bench.plan.store.checkpoint(network.id)
+    found = load(path, bench.compute.device)
+    check_same(path, found.facts, network, bench.plan.images)
+    return found
 
 
 def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
