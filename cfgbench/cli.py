@@ -306,7 +306,8 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate, save_statistics
+    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
+    from cfgbench.sweep.statistics_files import save_reference
 
     check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
     result, moments = evaluate(
@@ -322,7 +323,7 @@ def eval(
     for line in result.notes:
         note(line)
     if save_stats is not None:
-        save_statistics(save_stats, moments, result.features_id)
+        save_reference(save_stats.resolve(), moments, result.features_id)
     if json is not None:
         write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
 

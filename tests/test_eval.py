@@ -17,7 +17,7 @@ from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import classifier, extractors
 from cfgbench.spec import Dataset
-from cfgbench.sweep import external
+from cfgbench.sweep import external, statistics_files
 from cfgbench.sweep.plan import make_plan
 
 DIGITS = data.load(Dataset(name="digits")).images
@@ -161,7 +161,7 @@ def test_the_number_is_said_before_a_file_cannot_be_written(run, monkeypatch):
     def refuse(*_):
         raise UserError("out.npz: cannot be written (full)")
 
-    monkeypatch.setattr(external, "write_atomically", refuse)
+    monkeypatch.setattr(statistics_files, "write_atomically", refuse)
     code, out, err = run("eval", "samples.npz", "--reference", "digits", "--save-stats", "out.npz", "--quiet")
     assert (code, out[:4], err[-10:]) == (2, "FID ", "en (full)\n")
 

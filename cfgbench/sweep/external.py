@@ -18,14 +18,14 @@ from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.evaluation.stream import SPLITS
-from cfgbench.files import identity, make_folder, write_atomically
+from cfgbench.files import identity, make_folder
 from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
-from cfgbench.sweep.reference import is_statistics, load_reference, save_reference
 from cfgbench.sweep.row import plus_minus
 from cfgbench.sweep.shards import Shards
+from cfgbench.sweep.statistics_files import is_statistics, load_reference
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
@@ -159,11 +159,6 @@ def evaluate(
         protocol_id=identity(protocol),
     )
     return evaluation, measured.moments
-
-
-def save_statistics(path: Path, moments: Moments, features_id: str) -> None:
-    """Writes the statistics of images that were measured with the extractor of this id. Raises UserError."""
-    write_atomically(path.resolve(), lambda target: save_reference(target, moments, features_id))
 
 
 def _check_shape(samples: Path, images: Stream, extractor: FeatureExtractor) -> None:

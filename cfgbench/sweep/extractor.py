@@ -1,24 +1,22 @@
-"""Which extractor measures, and the reference statistics it is measured against."""
+"""The feature extractor that a name means, made or trained where it is not there, and images put through it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from cfgbench.data.stream import Stream, of_images
+from cfgbench.data.stream import Stream
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import file_digest, identity, remove_parts, write_atomically
+from cfgbench.files import file_digest
 from cfgbench.models import classifier
 from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights, layer_of
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
-from cfgbench.sweep.bench import Reference
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.reference import load_moments, load_reference, save_moments
 from cfgbench.training.classifier import train_classifier
 
 BATCH = 500
@@ -81,33 +79,6 @@ def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = Tru
     network = classifier.load(path)
     identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
-
-
-def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> Reference:
-    """The sweep's reference: the file that is named, else the law of the data
-    where it is known, else the training images, whose statistics are computed once and kept with the results."""
-    file = plan.spec.evaluation.reference
-    if file is not None:
-        moments = load_reference(file, extractor.id, key="evaluation.features")
-        return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
-    if isinstance(extractor, Coordinates):
-        mixture = plan.images.mixture
-        mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
-        law = f"{plan.images.name}, exact mean and covariance"
-        return Reference(identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance))
-    reference_id = identity([plan.images.content, extractor.id])
-    path = plan.store.reference(reference_id)
-    try:
-        moments = load_moments(path, reference_id)
-    except UserError:  # not there, damaged, or another's: it is made again
-        try:
-            moments = moments_of(of_images(plan.images), extractor, progress)
-        except ValueError as error:
-            reason = f"{error}{unreached(plan.spec.features)}"
-            raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
-        remove_parts(path)
-        write_atomically(path, lambda target: save_moments(target, moments, reference_id))
-    return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)
 
 
 def unreached(features: str) -> str:

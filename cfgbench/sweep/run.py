@@ -14,11 +14,12 @@ from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
-from cfgbench.sweep.extractor import make_extractor, reference_of
+from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
+from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.shards import Shards, remove
 from cfgbench.training.state import TrainingFailed
 
