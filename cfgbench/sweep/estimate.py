@@ -104,13 +104,13 @@ def forecast_without_data(path: Path) -> list[str] | None:
 
 def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int]) -> str:
     """Operations, and how long they take on 1, 8 and 64 GPUs."""
-    one_pass, sampling, training = flops.of_sweep(cells, untrained, image)
-    seconds = sampling / SAMPLED + training / TRAINED
+    counted = flops.of_sweep(cells, untrained, image)
+    seconds = counted.sampling / SAMPLED + counted.training / TRAINED
     where = ", ".join(f"{_duration(seconds / gpus)} on {gpus}" for gpus in GPUS)
     return (
-        f"counted: {one_pass / 1e9:,.4g} GFLOP a network pass; sampling {sampling:.3g} FLOP, training {training:.3g} "
-        f"FLOP; on GPUs that sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} TFLOP/s (an H200, "
-        f"measured): {where}"
+        f"counted: {counted.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {counted.sampling:.3g} FLOP, training "
+        f"{counted.training:.3g} FLOP; on GPUs that sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} "
+        f"TFLOP/s (an H200, measured): {where}"
     )
 
 

@@ -1,5 +1,7 @@
 """What a sweep costs in floating-point operations, counted on its own networks."""
 
+from typing import NamedTuple
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,12 +26,18 @@ def of_a_pass(network: Network, image: dict[str, int]) -> int:
     return counter.get_total_flops()
 
 
-def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) -> tuple[int, int, int]:
-    """Operations of an image's pass through the denoiser, of sampling these cells, and of training these networks.
+class Operations(NamedTuple):
+    """Of an image's pass through the denoiser, of sampling cells, and of training networks."""
 
-    A classifier's passes are taken for the denoiser's.
-    """
+    one_pass: int
+    sampling: int
+    training: int
+
+
+def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) -> Operations:
+    """Of sampling these cells and training these networks. A classifier's passes are taken for the denoiser's."""
     passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in networks_of(cells)}.values()}
     sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]
     steps = [(one.training.steps * one.training.batch_size, one.kind) for one in networks]
-    return passes["denoiser"], sampling, sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
+    training = sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
+    return Operations(passes["denoiser"], sampling, training)

@@ -108,8 +108,9 @@ def take_threads(plan: Plan, device: torch.device) -> None:
 def work_of(plan: Plan) -> Work:
     """All that the sweep asks for, whether it is there or not."""
     networks, cells = plan.networks(), plan.cells
-    one_pass, sampling, training = flops.of_sweep(cells, networks, image_of(plan.images))
-    return Work(len(networks), training / len(networks), len(cells), sampling / len(cells), one_pass)
+    counted = flops.of_sweep(cells, networks, image_of(plan.images))
+    training, sampling = counted.training / len(networks), counted.sampling / len(cells)
+    return Work(len(networks), training, len(cells), sampling, counted.one_pass)
 
 
 def best(work: Work, cores: int, *, processes: int) -> Share:
