@@ -235,19 +235,16 @@ class Sampling(Section):
     T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
 
     @property
-    def passes(self) -> int:
-        """Through a network, an image and step: the conditional and the null branch; the denoiser, and a classifier
-        there and back."""
-        if self.guidance == "cfg":
-            return 1 if self.w in (0, -1) else 2
-        return 3 if self.guidance == "classifier" and self.w != 0 else 1
-
-    @property
     def calls(self) -> set[str]:
         """Which branches of the network it needs: `conditional`, `null`."""
         if self.guidance == "cfg":
             return {"conditional"} if self.w == 0 else {"null"} if self.w == -1 else {"conditional", "null"}
         return {"null"} if self.on == "unconditional" else {"conditional"}
+
+    @property
+    def passes(self) -> int:
+        """Through a network, an image and step: one for each branch, and through a classifier there and back."""
+        return len(self.calls) + 2 * (self.guidance == "classifier" and self.w != 0)
 
     @property
     def decisive(self) -> dict[str, Any]:
