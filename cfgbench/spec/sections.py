@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,8 @@ from pydantic import (
 from cfgbench.errors import brief
 from cfgbench.spec.presets import MODELS, TRAININGS
 
-INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
+InceptionName = Literal["inception", "inception-768", "inception-192", "inception-64"]
+INCEPTION: tuple[str, ...] = get_args(InceptionName)
 PACKAGED = ("digits", "fashion-mnist")
 IMAGENET = ("imagenet64", "imagenet128")
 OWN = (*PACKAGED, "gaussians")
@@ -38,9 +39,7 @@ ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
 DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
-FeaturesName = Literal[
-    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier", "gaussians"
-]
+FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
 
 
 def _named(path: Path) -> Path:
