@@ -214,8 +214,7 @@ def adm(image: Image.Image, side: int) -> Image.Image:
         image = image.resize((image.size[0] // 2, image.size[1] // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
     image = image.resize(tuple(round(length * scale) for length in image.size), Image.Resampling.BICUBIC)
-    left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    return middle_square(image)
 
 
 def area(image: Image.Image, side: int) -> Image.Image:

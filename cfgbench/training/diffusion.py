@@ -52,7 +52,7 @@ def train(
     compiling = Compiling(state, compute.device, asked=compute.compiled)
     step = Step(state, feed, compute.precision, group, OBJECTIVES[kind])
     try:
-        _steps(step, partial, header, compiling, progress if group.leads else silent)
+        _steps(step, network, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
             save(partial, state, header)
@@ -80,9 +80,11 @@ def image_of(images: Images) -> dict[str, int]:
     }
 
 
-def _steps(step: Step, partial: Path, header: dict, compiling: Compiling, progress: Progress) -> None:
+def _steps(
+    step: Step, network: Network, partial: Path, header: dict[str, Any], compiling: Compiling, progress: Progress
+) -> None:
     state, training, group = step.state, step.feed.training, step.group
-    task = f"train p_uncond {training.p_uncond:g}" if header["kind"] == "denoiser" else "train the noisy classifier"
+    task = f"train {network.label}" if network.kind == "denoiser" else "train the noisy classifier"
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     while state.step < training.steps:
         try:
