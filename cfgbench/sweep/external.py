@@ -14,12 +14,11 @@ from cfgbench import data
 from cfgbench.data.stream import Stream, of_images, open_stream
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.columns import ERROR_OF
-from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity, make_folder
-from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
@@ -138,7 +137,10 @@ def evaluate(
         precision=precision,
         ahead=ahead,
     )
-    _check_shape(samples, images, extractor)
+    try:
+        extractor.check(images.shape)  # before the reference is computed
+    except ValueError as error:
+        raise UserError(f"{samples}: {error}") from None
     with _named(f"--reference {reference}", name):
         against, moments = _statistics(target, extractor, progress)
     with _named(samples, name):
@@ -161,16 +163,6 @@ def evaluate(
     return evaluation, measured.moments
 
 
-def _check_shape(samples: Path, images: Stream, extractor: FeatureExtractor) -> None:
-    """Raises UserError, before the reference is computed, for images of a shape at which the extractor does not look;
-    the Inception network looks at all."""
-    if isinstance(extractor, ClassifierFeatures):
-        try:
-            extractor.check(images.shape)
-        except ValueError as error:
-            raise UserError(f"{samples}: {error}") from None
-
-
 @contextmanager
 def _named(images: object, features: str) -> Iterator[None]:
     """Says of which images it is that they cannot be measured."""
@@ -188,13 +180,13 @@ def _check_precision(precision: str, features: str) -> None:
         raise UserError(f"--feature-precision bf16: the features {features} have fp32 only; {way_out}")
 
 
-def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, progress: Progress) -> Measurement:
+def _measure(images: Stream, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
     """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(Path(folder) / "features" / "samples", images.count, None)
         logits = False
         for first, batch in numbered(images, extractor):
-            progress(f"features of {images.name}", first, images.count, getattr(extractor, "note", ""))
+            progress(f"features of {images.name}", first, images.count, extractor.note)
             features = extractor(batch)
             logits = features.logits is not None
             shards.add(first, features, batch[:0].clone())  # a view would keep the batch in memory
@@ -225,7 +217,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     return open_stream(path, channels=channels)
 
 
-def _statistics(target: Path | Stream, extractor: FeatureExtractor, progress: Progress) -> tuple[str, Moments]:
+def _statistics(target: Path | Stream, extractor: Extractor, progress: Progress) -> tuple[str, Moments]:
     """(what it is in words, its statistics)."""
     if isinstance(target, Path):
         return f"statistics {target.name}", load_reference(target, extractor.id, key="--features")

@@ -7,19 +7,23 @@ import torch
 
 from cfgbench.data.stream import Stream
 from cfgbench.errors import UserError
-from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest
 from cfgbench.models import classifier
-from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights, layer_of
+from cfgbench.models.extractors import (
+    ClassifierFeatures,
+    Coordinates,
+    Extractor,
+    Inception,
+    inception_weights,
+    layer_of,
+)
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.classifier import train_classifier
-
-BATCH = 500
 
 
 def packaged_extractor(
@@ -32,7 +36,7 @@ def packaged_extractor(
     precision: str = "fp32",
     ahead: int = 0,
     compiled: bool | None = None,
-) -> FeatureExtractor:
+) -> Extractor:
     """The extractor of a name that needs no training: the published network, or a classifier that is shipped.
 
     `precision`, fp32 or bf16, is the network's; `ahead` says how many images are to come, which decides whether it is
@@ -54,7 +58,7 @@ def packaged_extractor(
     return _classifier(name, classifier.packaged(name), device, crop=crop)
 
 
-def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureExtractor:
+def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extractor:
     """The sweep's feature extractor; a classifier of the data set's own is trained once and kept with the results."""
     name, device = plan.spec.features, compute.device
     if name in (*INCEPTION, *PACKAGED):
@@ -75,7 +79,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureE
     return _classifier(name, path, device)
 
 
-def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> FeatureExtractor:
+def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> Extractor:
     network = classifier.load(path)
     identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
@@ -86,18 +90,18 @@ def unreached(features: str) -> str:
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 
 
-def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) -> Moments:
+def moments_of(images: Stream, extractor: Extractor, progress: Progress) -> Moments:
     """The feature statistics of a whole stream."""
     total = Moments.empty()
     for first, batch in numbered(images, extractor):
-        progress(f"reference features of {images.name}", first, images.count, getattr(extractor, "note", ""))
+        progress(f"reference features of {images.name}", first, images.count, extractor.note)
         total = total.merge(Moments.of(extractor(batch).pooled))
     return total
 
 
-def numbered(images: Stream, extractor: FeatureExtractor) -> Iterator[tuple[int, torch.Tensor]]:
+def numbered(images: Stream, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:
     """(index of its first image, batch) of a stream, in batches that suit the extractor."""
     first = 0
-    for batch in images.batches(extractor.at_once if isinstance(extractor, Inception) else BATCH):
+    for batch in images.batches(extractor.at_once):
         yield first, torch.from_numpy(batch)
         first += len(batch)

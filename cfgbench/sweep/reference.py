@@ -6,9 +6,9 @@ import torch
 
 from cfgbench.data.stream import of_images
 from cfgbench.errors import UserError
-from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, remove_parts
+from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, unreached
 from cfgbench.sweep.plan import Plan
@@ -23,7 +23,7 @@ class Reference(NamedTuple):
     moments: Moments
 
 
-def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> Reference:
+def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Reference:
     """The sweep's reference: the file that is named, else the law of the data where it is known, else the training
     images, whose statistics are computed once and kept with the results. Raises UserError."""
     file, mixture = plan.spec.evaluation.reference, plan.images.mixture
