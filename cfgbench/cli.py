@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from cfgbench import __version__
 from cfgbench.errors import UserError, counted, printable
 from cfgbench.exits import end, goes_on, note, prepare, say, tell
 from cfgbench.machine import keep_to_processors
+from cfgbench.progress import Lines, Progress, clear, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +160,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for position, row in enumerate(rows, start=1):
                 if not quiet:
-                    progress.clear()
+                    clear(progress)
                     said = f"{place_of(row, plan.cells[0].axes, scale=True)}: {outcome_of(row)}"
                     print(f"{position}/{missing} {printable(said)}", flush=True)
     clean_up(plan)
@@ -367,7 +368,7 @@ def ls(
     )
 
 
-def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Any) -> None:
+def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
     from cfgbench.sweep.share import share_of
@@ -398,9 +399,7 @@ def main() -> None:
     end(lambda: app(standalone_mode=False))
 
 
-def _progress(quiet: bool) -> Any:
-    from cfgbench.progress import Lines, silent
-
+def _progress(quiet: bool) -> Progress:
     return silent if quiet else Lines()
 
 

@@ -19,7 +19,7 @@ from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
 from cfgbench.models.pretrained import load_pretrained
-from cfgbench.progress import Progress, silent, wait_for_others
+from cfgbench.progress import Progress, remark, silent, wait_for_others
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
@@ -146,13 +146,13 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     more = "" if rows is None else f"; {rows} images fill the GPU"
     if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native.why_not()):
         more = f"; group norm is left to torch, which is slower: {why}"
-    progress(f"network {cell.checkpoint_id}: {choice}{more}", 0, 0, "")
+    remark(progress, f"network {cell.checkpoint_id}: {choice}{more}")
     forget(plain)
     fast = prepare(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
     if isinstance(fast, Compiled):
         fast.attempt(shape, compute.precision)
         if fast.failed:
-            progress(f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})", 0, 0, "")
+            remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
             fast = prepare(denoiser, compute.precision, compiled=False, batch=1)
     return Ready(Networks(fast, classifier), rows)
 

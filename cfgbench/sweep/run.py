@@ -9,7 +9,7 @@ from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import Progress, wait_for_others
+from cfgbench.progress import Progress, remark, wait_for_others
 from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ALONE, Bench, Place
@@ -132,7 +132,7 @@ def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
         except STOPS_ALL:
             raise
         except ANY as error:
-            bench.progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
+            remark(bench.progress, f"{len(cells)} cells do not share batches: {reason(error)}")
 
 
 def _claimable(plan: Plan, cells: list[Cell]) -> bool:

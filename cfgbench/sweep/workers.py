@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
-from cfgbench.progress import Progress, end_worker, of_worker
+from cfgbench.progress import Progress, end_worker, of_worker, remark
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.run import Row, make_bench, run
@@ -56,7 +56,7 @@ def run_shared(
     if share.workers == 1:
         yield from run(plan, compute, progress=progress)
         return
-    progress(str(share), 0, 0, "")
+    remark(progress, str(share))
     begun: list[Worker] = []
     try:
         for _ in range(min(share.workers, len(plan.missing))):
@@ -104,7 +104,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
                 number, finished = live.pop(pipe), finished + (kind == "end")
                 end_worker(progress, number)
                 if kind == "gone" and (live or finished):
-                    progress(f"a process {_how_it_ended(begun[number])}; the others go on", 0, 0, "")
+                    remark(progress, f"a process {_how_it_ended(begun[number])}; the others go on")
     if not finished:
         last = _how_it_ended(begun[-1])
         raise UserError(

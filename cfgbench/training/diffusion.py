@@ -10,7 +10,7 @@ import torch
 from cfgbench.data import Images
 from cfgbench.errors import reason
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import Progress, silent
+from cfgbench.progress import Progress, remark, silent
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import ALONE, Group
@@ -93,10 +93,10 @@ def _steps(
             if not compiling.trying or out_of_memory(error):
                 raise
             compiling.give_up()
-            progress(f"{task}: it does not compile here ({reason(error)}); trained as it is", 0, 0, "")
+            remark(progress, f"{task}: it does not compile here ({reason(error)}); trained as it is")
             continue
         if decided := compiling.after(training.steps - state.step):
-            progress(f"{task}: {decided}", 0, 0, "")
+            remark(progress, f"{task}: {decided}")
         now = time.monotonic()
         if group.leads and now - saved > pause and state.step < training.steps:
             save(partial, state, header)
