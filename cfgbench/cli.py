@@ -15,10 +15,7 @@ from cfgbench.machine import keep_to_processors
 from cfgbench.progress import Lines, Progress, clear, silent
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cfgbench.models.precision import Compute
-    from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -166,7 +163,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     clean_up(plan)
     from cfgbench.report import print_tables
 
-    made = _rows_of(plan)
+    made = plan.rows()
     print_tables(made)
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
@@ -239,9 +236,10 @@ def report(
 
     On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
+    from cfgbench.sweep.folders import chosen_folders
     from cfgbench.sweep.store import Store
 
-    folders = [] if reference and not sweeps else _folders(sweeps or [], results, with_rows=True)
+    folders = [] if reference and not sweeps else chosen_folders(sweeps or [], results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
     from cfgbench.report import Choice, Report, Wanted, print_claims, print_reference, write_reference
@@ -359,9 +357,10 @@ def ls(
     results: Results = RESULTS,
 ) -> None:
     """List the sweeps, or a sweep's cells: what is done, failed, missing."""
+    from cfgbench.sweep.folders import chosen_folders
     from cfgbench.sweep.listing import cells_of, overview
 
-    lines = cells_of(_folders([sweep], results)[0]) if sweep else overview(results)
+    lines = cells_of(chosen_folders([sweep], results, note)[0]) if sweep else overview(results)
     print(
         "\n".join(map(printable, lines))
         or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
@@ -401,38 +400,3 @@ def main() -> None:
 
 def _progress(quiet: bool) -> Progress:
     return silent if quiet else Lines()
-
-
-def _folders(sweeps: list[str], results: Path, *, with_rows: bool = False) -> list[Path]:
-    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given, the newest
-    `with_rows` if that is asked for and there is one."""
-    from cfgbench.sweep.store import Store, find_sweeps
-
-    found = find_sweeps(results)
-    if not sweeps:
-        if not found:
-            raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
-        return [folder for folder in found if not with_rows or Store(folder).has_rows][:1] or found[:1]
-    names = [_named_in(Path(name), results) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
-    for name in names:
-        if results / name not in found:
-            known = ", ".join(folder.name for folder in found) or "none"
-            raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
-    return [results / name for name in dict.fromkeys(names)]
-
-
-def _named_in(path: Path, results: Path) -> str:
-    """The name of the sweep in a file. Says so where another sweep of that name was run last."""
-    from cfgbench.spec import load_sweep, resolved
-    from cfgbench.sweep.store import Store
-
-    spec = load_sweep(path)
-    if (kept := Store(results / spec.name).sweep_file).exists() and resolved(load_sweep(kept)) != resolved(spec):
-        note(f"{path} is not as it was run; this is the sweep of {kept}")
-    return spec.name
-
-
-def _rows_of(plan: "Plan") -> "pd.DataFrame":
-    """The rows of the plan's cells; the folder may hold those of an earlier grid too."""
-    rows = plan.store.rows()
-    return rows[rows["cell_id"].isin({cell.id for cell in plan.cells})] if len(rows) else rows

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from cfgbench.sweepfile import dump_yaml
 from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,6 +77,11 @@ class Plan:
         """The file of the classifier that is trained on the data set to measure it; None where others measure."""
         others = (*INCEPTION, *PACKAGED, "gaussians")
         return None if self.spec.features in others else self.store.classifier(identity(self.cells[0].features))
+
+    def rows(self) -> "pd.DataFrame":
+        """The rows of its cells that are there now; the folder may hold those of an earlier grid too."""
+        rows = self.store.rows()
+        return rows[rows["cell_id"].isin({cell.id for cell in self.cells})] if len(rows) else rows
 
     def groups(self) -> Iterator[list[Cell]]:
         """The missing cells of each network, or network and classifier, that missing cells need."""
