@@ -33,7 +33,7 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
 
     fid: float
@@ -80,11 +80,6 @@ class Evaluation:
         return notes
 
 
-def default_features(reference: str) -> str:
-    """The extractor of the reference's data set where it has one of its own, else Inception."""
-    return reference if reference in PACKAGED else "inception"
-
-
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
     """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
     output, or that cannot be written; makes their folders."""
@@ -112,22 +107,16 @@ def evaluate(
     precision: str = "fp32",
     device: torch.device,
     progress: Progress,
-) -> tuple[Evaluation, Moments]:
+) -> tuple[ImageScores, Moments]:
     """Measures the images of `samples` (see `open_stream`); gives their statistics, too.
 
-    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `precision`, fp32
-    or bf16, is the Inception network's. Raises UserError.
+    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `features` names
+    the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
+    bf16, is the Inception network's. Raises UserError.
     """
-    name = features or default_features(reference)
+    name = features or (reference if reference in PACKAGED else "inception")
     _check_precision(precision, name)
-    channels = 1 if name in PACKAGED else 3
-    images = open_stream(samples, channels=channels)
-    if images.count < 2:
-        raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
-    target = _open_reference(reference, channels, progress)
-    if isinstance(target, Stream) and target.count < 2:
-        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
-    ahead = images.count + (target.count if isinstance(target, Stream) else 0)
+    images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
     extractor = packaged_extractor(
         name,
         weights,
@@ -135,7 +124,7 @@ def evaluate(
         logits=name in ("inception", *PACKAGED),
         crop=False,
         precision=precision,
-        ahead=ahead,
+        ahead=images.count + (target.count if isinstance(target, Stream) else 0),
     )
     try:
         extractor.check(images.shape)  # before the reference is computed
@@ -145,22 +134,38 @@ def evaluate(
         against, moments = _statistics(target, extractor, progress)
     with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
+    ignored = images.ignored + (target.ignored if isinstance(target, Stream) else 0)
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
-    numbers = {column: measured.numbers.get(column) for column in NUMBERS}
-    evaluation = Evaluation(
-        **numbers,
-        samples=images.count,
-        ignored=images.ignored + (target.ignored if isinstance(target, Stream) else 0),
-        dimensions=len(moments.mean),
-        features_id=extractor.id,
-        reference=against,
+    return _scores(measured, images.count, ignored, extractor.id, against, protocol), measured.moments
+
+
+def _scores(
+    measured: Measurement, samples: int, ignored: int, features_id: str, reference: str, protocol: str
+) -> ImageScores:
+    return ImageScores(
+        **{column: measured.numbers.get(column) for column in NUMBERS},
+        samples=samples,
+        ignored=ignored,
+        dimensions=len(measured.moments.mean),
+        features_id=features_id,
+        reference=reference,
         protocol=protocol,
         protocol_id=identity(protocol),
     )
-    return evaluation, measured.moments
+
+
+def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[Stream, Path | Stream]:
+    """The images, and what they are measured against: enough of them, and there before anything is computed."""
+    images = open_stream(samples, channels=channels)
+    if images.count < 2:
+        raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
+    target = _open_reference(reference, channels, progress)
+    if isinstance(target, Stream) and target.count < 2:
+        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
+    return images, target
 
 
 @contextmanager
@@ -196,7 +201,7 @@ def _measure(images: Stream, extractor: Extractor, reference: Moments, progress:
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | Stream:
-    """A file of statistics, or images: known to be there before anything is computed."""
+    """A file of statistics, or images."""
     path = Path(reference)
     if not reference:
         raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
