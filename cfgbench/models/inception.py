@@ -116,7 +116,9 @@ class Runner:
     `compiled` decides that; None measures a batch and compares. `note` says what was decided, and why.
     """
 
-    def __init__(self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None):
+    def __init__(
+        self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None
+    ) -> None:
         self.body, self.dtype, self.device = body.to(device).eval(), dtype, device
         self.at_once = BATCH.get(device.type, BATCH["cpu"])
         on_cpu = device.type == "cpu"

@@ -19,7 +19,7 @@ from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_swee
 from cfgbench.sweep import disk, flops
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.classifier import BATCH, seconds_of_training, steps_of
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.diffusion import ImageFacts, image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
@@ -96,13 +96,13 @@ def forecast_without_data(path: Path) -> list[str] | None:
     spec = load_sweep(path)
     if spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
         return None
-    image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": CLASSES}
+    image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
     return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, networks_of(cells), image)]
 
 
-def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int]) -> str:
+def _counted(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
     """Operations, and how long they take on 1, 8 and 64 GPUs."""
     counted = flops.of_sweep(cells, untrained, image)
     seconds = counted.sampling / SAMPLED + counted.training / TRAINED

@@ -8,15 +8,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cfgbench.spec import Cell, Network, networks_of
+from cfgbench.training.diffusion import ImageFacts
 from cfgbench.training.objectives import OBJECTIVES
 
 STEP_IN_PASSES = 3
 """Operations of a training step, in forward passes: one forwards, two backwards (of values and of weights)."""
 
 
-def of_a_pass(network: Network, image: dict[str, int]) -> int:
+def of_a_pass(network: Network, image: ImageFacts) -> int:
     """Operations of one image's pass: matrix products and convolutions, a multiplication and an addition counted as
-    two. `image` says what `training.diffusion.image_of` does. Nothing is computed: tensors have shapes only."""
+    two. Nothing is computed: tensors have shapes only."""
     plain = sdpa_kernel(SDPBackend.MATH)  # the counter does not know every way to attention
     with FakeTensorMode(), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
         made = OBJECTIVES[network.kind].network(network.model, **image).eval()
@@ -34,7 +35,7 @@ class Operations(NamedTuple):
     training: int
 
 
-def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) -> Operations:
+def of_sweep(cells: list[Cell], networks: list[Network], image: ImageFacts) -> Operations:
     """Of sampling these cells and training these networks. A classifier's passes are taken for the denoiser's."""
     passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in networks_of(cells)}.values()}
     sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]

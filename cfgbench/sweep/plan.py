@@ -1,8 +1,9 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,19 @@ class Plan:
             raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in known)}")
         return [network for network in denoisers if network.training.p_uncond == p_uncond]
 
+    def without_images(self) -> "Callable[[Images], Plan]":
+        """The plan again, of images that are loaded anew: what another process is sent, where these may be larger than
+        memory."""
+        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "images"}
+        return partial(_with_images, rest)
+
     def sheet_of(self, cell: Cell) -> np.ndarray:
         """Indices [rows, columns] of those images of the cell that its sheet shows."""
         return sheet_indices(cell.sampling.samples, self.images.num_classes, self.shown)
+
+
+def _with_images(rest: dict[str, Any], images: Images) -> Plan:
+    return Plan(images=images, **rest)
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:

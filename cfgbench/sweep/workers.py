@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
+from typing import Any
 
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
@@ -63,7 +64,8 @@ def run_shared(
             begun.append(_begin(share))
         make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            task = Task(replace(plan, images=None), plan.images.content, compute, Place(number, share.workers))
+            dataset, place = plan.spec.dataset, Place(number, share.workers)
+            task = Task(plan.without_images(), dataset, plan.images.content, compute, place)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(task)
         yield from _relay(begun, progress)
@@ -113,7 +115,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
         )
 
 
-def _heard(pipe: Connection) -> tuple:
+def _heard(pipe: Connection) -> tuple[Any, ...]:
     """What a worker says (`work`), or ("gone",)."""
     try:
         return pipe.recv() if pipe.poll() else ("gone",)

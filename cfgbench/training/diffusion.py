@@ -3,7 +3,7 @@ classifier of noisy images that guides it."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -71,13 +71,18 @@ def facts_of(network: Network, images: Images) -> dict[str, Any]:
     return {"kind": network.kind} | sections
 
 
-def image_of(images: Images) -> dict[str, int]:
+class ImageFacts(TypedDict):
     """What a network must know of the images."""
-    return {
-        "image_channels": images.images.shape[1],
-        "side": images.images.shape[2],
-        "num_classes": images.num_classes,
-    }
+
+    image_channels: int
+    side: int
+    num_classes: int
+
+
+def image_of(images: Images) -> ImageFacts:
+    """What these images say to a network."""
+    _, channels, side, _ = images.images.shape
+    return ImageFacts(image_channels=channels, side=side, num_classes=images.num_classes)
 
 
 def _steps(
