@@ -23,7 +23,10 @@ GOES_ON = "what is finished is kept, and the same command goes on from here"
 
 
 def say(message: str, code: int) -> int:
-    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
+    """Prints one line on stderr, and returns the exit code that it is given.
+
+    A line that is absurdly long, for names and values in it are other people's, is cut in its middle.
+    """
     line = printable(" ".join(message.split()))
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"

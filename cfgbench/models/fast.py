@@ -114,9 +114,10 @@ def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., T
 
 
 def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Decision:
-    """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
+    """Whether to compile a network through which so many images are to pass, and why.
 
-    `pace` is asked for where it decides; `asked` is what the user wants, None leaves it to this function.
+    That is what the user `asked` for; where that is None, whether compiling saves more time, at the `pace` of the
+    uncompiled network, than it takes. `pace` is called only where it decides.
     """
     device = device_of(network)
     if asked is not None:
@@ -136,7 +137,8 @@ def gain_on(device: torch.device) -> Gain:
 
 
 def pays(ahead: float, work: str, device: torch.device) -> Decision:
-    """Compiles where work that takes `ahead` seconds as it is loses more by that than compiling takes."""
+    """Compile if what it saves on `ahead` seconds of uncompiled work exceeds the time compiling takes. `work` is what
+    a person calls that work."""
     gain = gain_on(device)
     would = f"compiling would save about {gain.saved * ahead:.0f} s and take {gain.seconds:.0f} s"
     return Decision(gain.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")

@@ -20,11 +20,11 @@ class Gain:
     saved: float
 
     def pays(self, ahead: float) -> bool:
-        """Whether work that takes `ahead` seconds as it is is done sooner by compiling first."""
+        """Whether what compiling saves on `ahead` seconds of uncompiled work exceeds the time it takes."""
         return self.saved * ahead > self.seconds
 
     def expected(self, ahead: float) -> float:
-        """Seconds that such work takes when it is compiled first where that pays."""
+        """Seconds of that work, compiled first if that pays."""
         return self.seconds + (1 - self.saved) * ahead if self.pays(ahead) else ahead
 
 

@@ -1,4 +1,5 @@
-"""The feature extractor that a name means, made or trained where it is not there, and images put through it."""
+"""Makes the feature extractor of a name (the Inception network, a classifier that is shipped, or one that is trained
+here) and puts images through it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -48,14 +48,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, its data, its cells in the file's order, and the digests of the rows that there are."""
+    """A sweep, its data, its cells in the file's order, and what of them was there when it was made."""
 
     spec: SweepSpec
     images: Images
     cells: list[Cell]
     store: Store
     done: frozenset[str]
+    """Ids of the cells that have a row and did not fail: these are not run again."""
     seen: Mapping[str, str]
+    """Cell id -> digest of the row that was there, failed or not. Where there is another now, another process has run
+    the cell meanwhile."""
     shown: tuple[int, ...]
     """The classes of the sample sheets."""
 

@@ -111,8 +111,8 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
 
 
 def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Iterator[Row]:
-    """The rows of cells whose network could not be trained or loaded, or is a user's own and failed when it was tried;
-    raises the error where it is another one."""
+    """Yields a failed row for each of these cells, whose networks could not be trained or loaded. Raises the error
+    again unless the training failed, memory ran out, or the network is a user's own."""
     theirs = isinstance(cells[0].model, Factory)
     if not theirs and not isinstance(error, TrainingFailed) and not out_of_memory(error):
         raise error

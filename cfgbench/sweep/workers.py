@@ -37,7 +37,7 @@ SECONDS_BETWEEN_POLLS = 1.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, and what it speaks through; whoever speaks finds the pipe closed when the other one is gone."""
+    """A worker's process, and our end of the pipe to it, which is closed when either of us ends."""
 
     process: subprocess.Popen
     pipe: Connection

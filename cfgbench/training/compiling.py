@@ -13,10 +13,11 @@ WARM, TIMED = 5, 15
 
 
 class Compiling:
-    """Compiles the network of `state` in place where the steps ahead on a GPU lose more than that takes.
+    """Times the first steps on a GPU and compiles the network in place if the remaining steps are worth it.
 
-    Before and after the weights are the same to rounding; dropout has other masks. `state.compiled` keeps what was
-    decided, so that a training that goes on does as before. `asked` is what the user wants, None leaves it open.
+    Compiled or not, the weights are the same to rounding, but that dropout has other masks. `state.compiled` keeps what
+    was decided, so that a training that goes on does as before. `asked` is what the user wants; None leaves it to the
+    timing.
     """
 
     def __init__(self, state: State, device: torch.device, *, asked: bool | None) -> None:
