@@ -15,7 +15,7 @@ from torch import nn
 from cfgbench import data
 from cfgbench.errors import UserError
 from cfgbench.files import file_digest
-from cfgbench.models import classifier, extractors
+from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external, statistics_files
 from cfgbench.sweep.plan import make_plan
@@ -88,7 +88,7 @@ def result(run, *words):
 
 def features_of(images):
     with torch.inference_mode():
-        network = classifier.load(classifier.packaged("digits"))
+        network = feature_classifier.load(feature_classifier.packaged("digits"))
         return network(torch.from_numpy(images).float() / 127.5 - 1)[0].double().numpy()
 
 

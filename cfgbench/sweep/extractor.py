@@ -10,7 +10,7 @@ from cfgbench.data.stream import Stream
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest
-from cfgbench.models import classifier
+from cfgbench.models import feature_classifier
 from cfgbench.models.extractors import (
     ClassifierFeatures,
     Coordinates,
@@ -24,7 +24,7 @@ from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.classifier import train_classifier
+from cfgbench.training.feature_classifier import train_classifier
 
 
 def packaged_extractor(
@@ -56,7 +56,7 @@ def packaged_extractor(
     if name not in PACKAGED:
         known = ", ".join((*INCEPTION, *PACKAGED))
         raise UserError(f"--features {name}: should be one of {known}")
-    return _classifier(name, classifier.packaged(name), device, crop=crop)
+    return _classifier(name, feature_classifier.packaged(name), device, crop=crop)
 
 
 def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extractor:
@@ -73,15 +73,15 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
-    path = plan.own_classifier
+    path = plan.feature_classifier
     assert path is not None
     if not path.exists():
-        classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+        feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
     return _classifier(name, path, device)
 
 
 def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> Extractor:
-    network = classifier.load(path)
+    network = feature_classifier.load(path)
     identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
 

@@ -14,8 +14,8 @@ from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
-from cfgbench.models.classifier import packaged
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
+from cfgbench.models.feature_classifier import packaged
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
 from cfgbench.models.shapes import shapes_only
@@ -39,8 +39,8 @@ from cfgbench.spec import (
 from cfgbench.sweep.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.store import Store
 from cfgbench.sweepfile import dump_yaml
-from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
+from cfgbench.training.feature_classifier import RECIPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,10 +77,10 @@ class Plan:
         return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
 
     @property
-    def own_classifier(self) -> Path | None:
+    def feature_classifier(self) -> Path | None:
         """The file of the classifier that is trained on the data set to measure it; None where others measure."""
         others = (*INCEPTION, *PACKAGED, "gaussians")
-        return None if self.spec.features in others else self.store.classifier(identity(self.cells[0].features))
+        return None if self.spec.features in others else self.store.feature_classifier(identity(self.cells[0].features))
 
     def rows(self) -> "pd.DataFrame":
         """The rows of its cells that are there now; the folder may hold those of an earlier grid too."""

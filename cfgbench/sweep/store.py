@@ -122,7 +122,7 @@ class Store:
         """Whether there is a row, of whichever version of the sweep."""
         return any((self.folder / "cells").glob("[!.]*.parquet"))
 
-    def classifier(self, classifier_id: str) -> Path:
+    def feature_classifier(self, classifier_id: str) -> Path:
         """The file of the data set's own classifier, whose features are the sweep's."""
         return self.folder / "classifier" / f"{classifier_id}.safetensors"
 
