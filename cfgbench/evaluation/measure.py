@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cfgbench.evaluation.accumulator import REST, SPLITS, Accumulator, quarters_of
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import REST, SPLITS, Accumulator, quarters_of
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""

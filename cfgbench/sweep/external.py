@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from cfgbench import data
-from cfgbench.data.stream import Stream, of_images, open_stream
+from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.errors import UserError, brief
+from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity, make_folder
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
@@ -108,7 +108,7 @@ def evaluate(
     device: torch.device,
     progress: Progress,
 ) -> tuple[ImageScores, Moments]:
-    """Measures the images of `samples` (see `open_stream`); gives their statistics, too.
+    """Measures the images of `samples` (see `open_images`); gives their statistics, too.
 
     `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `features` names
     the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
@@ -124,7 +124,7 @@ def evaluate(
         logits=name in ("inception", *PACKAGED),
         crop=False,
         precision=precision,
-        ahead=images.count + (target.count if isinstance(target, Stream) else 0),
+        ahead=images.count + (target.count if isinstance(target, ImageBatches) else 0),
     )
     try:
         extractor.check(images.shape)  # before the reference is computed
@@ -134,7 +134,7 @@ def evaluate(
         against, moments = _statistics(target, extractor, progress)
     with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
-    ignored = images.ignored + (target.ignored if isinstance(target, Stream) else 0)
+    ignored = images.ignored + (target.ignored if isinstance(target, ImageBatches) else 0)
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
@@ -157,13 +157,13 @@ def _scores(
     )
 
 
-def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[Stream, Path | Stream]:
+def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[ImageBatches, Path | ImageBatches]:
     """The images, and what they are measured against: enough of them, and there before anything is computed."""
-    images = open_stream(samples, channels=channels)
+    images = open_images(samples, channels=channels)
     if images.count < 2:
         raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
     target = _open_reference(reference, channels, progress)
-    if isinstance(target, Stream) and target.count < 2:
+    if isinstance(target, ImageBatches) and target.count < 2:
         raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
     return images, target
 
@@ -185,7 +185,7 @@ def _check_precision(precision: str, features: str) -> None:
         raise UserError(f"--feature-precision bf16: the features {features} have fp32 only; {way_out}")
 
 
-def _measure(images: Stream, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
+def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
     """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(Path(folder) / "features" / "samples", images.count, None)
@@ -200,7 +200,7 @@ def _measure(images: Stream, extractor: Extractor, reference: Moments, progress:
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
-def _open_reference(reference: str, channels: int, progress: Progress) -> Path | Stream:
+def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:
     """A file of statistics, or images."""
     path = Path(reference)
     if not reference:
@@ -219,10 +219,10 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
     if path.suffix == ".npz" and is_statistics(path):
         return path
-    return open_stream(path, channels=channels)
+    return open_images(path, channels=channels)
 
 
-def _statistics(target: Path | Stream, extractor: Extractor, progress: Progress) -> tuple[str, Moments]:
+def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> tuple[str, Moments]:
     """(what it is in words, its statistics)."""
     if isinstance(target, Path):
         return f"statistics {target.name}", load_reference(target, extractor.id, key="--features")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cfgbench.data.stream import Stream
+from cfgbench.data.image_batches import ImageBatches
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest
@@ -91,8 +91,8 @@ def unreached(features: str) -> str:
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 
 
-def moments_of(images: Stream, extractor: Extractor, progress: Progress) -> Moments:
-    """The feature statistics of a whole stream."""
+def moments_of(images: ImageBatches, extractor: Extractor, progress: Progress) -> Moments:
+    """The statistics of the features of all these images."""
     total = Moments.empty()
     for first, batch in numbered(images, extractor):
         progress(f"reference features of {images.name}", first, images.count, extractor.note)
@@ -100,8 +100,8 @@ def moments_of(images: Stream, extractor: Extractor, progress: Progress) -> Mome
     return total
 
 
-def numbered(images: Stream, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:
-    """(index of its first image, batch) of a stream, in batches that suit the extractor."""
+def numbered(images: ImageBatches, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:
+    """(index of its first image, batch), in batches that suit the extractor."""
     first = 0
     for batch in images.batches(extractor.at_once):
         yield first, torch.from_numpy(batch)

@@ -12,7 +12,7 @@ import numpy as np
 from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
-from cfgbench.evaluation.stream import SPLITS
+from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from cfgbench.data.stream import of_images
+from cfgbench.data.image_batches import of_images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, remove_parts
