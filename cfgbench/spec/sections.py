@@ -195,7 +195,7 @@ def _over(section: S, given: S | None) -> S:
     return section.model_copy(update={key: getattr(given, key) for key in keys})
 
 
-class NoisyClassifier(Section):
+class ClassifierSection(Section):
     """The classifier p(c | z_lambda) of classifier guidance: half of the U-Net `model`, trained as `training` says on
     noisy images. A key that is not given is as for the sweep's network; `p_uncond` means nothing here."""
 
@@ -296,7 +296,7 @@ class SweepSpec(Section):
         Discriminator(_kind_of_model),
     ] = Model()
     training: Training = Training()
-    classifier: NoisyClassifier = NoisyClassifier()
+    classifier: ClassifierSection = ClassifierSection()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     grid: Annotated[
