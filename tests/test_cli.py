@@ -17,7 +17,7 @@ import yaml
 
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.models import native, pace
+from cfgbench.models import native_group_norm, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
@@ -424,7 +424,7 @@ def test_the_fast_path_gives_the_fid_of_plain_fp32_to_one_percent(small, run, mo
     assert run("train", small, "--precision", "fp32", "--quiet")[0] == 0
     shutil.copytree("results", "fast")
     assert run("sweep", small, "--precision", "bf16", "--results", "fast", "--quiet")[0] == 0
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native_group_norm, "available", lambda: False)
     assert run("sweep", small, "--precision", "fp32", "--quiet")[0] == 0
     plain, fast = rows(), rows("fast/digits")
     assert plain["precision"].eq("fp32").all()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.tensors import load_tensors, save_tensors
 
 DIGESTS = {

@@ -40,7 +40,7 @@ class TimeEmbedding(nn.Module):
     def reset_frequencies(self) -> None:
         """Geometric from 1 down to 1 / 10,000; to be called again after memory was taken without contents."""
         count = len(self.frequencies)
-        places = torch.arange(count, device="cpu")  # on the device "meta" torch would load its compiler (`shapes`)
+        places = torch.arange(count, device="cpu")  # on the device "meta" torch would load its compiler (`meta_device`)
         self.frequencies.copy_(torch.exp(-math.log(10_000) * places / count))
 
     def forward(self, time: Tensor) -> Tensor:

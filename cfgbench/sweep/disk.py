@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cfgbench.models.extractors import layer_of
 from cfgbench.models.feature_classifier import FeatureClassifier, load, packaged
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.spec import INCEPTION, PACKAGED, Cell, Network
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.feature_classifier import classifier_of

@@ -11,7 +11,7 @@ from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import gain_on, prepare
+from cfgbench.models.fast import compile_cost_on, prepare
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
@@ -86,8 +86,8 @@ def _ahead(
         sampling[cell.checkpoint_id] = sampling.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
     training = [costs.training_seconds(network) for network in untrained]
     if device.type == "cuda" and all(isinstance(cell.model, Model) for cell in missing):
-        sampling = {network: gain_on(device).expected(seconds) for network, seconds in sampling.items()}
-        training = [gain_on(device).expected(seconds) for seconds in training]
+        sampling = {network: compile_cost_on(device).expected(seconds) for network, seconds in sampling.items()}
+        training = [compile_cost_on(device).expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
 
 

@@ -11,10 +11,10 @@ import torch
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.errors import UserError, brief
-from cfgbench.models import native
+from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
+from cfgbench.models.compile_choice import CompileDecision
 from cfgbench.models.fast import OURS, Compiled, choose, forget, hold_half, prepare
-from cfgbench.models.gain import Decision
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -144,7 +144,7 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     rows = pace().batch if compute.device.type == "cuda" else None
     choice = _decision(bench, every, denoiser, pace)
     more = "" if rows is None else f"; {rows} images fill the GPU"
-    if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native.why_not()):
+    if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native_group_norm.why_not()):
         more = f"; group norm is left to torch, which is slower: {why}"
     remark(progress, f"network {cell.checkpoint_id}: {choice}{more}")
     forget(plain)
@@ -157,13 +157,13 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     return Ready(Networks(fast, classifier), rows)
 
 
-def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> Decision:
+def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> CompileDecision:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
     a sweep that was stopped gives the numbers of one that was not, and processes side by side decide alike; else as it
     pays for this process's part of them."""
     rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
     if bench.compute.compiled is None and (found := next(known, None)) is not None:
-        return Decision(found, "as its finished cells")
+        return CompileDecision(found, "as its finished cells")
     calls = sum(cell.nfe * cell.sampling.samples for cell in every) // bench.place.workers
     return choose(denoiser, calls, pace, bench.compute.compiled)

@@ -16,9 +16,9 @@ from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
-from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (

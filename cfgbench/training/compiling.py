@@ -4,8 +4,8 @@ import time
 
 import torch
 
+from cfgbench.models.compile_choice import GPU_OPTIONS
 from cfgbench.models.fast import pays
-from cfgbench.models.gain import GPU_OPTIONS
 from cfgbench.training.state import State
 
 WARM, TIMED = 5, 15
@@ -23,7 +23,7 @@ class Compiling:
     def __init__(self, state: State, device: torch.device, *, asked: bool | None) -> None:
         self.state, self.device, self._first, self._began = state, device, state.step, 0.0
         self.trying = False
-        on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native`)
+        on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native_group_norm`)
         if on_gpu and asked is not None:
             state.compiled = asked
         self.pending = on_gpu and state.compiled is None

@@ -9,7 +9,7 @@ from torch.nn import Dropout
 from torch.nn.parallel import DistributedDataParallel
 
 from cfgbench.exits import held_back
-from cfgbench.models.graphs import Graphed
+from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.feed import Batch, Feed, seed_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cfgbench.models import native
+from cfgbench.models import native_group_norm
 from cfgbench.models.fast import Compiled, choose, hold_half, prepare
 from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
@@ -18,8 +18,8 @@ HALF_ROUNDING = 2.0**-8
 @pytest.fixture(params=["torch", "native"])
 def way(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(native, "available", lambda: False)
-    elif not native.available():
+        monkeypatch.setattr(native_group_norm, "available", lambda: False)
+    elif not native_group_norm.available():
         pytest.skip("no C compiler here")
     return request.param
 
@@ -118,24 +118,24 @@ def test_what_is_no_number_stays_none(way):
 def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    native.found.cache_clear()
+    native_group_norm.found.cache_clear()
     try:
-        assert not native.available()
-        assert native.why_not() == f"no C compiler {tmp_path}/no-such-compiler"
+        assert not native_group_norm.available()
+        assert native_group_norm.why_not() == f"no C compiler {tmp_path}/no-such-compiler"
         norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
         assert apart(norm(x), by_torch(norm, x, None)) < 1e-6
     finally:
-        native.found.cache_clear()
+        native_group_norm.found.cache_clear()
 
 
 def test_a_compiler_may_have_words_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "cc -DNOTHING=1")
-    native.found.cache_clear()
+    native_group_norm.found.cache_clear()
     try:
-        assert native.why_not() == ""
+        assert native_group_norm.why_not() == ""
     finally:
-        native.found.cache_clear()
+        native_group_norm.found.cache_clear()
 
 
 def network(**keys):

@@ -13,7 +13,7 @@ GPU_OPTIONS = {"shape_padding": False}
 
 
 @dataclass(frozen=True)
-class Gain:
+class CompileCost:
     """Compiling takes so many `seconds`, and saves this part of the time of each call after it."""
 
     seconds: float
@@ -28,11 +28,11 @@ class Gain:
         return self.seconds + (1 - self.saved) * ahead if self.pays(ahead) else ahead
 
 
-NOTHING = Gain(0.0, 0.0)
+NO_GAIN = CompileCost(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Decision:
+class CompileDecision:
     """Whether to compile, and why."""
 
     compiled: bool

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from cfgbench.models.cuda_graphs import KEPT, Graphed
 from cfgbench.models.fast import Compiled, Replayed, prepare
-from cfgbench.models.graphs import KEPT, Graphed
 from cfgbench.models.pace import pace_of_passes
 from cfgbench.models.precision import Compute, autocast
 from cfgbench.models.unet import UNet
