@@ -81,8 +81,8 @@ def train(
 
     plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
     networks = plan.to_train(p_uncond)
+    from cfgbench.sweep.division import take_threads
     from cfgbench.sweep.networks import ensure_trained
-    from cfgbench.sweep.share import take_threads
     from cfgbench.training.distributed import joined
     from cfgbench.training.state import TrainingFailed
 
@@ -151,7 +151,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
     if plan.missing:
-        from cfgbench.sweep.workers import run_shared
+        from cfgbench.sweep.worker_pool import run_shared
 
         missing = len(plan.missing)
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
@@ -368,14 +368,14 @@ def ls(
 
 
 def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:
+    from cfgbench.sweep.division import divide
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
-    from cfgbench.sweep.share import share_of
 
     try:
         plan = make_plan(sweep, results, progress)
-        share = share_of(plan, compute.device, workers)
-        lines = [*forecast(plan, compute), f"worked on by {share}"]
+        division = divide(plan, compute.device, workers)
+        lines = [*forecast(plan, compute), f"worked on by {division}"]
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

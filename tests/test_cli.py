@@ -21,9 +21,9 @@ from cfgbench.models import native_group_norm, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
-from cfgbench.sweep import workers
+from cfgbench.sweep import worker_pool
 from cfgbench.sweep.plan import make_plan
-from cfgbench.sweep.workers import run_shared
+from cfgbench.sweep.worker_pool import run_shared
 
 TOP = Path(__file__).parents[1]
 SMALL = """
@@ -372,7 +372,7 @@ def test_what_failed_is_told_though_the_process_that_saw_it_died(small, run, mon
     def dying(*args, **options):
         yield from [row for row in run_shared(*args, **options) if row["status"] == "ok"]
 
-    monkeypatch.setattr(workers, "run_shared", dying)
+    monkeypatch.setattr(worker_pool, "run_shared", dying)
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0], learning_rate: [1e30, 3e-3]"))
     code, _, err = run("sweep", small)
     assert (code, "2 cells failed" in err) == (1, True)

@@ -20,15 +20,15 @@ from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, end_worker, of_worker, remark
 from cfgbench.sweep.bench import Place
+from cfgbench.sweep.division import Division, divide
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.run import Row, make_bench, run
-from cfgbench.sweep.share import Share, share_of
-from cfgbench.sweep.worker import SECONDS_TO_END, Task
+from cfgbench.sweep.worker_process import SECONDS_TO_END, Task
 
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-from cfgbench.sweep.worker import work
+from cfgbench.sweep.worker_process import work
 work({descriptor})
 """
 SECONDS_BETWEEN_POLLS = 1.0
@@ -46,25 +46,25 @@ class Worker:
 def run_shared(
     plan: Plan, compute: Compute, *, progress: Progress, workers: int | None = None
 ) -> Generator[Row, None, None]:
-    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`share`).
+    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`division`).
 
     The processes end when the generator is closed, or when this process dies: what they have made is kept. Raises what
     `run` does, and UserError where all of them are killed.
     """
     if not plan.missing:
         return
-    share = share_of(plan, compute.device, workers)
-    if share.workers == 1:
+    division = divide(plan, compute.device, workers)
+    if division.workers == 1:
         yield from run(plan, compute, progress=progress)
         return
-    remark(progress, str(share))
+    remark(progress, str(division))
     begun: list[Worker] = []
     try:
-        for _ in range(min(share.workers, len(plan.missing))):
-            begun.append(_begin(share))
+        for _ in range(min(division.workers, len(plan.missing))):
+            begun.append(_begin(division))
         make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            dataset, place = plan.spec.dataset, Place(number, share.workers)
+            dataset, place = plan.spec.dataset, Place(number, division.workers)
             task = Task(plan.without_images(), dataset, plan.images.content, compute, place)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(task)
@@ -73,10 +73,10 @@ def run_shared(
         _end(begun)
 
 
-def _begin(share: Share) -> Worker:
+def _begin(division: Division) -> Worker:
     ours, theirs = Pipe()
     program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
-    environment = os.environ | {"OMP_NUM_THREADS": str(share.threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(division.threads)}
     # Ctrl-C, and the end of a terminal, reach all its processes: this one says so, and ends the others
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
