@@ -83,10 +83,10 @@ def train(
     networks = plan.to_train(p_uncond)
     from cfgbench.sweep.division import take_threads
     from cfgbench.sweep.networks import ensure_trained
-    from cfgbench.training.distributed import joined
+    from cfgbench.training.distributed import process_group
     from cfgbench.training.state import TrainingFailed
 
-    with joined(find_compute(device, precision, compile)) as (group, compute):
+    with process_group(find_compute(device, precision, compile)) as (group, compute):
         if group.world == 1:
             take_threads(plan, compute.device)
         if group.leads:
@@ -131,9 +131,9 @@ def sweep(
     """
     with nullcontext() if dry_run else goes_on():
         from cfgbench.models.precision import find_compute
-        from cfgbench.training.distributed import launched
+        from cfgbench.training.distributed import under_torchrun
 
-        if launched():
+        if under_torchrun():
             raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
         if dry_run:
             _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))

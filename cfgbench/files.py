@@ -169,7 +169,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     except OSError as error:
         raise unwritable(path, error, _way_out(error)) from None
     with file:
-        held = taken(file.fileno()) and _is_at(file.fileno(), path)
+        held = try_flock(file.fileno()) and _is_at(file.fileno(), path)
         try:
             yield held
         finally:
@@ -178,7 +178,7 @@ def try_lock(path: Path) -> Iterator[bool]:
                     path.unlink()
 
 
-def taken(descriptor: int) -> bool:
+def try_flock(descriptor: int) -> bool:
     """Locks an open file for this process, if no other holds it. True too where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

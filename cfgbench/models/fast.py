@@ -46,8 +46,8 @@ class Compiled:
         self._plain, self._worked = network, False
         native_group_norm.ask_once()
         options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
-        self._call = launched(torch.compile(network, dynamic=False, options=options), network)
-        self._as_it_is = launched(network, network)
+        self._call = graphed(torch.compile(network, dynamic=False, options=options), network)
+        self._as_it_is = graphed(network, network)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         try:
@@ -109,8 +109,8 @@ def forget(denoiser: Denoiser) -> None:
             call.forget()
 
 
-def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
-    """The network's call, on a GPU as one launch where it is known to do the same whatever the tensors hold."""
+def graphed(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+    """The network's call, on a GPU as one recorded graph where it is known to do the same whatever the tensors hold."""
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
@@ -145,7 +145,7 @@ def pays(ahead: float, work: str, device: torch.device) -> CompileDecision:
     return CompileDecision(cost.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 
 
-def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
+def for_sampling(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
     """The denoiser as it is to be sampled. The weights of networks made elsewhere are left as they are."""
     if not isinstance(network, nn.Module):
         return network

@@ -11,7 +11,7 @@ from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import compile_cost_on, prepare
+from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
@@ -165,7 +165,7 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    denoiser = prepare(denoiser, compute.precision, compiled=False, batch=1)
+    denoiser = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
     untrained = plan.missing and plan.feature_classifier is not None and not plan.feature_classifier.exists()
     feature_classifier = seconds_of_training(images, compute.device) if untrained else 0.0

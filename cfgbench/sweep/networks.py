@@ -14,7 +14,7 @@ from cfgbench.errors import UserError, brief
 from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.compile_choice import CompileDecision
-from cfgbench.models.fast import OURS, Compiled, choose, forget, hold_half, prepare
+from cfgbench.models.fast import OURS, Compiled, choose, for_sampling, forget, hold_half
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -36,7 +36,9 @@ LARGEST = 1 << 15
 take less than 65,536."""
 
 
-def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path | None:
+def train_if_missing(
+    plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE
+) -> Path | None:
     """The network's checkpoint, trained now if it is not there; None while another process trains it."""
     path = plan.store.checkpoint(network.id)
     if group.as_leader(path.exists(), compute.device):
@@ -51,7 +53,7 @@ def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progres
 def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:
     """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
     checkpoint that is damaged, or another network's."""
-    while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
+    while (path := train_if_missing(plan, network, compute, progress=progress, group=group)) is None:
         wait_for_others(progress if group.leads else silent, 0, network.training.steps)
     if group.leads:  # the others may be here before it is written
         check_same(path, load_tensors(path)[1], network, plan.images)
@@ -89,7 +91,7 @@ def _trained(bench: Bench, network: Network) -> Path | None:
     if network.id in bench.broken:
         raise bench.broken[network.id]
     try:
-        return trained(bench.plan, network, bench.compute, progress=bench.progress)
+        return train_if_missing(bench.plan, network, bench.compute, progress=bench.progress)
     except TrainingFailed as error:
         bench.broken[network.id] = error
         raise
@@ -132,7 +134,7 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     if not isinstance(denoiser, torch.nn.Module):
         return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
-    plain, shape = prepare(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
+    plain, shape = for_sampling(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
 
     @cache
     def pace() -> Pace:
@@ -148,12 +150,12 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
         more = f"; group norm is left to torch, which is slower: {why}"
     remark(progress, f"network {cell.checkpoint_id}: {choice}{more}")
     forget(plain)
-    fast = prepare(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
+    fast = for_sampling(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
     if isinstance(fast, Compiled):
         fast.attempt(shape, compute.precision)
         if fast.failed:
             remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
-            fast = prepare(denoiser, compute.precision, compiled=False, batch=1)
+            fast = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
     return Ready(Networks(fast, classifier), rows)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cfgbench.models import native_group_norm
-from cfgbench.models.fast import Compiled, choose, hold_half, prepare
+from cfgbench.models.fast import Compiled, choose, for_sampling, hold_half
 from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, autocast
@@ -217,7 +217,7 @@ def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_a
         num_classes = 3
 
     foreign = Foreign(4, 4)
-    assert prepare(foreign, "bf16", compiled=False, batch=8) is foreign
+    assert for_sampling(foreign, "bf16", compiled=False, batch=8) is foreign
     assert foreign.weight.dtype == torch.float32
     assert not choose(foreign, 10**12, never, None).compiled
     assert choose(foreign, 1, never, True).compiled
