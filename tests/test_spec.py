@@ -3,7 +3,7 @@ import yaml
 
 from cfgbench.errors import UserError
 from cfgbench.spec import Sampling, load_sweep, make_cells, resolved
-from cfgbench.sweepfile import dump_yaml
+from cfgbench.spec.yaml_file import dump_yaml
 
 BASE = """
 name: small

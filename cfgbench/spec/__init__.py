@@ -30,7 +30,7 @@ from cfgbench.spec.sections import (
     SweepSpec,
     Training,
 )
-from cfgbench.sweepfile import load_yaml
+from cfgbench.spec.yaml_file import load_yaml
 
 __all__ = [
     "IMAGENET",

@@ -36,9 +36,9 @@ from cfgbench.spec import (
     points,
     resolved,
 )
+from cfgbench.spec.yaml_file import dump_yaml
 from cfgbench.sweep.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.store import Store
-from cfgbench.sweepfile import dump_yaml
 from cfgbench.training.diffusion import image_of
 from cfgbench.training.feature_classifier import RECIPE
 
