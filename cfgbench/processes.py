@@ -11,7 +11,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from cfgbench import machine
-from cfgbench.exits import held_back
+from cfgbench.signals import held_back
 
 T = TypeVar("T")
 _receivers: WeakSet[Connection] = WeakSet()

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import Dropout
 from torch.nn.parallel import DistributedDataParallel
 
-from cfgbench.exits import held_back
 from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
+from cfgbench.signals import held_back
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.feed import Batch, Feed, seed_of
 from cfgbench.training.objectives import OBJECTIVES, Objective
