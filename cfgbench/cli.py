@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,10 @@ from cfgbench import __version__
 from cfgbench.errors import UserError, counted, printable
 from cfgbench.exits import end, goes_on, note, prepare, say, tell
 from cfgbench.machine import keep_to_processors
+from cfgbench.progress import Lines, Progress, clear, silent
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cfgbench.models.precision import Compute
-    from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,12 +81,12 @@ def train(
 
     plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
     networks = plan.to_train(p_uncond)
+    from cfgbench.sweep.division import take_threads
     from cfgbench.sweep.networks import ensure_trained
-    from cfgbench.sweep.share import take_threads
-    from cfgbench.training.distributed import joined
+    from cfgbench.training.distributed import process_group
     from cfgbench.training.state import TrainingFailed
 
-    with joined(find_compute(device, precision, compile)) as (group, compute):
+    with process_group(find_compute(device, precision, compile)) as (group, compute):
         if group.world == 1:
             take_threads(plan, compute.device)
         if group.leads:
@@ -133,9 +131,9 @@ def sweep(
     """
     with nullcontext() if dry_run else goes_on():
         from cfgbench.models.precision import find_compute
-        from cfgbench.training.distributed import launched
+        from cfgbench.training.distributed import under_torchrun
 
-        if launched():
+        if under_torchrun():
             raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
         if dry_run:
             _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
@@ -153,19 +151,19 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
     if plan.missing:
-        from cfgbench.sweep.workers import run_shared
+        from cfgbench.sweep.worker_pool import run_shared
 
         missing = len(plan.missing)
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for position, row in enumerate(rows, start=1):
                 if not quiet:
-                    progress.clear()
+                    clear(progress)
                     said = f"{place_of(row, plan.cells[0].axes, scale=True)}: {outcome_of(row)}"
                     print(f"{position}/{missing} {printable(said)}", flush=True)
     clean_up(plan)
     from cfgbench.report import print_tables
 
-    made = _rows_of(plan)
+    made = plan.rows()
     print_tables(made)
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
@@ -238,9 +236,10 @@ def report(
 
     On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
+    from cfgbench.sweep.folders import chosen_folders
     from cfgbench.sweep.store import Store
 
-    folders = [] if reference and not sweeps else _folders(sweeps or [], results, with_rows=True)
+    folders = [] if reference and not sweeps else chosen_folders(sweeps or [], results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
     from cfgbench.report import Choice, Report, Wanted, print_claims, print_reference, write_reference
@@ -306,7 +305,8 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate, save_statistics
+    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
+    from cfgbench.sweep.statistics_files import save_reference
 
     check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
     result, moments = evaluate(
@@ -322,7 +322,7 @@ def eval(
     for line in result.notes:
         note(line)
     if save_stats is not None:
-        save_statistics(save_stats, moments, result.features_id)
+        save_reference(save_stats.resolve(), moments, result.features_id)
     if json is not None:
         write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
 
@@ -357,24 +357,25 @@ def ls(
     results: Results = RESULTS,
 ) -> None:
     """List the sweeps, or a sweep's cells: what is done, failed, missing."""
+    from cfgbench.sweep.folders import chosen_folders
     from cfgbench.sweep.listing import cells_of, overview
 
-    lines = cells_of(_folders([sweep], results)[0]) if sweep else overview(results)
+    lines = cells_of(chosen_folders([sweep], results, note)[0]) if sweep else overview(results)
     print(
         "\n".join(map(printable, lines))
         or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
     )
 
 
-def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Any) -> None:
+def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:
+    from cfgbench.sweep.division import divide
     from cfgbench.sweep.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
-    from cfgbench.sweep.share import share_of
 
     try:
         plan = make_plan(sweep, results, progress)
-        share = share_of(plan, compute.device, workers)
-        lines = [*forecast(plan, compute), f"worked on by {share}"]
+        division = divide(plan, compute.device, workers)
+        lines = [*forecast(plan, compute), f"worked on by {division}"]
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:
@@ -397,42 +398,5 @@ def main() -> None:
     end(lambda: app(standalone_mode=False))
 
 
-def _progress(quiet: bool) -> Any:
-    from cfgbench.progress import Lines, silent
-
+def _progress(quiet: bool) -> Progress:
     return silent if quiet else Lines()
-
-
-def _folders(sweeps: list[str], results: Path, *, with_rows: bool = False) -> list[Path]:
-    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given, the newest
-    `with_rows` if that is asked for and there is one."""
-    from cfgbench.sweep.store import Store, find_sweeps
-
-    found = find_sweeps(results)
-    if not sweeps:
-        if not found:
-            raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
-        return [folder for folder in found if not with_rows or Store(folder).has_rows][:1] or found[:1]
-    names = [_named_in(Path(name), results) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
-    for name in names:
-        if results / name not in found:
-            known = ", ".join(folder.name for folder in found) or "none"
-            raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
-    return [results / name for name in dict.fromkeys(names)]
-
-
-def _named_in(path: Path, results: Path) -> str:
-    """The name of the sweep in a file. Says so where another sweep of that name was run last."""
-    from cfgbench.spec import load_sweep, resolved
-    from cfgbench.sweep.store import Store
-
-    spec = load_sweep(path)
-    if (kept := Store(results / spec.name).sweep_file).exists() and resolved(load_sweep(kept)) != resolved(spec):
-        note(f"{path} is not as it was run; this is the sweep of {kept}")
-    return spec.name
-
-
-def _rows_of(plan: "Plan") -> "pd.DataFrame":
-    """The rows of the plan's cells; the folder may hold those of an earlier grid too."""
-    rows = plan.store.rows()
-    return rows[rows["cell_id"].isin({cell.id for cell in plan.cells})] if len(rows) else rows

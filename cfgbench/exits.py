@@ -4,12 +4,10 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
@@ -23,7 +21,10 @@ GOES_ON = "what is finished is kept, and the same command goes on from here"
 
 
 def say(message: str, code: int) -> int:
-    """One line on stderr, cut in its middle where it is absurdly long: names and values in it are other people's."""
+    """Prints one line on stderr, and returns the exit code that it is given.
+
+    A line that is absurdly long, for names and values in it are other people's, is cut in its middle.
+    """
     line = printable(" ".join(message.split()))
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
@@ -61,29 +62,6 @@ def goes_on() -> Iterator[None]:
         raise Stopped(f"out of memory; {GOES_ON}", 1) from None
     except BrokenPipeError:
         raise Stopped(f"nobody reads the output any more; {GOES_ON}", 1) from None
-
-
-@contextlib.contextmanager
-def held_back() -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and SIGHUP wait until this is over: what must not be left half done. Gives those that wait.
-
-    A mask would not do: where there are other threads, one of them takes the signal. In these nothing is held back, and
-    nothing raised.
-    """
-    came: list[int] = []
-    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if callable(handler := signal.getsignal(number)):
-                    handlers[number] = handler
-                    signal.signal(number, lambda number, _: came.append(number))
-        yield came
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
 
 
 def prepare() -> None:

@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         temporary = None
         flush_to_disk(path.parent)  # the new name too
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_way_out(error)}") from None
+        raise unwritable(path, error, _way_out(error)) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -53,6 +53,11 @@ def _make_one(folder: Path) -> None:
             raise
         # it was there, and has vanished since the system said so
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
+
+
+def unwritable(path: Path, error: OSError, way_out: str) -> UserError:
+    """What is said where the system lets no file or folder be written there."""
+    return UserError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
 def _way_out(error: OSError) -> str:
@@ -78,7 +83,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
+        raise unwritable(path, error, "choose another folder") from None
 
 
 def remove_parts(path: Path) -> None:
@@ -162,9 +167,9 @@ def try_lock(path: Path) -> Iterator[bool]:
         _make_one(path.parent)
         file = path.open("w")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_way_out(error)}") from None
+        raise unwritable(path, error, _way_out(error)) from None
     with file:
-        held = taken(file.fileno()) and _is_at(file.fileno(), path)
+        held = try_flock(file.fileno()) and _is_at(file.fileno(), path)
         try:
             yield held
         finally:
@@ -173,7 +178,7 @@ def try_lock(path: Path) -> Iterator[bool]:
                     path.unlink()
 
 
-def taken(descriptor: int) -> bool:
+def try_flock(descriptor: int) -> bool:
     """Locks an open file for this process, if no other holds it. True too where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

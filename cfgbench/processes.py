@@ -11,15 +11,15 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from cfgbench import machine
-from cfgbench.exits import held_back
+from cfgbench.signals import held_back
 
 T = TypeVar("T")
 _receivers: WeakSet[Connection] = WeakSet()
 """The ends at which this process waits for others."""
 
 
-def processors() -> int:
-    """How many this process may use; 1 where processes cannot share what is in memory."""
+def forkable_processors() -> int:
+    """How many processors copies of this process may use; 1 where they cannot share what is in memory."""
     return machine.processors() if sys.platform == "linux" else 1
 
 

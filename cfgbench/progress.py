@@ -11,16 +11,34 @@ from functools import partial
 from cfgbench.errors import printable
 
 Progress = Callable[[str, int, int, str], None]
-"""(task, done, total, note): called as often as work likes; what is shown, and when, is decided here. A total of 0 is
-no task but a word on how work goes."""
+"""(task, done, total, note): called as often as work likes; what is shown, and when, is decided here."""
 
 SECONDS_BETWEEN_LINES = 10.0
 WAITING = "waiting for another process"
 """The task of a process that has nothing to do; shown where none has."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""At what other processes do, while there is nothing to do here."""
 
 
 def silent(task: str, done: int, total: int, note: str) -> None:
     """Shows nothing."""
+
+
+def wait_for_others(progress: Progress, done: int, total: int) -> None:
+    """Says that another process has to do something first, and lets it."""
+    progress(WAITING, done, total, "")
+    time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def remark(progress: Progress, text: str) -> None:
+    """A line on how work goes, which is no task: it has a total of 0."""
+    progress(text, 0, 0, "")
+
+
+def clear(progress: Progress) -> None:
+    """Makes room for a line that is printed otherwise, where work is shown on a terminal."""
+    if isinstance(progress, Lines):
+        progress.clear()
 
 
 def of_worker(progress: Progress, number: int) -> Progress:
@@ -70,7 +88,7 @@ class Lines:
     def show(self, worker: int, task: str, done: int, total: int, note: str) -> None:
         """As for one worker of several."""
         now = time.monotonic()
-        if total == 0:
+        if total == 0:  # a remark
             self._print(f"{printable(task)}\n")
             return
         known = self.tasks.get(worker)

@@ -17,13 +17,13 @@ import yaml
 
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.models import native, pace
+from cfgbench.models import native_group_norm, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
-from cfgbench.sweep import workers
+from cfgbench.sweep import worker_pool
 from cfgbench.sweep.plan import make_plan
-from cfgbench.sweep.workers import run_shared
+from cfgbench.sweep.worker_pool import run_shared
 
 TOP = Path(__file__).parents[1]
 SMALL = """
@@ -372,7 +372,7 @@ def test_what_failed_is_told_though_the_process_that_saw_it_died(small, run, mon
     def dying(*args, **options):
         yield from [row for row in run_shared(*args, **options) if row["status"] == "ok"]
 
-    monkeypatch.setattr(workers, "run_shared", dying)
+    monkeypatch.setattr(worker_pool, "run_shared", dying)
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0], learning_rate: [1e30, 3e-3]"))
     code, _, err = run("sweep", small)
     assert (code, "2 cells failed" in err) == (1, True)
@@ -424,7 +424,7 @@ def test_the_fast_path_gives_the_fid_of_plain_fp32_to_one_percent(small, run, mo
     assert run("train", small, "--precision", "fp32", "--quiet")[0] == 0
     shutil.copytree("results", "fast")
     assert run("sweep", small, "--precision", "bf16", "--results", "fast", "--quiet")[0] == 0
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native_group_norm, "available", lambda: False)
     assert run("sweep", small, "--precision", "fp32", "--quiet")[0] == 0
     plain, fast = rows(), rows("fast/digits")
     assert plain["precision"].eq("fp32").all()

@@ -15,9 +15,9 @@ from torch import nn
 from cfgbench import data
 from cfgbench.errors import UserError
 from cfgbench.files import file_digest
-from cfgbench.models import classifier, extractors
+from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
-from cfgbench.sweep import external
+from cfgbench.sweep import external, statistics_files
 from cfgbench.sweep.plan import make_plan
 
 DIGITS = data.load(Dataset(name="digits")).images
@@ -88,7 +88,7 @@ def result(run, *words):
 
 def features_of(images):
     with torch.inference_mode():
-        network = classifier.load(classifier.packaged("digits"))
+        network = feature_classifier.load(feature_classifier.packaged("digits"))
         return network(torch.from_numpy(images).float() / 127.5 - 1)[0].double().numpy()
 
 
@@ -161,7 +161,7 @@ def test_the_number_is_said_before_a_file_cannot_be_written(run, monkeypatch):
     def refuse(*_):
         raise UserError("out.npz: cannot be written (full)")
 
-    monkeypatch.setattr(external, "write_atomically", refuse)
+    monkeypatch.setattr(statistics_files, "write_atomically", refuse)
     code, out, err = run("eval", "samples.npz", "--reference", "digits", "--save-stats", "out.npz", "--quiet")
     assert (code, out[:4], err[-10:]) == (2, "FID ", "en (full)\n")
 
@@ -452,9 +452,10 @@ import sys
 import torch
 from pathlib import Path
 from cfgbench.evaluation.features import Features
+from cfgbench.models.extractors import Extractor
 from cfgbench.sweep import external
 
-class Means:  # the extractor aside
+class Means(Extractor):  # the extractor aside
     id, channels = "means", 3
     def __call__(self, images):
         small = images.float().unfold(2, 16, 16).unfold(3, 16, 16).mean(dim=(4, 5)).flatten(1)

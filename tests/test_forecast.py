@@ -14,7 +14,7 @@ from cfgbench.spec import networks_of
 from cfgbench.sweep import disk
 from cfgbench.sweep.estimate import costs_of
 from cfgbench.sweep.plan import make_plan
-from cfgbench.training import classifier
+from cfgbench.training import feature_classifier
 
 CPU = torch.device("cpu")
 SMALL = """
@@ -62,9 +62,9 @@ def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
 
 def test_the_classifier_takes_about_as_long_as_is_said(sweep):
     images = make_plan(sweep(40), Path("results")).images
-    said = classifier.seconds_of_training(images, CPU)
+    said = feature_classifier.seconds_of_training(images, CPU)
     began = time.monotonic()
-    classifier.train_classifier(images, device=CPU)
+    feature_classifier.train_classifier(images, device=CPU)
     assert 0.2 < said / (time.monotonic() - began) < 5
 
 

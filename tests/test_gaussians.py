@@ -14,7 +14,7 @@ from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.models.extractors import Coordinates
 from cfgbench.models.gaussians import clean_posterior
-from cfgbench.sweepfile import load_yaml
+from cfgbench.spec.yaml_file import load_yaml
 
 CPU = torch.device("cpu")
 SWEEP = Path(__file__).parents[1] / "sweeps" / "gaussians.yaml"

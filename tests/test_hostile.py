@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 import cfgbench
 from cfgbench import machine
-from cfgbench.data import stream
+from cfgbench.data import image_batches
 from cfgbench.files import identity
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.row import digest_of
@@ -338,8 +338,8 @@ def test_statistics_of_absurd_dimensions_are_not_read(refused):
 def test_batches_are_bounded_in_bytes_and_number_their_images_all_the_same(run, monkeypatch):
     np.savez("x.npz", np.random.default_rng(0).integers(0, 256, (25, 8, 8, 1), dtype=np.uint8))
     whole = run("eval", "x.npz", "--reference", "digits", "--quiet")
-    monkeypatch.setattr(stream, "LARGEST_BATCH", 450)
-    assert [len(batch) for batch in stream.open_stream(Path("x.npz")).batches(500)] == [7, 7, 7, 4]
+    monkeypatch.setattr(image_batches, "LARGEST_BATCH", 450)
+    assert [len(batch) for batch in image_batches.open_images(Path("x.npz")).batches(500)] == [7, 7, 7, 4]
     assert run("eval", "x.npz", "--reference", "digits", "--quiet") == whole
     assert whole[0] == 0
 

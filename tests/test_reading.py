@@ -43,7 +43,7 @@ def readers(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_many_rows_are_read_by_other_processes_in_their_order(monkeypatch, many, readers, count):
-    monkeypatch.setattr(row, "processors", lambda: count)
+    monkeypatch.setattr(row, "forkable_processors", lambda: count)
     rows = many.rows()
     assert rows["w"].tolist() == list(range(COUNT))
     assert len(readers()) == min(count, 3)
@@ -62,7 +62,7 @@ def test_few_rows_and_none_are_read_by_this_process(tmp_path, many, readers):
 
 
 def test_a_damaged_file_among_many_is_named(monkeypatch, many):
-    monkeypatch.setattr(row, "processors", lambda: 2)
+    monkeypatch.setattr(row, "forkable_processors", lambda: 2)
     path = many.row(f"{COUNT - 1:012x}")
     content = path.read_bytes()
     path.write_bytes(content[:-100])
@@ -81,7 +81,7 @@ def test_stopping_a_report_is_one_line_whatever_its_processes_are_at(tmp_path, m
 import pathlib, time
 from cfgbench import cli
 from cfgbench.sweep import row, store
-row._read, row.processors, begin = lambda paths: time.sleep(60), lambda: 2, row.begin_reading
+row._read, row.forkable_processors, begin = lambda paths: time.sleep(60), lambda: 2, row.begin_reading
 def begin_reading(paths):
     wait = begin(paths)
     def noting():

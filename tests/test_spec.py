@@ -2,8 +2,8 @@ import pytest
 import yaml
 
 from cfgbench.errors import UserError
-from cfgbench.spec import load_sweep, make_cells, resolved
-from cfgbench.sweepfile import dump_yaml
+from cfgbench.spec import Sampling, load_sweep, make_cells, resolved
+from cfgbench.spec.yaml_file import dump_yaml
 
 BASE = """
 name: small
@@ -39,6 +39,19 @@ def test_the_grid_is_the_product_of_its_lists_in_the_files_order(sweep):
     assert found == [(p, w, 4) for p in (0.1, 0.5) for w in (0, 0.1, 4)]
     assert [cell.nfe for cell in cells(sweep())] == [4, 8, 8] * 2
     assert load_sweep(sweep()).training.learning_rate == 0.002
+
+
+@pytest.mark.parametrize(
+    ("guidance", "passes"),
+    [
+        ("cfg", {-1: 1, -0.5: 2, 0: 1, 0.3: 2, 4: 2}),
+        ("classifier", {-1: 3, -0.5: 3, 0: 1, 0.3: 3, 4: 3}),
+        ("score-scale", {-0.5: 1, 0: 1, 0.3: 1, 4: 1}),
+    ],
+)
+def test_passes_are_those_of_the_branches_and_of_a_classifier_there_and_back(guidance, passes):
+    for on in ("conditional", "unconditional"):
+        assert {w: Sampling(guidance=guidance, on=on, w=w).passes for w in passes} == passes
 
 
 def test_cells_that_are_one_stand_where_the_first_came(sweep):

@@ -8,9 +8,8 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "exits", "machine", "processes", "files", "npz", "tensors", "progress", "sweepfile",
-         "spec", "data", "diffusion", "evaluation", "models", "training", "sweep", "report", "cli",
-         "__main__"]  # fmt: skip
+ORDER = ["errors", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
+         "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 
 

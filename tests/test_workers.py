@@ -17,11 +17,11 @@ import torch
 from cfgbench import progress
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
-from cfgbench.sweep import share, workers
+from cfgbench.sweep import division, worker_pool
 from cfgbench.sweep.bench import Place
+from cfgbench.sweep.division import Work, best, divide
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.run import run as run_alone
-from cfgbench.sweep.share import Work, best, share_of
 
 SMALL = """
 name: digits
@@ -63,7 +63,7 @@ def program():
 @pytest.fixture
 def first_worker_killed(monkeypatch):
     """The first worker that this process begins is killed once two of them are at work."""
-    begun, honest, over = [], workers._begin, threading.Event()
+    begun, honest, over = [], worker_pool._begin, threading.Event()
 
     def wait_and_kill():
         while len(locks()) < 2 and not over.wait(0.01):
@@ -71,7 +71,7 @@ def first_worker_killed(monkeypatch):
         if begun:
             begun[0].process.kill()
 
-    monkeypatch.setattr(workers, "_begin", lambda *how: begun.append(honest(*how)) or begun[-1])
+    monkeypatch.setattr(worker_pool, "_begin", lambda *how: begun.append(honest(*how)) or begun[-1])
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
     yield
@@ -82,14 +82,14 @@ def first_worker_killed(monkeypatch):
 @pytest.fixture
 def workers_killed(monkeypatch):
     """All workers that this process begins are killed at once."""
-    honest = workers._begin
+    honest = worker_pool._begin
 
     def begin(*how):
         worker = honest(*how)
         worker.process.kill()
         return worker
 
-    monkeypatch.setattr(workers, "_begin", begin)
+    monkeypatch.setattr(worker_pool, "_begin", begin)
 
 
 def locks():
@@ -157,7 +157,7 @@ import torch
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Lines
 from cfgbench.sweep.plan import make_plan, prepare_folder
-from cfgbench.sweep.workers import run_shared
+from cfgbench.sweep.worker_pool import run_shared
 plan = make_plan(Path("small.yaml"), Path("results"))
 prepare_folder(plan)
 print(list(run_shared(plan, Compute(torch.device("cpu"), "fp32"), progress=Lines(), workers=2)))
@@ -244,7 +244,7 @@ def shared(tmp_path, monkeypatch):
         path = tmp_path / "sweep.yaml"
         path.write_text(text)
         monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
-        found = share_of(make_plan(path, tmp_path / "results"), torch.device(device), asked)
+        found = divide(make_plan(path, tmp_path / "results"), torch.device(device), asked)
         return found.workers, found.threads
 
     return shared
@@ -279,7 +279,7 @@ def test_train_takes_the_threads_of_a_worker(small, run, monkeypatch):
     taken = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    monkeypatch.setattr(share, "best", lambda *_, **__: share.Share(3, 2, ""))
+    monkeypatch.setattr(division, "best", lambda *_, **__: division.Division(3, 2, ""))
     assert run("train", small, "--p-uncond", 0.5, "--precision", "fp32")[0] == 0
     assert taken == [2]
 
@@ -288,11 +288,11 @@ def test_what_is_there_already_changes_nothing(shared, tmp_path):
     text = DIGITS.read_text()
     before = shared(text)
     plan = make_plan(tmp_path / "sweep.yaml", tmp_path / "results")
-    found = share_of(replace(plan, done=frozenset(cell.id for cell in plan.cells[1:])), torch.device("cpu"))
+    found = divide(replace(plan, done=frozenset(cell.id for cell in plan.cells[1:])), torch.device("cpu"))
     assert (found.workers, found.threads) == before
 
 
-MINUTE, LITTLE = 60 * share.SAMPLING, share.SAMPLING
+MINUTE, LITTLE = 60 * division.SAMPLING, division.SAMPLING
 
 
 @pytest.mark.parametrize(("work", "cores", "wanted"), [
@@ -305,7 +305,7 @@ MINUTE, LITTLE = 60 * share.SAMPLING, share.SAMPLING
     (Work(1, 0, 1, 100 * MINUTE, 1), 16, (1, 16)),  # one cell
     (Work(8, 0, 59, LITTLE, 1), 1, (1, 1)),
     (Work(8, 0, 3, LITTLE, 1), 16, (1, 16)),  # short
-    (Work(8, MINUTE, 99, MINUTE, share.LARGE), 16, (1, 16)),
+    (Work(8, MINUTE, 99, MINUTE, division.LARGE), 16, (1, 16)),
 ])  # fmt: skip
 def test_as_many_processes_as_take_the_least_time(work, cores, wanted):
     found = best(work, cores, processes=1000)

@@ -15,7 +15,7 @@ import numpy as np
 
 from cfgbench.data.images import content_of
 from cfgbench.errors import UserError
-from cfgbench.files import cache_folder, flush_to_disk, identity, taken
+from cfgbench.files import cache_folder, flush_to_disk, identity, try_flock, unwritable
 from cfgbench.progress import Progress
 
 
@@ -41,9 +41,7 @@ def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray,
         if not (place / "index.json").exists():
             _make_once(task, name, place, progress)
     except OSError as error:
-        raise UserError(
-            f"{place.parent}: cannot be written ({error.strerror or error}); name another folder in CFGBENCH_CACHE"
-        ) from None
+        raise unwritable(place.parent, error, "name another folder in CFGBENCH_CACHE") from None
     try:
         index = json.loads((place / "index.json").read_text())
         images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -60,7 +58,7 @@ def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> No
     _sweep_up(place.parent)
     lock = place.with_name(f".{place.name}.lock")
     with lock.open("w") as file:
-        while not taken(file.fileno()):
+        while not try_flock(file.fileno()):
             progress(f"another process prepares {name}", 0, len(task.labels), "")
             time.sleep(0.2)
         if not (place / "index.json").exists():

@@ -14,6 +14,8 @@ FILE = "datasets/data/digits.csv.gz"
 
 
 def load_digits(dataset: Dataset) -> Images:
+    """8x8, grey, with 0..16 stretched to 0..255. Never flipped unless asked: a mirrored digit is none. Raises UserError
+    for classes that there are not."""
     scans, digits = _scans()
     pixels = np.rint(scans * (255 / 16)).astype(np.uint8)[:, None]
     names = [str(digit) for digit in range(10)]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cfgbench import machine
-from cfgbench.data.images import Images, choose_classes, share
+from cfgbench.data.images import Images, choose_classes, counts_per_class
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError, brief
@@ -34,7 +34,7 @@ def load_folder(dataset: Dataset) -> Images:
     for name in names:
         if not classes[name]:
             raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG)")
-    counts = share(dataset.limit, [len(classes[name]) for name in names])
+    counts = counts_per_class(dataset.limit, [len(classes[name]) for name in names])
     files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])[: counts[label]]]
     images = _decoded(source, [file for file, _ in files], dataset.resolution)
     _check_sizes(source, [file for file, _ in files], images)

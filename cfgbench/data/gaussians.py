@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cfgbench.data.images import Images, share
+from cfgbench.data.images import Images, counts_per_class
 from cfgbench.data.mixture import Mixture
 from cfgbench.errors import UserError, brief
 from cfgbench.spec import Dataset
@@ -28,7 +28,7 @@ def load_gaussians(dataset: Dataset) -> Images:
     if limit * mixture.dimensions > MOST_COORDINATES:
         most = MOST_COORDINATES // mixture.dimensions
         raise UserError(f"dataset.limit = {limit}: at most {most:,} points of {mixture.dimensions} dimensions")
-    counts = share(limit, [limit] * mixture.num_classes)
+    counts = counts_per_class(limit, [limit] * mixture.num_classes)
     labels = np.repeat(np.arange(mixture.num_classes), counts)
     pixels = np.rint((_draws(mixture, labels) + 1) * 127.5).clip(0, 255).astype(np.uint8)
     names = tuple(str(c) for c in range(mixture.num_classes))

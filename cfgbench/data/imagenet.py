@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -62,7 +62,7 @@ def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
 class _Origin(Protocol):
     """Where images come from: what identifies them, the class of each, and the pixels of those that are wanted."""
 
-    fingerprint: list
+    fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
 
@@ -105,7 +105,7 @@ class _Npz:
 
     files: list[Path]
     counts: list[int]
-    fingerprint: list
+    fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
 
@@ -153,7 +153,7 @@ class _Tree:
     source: Source
     files: list[str]
     scale: Callable[[Image.Image], Image.Image]
-    fingerprint: list
+    fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
 
@@ -214,8 +214,7 @@ def adm(image: Image.Image, side: int) -> Image.Image:
         image = image.resize((image.size[0] // 2, image.size[1] // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
     image = image.resize(tuple(round(length * scale) for length in image.size), Image.Resampling.BICUBIC)
-    left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    return middle_square(image)
 
 
 def area(image: Image.Image, side: int) -> Image.Image:

@@ -77,7 +77,7 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
     return [known.index(name) for name in wanted]
 
 
-def share(limit: int | None, sizes: list[int]) -> list[int]:
+def counts_per_class(limit: int | None, sizes: list[int]) -> list[int]:
     """How many of each class to take so that there are at most `limit` in all, evenly. Raises UserError."""
     if limit is None:
         return sizes
@@ -97,7 +97,7 @@ def share(limit: int | None, sizes: list[int]) -> list[int]:
 def select(labels: np.ndarray, chosen: list[int], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(positions in the source's order, new labels 0, 1, ...) of the chosen classes, at most `limit`, evenly."""
     members = [np.flatnonzero(labels == position) for position in chosen]
-    counts = share(limit, [len(member) for member in members])
+    counts = counts_per_class(limit, [len(member) for member in members])
     positions = np.concatenate([member[:count] for member, count in zip(members, counts, strict=True)])
     new = np.repeat(np.arange(len(chosen), dtype=np.int64), counts)
     order = np.argsort(positions, kind="stable")

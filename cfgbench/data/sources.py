@@ -20,23 +20,36 @@ MOST_FOLDERS = 1_000_000
 
 
 class Source(Protocol):
-    """Files by their path inside the data set; a stamp changes when the file does."""
+    """Files, by their paths inside of a folder or zip."""
 
     where: str
+    """The folder or zip, as messages name it."""
 
-    def names(self) -> Iterable[str]: ...
+    def names(self) -> Iterable[str]:
+        """The paths of all files, at any depth. Raises UserError for a folder that cannot be read or has no end, and
+        for a zip whose files climb out of it."""
+        ...
 
-    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes: ...
+    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes:
+        """The bytes of a file. Raises ValueError for more than `largest`, and what the system or the zip raises for one
+        that cannot be read."""
+        ...
 
-    def stamp(self, name: str) -> tuple[int, int]: ...
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Two numbers that change when the file does: its size, with its time in a folder, its checksum in a zip."""
+        ...
 
     def folders(self) -> Iterable[str]:
         """The names of the folders directly in it, empty ones too."""
         ...
 
-    def has(self, folder: str) -> bool: ...
+    def has(self, folder: str) -> bool:
+        """Whether there is a folder at this path."""
+        ...
 
-    def below(self, folder: str) -> "Source": ...
+    def below(self, folder: str) -> "Source":
+        """The folder at this path, as a source of its own."""
+        ...
 
 
 def open_source(path: Path) -> Source:
@@ -104,7 +117,7 @@ def _files(
         with os.scandir(folder) as scanned:
             entries = list(scanned)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{folder}: cannot be read ({reason(error)})") from None
     for entry in entries:
         if entry.is_file() or (entry.is_symlink() and not os.path.exists(folder / entry.name)):  # noqa: PTH110
             yield prefix + entry.name  # a link that leads nowhere is a file that cannot be read

@@ -10,8 +10,9 @@ from torch import Tensor
 from cfgbench.diffusion.guidance import Guided
 from cfgbench.diffusion.schedule import alpha, sigma
 
-Noise = Callable[[], Tensor]
-Step = Callable[[Tensor, Tensor, Tensor, Tensor, Noise], Tensor]
+Draw = Callable[[], Tensor]
+"""Gives a step's standard normals, shaped as z."""
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Draw], Tensor]
 """(z, x, lam, lam_next, noise) -> z_next: z at lam and the predicted image x give z at the cleaner lam_next."""
 
 
@@ -42,7 +43,7 @@ def sample(
 
 
 def ancestral(
-    z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise, *, v: float, temperature: float = 1.0
+    z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Draw, *, v: float, temperature: float = 1.0
 ) -> Tensor:
     """One step of Algorithm 2 (eqs. 3 and 4). v = 0 is the lower, v = 1 the upper bound of the variance.
 
@@ -55,7 +56,7 @@ def ancestral(
     return mean + temperature * (lower ** (1 - v) * upper**v).sqrt() * noise()
 
 
-def ddim(z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Noise) -> Tensor:
+def ddim(z: Tensor, x: Tensor, lam: Tensor, lam_next: Tensor, noise: Draw) -> Tensor:
     """The deterministic step (Song et al. 2021, eq. 12 with eta = 0): x and the eps that belongs to it, re-mixed."""
     eps = (z - alpha(lam) * x) / sigma(lam)
     return alpha(lam_next) * x + sigma(lam_next) * eps
@@ -73,3 +74,8 @@ def to_uint8(x: Float[Tensor, "b ch h w"]) -> UInt8[Tensor, "b ch h w"]:
     if not x.isfinite().all():
         raise ValueError("the sampler gave values that are not finite")
     return ((x + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def from_uint8(images: UInt8[Tensor, "b ch h w"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "b ch h w"]:
+    """Bytes as images in [-1, 1]: images / 127.5 - 1."""
+    return images.to(dtype) / 127.5 - 1

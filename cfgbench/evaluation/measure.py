@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cfgbench.evaluation.accumulator import REST, SPLITS, Accumulator, quarters_of
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import FidInfluence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import REST, SPLITS, Accumulator, quarters_of
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
@@ -65,7 +66,7 @@ def measure(
     for column, q in found.items():
         dealt = quarters != REST if column == "fid_infinity" else np.full(total, True)
         classes = None if labels is None else labels[dealt]
-        numbers[{"is_mean": "is_se"}.get(column, f"{column}_se")] = standard_error(q[dealt], classes)
+        numbers[ERROR_OF[column]] = standard_error(q[dealt], classes)
         influences[column] = q
     influences.pop("fid_infinity", None)
     for column, value in numbers.items():

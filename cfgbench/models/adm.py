@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError, reason
 from cfgbench.models.layers import Double
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 import torch
 
 from cfgbench.errors import UserError, reason
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.noisy_classifier import HalfUNet
-from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 from cfgbench.tensors import load_tensors

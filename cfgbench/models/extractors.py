@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
-from cfgbench.evaluation.features import Features
+from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.models.inception import Body, Runner
 from cfgbench.models.precision import float32_kept
 
@@ -24,7 +26,19 @@ RESIZE = "tf1-bilinear-299"
 """Bilinear as TensorFlow 1 had it, corners not aligned and no antialias: the resize of the published protocol."""
 
 
-class ClassifierFeatures:
+class Extractor(FeatureExtractor, Protocol):
+    """A FeatureExtractor with what those want to know who put images through it; here as of most."""
+
+    at_once: int = 500
+    """How many images are best given at a time."""
+    note: str = ""
+    """What a person should know of how it works; it may be decided on the way."""
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises ValueError for images of a shape (ch, h, w) at which it does not look."""
+
+
+class ClassifierFeatures(Extractor):
     """The pooled features and logits of a classifier: a module from images [b, ch, side, side] in [-1, 1] to both.
 
     `channels` says how many it looks at, where that is known.
@@ -46,7 +60,6 @@ class ClassifierFeatures:
         self.id, self.side, self.device, self.crop, self.channels = id, side, device, crop, channels
 
     def check(self, shape: tuple[int, int, int]) -> None:
-        """Raises ValueError for images of a shape (ch, h, w) that it does not look at."""
         channels, *sides = shape
         if min(sides) < self.side or not (sides == [self.side] * 2 or self.crop):
             raise ValueError(f"{self.id} looks at {self.side} x {self.side} pixels, not {tuple(sides)}")
@@ -59,10 +72,10 @@ class ClassifierFeatures:
         top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
         middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
         with float32_kept():
-            return Features(*self.network(middle.float() / 127.5 - 1))
+            return Features(*self.network(from_uint8(middle)))
 
 
-class Coordinates:
+class Coordinates(Extractor):
     """Points that are kept as images: their coordinates in [-1, 1] are the features.
 
     `log_posterior` gives the logits [b, k] of points [b, d], in float64.
@@ -73,11 +86,11 @@ class Coordinates:
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
-        x = images.to(self.device).flatten(1).double() / 127.5 - 1
+        x = from_uint8(images.to(self.device), torch.float64).flatten(1)
         return Features(x, self.log_posterior(x))
 
 
-class Inception:
+class Inception(Extractor):
     """The published FID network through torch-fidelity: its 2015 graph, its resize, features of the given layer.
 
     `layer` is 64, 192, 768 or 2048; logits (without bias, as the published evaluators have it) come on request.
@@ -118,14 +131,10 @@ class Inception:
         dtype = torch.bfloat16 if fast else torch.float32
         body = Body(network, layer, dtype, logits=logits)
         self.runner = Runner(body, dtype, device, ahead=ahead, compiled=compiled)
+        self.at_once = self.runner.at_once
         digest = _weights_digest(weights or _downloaded())
         unofficial = "" if digest == OFFICIAL_DIGEST else "-unofficial"
         self.id = f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
-
-    @property
-    def at_once(self) -> int:
-        """How many images are best given at a time."""
-        return self.runner.at_once
 
     @property
     def note(self) -> str:

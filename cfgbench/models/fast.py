@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
-from cfgbench.models import native
+from cfgbench.models import native_group_norm
 from cfgbench.models.adm import DiscreteTime
-from cfgbench.models.gain import GPU_OPTIONS, NOTHING, OPTIONS, Decision, Gain, no_compiler
-from cfgbench.models.graphs import Graphed
+from cfgbench.models.compile_choice import GPU_OPTIONS, NO_GAIN, OPTIONS, CompileCost, CompileDecision, no_compiler
+from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.pace import Pace
 from cfgbench.models.precision import HALF, autocast, out_of_memory
 from cfgbench.models.unet import UNet
 
-GAINS = {"cpu": Gain(60.0, 0.12), "cuda": Gain(100.0, 0.5)}
-"""By compiling a U-Net: 40 to 80 s for one of 0.1 to 8 million parameters on two cores, where group norm is compiled
-anyway (`native`) and 9 to 16 % are saved; 50 to 140 s for one of 0.1 and one of 296 million beside an H200."""
+COMPILE_COSTS = {"cpu": CompileCost(60.0, 0.12), "cuda": CompileCost(100.0, 0.5)}
+"""Of compiling a U-Net: 40 to 80 s for one of 0.1 to 8 million parameters on two cores, where group norm is compiled
+anyway (`native_group_norm`) and 9 to 16 % are saved; 50 to 140 s for one of 0.1 and one of 296 million beside an
+H200."""
 
 OURS = UNet, DiscreteTime
 """Networks whose calls do the same whatever the tensors hold."""
@@ -43,10 +44,10 @@ class Compiled:
     def __init__(self, network: nn.Module, batch: int) -> None:
         self.num_classes, self.batch, self.failed = network.num_classes, batch, ""
         self._plain, self._worked = network, False
-        native.ask_once()
+        native_group_norm.ask_once()
         options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
-        self._call = launched(torch.compile(network, dynamic=False, options=options), network)
-        self._as_it_is = launched(network, network)
+        self._call = graphed(torch.compile(network, dynamic=False, options=options), network)
+        self._as_it_is = graphed(network, network)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         try:
@@ -108,41 +109,43 @@ def forget(denoiser: Denoiser) -> None:
             call.forget()
 
 
-def launched(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
-    """The network's call, on a GPU as one launch where it is known to do the same whatever the tensors hold."""
+def graphed(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+    """The network's call, on a GPU as one recorded graph where it is known to do the same whatever the tensors hold."""
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
-def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> Decision:
-    """Compiles where so many images' calls, at the pace of the network as it is, lose more than compiling takes.
+def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> CompileDecision:
+    """Whether to compile a network through which so many images are to pass, and why.
 
-    `pace` is asked for where it decides; `asked` is what the user wants, None leaves it to this function.
+    That is what the user `asked` for; where that is None, whether compiling saves more time, at the `pace` of the
+    uncompiled network, than it takes. `pace` is called only where it decides.
     """
     device = device_of(network)
     if asked is not None:
-        return Decision(asked, "as asked")
+        return CompileDecision(asked, "as asked")
     if not isinstance(network, OURS):
-        return Decision(False, "it was made elsewhere; --compile tries it")
+        return CompileDecision(False, "it was made elsewhere; --compile tries it")
     if no_compiler(device):
-        return Decision(False, "there is no C++ compiler")
-    if device.type not in GAINS:
-        return Decision(False, f"not known to pay on {device.type}")
+        return CompileDecision(False, "there is no C++ compiler")
+    if device.type not in COMPILE_COSTS:
+        return CompileDecision(False, f"not known to pay on {device.type}")
     return pays(images * pace().seconds, f"{images:,} network passes of an image", device)
 
 
-def gain_on(device: torch.device) -> Gain:
+def compile_cost_on(device: torch.device) -> CompileCost:
     """What compiling a U-Net takes and saves there."""
-    return GAINS.get(device.type, NOTHING)
+    return COMPILE_COSTS.get(device.type, NO_GAIN)
 
 
-def pays(ahead: float, work: str, device: torch.device) -> Decision:
-    """Compiles where work that takes `ahead` seconds as it is loses more by that than compiling takes."""
-    gain = gain_on(device)
-    would = f"compiling would save about {gain.saved * ahead:.0f} s and take {gain.seconds:.0f} s"
-    return Decision(gain.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
+def pays(ahead: float, work: str, device: torch.device) -> CompileDecision:
+    """Compile if what it saves on `ahead` seconds of uncompiled work exceeds the time compiling takes. `work` is what
+    a person calls that work."""
+    cost = compile_cost_on(device)
+    would = f"compiling would save about {cost.saved * ahead:.0f} s and take {cost.seconds:.0f} s"
+    return CompileDecision(cost.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 
 
-def prepare(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
+def for_sampling(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
     """The denoiser as it is to be sampled. The weights of networks made elsewhere are left as they are."""
     if not isinstance(network, nn.Module):
         return network

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cfgbench.errors import reason
-from cfgbench.models.gain import OPTIONS, Gain, no_compiler
+from cfgbench.models.compile_choice import OPTIONS, CompileCost, no_compiler
 from cfgbench.models.precision import float32_kept
 
 SIDE = 299
@@ -27,11 +27,11 @@ STAGES = {
     2048: ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
 }
 """The network's modules up to the layer of so many features, from the layer before."""
-GAINS = {
-    ("cpu", torch.float32): Gain(80.0, 0.065), ("cpu", torch.bfloat16): Gain(50.0, 0.375),
-    ("cuda", torch.float32): Gain(20.0, 0.286), ("cuda", torch.bfloat16): Gain(25.0, 0.75),
+COMPILE_COSTS = {
+    ("cpu", torch.float32): CompileCost(80.0, 0.065), ("cpu", torch.bfloat16): CompileCost(50.0, 0.375),
+    ("cuda", torch.float32): CompileCost(20.0, 0.286), ("cuda", torch.bfloat16): CompileCost(25.0, 0.75),
 }  # fmt: skip
-"""By compiling it on two cores, and beside an H200."""
+"""Of compiling it on two cores, and beside an H200."""
 WITHOUT_AMX = 0.065
 """Saved at most where the processor has no AMX."""
 
@@ -103,11 +103,11 @@ def _folded(module: nn.Module) -> nn.Module:
     return module
 
 
-def gain_on(device: torch.device, dtype: torch.dtype) -> Gain:
+def compile_cost_on(device: torch.device, dtype: torch.dtype) -> CompileCost:
     """What compiling the network takes and saves there."""
-    gain = GAINS.get((device.type, dtype), GAINS["cpu", dtype])
+    cost = COMPILE_COSTS.get((device.type, dtype), COMPILE_COSTS["cpu", dtype])
     matrices = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
-    return gain if matrices else replace(gain, saved=min(gain.saved, WITHOUT_AMX))
+    return cost if matrices else replace(cost, saved=min(cost.saved, WITHOUT_AMX))
 
 
 class Runner:
@@ -116,7 +116,9 @@ class Runner:
     `compiled` decides that; None measures a batch and compares. `note` says what was decided, and why.
     """
 
-    def __init__(self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None):
+    def __init__(
+        self, body: nn.Module, dtype: torch.dtype, device: torch.device, *, ahead: int, compiled: bool | None
+    ) -> None:
         self.body, self.dtype, self.device = body.to(device).eval(), dtype, device
         self.at_once = BATCH.get(device.type, BATCH["cpu"])
         on_cpu = device.type == "cpu"
@@ -156,7 +158,7 @@ class Runner:
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""
         left = self.ahead * seconds
-        if not gain_on(self.device, self.dtype).pays(left):
+        if not compile_cost_on(self.device, self.dtype).pays(left):
             self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
         elif no_compiler(self.device):
             self.compiled, self.note = False, "not compiled: no C++ compiler"

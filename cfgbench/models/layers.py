@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cfgbench.models import native
+from cfgbench.models import native_group_norm
 
 
 class Conv(nn.Conv2d):
@@ -32,9 +32,11 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
         """`embedded` [b, 2 C], scale and shift, makes (1 + scale) norm(x) + shift of it."""
-        if native.takes(x):
+        if native_group_norm.takes(x):
             embedded = None if embedded is None else embedded.float().contiguous()
-            return native.group_norm(x.contiguous(), self.weight, self.bias, embedded, self.groups, self.eps, self.silu)
+            return native_group_norm.group_norm(
+                x.contiguous(), self.weight, self.bias, embedded, self.groups, self.eps, self.silu
+            )
         half = x.dtype in (torch.bfloat16, torch.float16)
         y = x.float() if half else x
         # about a value that occurs the squares lose nothing; half types have lost it before

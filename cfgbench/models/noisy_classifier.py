@@ -6,7 +6,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from cfgbench.models.layers import Conv, GroupNorm
 from cfgbench.models.unet import (
@@ -15,6 +14,7 @@ from cfgbench.models.unet import (
     heads,
     level_sides,
     middle_stages,
+    run_stage,
     time_of,
 )
 from cfgbench.spec import Model
@@ -42,10 +42,7 @@ class HalfUNet(nn.Module):
         embedding = F.silu(self.embedding(time_of(lam)))
         h = self.first(z.permute(0, 2, 3, 1).contiguous())
         for stage in [*self.down, *self.middle]:
-            if self.recompute and self.training:
-                h = checkpoint(stage, h, embedding, use_reentrant=False)
-            else:
-                h = stage(h, embedding)
+            h = run_stage(self, stage, h, embedding)
         return self.pool(self.norm(h)).float()
 
 

@@ -69,7 +69,7 @@ def _timed(work: Callable[[int], None], b: int, device: torch.device) -> tuple[f
         return (_seconds(work, b) if first < QUICK else first), 0
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    work(b)  # a new shape is recorded (`graphs`), and libraries choose what suits it
+    work(b)  # a new shape is recorded (`cuda_graphs`), and libraries choose what suits it
     torch.cuda.synchronize(device)
     start = time.monotonic()
     work(b)

@@ -40,7 +40,7 @@ class TimeEmbedding(nn.Module):
     def reset_frequencies(self) -> None:
         """Geometric from 1 down to 1 / 10,000; to be called again after memory was taken without contents."""
         count = len(self.frequencies)
-        places = torch.arange(count, device="cpu")  # on the device "meta" torch would load its compiler (`shapes`)
+        places = torch.arange(count, device="cpu")  # on the device "meta" torch would load its compiler (`meta_device`)
         self.frequencies.copy_(torch.exp(-math.log(10_000) * places / count))
 
     def forward(self, time: Tensor) -> Tensor:
@@ -205,20 +205,22 @@ class UNet(nn.Module):
         h = self.first(z.permute(0, 2, 3, 1).contiguous())
         skips = [h]
         for stage in self.down:
-            h = self._run(stage, h, embedding)
+            h = run_stage(self, stage, h, embedding)
             skips.append(h)
         for stage in self.middle:
-            h = self._run(stage, h, embedding)
+            h = run_stage(self, stage, h, embedding)
         for stage in self.up:
             if not isinstance(stage.block.resample, Double):
                 h = torch.cat([h, skips.pop()], dim=-1)
-            h = self._run(stage, h, embedding)
+            h = run_stage(self, stage, h, embedding)
         return self.last(self.norm(h)).permute(0, 3, 1, 2).float()
 
-    def _run(self, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-        if self.recompute and self.training:
-            return checkpoint(stage, h, embedding, use_reentrant=False)
-        return stage(h, embedding)
+
+def run_stage(network: nn.Module, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    """The stage's output. A network that is to `recompute` keeps no activations inside of it in training."""
+    if network.recompute and network.training:
+        return checkpoint(stage, h, embedding, use_reentrant=False)
+    return stage(h, embedding)
 
 
 def time_of(lam: Tensor) -> Tensor:

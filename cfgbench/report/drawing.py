@@ -31,7 +31,7 @@ def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
 
     What drawing raises is raised then.
     """
-    count = min(processes.processors(), len(draws))
+    count = min(processes.forkable_processors(), len(draws))
     if count < 2:
         return lambda: _draw_all(draws)
     stems = list(draws)

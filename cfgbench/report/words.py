@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cfgbench.evaluation.columns import ERROR_OF
+
 
 class Metric(NamedTuple):
     """A measured quantity: its column, its name for a reader, the column of its standard error, which end is best, and
@@ -20,10 +22,10 @@ class Metric(NamedTuple):
 
 
 METRICS = (
-    Metric("fid", "FID", "FID", "fid_se", "min", "fid_min"),
-    Metric("is_mean", "IS", "Inception Score", "is_se", "max", "is_max"),
+    Metric("fid", "FID", "FID", ERROR_OF["fid"], "min", "fid_min"),
+    Metric("is_mean", "IS", "Inception Score", ERROR_OF["is_mean"], "max", "is_max"),
 )
-INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", "fid_infinity_se", "min")
+INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", ERROR_OF["fid_infinity"], "min")
 ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
 """A metric's column -> that of its standard error."""
 

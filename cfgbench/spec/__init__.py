@@ -11,25 +11,26 @@ from pydantic import ValidationError
 from cfgbench.errors import UserError
 from cfgbench.spec.cell import Cell, Network, make_cells, networks_of
 from cfgbench.spec.checks import check_together
-from cfgbench.spec.grid import check_grid, explained, points
+from cfgbench.spec.explain import explain
+from cfgbench.spec.grid import check_grid, points
 from cfgbench.spec.sections import (
     IMAGENET,
     INCEPTION,
     OWN,
     PACKAGED,
     Checkpoint,
+    ClassifierSection,
     Dataset,
     Evaluation,
     Exact,
     Factory,
     Model,
-    NoisyClassifier,
     Pretrained,
     Sampling,
     SweepSpec,
     Training,
 )
-from cfgbench.sweepfile import load_yaml
+from cfgbench.spec.yaml_file import load_yaml
 
 __all__ = [
     "IMAGENET",
@@ -38,13 +39,13 @@ __all__ = [
     "PACKAGED",
     "Cell",
     "Checkpoint",
+    "ClassifierSection",
     "Dataset",
     "Evaluation",
     "Exact",
     "Factory",
     "Model",
     "Network",
-    "NoisyClassifier",
     "Pretrained",
     "Sampling",
     "SweepSpec",
@@ -64,7 +65,7 @@ def load_sweep(path: Path) -> SweepSpec:
         spec = check_grid(SweepSpec.model_validate(content))
         check_together(spec)
     except ValidationError as error:
-        raise UserError(f"{path}: {explained(error)}") from None
+        raise UserError(f"{path}: {explain(error)}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     return spec

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cfgbench.files import identity
 from cfgbench.spec.grid import points
-from cfgbench.spec.sections import Exact, Model, NoisyClassifier, Pretrained, Sampling, SweepSpec, Training
+from cfgbench.spec.sections import ClassifierSection, Exact, Model, Pretrained, Sampling, SweepSpec, Training
 
 IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
@@ -47,7 +47,7 @@ class Cell:
     data: str
     features: str
     weights: str = ""
-    noisy_classifier: NoisyClassifier = field(default_factory=NoisyClassifier)
+    noisy_classifier: ClassifierSection = field(default_factory=ClassifierSection)
     axes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property

@@ -2,33 +2,34 @@
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from cfgbench.errors import LONGEST, brief
+from cfgbench.spec.sections import Checkpoint, Exact, Factory, Model, Section, SweepSpec, Training
 
 Location = tuple[int | str, ...]
 
 
-def explain(errors: Sequence[Mapping[str, Any]], known_keys: Callable[[Location], list[str]]) -> str:
-    """The first thing that is wrong, as `key = value: what would be right`.
-
-    `errors` are the validation's; `known_keys` gives the keys that may stand at a place.
-    """
+def explain(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line: `key = value: what would be right`."""
+    errors = error.errors(include_url=False)
     # a word that is not known explains a key that is missing, not the other way round
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     where = _location(first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), known_keys(first['loc']))}{more}"
+        return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}{more}"
     if kind == "missing":
         return f"{where}: missing{more}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if kind == "literal_error":
         message = f"should be one of {context['expected']}{did_you_mean(str(first['input']), _options(context))}"
     if kind == "model_type":
-        message = f"should be keys with values, such as {{{known_keys((*first['loc'], ''))[0]}: ...}}"
+        message = f"should be keys with values, such as {{{_known_keys((*first['loc'], ''))[0]}: ...}}"
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
     message += _WAYS_OUT.get(kind, "")
@@ -63,6 +64,18 @@ def did_you_mean(word: str, known: list[str]) -> str:
     same = [name for name in known if name.casefold() == word.casefold()]
     close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _known_keys(loc: Location) -> list[str]:
+    """The keys that may stand where `loc` stands."""
+    kinds: dict[int | str, type[Section]] = {
+        **{"checkpoint": Checkpoint, "factory": Factory, "unet": Model, "gaussians": Exact},
+        **{"model": Model, "training": Training},  # of the classifier
+    }
+    if len(loc) > 2:
+        return list(kinds[loc[1]].model_fields)
+    section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
+    return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]
 
 
 def _location(loc: Location) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cfgbench.errors import brief
 from cfgbench.spec.explain import did_you_mean, explain
-from cfgbench.spec.sections import Checkpoint, Exact, Factory, Model, Pretrained, Sampling, Section, SweepSpec, Training
+from cfgbench.spec.sections import Pretrained, Sampling, Section, SweepSpec, Training
 
 MOST_CELLS = 100_000
 """Of a sweep; each is minutes of work at least."""
@@ -101,25 +101,8 @@ def _checked_axis(spec: SweepSpec, axis: str, values: list[Any], where: str) -> 
         try:
             model = type(getattr(spec, section)).model_validate(given | {key: value})
         except ValidationError as error:
-            raise ValueError(f"{place}{explained(error).removeprefix(key)}") from None
+            raise ValueError(f"{place}{explain(error).removeprefix(key)}") from None
         if getattr(model, key) in checked:
             raise ValueError(f"{place} = {brief(value)}: stands in the list twice; remove one")
         checked[getattr(model, key)] = None
     return list(checked)
-
-
-def explained(error: ValidationError) -> str:
-    """What is wrong, in one line."""
-    return explain(error.errors(include_url=False), _known_keys)
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand where `loc` stands."""
-    kinds: dict[int | str, type[Section]] = {
-        **{"checkpoint": Checkpoint, "factory": Factory, "unet": Model, "gaussians": Exact},
-        **{"model": Model, "training": Training},  # of the classifier
-    }
-    if len(loc) > 2:
-        return list(kinds[loc[1]].model_fields)
-    section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
-    return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]

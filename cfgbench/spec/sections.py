@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,8 @@ from pydantic import (
 from cfgbench.errors import brief
 from cfgbench.spec.presets import MODELS, TRAININGS
 
-INCEPTION = ("inception", "inception-768", "inception-192", "inception-64")
+InceptionName = Literal["inception", "inception-768", "inception-192", "inception-64"]
+INCEPTION: tuple[str, ...] = get_args(InceptionName)
 PACKAGED = ("digits", "fashion-mnist")
 IMAGENET = ("imagenet64", "imagenet128")
 OWN = (*PACKAGED, "gaussians")
@@ -38,9 +39,7 @@ ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
 DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
-FeaturesName = Literal[
-    "inception", "inception-768", "inception-192", "inception-64", "digits", "fashion-mnist", "classifier", "gaussians"
-]
+FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
 
 
 def _named(path: Path) -> Path:
@@ -196,7 +195,7 @@ def _over(section: S, given: S | None) -> S:
     return section.model_copy(update={key: getattr(given, key) for key in keys})
 
 
-class NoisyClassifier(Section):
+class ClassifierSection(Section):
     """The classifier p(c | z_lambda) of classifier guidance: half of the U-Net `model`, trained as `training` says on
     noisy images. A key that is not given is as for the sweep's network; `p_uncond` means nothing here."""
 
@@ -235,19 +234,16 @@ class Sampling(Section):
     T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
 
     @property
-    def passes(self) -> int:
-        """Through a network, an image and step: the conditional and the null branch; the denoiser, and a classifier
-        there and back."""
-        if self.guidance == "cfg":
-            return 1 if self.w in (0, -1) else 2
-        return 3 if self.guidance == "classifier" and self.w != 0 else 1
-
-    @property
     def calls(self) -> set[str]:
         """Which branches of the network it needs: `conditional`, `null`."""
         if self.guidance == "cfg":
             return {"conditional"} if self.w == 0 else {"null"} if self.w == -1 else {"conditional", "null"}
         return {"null"} if self.on == "unconditional" else {"conditional"}
+
+    @property
+    def passes(self) -> int:
+        """Through a network, an image and step: one for each branch, and through a classifier there and back."""
+        return len(self.calls) + 2 * (self.guidance == "classifier" and self.w != 0)
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -300,7 +296,7 @@ class SweepSpec(Section):
         Discriminator(_kind_of_model),
     ] = Model()
     training: Training = Training()
-    classifier: NoisyClassifier = NoisyClassifier()
+    classifier: ClassifierSection = ClassifierSection()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     grid: Annotated[

@@ -14,7 +14,8 @@ CELLS = 32
 
 @dataclass(frozen=True)
 class Ready:
-    """The networks as they are sampled with; on a GPU `rows` fill it, an image being a row for each of its branches."""
+    """Networks ready to sample. `rows` is the batch that fills a GPU, one row an image and branch; None on a
+    processor."""
 
     networks: Networks
     rows: int | None = None

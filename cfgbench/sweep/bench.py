@@ -1,13 +1,12 @@
 """What the cells of a sweep share."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from cfgbench.evaluation.features import FeatureExtractor
-from cfgbench.evaluation.statistics import Moments
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, silent
 from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.reference import Reference
 from cfgbench.training.state import TrainingFailed
 
 
@@ -20,14 +19,6 @@ class Place:
 
 
 ALONE = Place()
-
-
-class Reference(NamedTuple):
-    """What images are measured against: `id` names the numbers, `name` says in words whose they are."""
-
-    id: str
-    name: str
-    moments: Moments
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 import cfgbench
+from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.measure import measure
-from cfgbench.evaluation.stream import SPLITS
 from cfgbench.files import identity
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import device_name

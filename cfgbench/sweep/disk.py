@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from cfgbench.models.classifier import Classifier, load, packaged
 from cfgbench.models.extractors import layer_of
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.feature_classifier import FeatureClassifier, load, packaged
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.spec import INCEPTION, PACKAGED, Cell, Network
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.classifier import classifier_of
+from cfgbench.training.feature_classifier import classifier_of
 
 ROW_BYTES = 14_000
 """Of a cell: its row, what is noted of it in asked.json, and what its files leave of their last blocks."""
@@ -43,9 +43,9 @@ def _shared(plan: Plan) -> int:
     law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
     there = any((plan.store.folder / "references").glob("[!.]*.npz"))
     statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
-    if plan.own_classifier is None or plan.own_classifier.exists():
+    if plan.feature_classifier is None or plan.feature_classifier.exists():
         return statistics
-    return statistics + sum(4 * tensor.numel() for tensor in _own_classifier(plan).state_dict().values())
+    return statistics + sum(4 * tensor.numel() for tensor in _feature_classifier(plan).state_dict().values())
 
 
 def _features(plan: Plan) -> int:
@@ -60,10 +60,10 @@ def _widths(plan: Plan) -> tuple[int, int]:
         return layer_of(name), INCEPTION_LOGITS if "is" in plan.spec.evaluation.metrics else 0
     if name == "gaussians":
         return int(plan.images.images[0].size), plan.images.num_classes
-    network = load(packaged(name)) if name in PACKAGED else _own_classifier(plan)
+    network = load(packaged(name)) if name in PACKAGED else _feature_classifier(plan)
     return network.head.in_features, network.head.out_features
 
 
-def _own_classifier(plan: Plan) -> Classifier:
+def _feature_classifier(plan: Plan) -> FeatureClassifier:
     with shapes_only():
         return classifier_of(plan.images)

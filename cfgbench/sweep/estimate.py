@@ -11,15 +11,15 @@ from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import UserError, reason
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import gain_on, prepare
+from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
 from cfgbench.sweep import disk, flops
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.classifier import BATCH, seconds_of_training, steps_of
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.diffusion import ImageFacts, image_of
+from cfgbench.training.feature_classifier import BATCH, seconds_of_training, steps_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin
@@ -36,11 +36,11 @@ AT_ONCE = 512
 @dataclass(frozen=True)
 class Costs:
     """Seconds of one image: `pass_through` a network, and of a step of `training` each kind; of training the
-    `classifier` that measures, where it is not there; `size` of each kind in bytes."""
+    `feature_classifier`, where it is not there; `size` of each kind in bytes."""
 
     pass_through: float
     training: Mapping[str, float]
-    classifier: float
+    feature_classifier: float
     size: Mapping[str, int]
 
     def seconds(self, cell: Cell) -> float:
@@ -62,7 +62,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     for network in plan.networks():
         state = "to train" if network in untrained else "trained" if _is_there(plan, network) else "not needed"
         lines.append(_network_line(network, state, costs))
-    if plan.own_classifier is not None:
+    if plan.feature_classifier is not None:
         lines.append(_classifier_line(plan, costs))
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
@@ -71,7 +71,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     sampling, training = _ahead(costs, missing, untrained, compute.device)
     megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
-    work = f"sampling {_duration(sampling)}, training {_duration(training + costs.classifier)}"
+    work = f"sampling {_duration(sampling)}, training {_duration(training + costs.feature_classifier)}"
     lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}")
     counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
     return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
@@ -86,8 +86,8 @@ def _ahead(
         sampling[cell.checkpoint_id] = sampling.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
     training = [costs.training_seconds(network) for network in untrained]
     if device.type == "cuda" and all(isinstance(cell.model, Model) for cell in missing):
-        sampling = {network: gain_on(device).expected(seconds) for network, seconds in sampling.items()}
-        training = [gain_on(device).expected(seconds) for seconds in training]
+        sampling = {network: compile_cost_on(device).expected(seconds) for network, seconds in sampling.items()}
+        training = [compile_cost_on(device).expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
 
 
@@ -96,21 +96,21 @@ def forecast_without_data(path: Path) -> list[str] | None:
     spec = load_sweep(path)
     if spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
         return None
-    image = {"image_channels": 3, "side": SIDES[spec.dataset.name], "num_classes": CLASSES}
+    image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
     return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, networks_of(cells), image)]
 
 
-def _counted(cells: list[Cell], untrained: list[Network], image: dict[str, int]) -> str:
+def _counted(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
     """Operations, and how long they take on 1, 8 and 64 GPUs."""
-    one_pass, sampling, training = flops.of_sweep(cells, untrained, image)
-    seconds = sampling / SAMPLED + training / TRAINED
+    counted = flops.of_sweep(cells, untrained, image)
+    seconds = counted.sampling / SAMPLED + counted.training / TRAINED
     where = ", ".join(f"{_duration(seconds / gpus)} on {gpus}" for gpus in GPUS)
     return (
-        f"counted: {one_pass / 1e9:,.4g} GFLOP a network pass; sampling {sampling:.3g} FLOP, training {training:.3g} "
-        f"FLOP; on GPUs that sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} TFLOP/s (an H200, "
-        f"measured): {where}"
+        f"counted: {counted.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {counted.sampling:.3g} FLOP, training "
+        f"{counted.training:.3g} FLOP; on GPUs that sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} "
+        f"TFLOP/s (an H200, measured): {where}"
     )
 
 
@@ -130,10 +130,10 @@ def _network_line(network: Network, state: str, costs: Costs) -> str:
 
 
 def _classifier_line(plan: Plan, costs: Costs) -> str:
-    path = plan.own_classifier
+    path = plan.feature_classifier
     state = "trained" if path and path.exists() else "to train" if plan.missing else "not needed"
     work = f"measures the images, {steps_of(plan.images):,} steps of {BATCH}"
-    return f"classifier of {plan.images.name}  {state}: {work}, {_duration(costs.classifier)}"
+    return f"classifier of {plan.images.name}  {state}: {work}, {_duration(costs.feature_classifier)}"
 
 
 def _duration(seconds: float) -> str:
@@ -165,11 +165,11 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    denoiser = prepare(denoiser, compute.precision, compiled=False, batch=1)
+    denoiser = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
-    untrained = plan.missing and plan.own_classifier is not None and not plan.own_classifier.exists()
-    classifier = seconds_of_training(images, compute.device) if untrained else 0.0
-    return Costs(passes.seconds, training, classifier, size)
+    untrained = plan.missing and plan.feature_classifier is not None and not plan.feature_classifier.exists()
+    feature_classifier = seconds_of_training(images, compute.device) if untrained else 0.0
+    return Costs(passes.seconds, training, feature_classifier, size)
 
 
 def _training(network: nn.Module, one: Network, images: Images, compute: Compute) -> float:

@@ -11,29 +11,29 @@ from typing import Any
 import torch
 
 from cfgbench import data
-from cfgbench.data.stream import Stream, of_images, open_stream
+from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.errors import UserError, brief
-from cfgbench.evaluation.features import FeatureExtractor
+from cfgbench.evaluation.accumulator import SPLITS
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import SPLITS
-from cfgbench.files import identity, make_folder, write_atomically
-from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.files import identity, make_folder
+from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
-from cfgbench.sweep.reference import is_statistics, load_reference, save_reference
 from cfgbench.sweep.row import plus_minus
 from cfgbench.sweep.shards import Shards
+from cfgbench.sweep.statistics_files import is_statistics, load_reference
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
 STATISTICS = "--save-stats"
-NUMBERS = "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se"
+NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
 
     fid: float
@@ -80,11 +80,6 @@ class Evaluation:
         return notes
 
 
-def default_features(reference: str) -> str:
-    """The extractor of the reference's data set where it has one of its own, else Inception."""
-    return reference if reference in PACKAGED else "inception"
-
-
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
     """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
     output, or that cannot be written; makes their folders."""
@@ -112,22 +107,16 @@ def evaluate(
     precision: str = "fp32",
     device: torch.device,
     progress: Progress,
-) -> tuple[Evaluation, Moments]:
-    """Measures the images of `samples` (see `open_stream`); gives their statistics, too.
+) -> tuple[ImageScores, Moments]:
+    """Measures the images of `samples` (see `open_images`); gives their statistics, too.
 
-    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `precision`, fp32
-    or bf16, is the Inception network's. Raises UserError.
+    `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `features` names
+    the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
+    bf16, is the Inception network's. Raises UserError.
     """
-    name = features or default_features(reference)
+    name = features or (reference if reference in PACKAGED else "inception")
     _check_precision(precision, name)
-    channels = 1 if name in PACKAGED else 3
-    images = open_stream(samples, channels=channels)
-    if images.count < 2:
-        raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
-    target = _open_reference(reference, channels, progress)
-    if isinstance(target, Stream) and target.count < 2:
-        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
-    ahead = images.count + (target.count if isinstance(target, Stream) else 0)
+    images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
     extractor = packaged_extractor(
         name,
         weights,
@@ -135,44 +124,48 @@ def evaluate(
         logits=name in ("inception", *PACKAGED),
         crop=False,
         precision=precision,
-        ahead=ahead,
+        ahead=images.count + (target.count if isinstance(target, ImageBatches) else 0),
     )
-    _check_shape(samples, images, extractor)
+    try:
+        extractor.check(images.shape)  # before the reference is computed
+    except ValueError as error:
+        raise UserError(f"{samples}: {error}") from None
     with _named(f"--reference {reference}", name):
         against, moments = _statistics(target, extractor, progress)
     with _named(samples, name):
         measured = _measure(images, extractor, moments, progress)
+    ignored = images.ignored + (target.ignored if isinstance(target, ImageBatches) else 0)
     protocol = (
         f"features {extractor.id}; reference {against}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
-    numbers = {column: measured.numbers.get(column) for column in NUMBERS}
-    evaluation = Evaluation(
-        **numbers,
-        samples=images.count,
-        ignored=images.ignored + (target.ignored if isinstance(target, Stream) else 0),
-        dimensions=len(moments.mean),
-        features_id=extractor.id,
-        reference=against,
+    return _scores(measured, images.count, ignored, extractor.id, against, protocol), measured.moments
+
+
+def _scores(
+    measured: Measurement, samples: int, ignored: int, features_id: str, reference: str, protocol: str
+) -> ImageScores:
+    return ImageScores(
+        **{column: measured.numbers.get(column) for column in NUMBERS},
+        samples=samples,
+        ignored=ignored,
+        dimensions=len(measured.moments.mean),
+        features_id=features_id,
+        reference=reference,
         protocol=protocol,
         protocol_id=identity(protocol),
     )
-    return evaluation, measured.moments
 
 
-def save_statistics(path: Path, moments: Moments, features_id: str) -> None:
-    """Writes the statistics of images that were measured with the extractor of this id. Raises UserError."""
-    write_atomically(path.resolve(), lambda target: save_reference(target, moments, features_id))
-
-
-def _check_shape(samples: Path, images: Stream, extractor: FeatureExtractor) -> None:
-    """Raises UserError, before the reference is computed, for images of a shape at which the extractor does not look;
-    the Inception network looks at all."""
-    if isinstance(extractor, ClassifierFeatures):
-        try:
-            extractor.check(images.shape)
-        except ValueError as error:
-            raise UserError(f"{samples}: {error}") from None
+def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[ImageBatches, Path | ImageBatches]:
+    """The images, and what they are measured against: enough of them, and there before anything is computed."""
+    images = open_images(samples, channels=channels)
+    if images.count < 2:
+        raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
+    target = _open_reference(reference, channels, progress)
+    if isinstance(target, ImageBatches) and target.count < 2:
+        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
+    return images, target
 
 
 @contextmanager
@@ -192,13 +185,13 @@ def _check_precision(precision: str, features: str) -> None:
         raise UserError(f"--feature-precision bf16: the features {features} have fp32 only; {way_out}")
 
 
-def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, progress: Progress) -> Measurement:
+def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
     """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(Path(folder) / "features" / "samples", images.count, None)
         logits = False
         for first, batch in numbered(images, extractor):
-            progress(f"features of {images.name}", first, images.count, getattr(extractor, "note", ""))
+            progress(f"features of {images.name}", first, images.count, extractor.note)
             features = extractor(batch)
             logits = features.logits is not None
             shards.add(first, features, batch[:0].clone())  # a view would keep the batch in memory
@@ -207,8 +200,8 @@ def _measure(images: Stream, extractor: FeatureExtractor, reference: Moments, pr
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
-def _open_reference(reference: str, channels: int, progress: Progress) -> Path | Stream:
-    """A file of statistics, or images: known to be there before anything is computed."""
+def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:
+    """A file of statistics, or images."""
     path = Path(reference)
     if not reference:
         raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
@@ -226,10 +219,10 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
     if path.suffix == ".npz" and is_statistics(path):
         return path
-    return open_stream(path, channels=channels)
+    return open_images(path, channels=channels)
 
 
-def _statistics(target: Path | Stream, extractor: FeatureExtractor, progress: Progress) -> tuple[str, Moments]:
+def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> tuple[str, Moments]:
     """(what it is in words, its statistics)."""
     if isinstance(target, Path):
         return f"statistics {target.name}", load_reference(target, extractor.id, key="--features")

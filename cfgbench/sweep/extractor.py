@@ -1,27 +1,30 @@
-"""Which extractor measures, and the reference statistics it is measured against."""
+"""Makes the feature extractor of a name (the Inception network, a classifier that is shipped, or one that is trained
+here) and puts images through it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from cfgbench.data.stream import Stream, of_images
+from cfgbench.data.image_batches import ImageBatches
 from cfgbench.errors import UserError
-from cfgbench.evaluation.features import FeatureExtractor
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import file_digest, identity, remove_parts, write_atomically
-from cfgbench.models import classifier
-from cfgbench.models.extractors import ClassifierFeatures, Coordinates, Inception, inception_weights, layer_of
+from cfgbench.files import file_digest
+from cfgbench.models import feature_classifier
+from cfgbench.models.extractors import (
+    ClassifierFeatures,
+    Coordinates,
+    Extractor,
+    Inception,
+    inception_weights,
+    layer_of,
+)
 from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
-from cfgbench.sweep.bench import Reference
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.reference import load_moments, load_reference, save_moments
-from cfgbench.training.classifier import train_classifier
-
-BATCH = 500
+from cfgbench.training.feature_classifier import train_classifier
 
 
 def packaged_extractor(
@@ -34,7 +37,7 @@ def packaged_extractor(
     precision: str = "fp32",
     ahead: int = 0,
     compiled: bool | None = None,
-) -> FeatureExtractor:
+) -> Extractor:
     """The extractor of a name that needs no training: the published network, or a classifier that is shipped.
 
     `precision`, fp32 or bf16, is the network's; `ahead` says how many images are to come, which decides whether it is
@@ -53,10 +56,10 @@ def packaged_extractor(
     if name not in PACKAGED:
         known = ", ".join((*INCEPTION, *PACKAGED))
         raise UserError(f"--features {name}: should be one of {known}")
-    return _classifier(name, classifier.packaged(name), device, crop=crop)
+    return _classifier(name, feature_classifier.packaged(name), device, crop=crop)
 
 
-def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureExtractor:
+def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extractor:
     """The sweep's feature extractor; a classifier of the data set's own is trained once and kept with the results."""
     name, device = plan.spec.features, compute.device
     if name in (*INCEPTION, *PACKAGED):
@@ -70,44 +73,17 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> FeatureE
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
-    path = plan.own_classifier
+    path = plan.feature_classifier
     assert path is not None
     if not path.exists():
-        classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+        feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
     return _classifier(name, path, device)
 
 
-def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> FeatureExtractor:
-    network = classifier.load(path)
+def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> Extractor:
+    network = feature_classifier.load(path)
     identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
-
-
-def reference_of(plan: Plan, extractor: FeatureExtractor, progress: Progress) -> Reference:
-    """The sweep's reference: the file that is named, else the law of the data
-    where it is known, else the training images, whose statistics are computed once and kept with the results."""
-    file = plan.spec.evaluation.reference
-    if file is not None:
-        moments = load_reference(file, extractor.id, key="evaluation.features")
-        return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
-    if isinstance(extractor, Coordinates):
-        mixture = plan.images.mixture
-        mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
-        law = f"{plan.images.name}, exact mean and covariance"
-        return Reference(identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance))
-    reference_id = identity([plan.images.content, extractor.id])
-    path = plan.store.reference(reference_id)
-    try:
-        moments = load_moments(path, reference_id)
-    except UserError:  # not there, damaged, or another's: it is made again
-        try:
-            moments = moments_of(of_images(plan.images), extractor, progress)
-        except ValueError as error:
-            reason = f"{error}{unreached(plan.spec.features)}"
-            raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
-        remove_parts(path)
-        write_atomically(path, lambda target: save_moments(target, moments, reference_id))
-    return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)
 
 
 def unreached(features: str) -> str:
@@ -115,18 +91,18 @@ def unreached(features: str) -> str:
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 
 
-def moments_of(images: Stream, extractor: FeatureExtractor, progress: Progress) -> Moments:
-    """The feature statistics of a whole stream."""
+def moments_of(images: ImageBatches, extractor: Extractor, progress: Progress) -> Moments:
+    """The statistics of the features of all these images."""
     total = Moments.empty()
     for first, batch in numbered(images, extractor):
-        progress(f"reference features of {images.name}", first, images.count, getattr(extractor, "note", ""))
+        progress(f"reference features of {images.name}", first, images.count, extractor.note)
         total = total.merge(Moments.of(extractor(batch).pooled))
     return total
 
 
-def numbered(images: Stream, extractor: FeatureExtractor) -> Iterator[tuple[int, torch.Tensor]]:
-    """(index of its first image, batch) of a stream, in batches that suit the extractor."""
+def numbered(images: ImageBatches, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:
+    """(index of its first image, batch), in batches that suit the extractor."""
     first = 0
-    for batch in images.batches(extractor.at_once if isinstance(extractor, Inception) else BATCH):
+    for batch in images.batches(extractor.at_once):
         yield first, torch.from_numpy(batch)
         first += len(batch)

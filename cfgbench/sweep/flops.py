@@ -1,20 +1,23 @@
 """What a sweep costs in floating-point operations, counted on its own networks."""
 
+from typing import NamedTuple
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cfgbench.spec import Cell, Network, networks_of
+from cfgbench.training.diffusion import ImageFacts
 from cfgbench.training.objectives import OBJECTIVES
 
 STEP_IN_PASSES = 3
 """Operations of a training step, in forward passes: one forwards, two backwards (of values and of weights)."""
 
 
-def of_a_pass(network: Network, image: dict[str, int]) -> int:
+def of_a_pass(network: Network, image: ImageFacts) -> int:
     """Operations of one image's pass: matrix products and convolutions, a multiplication and an addition counted as
-    two. `image` says what `training.diffusion.image_of` does. Nothing is computed: tensors have shapes only."""
+    two. Nothing is computed: tensors have shapes only."""
     plain = sdpa_kernel(SDPBackend.MATH)  # the counter does not know every way to attention
     with FakeTensorMode(), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
         made = OBJECTIVES[network.kind].network(network.model, **image).eval()
@@ -24,12 +27,18 @@ def of_a_pass(network: Network, image: dict[str, int]) -> int:
     return counter.get_total_flops()
 
 
-def of_sweep(cells: list[Cell], networks: list[Network], image: dict[str, int]) -> tuple[int, int, int]:
-    """Operations of an image's pass through the denoiser, of sampling these cells, and of training these networks.
+class Operations(NamedTuple):
+    """Of an image's pass through the denoiser, of sampling cells, and of training networks."""
 
-    A classifier's passes are taken for the denoiser's.
-    """
+    one_pass: int
+    sampling: int
+    training: int
+
+
+def of_sweep(cells: list[Cell], networks: list[Network], image: ImageFacts) -> Operations:
+    """Of sampling these cells and training these networks. A classifier's passes are taken for the denoiser's."""
     passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in networks_of(cells)}.values()}
     sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]
     steps = [(one.training.steps * one.training.batch_size, one.kind) for one in networks]
-    return passes["denoiser"], sampling, sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
+    training = sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
+    return Operations(passes["denoiser"], sampling, training)

@@ -1,26 +1,25 @@
 """The networks that cells are sampled with: trained where they are not there yet, and made fast."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.errors import UserError, brief
-from cfgbench.models import native
+from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
-from cfgbench.models.fast import OURS, Compiled, choose, forget, hold_half, prepare
-from cfgbench.models.gain import Decision
+from cfgbench.models.compile_choice import CompileDecision
+from cfgbench.models.fast import OURS, Compiled, choose, for_sampling, forget, hold_half
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
 from cfgbench.models.pretrained import load_pretrained
-from cfgbench.progress import WAITING, Progress
+from cfgbench.progress import Progress, remark, silent, wait_for_others
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
@@ -31,14 +30,15 @@ from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""At what other processes do, while there is nothing to do here."""
+N = TypeVar("N", bound=torch.nn.Module)
 LARGEST = 1 << 15
 """Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
 take less than 65,536."""
 
 
-def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path | None:
+def train_if_missing(
+    plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE
+) -> Path | None:
     """The network's checkpoint, trained now if it is not there; None while another process trains it."""
     path = plan.store.checkpoint(network.id)
     if group.as_leader(path.exists(), compute.device):
@@ -53,10 +53,8 @@ def trained(plan: Plan, network: Network, compute: Compute, *, progress: Progres
 def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:
     """Trains the network unless its checkpoint is there; waits where another process trains it. Raises UserError for a
     checkpoint that is damaged, or another network's."""
-    while (path := trained(plan, network, compute, progress=progress, group=group)) is None:
-        if group.leads:
-            progress(WAITING, 0, network.training.steps, "")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    while (path := train_if_missing(plan, network, compute, progress=progress, group=group)) is None:
+        wait_for_others(progress if group.leads else silent, 0, network.training.steps)
     if group.leads:  # the others may be here before it is written
         check_same(path, load_tensors(path)[1], network, plan.images)
     return path
@@ -93,7 +91,7 @@ def _trained(bench: Bench, network: Network) -> Path | None:
     if network.id in bench.broken:
         raise bench.broken[network.id]
     try:
-        return trained(bench.plan, network, bench.compute, progress=bench.progress)
+        return train_if_missing(bench.plan, network, bench.compute, progress=bench.progress)
     except TrainingFailed as error:
         bench.broken[network.id] = error
         raise
@@ -104,23 +102,27 @@ def ready_for(bench: Bench, cell: Cell) -> Ready | None:
     process trains it."""
     if not train_networks(bench, cell):
         return None
-    store, images, device = bench.plan.store, bench.plan.images, bench.compute.device
+    images, device = bench.plan.images, bench.compute.device
     if isinstance(cell.model, Pretrained):
         denoiser = load_pretrained(cell.model, images, device)
     else:
-        path = store.checkpoint(cell.checkpoint_id)
-        denoiser = load_denoiser(path, device)
-        check_same(path, denoiser.facts, cell.denoiser, images)
+        denoiser = _loaded(bench, cell.denoiser, load_denoiser)
     classifier = None
     if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
         classifier = ExactClassifier(images.mixture, device)
     elif cell.classifier is not None:
-        path = store.checkpoint(cell.classifier.id)
-        classifier = load_noisy_classifier(path, device)
-        check_same(path, classifier.facts, cell.classifier, images)
+        classifier = _loaded(bench, cell.classifier, load_noisy_classifier)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cell, images, device)
     return made_fast(bench, cell, networks)
+
+
+def _loaded(bench: Bench, network: Network, load: Callable[[Path, torch.device], N]) -> N:
+    """What was trained, from its checkpoint. Raises UserError where that is damaged, or another network's."""
+    path = bench.plan.store.checkpoint(network.id)
+    found = load(path, bench.compute.device)
+    check_same(path, found.facts, network, bench.plan.images)
+    return found
 
 
 def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
@@ -132,7 +134,7 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     if not isinstance(denoiser, torch.nn.Module):
         return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
-    plain, shape = prepare(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
+    plain, shape = for_sampling(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
 
     @cache
     def pace() -> Pace:
@@ -144,26 +146,26 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     rows = pace().batch if compute.device.type == "cuda" else None
     choice = _decision(bench, every, denoiser, pace)
     more = "" if rows is None else f"; {rows} images fill the GPU"
-    if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native.why_not()):
+    if compute.device.type == "cpu" and isinstance(denoiser, OURS) and (why := native_group_norm.why_not()):
         more = f"; group norm is left to torch, which is slower: {why}"
-    progress(f"network {cell.checkpoint_id}: {choice}{more}", 0, 0, "")
+    remark(progress, f"network {cell.checkpoint_id}: {choice}{more}")
     forget(plain)
-    fast = prepare(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
+    fast = for_sampling(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
     if isinstance(fast, Compiled):
         fast.attempt(shape, compute.precision)
         if fast.failed:
-            progress(f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})", 0, 0, "")
-            fast = prepare(denoiser, compute.precision, compiled=False, batch=1)
+            remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
+            fast = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
     return Ready(Networks(fast, classifier), rows)
 
 
-def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> Decision:
+def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> CompileDecision:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, so that
     a sweep that was stopped gives the numbers of one that was not, and processes side by side decide alike; else as it
     pays for this process's part of them."""
     rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
     if bench.compute.compiled is None and (found := next(known, None)) is not None:
-        return Decision(found, "as its finished cells")
+        return CompileDecision(found, "as its finished cells")
     calls = sum(cell.nfe * cell.sampling.samples for cell in every) // bench.place.workers
     return choose(denoiser, calls, pace, bench.compute.compiled)

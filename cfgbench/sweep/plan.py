@@ -1,23 +1,24 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cfgbench import data, machine
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
-from cfgbench.evaluation.stream import SPLITS
+from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
-from cfgbench.models.classifier import packaged
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
+from cfgbench.models.feature_classifier import packaged
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
-from cfgbench.models.shapes import shapes_only
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (
@@ -35,23 +36,29 @@ from cfgbench.spec import (
     points,
     resolved,
 )
+from cfgbench.spec.yaml_file import dump_yaml
 from cfgbench.sweep.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.store import Store
-from cfgbench.sweepfile import dump_yaml
-from cfgbench.training.classifier import RECIPE
 from cfgbench.training.diffusion import image_of
+from cfgbench.training.feature_classifier import RECIPE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, its data, its cells in the file's order, and the digests of the rows that there are."""
+    """A sweep, its data, its cells in the file's order, and what of them was there when it was made."""
 
     spec: SweepSpec
     images: Images
     cells: list[Cell]
     store: Store
     done: frozenset[str]
+    """Ids of the cells that have a row and did not fail: these are not run again."""
     seen: Mapping[str, str]
+    """Cell id -> digest of the row that was there, failed or not. Where there is another now, another process has run
+    the cell meanwhile."""
     shown: tuple[int, ...]
     """The classes of the sample sheets."""
 
@@ -70,10 +77,15 @@ class Plan:
         return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
 
     @property
-    def own_classifier(self) -> Path | None:
+    def feature_classifier(self) -> Path | None:
         """The file of the classifier that is trained on the data set to measure it; None where others measure."""
         others = (*INCEPTION, *PACKAGED, "gaussians")
-        return None if self.spec.features in others else self.store.classifier(identity(self.cells[0].features))
+        return None if self.spec.features in others else self.store.feature_classifier(identity(self.cells[0].features))
+
+    def rows(self) -> "pd.DataFrame":
+        """The rows of its cells that are there now; the folder may hold those of an earlier grid too."""
+        rows = self.store.rows()
+        return rows[rows["cell_id"].isin({cell.id for cell in self.cells})] if len(rows) else rows
 
     def groups(self) -> Iterator[list[Cell]]:
         """The missing cells of each network, or network and classifier, that missing cells need."""
@@ -102,9 +114,19 @@ class Plan:
             raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in known)}")
         return [network for network in denoisers if network.training.p_uncond == p_uncond]
 
+    def without_images(self) -> "Callable[[Images], Plan]":
+        """The plan again, of images that are loaded anew: what another process is sent, where these may be larger than
+        memory."""
+        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "images"}
+        return partial(_with_images, rest)
+
     def sheet_of(self, cell: Cell) -> np.ndarray:
         """Indices [rows, columns] of those images of the cell that its sheet shows."""
         return sheet_indices(cell.sampling.samples, self.images.num_classes, self.shown)
+
+
+def _with_images(rest: dict[str, Any], images: Images) -> Plan:
+    return Plan(images=images, **rest)
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:

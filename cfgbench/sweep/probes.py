@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Denoiser, Networks, NoisyClassifier
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import FeatureExtractor
@@ -63,7 +64,7 @@ def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, de
     who = f"noisy classifier {name}"
     _check_average(classifier, who)
     chosen = np.unique(np.linspace(0, len(images.images) - 1, CLASSIFIED).astype(int))
-    x = torch.from_numpy(np.array(images.images[chosen])).to(device).float() / 127.5 - 1
+    x = from_uint8(torch.from_numpy(np.array(images.images[chosen])).to(device))
     labels = torch.from_numpy(images.labels[chosen]).to(device)
     found = classifier(x, torch.full((len(x),), NEARLY_CLEAN, device=device)).argmax(dim=1)
     right, chance = (found == labels).float().mean().item(), labels.bincount().max().item() / len(labels)

@@ -1,79 +1,49 @@
-"""Statistics as files: those that the results keep, and references, cfgbench's own, which name their extractor, and the
-published ones, which do not."""
+"""What images are measured against."""
 
-from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from cfgbench import npz
-from cfgbench.errors import UserError, brief, reason
-from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
-
-PUBLISHED = "inception-2048-"
-"""What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
-DIMENSIONS = 2048
-LARGEST = 8 * LARGEST_DIMENSION**2 + 4096
-"""Bytes of a covariance."""
-
-
-def is_statistics(path: Path) -> bool:
-    """Whether the file is an .npz with mu and sigma. Raises UserError for one that cannot be read."""
-    return {"mu", "sigma"} <= npz.members(path).keys()
+from cfgbench.data.image_batches import of_images
+from cfgbench.errors import UserError
+from cfgbench.evaluation.statistics import Moments
+from cfgbench.files import file_digest, identity, remove_parts
+from cfgbench.models.extractors import Extractor
+from cfgbench.progress import Progress
+from cfgbench.sweep.extractor import moments_of, unreached
+from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.statistics_files import load_moments, load_reference, save_moments
 
 
-def save_reference(path: Path, moments: Moments, features_id: str) -> None:
-    """Writes mu, sigma and n, as others read them, and the extractor's id."""
-    with path.open("wb") as file:
-        np.savez(file, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
+class Reference(NamedTuple):
+    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are."""
+
+    id: str
+    name: str
+    moments: Moments
 
 
-def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
-    """The statistics in a file, for samples measured with the extractor of this id; never unpickles.
-
-    Raises UserError for a damaged file, and for statistics of another extractor; `key` is where the extractor was
-    named: --features, or evaluation.features.
-    """
-    names = npz.members(path)
+def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Reference:
+    """The sweep's reference: the file that is named, else the law of the data where it is known, else the training
+    images, whose statistics are computed once and kept with the results. Raises UserError."""
+    file, mixture = plan.spec.evaluation.reference, plan.images.mixture
+    if file is not None:
+        moments = load_reference(file, extractor.id, key="evaluation.features")
+        return Reference(identity([file_digest(file), extractor.id]), f"statistics {file.name}", moments)
+    if mixture is not None:
+        mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
+        law = f"{plan.images.name}, exact mean and covariance"
+        return Reference(identity([mixture.digest, extractor.id]), law, Moments.from_covariance(mean, covariance))
+    reference_id = identity([plan.images.content, extractor.id])
+    path = plan.store.reference(reference_id)
     try:
-        mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
-        maker = str(npz.array(path, "features_id")) if "features_id" in names else None
-        n = npz.array(path, "n").item() if "n" in names and maker else None
-        if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
-            raise ValueError(f"n = {brief(n)}")
-        moments = Moments.from_covariance(mu, sigma)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
-    if maker is None and len(mu) != DIMENSIONS:
-        raise UserError(
-            f"{path}: names no extractor, and its {len(mu)} dimensions are not Inception's {DIMENSIONS}: it was "
-            f"measured with another network; make it anew with what {key} names: cfgbench eval IMAGES --reference REF "
-            "--features NAME --save-stats FILE.npz"
-        )
-    if maker is None and not features_id.startswith(PUBLISHED):
-        raise UserError(
-            f"{path}: names no extractor, so its {len(mu)} dimensions are taken for Inception's; "
-            f"the samples' features are {features_id}; set {key} to inception"
-        )
-    if maker is not None and maker != features_id:
-        raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
-    return moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
-
-
-def save_moments(path: Path, moments: Moments, key: str) -> None:
-    """Writes an .npz with n, mean and scatter, and the key that names what they are of."""
-    with path.open("wb") as file:
-        np.savez(file, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy(), key=key)
-
-
-def load_moments(path: Path, key: str) -> Moments:
-    """Reads what `save_moments` wrote with this key; never unpickles. Raises UserError naming a file that is something
-    else, or of something else; those of earlier versions have no key."""
-    if "key" in npz.members(path) and str(npz.array(path, "key")) != key:
-        raise UserError(f"{path}: statistics of something else")
-    n, mean, scatter = (npz.array(path, name, LARGEST) for name in ("n", "mean", "scatter"))
-    if n.shape != () or n.dtype.kind not in "iu" or n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
-        raise UserError(f"{path}: statistics of unfitting shapes")
-    if not (mean.dtype == scatter.dtype == np.float64 and np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise UserError(f"{path}: statistics that are not finite numbers in float64")
-    return Moments(int(n), torch.from_numpy(mean), torch.from_numpy(scatter))
+        moments = load_moments(path, reference_id)
+    except UserError:  # not there, damaged, or another's: it is made again
+        try:
+            moments = moments_of(of_images(plan.images), extractor, progress)
+        except ValueError as error:
+            reason = f"{error}{unreached(plan.spec.features)}"
+            raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
+        remove_parts(path)
+        save_moments(path, moments, reference_id)
+    return Reference(reference_id, f"{plan.images.name}, {moments.n} images", moments)

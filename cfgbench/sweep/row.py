@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError, brief, printable, reason
 from cfgbench.files import identity, read_at_most
-from cfgbench.processes import begin, processors
+from cfgbench.processes import begin, forkable_processors
 
 COLUMNS: dict[str, pa.DataType] = {
     "sweep": pa.string(),
@@ -114,7 +114,7 @@ def _content(path: Path) -> bytes:
 
 def begin_reading(paths: Sequence[Path]) -> Callable[[], Read]:
     """Begins to read the rows in these files, many of them in other processes; returns what waits for all."""
-    count = max(1, min(processors(), len(paths) // WORTH_A_PROCESS))
+    count = max(1, min(forkable_processors(), len(paths) // WORTH_A_PROCESS))
     size = -(-len(paths) // count)
     parts = [partial(_read, paths[at : at + size]) for at in range(0, len(paths), max(1, size))]
     waits = [begin(part) for part in parts] if count > 1 else parts

@@ -1,6 +1,5 @@
 """Train what the grid needs, run what is missing: nothing is done twice, and one failure stops nothing else."""
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
@@ -10,16 +9,17 @@ from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import WAITING, Progress
+from cfgbench.progress import Progress, remark, wait_for_others
 from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ALONE, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
-from cfgbench.sweep.extractor import make_extractor, reference_of
+from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.networks import SECONDS_BETWEEN_LOOKS, ready_for, train_networks
+from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
+from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.shards import Shards, remove
 from cfgbench.training.state import TrainingFailed
 
@@ -57,8 +57,7 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ALON
             queue.append(left)
         busy = busy + 1 if left == cells else 0
         if busy > len(queue) > 0:  # a whole round without a cell to make
-            progress(WAITING, len(plan.cells) - sum(map(len, queue)), len(plan.cells), "")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            wait_for_others(progress, len(plan.cells) - sum(map(len, queue)), len(plan.cells))
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ALONE) -> Bench:
@@ -70,8 +69,7 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
                 reference = reference_of(plan, extractor, progress)
                 check_extractor(extractor, plan.images)
                 return Bench(plan, extractor, reference, compute, progress, place)
-        progress(WAITING, 0, len(plan.cells), "")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        wait_for_others(progress, 0, len(plan.cells))
 
 
 def _train_first(bench: Bench, queue: Iterable[list[Cell]]) -> Iterator[Row]:
@@ -113,8 +111,8 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
 
 
 def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Iterator[Row]:
-    """The rows of cells whose network could not be trained or loaded, or is a user's own and failed when it was tried;
-    raises the error where it is another one."""
+    """Yields a failed row for each of these cells, whose networks could not be trained or loaded. Raises the error
+    again unless the training failed, memory ran out, or the network is a user's own."""
     theirs = isinstance(cells[0].model, Factory)
     if not theirs and not isinstance(error, TrainingFailed) and not out_of_memory(error):
         raise error
@@ -134,7 +132,7 @@ def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
         except STOPS_ALL:
             raise
         except ANY as error:
-            bench.progress(f"{len(cells)} cells do not share batches: {reason(error)}", 0, 0, "")
+            remark(bench.progress, f"{len(cells)} cells do not share batches: {reason(error)}")
 
 
 def _claimable(plan: Plan, cells: list[Cell]) -> bool:

@@ -44,12 +44,15 @@ class Store:
         """Cells whose influences were asked for, and could not be read."""
 
     def checkpoint(self, checkpoint_id: str) -> Path:
+        """The file of a trained network's weights; beside it .losses.csv, and .partial while it is trained."""
         return self.folder / "checkpoints" / f"{checkpoint_id}.safetensors"
 
     def samples(self, cell_id: str) -> Path:
+        """The file of a cell's sheet of sample images."""
         return self.folder / "samples" / f"{cell_id}.png"
 
     def reference(self, reference_id: str) -> Path:
+        """The file of the training images' statistics."""
         return self.folder / "references" / f"{reference_id}.npz"
 
     def influence(self, cell_id: str) -> Path:
@@ -87,6 +90,7 @@ class Store:
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def features(self, cell_id: str) -> Path:
+        """The folder of the shards of a cell's features."""
         return self.folder / "features" / cell_id
 
     @contextlib.contextmanager
@@ -110,14 +114,16 @@ class Store:
 
     @property
     def sweep_file(self) -> Path:
+        """The sweep as it was last run, with every default filled in."""
         return self.folder / "sweep.yaml"
 
     @property
     def has_rows(self) -> bool:
+        """Whether there is a row, of whichever version of the sweep."""
         return any((self.folder / "cells").glob("[!.]*.parquet"))
 
-    def classifier(self, classifier_id: str) -> Path:
-        """The data set's own classifier, whose features are the sweep's."""
+    def feature_classifier(self, classifier_id: str) -> Path:
+        """The file of the data set's own classifier, whose features are the sweep's."""
         return self.folder / "classifier" / f"{classifier_id}.safetensors"
 
     def trained(self) -> int:
@@ -137,6 +143,7 @@ class Store:
 
     @property
     def _asked(self) -> Path:
+        """The note on the sweep's cells."""
         return self.folder / "asked.json"
 
     def ask(self, cells: list[dict[str, Any]]) -> None:
@@ -156,6 +163,7 @@ class Store:
             return None
 
     def row(self, cell_id: str) -> Path:
+        """The file of a cell's row."""
         return self.folder / "cells" / f"{cell_id}.parquet"
 
     def put(self, row: Mapping[str, Any]) -> None:

@@ -4,8 +4,8 @@ import time
 
 import torch
 
+from cfgbench.models.compile_choice import GPU_OPTIONS
 from cfgbench.models.fast import pays
-from cfgbench.models.gain import GPU_OPTIONS
 from cfgbench.training.state import State
 
 WARM, TIMED = 5, 15
@@ -13,16 +13,17 @@ WARM, TIMED = 5, 15
 
 
 class Compiling:
-    """Compiles the network of `state` in place where the steps ahead on a GPU lose more than that takes.
+    """Times the first steps on a GPU and compiles the network in place if the remaining steps are worth it.
 
-    Before and after the weights are the same to rounding; dropout has other masks. `state.compiled` keeps what was
-    decided, so that a training that goes on does as before. `asked` is what the user wants, None leaves it open.
+    Compiled or not, the weights are the same to rounding, but that dropout has other masks. `state.compiled` keeps what
+    was decided, so that a training that goes on does as before. `asked` is what the user wants; None leaves it to the
+    timing.
     """
 
     def __init__(self, state: State, device: torch.device, *, asked: bool | None) -> None:
         self.state, self.device, self._first, self._began = state, device, state.step, 0.0
         self.trying = False
-        on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native`)
+        on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native_group_norm`)
         if on_gpu and asked is not None:
             state.compiled = asked
         self.pending = on_gpu and state.compiled is None

@@ -3,14 +3,14 @@ classifier of noisy images that guides it."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from cfgbench.data import Images
 from cfgbench.errors import reason
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import Progress, silent
+from cfgbench.progress import Progress, remark, silent
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import ALONE, Group
@@ -52,7 +52,7 @@ def train(
     compiling = Compiling(state, compute.device, asked=compute.compiled)
     step = Step(state, feed, compute.precision, group, OBJECTIVES[kind])
     try:
-        _steps(step, partial, header, compiling, progress if group.leads else silent)
+        _steps(step, network, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
             save(partial, state, header)
@@ -71,18 +71,25 @@ def facts_of(network: Network, images: Images) -> dict[str, Any]:
     return {"kind": network.kind} | sections
 
 
-def image_of(images: Images) -> dict[str, int]:
+class ImageFacts(TypedDict):
     """What a network must know of the images."""
-    return {
-        "image_channels": images.images.shape[1],
-        "side": images.images.shape[2],
-        "num_classes": images.num_classes,
-    }
+
+    image_channels: int
+    side: int
+    num_classes: int
 
 
-def _steps(step: Step, partial: Path, header: dict, compiling: Compiling, progress: Progress) -> None:
+def image_of(images: Images) -> ImageFacts:
+    """What these images say to a network."""
+    _, channels, side, _ = images.images.shape
+    return ImageFacts(image_channels=channels, side=side, num_classes=images.num_classes)
+
+
+def _steps(
+    step: Step, network: Network, partial: Path, header: dict[str, Any], compiling: Compiling, progress: Progress
+) -> None:
     state, training, group = step.state, step.feed.training, step.group
-    task = f"train p_uncond {training.p_uncond:g}" if header["kind"] == "denoiser" else "train the noisy classifier"
+    task = f"train {network.label}" if network.kind == "denoiser" else "train the noisy classifier"
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     while state.step < training.steps:
         try:
@@ -91,10 +98,10 @@ def _steps(step: Step, partial: Path, header: dict, compiling: Compiling, progre
             if not compiling.trying or out_of_memory(error):
                 raise
             compiling.give_up()
-            progress(f"{task}: it does not compile here ({reason(error)}); trained as it is", 0, 0, "")
+            remark(progress, f"{task}: it does not compile here ({reason(error)}); trained as it is")
             continue
         if decided := compiling.after(training.steps - state.step):
-            progress(f"{task}: {decided}", 0, 0, "")
+            remark(progress, f"{task}: {decided}")
         now = time.monotonic()
         if group.leads and now - saved > pause and state.step < training.steps:
             save(partial, state, header)

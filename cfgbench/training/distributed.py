@@ -49,7 +49,7 @@ ALONE = Group()
 TORCHRUNS = "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 
 
-def launched() -> bool:
+def under_torchrun() -> bool:
     """Whether torchrun started this process as one of several. Raises UserError for half of its variables, and for
     what is no number."""
     world, missing = os.environ.get("WORLD_SIZE", "1"), [name for name in TORCHRUNS if name not in os.environ]
@@ -64,9 +64,9 @@ def launched() -> bool:
 
 
 @contextmanager
-def joined(compute: Compute) -> Iterator[tuple[Group, Compute]]:
+def process_group(compute: Compute) -> Iterator[tuple[Group, Compute]]:
     """This process's place in its group, on its own device; one process alone where torchrun did not start it."""
-    if not launched():
+    if not under_torchrun():
         yield ALONE, compute
         return
     on_gpu = compute.device.type == "cuda"

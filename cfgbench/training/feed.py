@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cfgbench.data import Images
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.diffusion.schedule import log_snr
 from cfgbench.diffusion.streams import noise, uniforms
 from cfgbench.spec import Training
@@ -64,7 +65,7 @@ class Feed:
         """Algorithm 1, lines 1 to 4: x in [-1, 1], c with the null class in places, lam and eps."""
         places = places.to(self.device, non_blocking=True)
         u = uniforms(self.seed, places)
-        x = pixels.float() / 127.5 - 1
+        x = from_uint8(pixels)
         if self.images.flips:
             x = torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(-1), x)
         c = torch.where(u[:, 1] < self.training.p_uncond, self.images.num_classes, labels)

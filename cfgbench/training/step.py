@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import Dropout
 from torch.nn.parallel import DistributedDataParallel
 
-from cfgbench.exits import held_back
-from cfgbench.models.graphs import Graphed
+from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.precision import autocast, float32_kept, out_of_memory
-from cfgbench.training.distributed import Group
+from cfgbench.signals import held_back
+from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.feed import Batch, Feed, seed_of
 from cfgbench.training.objectives import OBJECTIVES, Objective
 from cfgbench.training.state import State
@@ -30,13 +30,13 @@ class Step:
         state: State,
         feed: Feed,
         precision: str,
-        group: Group | None = None,
+        group: Group = ALONE,
         objective: Objective = OBJECTIVES["denoiser"],
         *,
         record: bool = True,
     ) -> None:
         self.state, self.feed, self.precision, self.objective = state, feed, precision, objective
-        self.group = group or Group()
+        self.group = group
         network, alone = state.network, self.group.world == 1
         self._wrapped = network if alone else DistributedDataParallel(network)
         self._drops = any(module.p for module in network.modules() if isinstance(module, Dropout))

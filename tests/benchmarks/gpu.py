@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cfgbench.data import Images, load
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.models.fast import prepare
+from cfgbench.models.fast import for_sampling
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Network, Sampling, Training
@@ -86,7 +86,7 @@ def sampling(setup: Setup, rate: float) -> Iterator[str]:
 
     def case(*, compiled: bool) -> Case:
         network = _adm(setup.device).eval().requires_grad_(False)
-        denoiser = prepare(network, PRECISION, compiled=compiled, batch=rows)
+        denoiser = for_sampling(network, PRECISION, compiled=compiled, batch=rows)
 
         @torch.inference_mode()
         def work() -> object:
@@ -133,7 +133,7 @@ def small(setup: Setup) -> str:
 def sharing(setup: Setup) -> Iterator[str]:
     """Images a second where so many cells of the digits sweep share a batch, a w each; recorded, not compiled."""
     network = _filled(UNet(DIGITS, image_channels=1, side=8, num_classes=10)).to(setup.device).eval()
-    denoiser = prepare(network.requires_grad_(False), PRECISION, compiled=False, batch=1)
+    denoiser = for_sampling(network.requires_grad_(False), PRECISION, compiled=False, batch=1)
     sampling, rows = Sampling(samples=CELL, batch_size=CELL, T=STEPS), []
     for cells in (1, 2) if setup.quick else (1, 2, 4, 7, 14, 28):
         indices = torch.arange(CELL, device=setup.device).repeat(cells)

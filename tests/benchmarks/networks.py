@@ -34,10 +34,10 @@ def plain() -> nn.Module:
 @lru_cache
 def ours(device: torch.device, precision: str, rows: int, *, compiled: bool) -> Any:
     """Our denoiser as the program samples with it, so many rows at a time: the one place that knows how."""
-    from cfgbench.models.fast import prepare
+    from cfgbench.models.fast import for_sampling
 
     network = plain().to(device).eval().requires_grad_(False)
-    return prepare(network, precision, compiled=compiled, batch=rows)
+    return for_sampling(network, precision, compiled=compiled, batch=rows)
 
 
 def diffusers_unet() -> nn.Module:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cfgbench.diffusion.guidance import cfg
-from cfgbench.diffusion.sampler import SAMPLERS, ancestral, ddim, sample, to_uint8
+from cfgbench.diffusion.sampler import SAMPLERS, ancestral, ddim, from_uint8, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import noise
 
@@ -127,6 +127,14 @@ def test_bytes_are_rounded_not_cut():
     assert to_uint8(x).flatten().tolist() == [0, 0, 128, 0, 255, 255, 255]
     with pytest.raises(ValueError, match="not finite"):
         to_uint8(torch.full((1, 1, 1, 1), float("nan")))
+
+
+def test_bytes_as_images_and_back_are_the_same_bytes():
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 1, 256)
+    for dtype in (torch.float32, torch.float64):
+        x = from_uint8(every, dtype)
+        assert (x.dtype, x.min().item(), x.max().item()) == (dtype, -1, 1)
+        assert to_uint8(x).equal(every)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])

@@ -6,10 +6,10 @@ from torch import nn
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from cfgbench.models import gain
+from cfgbench.models import compile_choice
+from cfgbench.models.compile_choice import NO_GAIN, CompileCost
 from cfgbench.models.extractors import Inception
-from cfgbench.models.gain import NOTHING, Gain
-from cfgbench.models.inception import Runner, gain_on, prepared, resize
+from cfgbench.models.inception import Runner, compile_cost_on, prepared, resize
 
 CPU = torch.device("cpu")
 
@@ -107,11 +107,11 @@ def test_what_is_compiled_sees_whole_batches_and_the_rest_is_filled_up():
 
 
 def test_compiling_pays_where_the_time_that_it_saves_is_longer():
-    half = Gain(100.0, 0.5)
+    half = CompileCost(100.0, 0.5)
     assert half.pays(201.0)
     assert not half.pays(199.0)
     assert (half.expected(201.0), half.expected(199.0)) == (200.5, 199.0)
-    assert not NOTHING.pays(1e9)
+    assert not NO_GAIN.pays(1e9)
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_compiling_pays_where_the_time_that_it_saves_is_longer():
 )
 def test_without_matrix_units_less_is_expected_of_compiling(monkeypatch, dtype, matrices, saved):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrices)
-    assert gain_on(CPU, dtype).saved == saved
-    assert gain_on(torch.device("cuda"), torch.bfloat16).saved == 0.75
+    assert compile_cost_on(CPU, dtype).saved == saved
+    assert compile_cost_on(torch.device("cuda"), torch.bfloat16).saved == 0.75
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(100, "not compiled: 0 s ahead"), (10**9, "asked")])
 def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, said):
     monkeypatch.setattr(Runner, "_compile", lambda self, _: setattr(self, "note", "asked"))
-    monkeypatch.setattr(gain.shutil, "which", lambda _: "/usr/bin/g++")
+    monkeypatch.setattr(compile_choice.shutil, "which", lambda _: "/usr/bin/g++")
     runner = _runner(ahead)
     runner(_images(runner.batch))
     assert runner.note == ""  # the first batch warms up
@@ -137,7 +137,7 @@ def test_whether_to_compile_is_decided_by_a_measured_batch(monkeypatch, ahead, s
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    monkeypatch.setattr(gain.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compile_choice.shutil, "which", lambda _: None)
     runner = _runner(10**9)
     runner(_images(2 * runner.batch))
     assert (runner.compiled, runner.note) == (False, "not compiled: no C++ compiler")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cfgbench.models import native
-from cfgbench.models.fast import Compiled, choose, hold_half, prepare
+from cfgbench.models import native_group_norm
+from cfgbench.models.fast import Compiled, choose, for_sampling, hold_half
 from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, autocast
@@ -18,8 +18,8 @@ HALF_ROUNDING = 2.0**-8
 @pytest.fixture(params=["torch", "native"])
 def way(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(native, "available", lambda: False)
-    elif not native.available():
+        monkeypatch.setattr(native_group_norm, "available", lambda: False)
+    elif not native_group_norm.available():
         pytest.skip("no C compiler here")
     return request.param
 
@@ -118,24 +118,24 @@ def test_what_is_no_number_stays_none(way):
 def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    native.found.cache_clear()
+    native_group_norm.found.cache_clear()
     try:
-        assert not native.available()
-        assert native.why_not() == f"no C compiler {tmp_path}/no-such-compiler"
+        assert not native_group_norm.available()
+        assert native_group_norm.why_not() == f"no C compiler {tmp_path}/no-such-compiler"
         norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
         assert apart(norm(x), by_torch(norm, x, None)) < 1e-6
     finally:
-        native.found.cache_clear()
+        native_group_norm.found.cache_clear()
 
 
 def test_a_compiler_may_have_words_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "cc -DNOTHING=1")
-    native.found.cache_clear()
+    native_group_norm.found.cache_clear()
     try:
-        assert native.why_not() == ""
+        assert native_group_norm.why_not() == ""
     finally:
-        native.found.cache_clear()
+        native_group_norm.found.cache_clear()
 
 
 def network(**keys):
@@ -217,7 +217,7 @@ def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_a
         num_classes = 3
 
     foreign = Foreign(4, 4)
-    assert prepare(foreign, "bf16", compiled=False, batch=8) is foreign
+    assert for_sampling(foreign, "bf16", compiled=False, batch=8) is foreign
     assert foreign.weight.dtype == torch.float32
     assert not choose(foreign, 10**12, never, None).compiled
     assert choose(foreign, 1, never, True).compiled

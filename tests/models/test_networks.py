@@ -4,13 +4,13 @@ import torch
 from cfgbench import data
 from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
-from cfgbench.models import classifier
+from cfgbench.models import feature_classifier
 from cfgbench.models import unet as networks
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.unet import UNet, level_sides
 from cfgbench.spec import Dataset, Model
 from cfgbench.tensors import load_tensors, save_tensors
-from cfgbench.training.classifier import train_and_test
+from cfgbench.training.feature_classifier import train_and_test
 
 
 def unet(channels=1, side=8, **keys):
@@ -112,12 +112,12 @@ def test_a_checkpoint_gives_the_network_back_and_a_damaged_one_is_named(tmp_path
 def test_the_shipped_classifiers_are_as_good_as_they_say(name, least):
     if name == "fashion-mnist" and not DEBIAN.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
-    path = classifier.packaged(name)
+    path = feature_classifier.packaged(name)
     assert path.stat().st_size < 1.5e6
-    network = classifier.load(path)
-    facts = load_tensors(path, expected=classifier.DIGESTS[name])[1]
+    network = feature_classifier.load(path)
+    facts = load_tensors(path, expected=feature_classifier.DIGESTS[name])[1]
     learned, unseen, _ = train_and_test(name)
-    right = classifier.accuracy(network, torch.from_numpy(unseen.images), torch.from_numpy(unseen.labels))
+    right = feature_classifier.accuracy(network, torch.from_numpy(unseen.images), torch.from_numpy(unseen.labels))
     assert right >= least
     assert right == pytest.approx(facts["accuracy"], abs=2e-3)
     assert facts["data"] == learned.content
@@ -128,13 +128,13 @@ def test_the_shipped_classifiers_are_as_good_as_they_say(name, least):
 
 
 def test_a_classifier_survives_the_disk(tmp_path):
-    network = classifier.Classifier(3, 16, 5, 8).eval()
-    classifier.save(tmp_path / "c.safetensors", network, accuracy=0.5)
+    network = feature_classifier.FeatureClassifier(3, 16, 5, 8).eval()
+    feature_classifier.save(tmp_path / "c.safetensors", network, accuracy=0.5)
     x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(classifier.load(tmp_path / "c.safetensors")(x)[1], network(x)[1])
+    assert torch.equal(feature_classifier.load(tmp_path / "c.safetensors")(x)[1], network(x)[1])
     (tmp_path / "c.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"c\.safetensors"):
-        classifier.load(tmp_path / "c.safetensors")
+        feature_classifier.load(tmp_path / "c.safetensors")
 
 
 def test_digits_are_held_out():

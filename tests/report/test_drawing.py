@@ -18,7 +18,7 @@ from cfgbench.report.style import png
 
 
 def with_processors(monkeypatch, count):
-    monkeypatch.setattr(processes, "processors", lambda: count)
+    monkeypatch.setattr(processes, "forkable_processors", lambda: count)
 
 
 @pytest.mark.parametrize("count", [2, 5])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from cfgbench.data.stream import open_stream
+from cfgbench.data.image_batches import open_images
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.models.extractors import Inception
@@ -58,7 +58,7 @@ def main() -> None:
     looks = {name: way(name, asked.layer, asked.weights, torch.device(asked.device)) for name in asked.ways}
     seconds: dict[str, list[float]] = {name: [] for name in looks}
     sets = {name: [Moments.empty(), Moments.empty()] for name in looks}
-    batches = islice(open_stream(asked.photographs, channels=3).batches(BATCH), asked.images // BATCH)
+    batches = islice(open_images(asked.photographs, channels=3).batches(BATCH), asked.images // BATCH)
     for number, batch in enumerate(map(torch.from_numpy, batches)):
         for name, look in looks.items():
             began = time.perf_counter()

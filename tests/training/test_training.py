@@ -7,16 +7,16 @@ import torch
 
 from cfgbench.data import Images
 from cfgbench.models.checkpoint import load_denoiser
-from cfgbench.models.classifier import accuracy
+from cfgbench.models.feature_classifier import accuracy
 from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Training
 from cfgbench.tensors import load_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
-from cfgbench.training.classifier import train_classifier
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
+from cfgbench.training.feature_classifier import train_classifier
 from cfgbench.training.feed import Feed, order
 from cfgbench.training.state import TrainingFailed, begin
 from cfgbench.training.step import Step

@@ -11,31 +11,33 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
+from typing import Any
 
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
-from cfgbench.progress import Progress, end_worker, of_worker
+from cfgbench.progress import Progress, end_worker, of_worker, remark
 from cfgbench.sweep.bench import Place
+from cfgbench.sweep.division import Division, divide
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.run import Row, make_bench, run
-from cfgbench.sweep.share import Share, share_of
-from cfgbench.sweep.worker import SECONDS_TO_END, Task
+from cfgbench.sweep.worker_process import SECONDS_TO_END, Task
 
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-from cfgbench.sweep.worker import work
+from cfgbench.sweep.worker_process import work
 work({descriptor})
 """
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_POLLS = 1.0
+"""After which, where no process says anything, each is asked whether it lives."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, and what it speaks through; whoever speaks finds the pipe closed when the other one is gone."""
+    """A worker's process, and our end of the pipe to it, which is closed when either of us ends."""
 
     process: subprocess.Popen
     pipe: Connection
@@ -44,25 +46,26 @@ class Worker:
 def run_shared(
     plan: Plan, compute: Compute, *, progress: Progress, workers: int | None = None
 ) -> Generator[Row, None, None]:
-    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`share`).
+    """Does what `run` does, by so many processes side by side; None leaves it to what is faster (`division`).
 
     The processes end when the generator is closed, or when this process dies: what they have made is kept. Raises what
     `run` does, and UserError where all of them are killed.
     """
     if not plan.missing:
         return
-    share = share_of(plan, compute.device, workers)
-    if share.workers == 1:
+    division = divide(plan, compute.device, workers)
+    if division.workers == 1:
         yield from run(plan, compute, progress=progress)
         return
-    progress(str(share), 0, 0, "")
+    remark(progress, str(division))
     begun: list[Worker] = []
     try:
-        for _ in range(min(share.workers, len(plan.missing))):
-            begun.append(_begin(share))
+        for _ in range(min(division.workers, len(plan.missing))):
+            begun.append(_begin(division))
         make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            task = Task(replace(plan, images=None), plan.images.content, compute, Place(number, share.workers))
+            dataset, place = plan.spec.dataset, Place(number, division.workers)
+            task = Task(plan.without_images(), dataset, plan.images.content, compute, place)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(task)
         yield from _relay(begun, progress)
@@ -70,10 +73,10 @@ def run_shared(
         _end(begun)
 
 
-def _begin(share: Share) -> Worker:
+def _begin(division: Division) -> Worker:
     ours, theirs = Pipe()
     program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
-    environment = os.environ | {"OMP_NUM_THREADS": str(share.threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(division.threads)}
     # Ctrl-C, and the end of a terminal, reach all its processes: this one says so, and ends the others
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
@@ -89,7 +92,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
     """Hands on what the workers say until each has ended. One that dies leaves its work to the others."""
     live, finished = {worker.pipe: number for number, worker in enumerate(begun)}, 0
     while live:
-        ready = connection.wait(list(live), SECONDS_BETWEEN_LOOKS)
+        ready = connection.wait(list(live), SECONDS_BETWEEN_POLLS)
         dead = [] if ready else [pipe for pipe in live if begun[live[pipe]].process.poll() is not None]
         for pipe in [*ready, *dead]:
             kind, *said = _heard(pipe)
@@ -103,7 +106,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
                 number, finished = live.pop(pipe), finished + (kind == "end")
                 end_worker(progress, number)
                 if kind == "gone" and (live or finished):
-                    progress(f"a process {_how_it_ended(begun[number])}; the others go on", 0, 0, "")
+                    remark(progress, f"a process {_how_it_ended(begun[number])}; the others go on")
     if not finished:
         last = _how_it_ended(begun[-1])
         raise UserError(
@@ -112,7 +115,7 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
         )
 
 
-def _heard(pipe: Connection) -> tuple:
+def _heard(pipe: Connection) -> tuple[Any, ...]:
     """What a worker says (`work`), or ("gone",)."""
     try:
         return pipe.recv() if pipe.poll() else ("gone",)

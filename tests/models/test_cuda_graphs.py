@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cfgbench.models.fast import Compiled, Replayed, prepare
-from cfgbench.models.graphs import KEPT, Graphed
+from cfgbench.models.cuda_graphs import KEPT, Graphed
+from cfgbench.models.fast import Compiled, Replayed, for_sampling
 from cfgbench.models.pace import pace_of_passes
 from cfgbench.models.precision import Compute, autocast
 from cfgbench.models.unet import UNet
@@ -35,7 +35,7 @@ def apart(found, wanted):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_replayed_is_what_the_network_gives_for_each_shape_and_content(precision):
     plain, held = network(), network()
-    replayed = prepare(held, precision, compiled=False, batch=5)
+    replayed = for_sampling(held, precision, compiled=False, batch=5)
     assert isinstance(replayed, Replayed)
     rounding = {"fp32": 1e-3, "bf16": 0.02}[precision]  # channels last, libraries choose other kernels
     first = call(replayed, precision)
@@ -67,6 +67,8 @@ def test_a_compiled_network_is_replayed_too(batch):
 
 
 def test_the_pace_is_that_of_a_batch_that_fits():
-    found = pace_of_passes(prepare(network(), "bf16", compiled=False, batch=1), (1, 8, 8), 1024, Compute(GPU, "bf16"))
+    found = pace_of_passes(
+        for_sampling(network(), "bf16", compiled=False, batch=1), (1, 8, 8), 1024, Compute(GPU, "bf16")
+    )
     assert 1 < found.batch <= 1024
     assert 0 < found.seconds < 0.01

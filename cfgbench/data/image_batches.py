@@ -21,7 +21,7 @@ LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
-class Stream:
+class ImageBatches:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
     `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes. `ignored`
     counts the files beside them that are no PNG or JPEG."""
@@ -34,7 +34,7 @@ class Stream:
     ignored: int = 0
 
 
-def of_images(images: Images) -> Stream:
+def of_images(images: Images) -> ImageBatches:
     """A data set's images in its own order."""
     pixels = images.images
 
@@ -43,10 +43,10 @@ def of_images(images: Images) -> Stream:
         # a copy of each batch: what is mapped from a file cannot be written, and torch wants what can
         return (np.array(pixels[first : first + size]) for first in range(0, len(pixels), size))
 
-    return Stream(images.name, len(pixels), pixels.shape[1:], "index order", batches)
+    return ImageBatches(images.name, len(pixels), pixels.shape[1:], "index order", batches)
 
 
-def open_stream(path: Path, *, channels: int = 3) -> Stream:
+def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
     """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip.
 
     `arr_0` is uint8, [n, h, w, ch] or [n, h, w]. Files are read as grey or as colours, as `channels` says. Raises
@@ -60,7 +60,7 @@ def open_stream(path: Path, *, channels: int = 3) -> Stream:
     return _from_npz(path) if path.suffix == ".npz" else _from_files(path, channels)
 
 
-def _from_npz(path: Path) -> Stream:
+def _from_npz(path: Path) -> ImageBatches:
     if "arr_0" not in npz.members(path):
         raise UserError(f"{path}: has no array arr_0 of images; it has {', '.join(npz.members(path))[:100]}")
     shape, dtype = npz.header(path, "arr_0")
@@ -74,10 +74,10 @@ def _from_npz(path: Path) -> Stream:
         for rows in npz.rows(path, "arr_0", size):
             yield np.array(rows.reshape(-1, height, width, channels).transpose(0, 3, 1, 2), order="C")
 
-    return Stream(path.name, shape[0], (channels, height, width), "index order", batches)
+    return ImageBatches(path.name, shape[0], (channels, height, width), "index order", batches)
 
 
-def _from_files(path: Path, channels: int) -> Stream:
+def _from_files(path: Path, channels: int) -> ImageBatches:
     """Files come in an order shuffled by the hash of their names: in order of names, each of the Inception Score's
     splits would hold a few classes only."""
     source = open_source(path)
@@ -109,7 +109,7 @@ def _from_files(path: Path, channels: int) -> Stream:
             for first in range(0, len(files), size):
                 yield np.stack(list(pool.map(read, files[first : first + size])))
 
-    return Stream(path.name, len(files), (channels, height, width), "shuffled order", batches, ignored)
+    return ImageBatches(path.name, len(files), (channels, height, width), "shuffled order", batches, ignored)
 
 
 def _bounded(size: int, shape: tuple[int, ...]) -> int:

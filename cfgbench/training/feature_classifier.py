@@ -1,4 +1,5 @@
-"""Trains the classifiers that measure: `python -m cfgbench.training.classifier digits --out FILE` as those we ship."""
+"""Trains the classifiers whose features measure; those that we ship by
+`python -m cfgbench.training.feature_classifier digits --out FILE`."""
 
 import argparse
 import time
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 
 from cfgbench import data
 from cfgbench.data import Images
-from cfgbench.models.classifier import Classifier, accuracy, save
+from cfgbench.diffusion.sampler import from_uint8
+from cfgbench.models.feature_classifier import FeatureClassifier, accuracy, save
 from cfgbench.models.precision import autocast, resolve_precision
 from cfgbench.progress import Lines, Progress, silent
 from cfgbench.spec import Dataset
@@ -27,7 +29,7 @@ WIDTHS = {8: 32}
 
 def train_classifier(
     images: Images, *, device: torch.device, epochs: int | None = None, progress: Progress = silent
-) -> Classifier:
+) -> FeatureClassifier:
     """A classifier of these images: AdamW, one cycle of the learning rate, shifts (and flips where they are allowed).
 
     Without `epochs`, about 360,000 images are seen, in 6 to 60 epochs. The same machine gives the same weights.
@@ -56,17 +58,17 @@ def steps_of(images: Images, epochs: int | None = None) -> int:
     return (epochs or _epochs(images)) * -(-len(images.images) // BATCH)
 
 
-def classifier_of(images: Images) -> Classifier:
+def classifier_of(images: Images) -> FeatureClassifier:
     """The network for these images, as torch initialises it."""
     _, channels, side, _ = images.images.shape
-    return Classifier(channels, side, images.num_classes, WIDTHS.get(side, 24))
+    return FeatureClassifier(channels, side, images.num_classes, WIDTHS.get(side, 24))
 
 
 def _epochs(images: Images) -> int:
     return min(60, max(6, round(360_000 / len(images.images))))
 
 
-def _training(images: Images, device: torch.device, epochs: int) -> tuple[Classifier, Iterator[Tensor]]:
+def _training(images: Images, device: torch.device, epochs: int) -> tuple[FeatureClassifier, Iterator[Tensor]]:
     """A network, and the losses of its steps: asking for one makes a step."""
     generator = torch.Generator().manual_seed(0)
     network = _initialised(classifier_of(images), generator).to(device)
@@ -74,7 +76,7 @@ def _training(images: Images, device: torch.device, epochs: int) -> tuple[Classi
 
 
 def _steps(
-    network: Classifier, images: Images, generator: torch.Generator, device: torch.device, epochs: int
+    network: FeatureClassifier, images: Images, generator: torch.Generator, device: torch.device, epochs: int
 ) -> Iterator[Tensor]:
     pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
@@ -93,7 +95,7 @@ def _steps(
         yield loss.detach()
 
 
-def _initialised(network: Classifier, generator: torch.Generator) -> Classifier:
+def _initialised(network: FeatureClassifier, generator: torch.Generator) -> FeatureClassifier:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -103,7 +105,7 @@ def _initialised(network: Classifier, generator: torch.Generator) -> Classifier:
 
 def _augmented(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tensor:
     """The batch in [-1, 1], shifted by up to a fourteenth of its side; half of it mirrored where that is allowed."""
-    x = pixels.float() / 127.5 - 1
+    x = from_uint8(pixels)
     reach = max(1, x.shape[-1] // 14)
     down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
     x = F.pad(x, (reach,) * 4, mode="replicate")
@@ -132,7 +134,7 @@ def main() -> None:
 
     On another machine they are others, and so are the FIDs that they give: the package reads its own only.
     """
-    parser = argparse.ArgumentParser(prog="python -m cfgbench.training.classifier", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cfgbench.training.feature_classifier", description=main.__doc__)
     parser.add_argument("name", choices=["digits", "fashion-mnist"])
     parser.add_argument("--out", type=Path, required=True, help="where to write them")
     arguments = parser.parse_args()

@@ -5,14 +5,14 @@ import sys
 
 import torch
 
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
 PROGRAM = """
 import sys
 import cfgbench.sweep.run
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 with shapes_only():

@@ -13,26 +13,26 @@ GPU_OPTIONS = {"shape_padding": False}
 
 
 @dataclass(frozen=True)
-class Gain:
+class CompileCost:
     """Compiling takes so many `seconds`, and saves this part of the time of each call after it."""
 
     seconds: float
     saved: float
 
     def pays(self, ahead: float) -> bool:
-        """Whether work that takes `ahead` seconds as it is is done sooner by compiling first."""
+        """Whether what compiling saves on `ahead` seconds of uncompiled work exceeds the time it takes."""
         return self.saved * ahead > self.seconds
 
     def expected(self, ahead: float) -> float:
-        """Seconds that such work takes when it is compiled first where that pays."""
+        """Seconds of that work, compiled first if that pays."""
         return self.seconds + (1 - self.saved) * ahead if self.pays(ahead) else ahead
 
 
-NOTHING = Gain(0.0, 0.0)
+NO_GAIN = CompileCost(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Decision:
+class CompileDecision:
     """Whether to compile, and why."""
 
     compiled: bool

@@ -1,4 +1,4 @@
-"""One of the processes that work on a sweep side by side (`workers`): it is sent a Task, and says rows and progress."""
+"""One of the processes of a `worker_pool`: it is sent a Task, and says rows and progress."""
 
 import contextlib
 import os
@@ -6,12 +6,14 @@ import signal
 import threading
 import time
 import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 from cfgbench import data
+from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset
@@ -25,9 +27,10 @@ SECONDS_TO_END = 60.0
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do; the data, which may be larger than memory, it loads itself: `content` names them."""
+    """What a worker is to do: `plan(images)`, the images being those of `dataset` if their hash is `content`."""
 
-    plan: Plan
+    plan: Callable[[Images], Plan]
+    dataset: Dataset
     content: str
     compute: Compute
     place: Place
@@ -47,7 +50,7 @@ def work(descriptor: int) -> None:
     try:
         signal.signal(signal.SIGTERM, _stop)
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        plan = replace(task.plan, images=_same_data(task.plan.spec.dataset, task.content))
+        plan = task.plan(_same_data(task.dataset, task.content))
         for row in run(plan, task.compute, progress=lambda *said: _say(pipe, "progress", *said), place=task.place):
             _say(pipe, "row", row)
         last: tuple[Any, ...] = ("end",)
@@ -79,7 +82,7 @@ def _say(pipe: Connection, *words: Any) -> None:
         pipe.send(words)
 
 
-def _same_data(dataset: Dataset, content: str) -> data.Images:
+def _same_data(dataset: Dataset, content: str) -> Images:
     """The images of which the sweep was planned. Raises UserError."""
     images = data.load(dataset)
     if images.content != content:

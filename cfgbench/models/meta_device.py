@@ -18,7 +18,7 @@ def shapes_only() -> Iterator[None]:
 
 class _Uninitialised(TorchFunctionMode):
     def __torch_function__(
-        self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if getattr(function, "__module__", "") == torch.nn.init.__name__:
             return args[0] if args else (kwargs or {})["tensor"]

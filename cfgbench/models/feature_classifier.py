@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
-from cfgbench.models.shapes import shapes_only
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.tensors import load_tensors, save_tensors
 
 DIGESTS = {
@@ -19,7 +20,7 @@ DIGESTS = {
 """Of the shipped weights, which are older than digests in files."""
 
 
-class Classifier(nn.Module):
+class FeatureClassifier(nn.Module):
     """Images [b, channels, side, side] in [-1, 1] to pooled features [b, d] and logits [b, classes].
 
     Two 3x3 convolutions with batch norm a level; each level halves the side and doubles the width; pooled features are
@@ -51,17 +52,17 @@ def levels(side: int) -> int:
     return max(2, math.floor(math.log2(side / 7)) + 1)
 
 
-def save(path: Path, network: Classifier, **facts: Any) -> None:
+def save(path: Path, network: FeatureClassifier, **facts: Any) -> None:
     """Writes weights, constructor arguments and facts (accuracy, split ...) to a safetensors file."""
     save_tensors(path, network.state_dict(), {"classifier": network.arguments} | facts)
 
 
-def load(path: Path) -> Classifier:
+def load(path: Path) -> FeatureClassifier:
     """Reads what `save` wrote, in evaluation mode. Raises UserError naming a file that is something else."""
     tensors, header = load_tensors(path, expected=DIGESTS.get(path.stem) if path == packaged(path.stem) else None)
     try:
         with shapes_only():  # what a header announces is not allocated
-            network = Classifier(**header["classifier"])
+            network = FeatureClassifier(**header["classifier"])
         network.load_state_dict(tensors, assign=True)
         if any(value.is_meta or not value.isfinite().all() for value in network.state_dict().values()):
             raise ValueError("numbers that are not finite")
@@ -76,9 +77,9 @@ def packaged(name: str) -> Path:
 
 
 @torch.inference_mode()
-def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+def accuracy(network: FeatureClassifier, images: Tensor, labels: Tensor) -> float:
     """The share of images (uint8 [n, ch, side, side]) whose largest logit is the label's."""
     right = 0
     for chunk, truth in zip(images.split(1000), labels.split(1000), strict=True):
-        right += (network(chunk.float() / 127.5 - 1)[1].argmax(dim=1) == truth).sum().item()
+        right += (network(from_uint8(chunk))[1].argmax(dim=1) == truth).sum().item()
     return right / len(labels)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cfgbench import machine
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, counted
 from cfgbench.spec import INCEPTION, Model
 from cfgbench.sweep import flops
 from cfgbench.sweep.plan import Plan
@@ -37,7 +37,7 @@ SHARE_OF_MEMORY = 0.5
 
 
 @dataclass(frozen=True)
-class Share:
+class Division:
     """`workers` processes of `threads` threads each; 1 is this process alone. `reason` is for a person to read."""
 
     workers: int
@@ -46,12 +46,8 @@ class Share:
 
     def __str__(self) -> str:
         if self.workers == 1:
-            return f"one process of {_threads(self.threads)}: {self.reason}"
-        return f"{self.workers} processes of {_threads(self.threads)} each: {self.reason}"
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"
+            return f"one process of {counted(self.threads, 'thread')}: {self.reason}"
+        return f"{self.workers} processes of {counted(self.threads, 'thread')} each: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -73,15 +69,15 @@ class Work:
         return (training + sampling) / faster + (STARTING if workers > 1 else 0.0)
 
 
-def share_of(plan: Plan, device: torch.device, asked: int | None = None) -> Share:
+def divide(plan: Plan, device: torch.device, asked: int | None = None) -> Division:
     """Who works on the sweep: `asked` processes, or as many as take the least time. Raises UserError."""
     cores = torch.get_num_threads()  # the machine's, or what this process is allowed, or OMP_NUM_THREADS
     if asked is not None and asked > 1 and device.type != "cpu":
         raise UserError(f"--workers {asked}: a {device.type} is filled by one process; take 1, or --device cpu")
     if asked is not None:
-        return Share(asked, max(1, cores // asked) if asked > 1 else cores, "as asked")
+        return Division(asked, max(1, cores // asked) if asked > 1 else cores, "as asked")
     if why := _alone(plan, device, cores):
-        return Share(1, cores, why)
+        return Division(1, cores, why)
     pixels = plan.images.images
     held = 0 if isinstance(pixels, np.memmap) else HOLDS * pixels.nbytes
     return best(work_of(plan), cores, processes=int(SHARE_OF_MEMORY * machine.memory() / (A_PROCESS + held)))
@@ -102,26 +98,27 @@ def _alone(plan: Plan, device: torch.device, cores: int) -> str:
 
 def take_threads(plan: Plan, device: torch.device) -> None:
     """Leaves this process the threads of one that works on the sweep: what it trains is then what `sweep` would."""
-    torch.set_num_threads(share_of(plan, device).threads)
+    torch.set_num_threads(divide(plan, device).threads)
 
 
 def work_of(plan: Plan) -> Work:
     """All that the sweep asks for, whether it is there or not."""
     networks, cells = plan.networks(), plan.cells
-    one_pass, sampling, training = flops.of_sweep(cells, networks, image_of(plan.images))
-    return Work(len(networks), training / len(networks), len(cells), sampling / len(cells), one_pass)
+    operations = flops.of_sweep(cells, networks, image_of(plan.images))
+    training, sampling = operations.training / len(networks), operations.sampling / len(cells)
+    return Work(len(networks), training, len(cells), sampling, operations.one_pass)
 
 
-def best(work: Work, cores: int, *, processes: int) -> Share:
+def best(work: Work, cores: int, *, processes: int) -> Division:
     """As many processes as take the least time, the fewest of several; memory has room for so many."""
     if work.one_pass >= LARGE:
-        return Share(1, cores, "its networks keep all of them busy")
+        return Division(1, cores, "its networks keep all of them busy")
     alone = work.seconds(1, cores)
     if alone < WORTH_STARTING:
-        return Share(1, cores, "the sweep is short")
+        return Division(1, cores, "the sweep is short")
     most = max(1, min(cores, work.cells, processes))
     taken = {workers: work.seconds(workers, cores // workers) for workers in range(1, most + 1)}
     workers = min(taken, key=lambda workers: (taken[workers], workers))
     if workers == 1 or taken[workers] > WORTH_DIVIDING * alone:
-        return Share(1, cores, "memory has no room for more" if processes < 2 else "more would not be faster")
-    return Share(workers, cores // workers, f"about {taken[workers] / alone:.0%} of the time of one")
+        return Division(1, cores, "memory has no room for more" if processes < 2 else "more would not be faster")
+    return Division(workers, cores // workers, f"about {taken[workers] / alone:.0%} of the time of one")

@@ -28,7 +28,7 @@ class Graphed:
 
     def __init__(self, function: Callable[..., Tensor], *, learns: bool = False) -> None:
         self.function, self.learns = function, learns
-        self._recorded: dict[tuple, _Recorded | None] = {}
+        self._recorded: dict[tuple[torch.Size, bool, torch.dtype], _Recorded | None] = {}
         self._pool: tuple[int, int] | None = None
 
     def __call__(self, *given: Tensor) -> Tensor:

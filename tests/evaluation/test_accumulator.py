@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from cfgbench.evaluation.accumulator import Accumulator, quarters_of
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.metrics import inception_score
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.evaluation.stream import Accumulator, quarters_of
 
 TOTAL = 103
 

@@ -1,0 +1,36 @@
+"""Which results folders a command is about."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cfgbench.errors import UserError
+from cfgbench.sweep.store import Store, find_sweeps
+
+
+def chosen_folders(
+    sweeps: Sequence[str], results: Path, note: Callable[[str], None], *, with_rows: bool = False
+) -> list[Path]:
+    """The results folders of these sweeps, given by name or file; of the newest sweep when none is given, the newest
+    `with_rows` if that is asked for and there is one. Raises UserError for a sweep that is not there; `note` is told of
+    a file that is not as it was run."""
+    found = find_sweeps(results)
+    if not sweeps:
+        if not found:
+            raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+        return [folder for folder in found if not with_rows or Store(folder).has_rows][:1] or found[:1]
+    names = [_named_in(Path(name), results, note) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
+    for name in names:
+        if results / name not in found:
+            known = ", ".join(folder.name for folder in found) or "none"
+            raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
+    return [results / name for name in dict.fromkeys(names)]
+
+
+def _named_in(path: Path, results: Path, note: Callable[[str], None]) -> str:
+    """The name of the sweep in a file. Says so where another sweep of that name was run last."""
+    from cfgbench.spec import load_sweep, resolved  # takes as long as all else here, and names do without
+
+    spec = load_sweep(path)
+    if (kept := Store(results / spec.name).sweep_file).exists() and resolved(load_sweep(kept)) != resolved(spec):
+        note(f"{path} is not as it was run; this is the sweep of {kept}")
+    return spec.name

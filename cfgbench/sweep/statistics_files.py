@@ -1,0 +1,86 @@
+"""Statistics as files: those that the results keep, and references, cfgbench's own, which name their extractor, and the
+published ones, which do not."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cfgbench import npz
+from cfgbench.errors import UserError, brief, reason
+from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
+from cfgbench.files import write_atomically
+
+PUBLISHED = "inception-2048-"
+"""What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
+DIMENSIONS = 2048
+LARGEST = 8 * LARGEST_DIMENSION**2 + 4096
+"""Bytes of a covariance."""
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether the file is an .npz with mu and sigma. Raises UserError for one that cannot be read."""
+    return {"mu", "sigma"} <= npz.members(path).keys()
+
+
+def save_reference(path: Path, moments: Moments, features_id: str) -> None:
+    """Writes mu, sigma and n, as others read them, and the extractor's id. Raises UserError."""
+    _save(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
+
+
+def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
+    """The statistics in a file, for samples measured with the extractor of this id; never unpickles.
+
+    Raises UserError for a damaged file, and for statistics of another extractor; `key` is where the extractor was
+    named: --features, or evaluation.features.
+    """
+    names = npz.members(path)
+    try:
+        mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
+        maker = str(npz.array(path, "features_id")) if "features_id" in names else None
+        n = npz.array(path, "n").item() if "n" in names and maker else None
+        if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
+            raise ValueError(f"n = {brief(n)}")
+        moments = Moments.from_covariance(mu, sigma)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
+    if maker is None and len(mu) != DIMENSIONS:
+        raise UserError(
+            f"{path}: names no extractor, and its {len(mu)} dimensions are not Inception's {DIMENSIONS}: it was "
+            f"measured with another network; make it anew with what {key} names: cfgbench eval IMAGES --reference REF "
+            "--features NAME --save-stats FILE.npz"
+        )
+    if maker is None and not features_id.startswith(PUBLISHED):
+        raise UserError(
+            f"{path}: names no extractor, so its {len(mu)} dimensions are taken for Inception's; "
+            f"the samples' features are {features_id}; set {key} to inception"
+        )
+    if maker is not None and maker != features_id:
+        raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
+    return moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
+
+
+def save_moments(path: Path, moments: Moments, key: str) -> None:
+    """Writes an .npz with n, mean and scatter, and the key that names what they are of. Raises UserError."""
+    _save(path, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy(), key=key)
+
+
+def _save(path: Path, **arrays: np.ndarray | int | str) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # to a name numpy would add .npz
+            np.savez(file, **arrays)
+
+    write_atomically(path, write)
+
+
+def load_moments(path: Path, key: str) -> Moments:
+    """Reads what `save_moments` wrote with this key; never unpickles. Raises UserError naming a file that is something
+    else, or of something else; those of earlier versions have no key."""
+    if "key" in npz.members(path) and str(npz.array(path, "key")) != key:
+        raise UserError(f"{path}: statistics of something else")
+    n, mean, scatter = (npz.array(path, name, LARGEST) for name in ("n", "mean", "scatter"))
+    if n.shape != () or n.dtype.kind not in "iu" or n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
+        raise UserError(f"{path}: statistics of unfitting shapes")
+    if not (mean.dtype == scatter.dtype == np.float64 and np.isfinite(mean).all() and np.isfinite(scatter).all()):
+        raise UserError(f"{path}: statistics that are not finite numbers in float64")
+    return Moments(int(n), torch.from_numpy(mean), torch.from_numpy(scatter))
