@@ -5,9 +5,8 @@ import numpy as np
 from cfgbench.report.seeds import alike_noise, seeds_phrase
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import scaled
-from cfgbench.report.words import INFINITY, METRICS, Metric, joined, number
+from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
-FID, IS = METRICS
 MANY_IMAGES = 10_000
 """From here on FID's bias is small beside the differences that people look at."""
 

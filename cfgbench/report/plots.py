@@ -25,9 +25,7 @@ from cfgbench.report.style import (
 )
 from cfgbench.report.systems import LOW_TEMPERATURE
 from cfgbench.report.tradeoff import frontier
-from cfgbench.report.words import METRICS, Metric, known
-
-FID, IS = METRICS
+from cfgbench.report.words import FID, IS, METRICS, Metric, known
 
 
 def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Draw]:

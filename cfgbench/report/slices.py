@@ -18,7 +18,7 @@ from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable
 from cfgbench.report.protocols import marked, meanings, shared
 from cfgbench.report.seeds import at_shared_seeds, average, other_seeds
 from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
-from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
+from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 
 Columns = Literal["p_uncond", "T", "system"]
 Row = Mapping[str, Any]
@@ -84,7 +84,7 @@ class Slice:
     @property
     def measured(self) -> tuple[Metric, ...]:
         """`metrics` and, beside FID, the extrapolated FID where it was measured."""
-        every = [(metric, INFINITY) if metric == METRICS[0] else (metric,) for metric in self.metrics]
+        every = [(metric, INFINITY) if metric == FID else (metric,) for metric in self.metrics]
         return tuple(metric for pair in every for metric in pair if metric != INFINITY or self.has(INFINITY.column))
 
     def has(self, column: str) -> bool:

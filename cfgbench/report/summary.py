@@ -6,10 +6,8 @@ from cfgbench.errors import counted
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
-from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
+from cfgbench.report.words import FID, digits, joined, named, number, plus_minus
 from cfgbench.sweep.store import Store
-
-FID, _ = METRICS
 
 
 def summary(store: Store, parts: Sequence[Slice]) -> list[str]:

@@ -27,9 +27,8 @@ from cfgbench.report.style import (
     stars,
 )
 from cfgbench.report.systems import SIGNS, UNTURNED
-from cfgbench.report.words import METRICS, as_text
+from cfgbench.report.words import FID, IS, as_text
 
-FID, IS = METRICS
 _BEHIND = "#808080"
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 

@@ -19,10 +19,9 @@ class Metric(NamedTuple):
     extreme: str = ""
 
 
-METRICS = (
-    Metric("fid", "FID", "FID", "fid_se", "min", "fid_min"),
-    Metric("is_mean", "IS", "Inception Score", "is_se", "max", "is_max"),
-)
+FID = Metric("fid", "FID", "FID", "fid_se", "min", "fid_min")
+IS = Metric("is_mean", "IS", "Inception Score", "is_se", "max", "is_max")
+METRICS = (FID, IS)
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", "fid_infinity_se", "min")
 ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
 """A metric's column -> that of its standard error."""
