@@ -59,23 +59,6 @@ def mark_entries(part: Slice, colour: str) -> list[Line2D]:
     ]
 
 
-def best_fid(rows: pd.DataFrame) -> pd.Series | None:
-    """The row with the lowest FID, of means over the seeds that most have; None where none has one, or where rows do
-    not compare."""
-    return lowest_fid(rows) if one_mark(rows) else None
-
-
-def lowest_fid(rows: pd.DataFrame) -> pd.Series | None:
-    """The same, whether or not the rows compare."""
-    there = rows.dropna(subset="fid") if "fid" in rows else rows[:0]
-    return None if there.empty else there.sort_values(["other_seeds", "fid"], kind="stable").iloc[0]
-
-
-def one_mark(rows: pd.DataFrame) -> bool:
-    """Whether all of the rows compare, so that one of them may be called the best."""
-    return "mark" not in rows or rows["mark"].nunique() <= 1
-
-
 def _strand(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, colour: str) -> list[Line2D]:
     marks = list(dict.fromkeys(rows["mark"]))
     label = f"{name} [{', '.join(marks)}]"

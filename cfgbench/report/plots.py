@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.report.curves import best_fid, draw, mark_entries
+from cfgbench.report.best import best_fid
+from cfgbench.report.curves import draw, mark_entries
 from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from cfgbench.errors import counted
+from cfgbench.report.best import lowest
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
-from cfgbench.report.words import FID, digits, joined, named, number, plus_minus
+from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
 from cfgbench.sweep.store import Store
 
 
@@ -34,16 +35,17 @@ def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _line(store: Store, curve: Sequence[Row]) -> str:
-    best = min(curve, key=lambda row: (row["other_seeds"], row["fid"]))
-    parts = [f"best FID {_fid(best)} at {turned(best)}{_of_seeds(best)}"]
+    best = lowest(curve)
+    parts = [f"best FID {with_error(best, FID)} at {turned(best)}{_of_seeds(best)}"]
     others = {row["at"]: compare(store, row, best, "fid") for row in curve if row["at"] != best["at"]}
     parts += _alike(others, best["knob"])
     free = UNTURNED[best["knob"]]
     if free in others:
         unguided, difference = next(row for row in curve if row["at"] == free), others[free]
-        words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
+        apart = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
+        apart = apart if difference.told_apart is not None else ""
         other = f" ({counted(unguided['seeds'], 'seed')})" if unguided["seeds"] != best["seeds"] else ""
-        parts.append(f"{_fid(unguided)} without guidance{other}" + (words if difference.told_apart is not None else ""))
+        parts.append(f"{with_error(unguided, FID)} without guidance{other}{apart}")
     return "; ".join(parts)
 
 
@@ -62,10 +64,6 @@ def _alike(others: dict[float, Difference], knob: str) -> list[str]:
 
 def _ats(ats: Sequence[float], knob: str) -> str:
     return f"{knob} {joined([f'{at:g}' for at in sorted(ats)])}"
-
-
-def _fid(row: Row) -> str:
-    return plus_minus(number(row, "fid"), number(row, "fid_se"))
 
 
 def _of_seeds(row: Row) -> str:

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
-from cfgbench.report.curves import lowest_fid
+from cfgbench.report.best import lowest_fid
 from cfgbench.report.lettering import written
 from cfgbench.report.seeds import seed_of
 from cfgbench.report.slices import Slice

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report.curves import bars, best_fid, draw, mark_entries
+from cfgbench.report.best import best_fid
+from cfgbench.report.curves import bars, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
 from cfgbench.report.slices import Slice

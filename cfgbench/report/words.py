@@ -101,6 +101,11 @@ def plus_minus(value: float, se: float) -> str:
     return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}" if np.isfinite(se) else f"{value:.4g}"
 
 
+def with_error(row: Any, metric: Metric) -> str:
+    """A row's value of a metric: `0.334 ± 0.012`."""
+    return plus_minus(number(row, metric.column), number(row, metric.se))
+
+
 def extractor_name(features_id: str) -> str:
     """The extractor that an id begins with; the id itself where it is none of ours."""
     for name in _EXTRACTORS:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Row, Setting
-from cfgbench.report.claims.strength import fid, improves, least, trade_off
+from cfgbench.report.claims.strength import improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.systems import turned
+from cfgbench.report.words import FID, with_error
 from cfgbench.sweep.store import Store
 
 MODELS = ("conditional", "unconditional")
@@ -74,7 +76,7 @@ def _cold(store: Store, of: str, curve: Curve, guided: Curve | None, unguided: R
     warm = [row for row in guided.having("fid") if row["w"] > 0] if guided else []
     if unguided is None or not warm or not cold:
         return unknown(of, "not swept: w 0 and guidance at the same p_uncond and T, and strengths of its own")
-    helps, best = improves(store, of, warm, unguided), least(warm)
+    helps, best = improves(store, of, warm, unguided), lowest(warm)
     gaps = [compare(store, row, unguided, "fid") for row in cold]
     behind = [compare(store, row, best, "fid") for row in cold]
     better = any(below(gap, looks=len(gaps)) for gap in gaps)
@@ -91,4 +93,4 @@ def _ends(gaps: Sequence[tuple[Row, Difference]]) -> list[tuple[Row, Difference]
 
 
 def _told(row: Row, gap: Difference) -> str:
-    return f"FID {fid(row)} at {turned(row)}, {shift(gap)} than without"
+    return f"FID {with_error(row, FID)} at {turned(row)}, {shift(gap)} than without"

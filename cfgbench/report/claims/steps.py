@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Row, Setting
-from cfgbench.report.claims.strength import fid, least
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.comparisons import compare
 from cfgbench.report.systems import turned
-from cfgbench.report.words import as_text, named
+from cfgbench.report.words import FID, as_text, named, with_error
 from cfgbench.sweep.store import Store
 
 ENOUGH = 256
@@ -50,7 +50,7 @@ def _of_network(store: Store, of: str, curves: Mapping[float, Curve]) -> Finding
     shared = set.intersection(*({row["w"] for row in held} for held in rows.values()))
     if not shared:
         return unknown(of, f"no w has an FID at T {M / 2:g}, {M:g} and {4 * M:g}")
-    best = {T: least([row for row in held if row["w"] in shared]) for T, held in rows.items()}
+    best = {T: lowest([row for row in held if row["w"] in shared]) for T, held in rows.items()}
     return _gains(store, of, M, best)
 
 
@@ -59,7 +59,7 @@ def _gains(store: Store, of: str, M: float, best: Mapping[float, Row]) -> Findin
     first, second = compare(store, few, middle, "fid"), compare(store, middle, many, "fid")
     one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
     outcome = decided(holds=above(first, one) and below(second, other), fails=below(first, one) or above(second, other))
-    listed = ", ".join(f"{fid(row)} at T {T:g} and {turned(row)}" for T, row in best.items())
+    listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
         f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of it; "
         f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"

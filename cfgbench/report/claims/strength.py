@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Row
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
 from cfgbench.report.comparisons import Difference, compare
 from cfgbench.report.systems import turned
-from cfgbench.report.words import joined, number, plus_minus
+from cfgbench.report.words import FID, IS, joined, with_error
 from cfgbench.sweep.store import Store
 
 SMALL = 1.0
@@ -28,12 +29,12 @@ def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     inner = small[: len(small) - len(last)]
     if not inner or all(row["w"] != 0 for row in others):
         return unknown(of, f"not swept: w 0, a w in (0, {SMALL:g}] and a larger one")
-    best, rival = least(inner), least(others)
+    best, rival = lowest(inner), lowest(others)
     gaps = [compare(store, row, best, "fid") for row in [*others, *last]]
     leads = [compare(store, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     fails = all(below(lead, looks=len(others)) for lead in leads)
-    text = f"FID {fid(best)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
     return Finding(of, decided(holds=holds, fails=fails), text, tuple(gaps))
 
 
@@ -43,12 +44,12 @@ def fid_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an FID")
     *earlier, last = rows
-    best = least(earlier)
+    best = lowest(earlier)
     rise = compare(store, last, best, "fid")
     falls = [compare(store, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
     outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and last["w"] > SMALL)
-    text = f"FID {fid(best)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
     text += f"; not swept: a w above {SMALL:g}" if falling and last["w"] <= SMALL else ""
     return Finding(of, outcome, text, (rise,))
 
@@ -67,7 +68,7 @@ def is_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
         top = max(top, row, key=lambda row: row["is_mean"])
     pairs = len(rows) * (len(rows) - 1) // 2
     told = [fall for fall in falls if below(fall[0], looks=pairs)]
-    ends = f"IS {score(rows[0])} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
+    ends = f"IS {with_error(rows[0], IS)} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
     text = f"{ends}; {_falls(told or falls, 'told apart' if told else 'within chance')}"
     return Finding(of, decided(holds=above(rise), fails=bool(told)), text, (*(fall for fall, *_ in told), rise))
 
@@ -79,7 +80,7 @@ def improves(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) -
     gaps = [compare(store, row, unguided, "fid") for row in rows]
     helps = any(below(gap, looks=len(gaps)) for gap in gaps)
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
-    text = f"FID {fid(best)} at {turned(best)}, {shift(gap)} than without"
+    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than without"
     return Finding(of, decided(holds=helps, fails=all(above(gap) for gap in gaps)), text, (gap,))
 
 
@@ -94,21 +95,6 @@ def trade_off(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) 
     text = "; ".join(f"{name}: {part.outcome}, {part.text}" for name, part in zip(names, parts, strict=True))
     differences = tuple(one for part in parts for one in part.differences)
     return Finding(of, together(part.outcome for part in parts), text, differences)
-
-
-def least(rows: Sequence[Row]) -> Row:
-    """The row with the lowest FID, of means over the seeds that most have."""
-    return min(rows, key=lambda row: (row["other_seeds"], row["fid"]))
-
-
-def fid(row: Row) -> str:
-    """`1.55 ± 0.02`."""
-    return plus_minus(number(row, "fid"), number(row, "fid_se"))
-
-
-def score(row: Row) -> str:
-    """The Inception Score, in the same way."""
-    return plus_minus(number(row, "is_mean"), number(row, "is_se"))
 
 
 def _others(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
