@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cfgbench.report.seeds import alike_noise, seeds_phrase
+from cfgbench.report.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import scaled
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
@@ -72,7 +72,7 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
 def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What the error of a mean over seeds has in it, and what it lacks."""
     if not alike_noise(part.seeds):
-        several = len({noise for _, noise in part.seeds}) > 1 and len({training for training, _ in part.seeds}) > 1
+        several = all(len(kind) > 1 for kind in distinct(part.seeds))
         return "trainings and noise, of which some numbers share one" if several else "seeds"
     members = [member for members in part.rows["members"] for member in members]
     if any(np.isfinite(number(member, metric.se)) for member in members for metric in metrics):

@@ -14,8 +14,7 @@ import numpy as np
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
-from cfgbench.report.columns import SAMPLING_SEEDS
-from cfgbench.report.seeds import alike_noise, mean_of, mean_over, seed_of
+from cfgbench.report.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
 from cfgbench.sweep.store import Store
 
@@ -90,7 +89,7 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
         return _single(store, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
 
-    def of_seed(seed: tuple[Any, ...]) -> list[Term]:
+    def of_seed(seed: Seed) -> list[Term]:
         return [(c, held[seed], metric) for (c, _, metric), held in zip(terms, members, strict=True)]
 
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
@@ -120,7 +119,7 @@ def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
     return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
 
 
-def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+def _members(row: Mapping[str, Any]) -> dict[Seed, Mapping[str, Any]]:
     """seed -> the row of that seed, of those that have numbers; a row that is no mean is its own."""
     members = row.get("members")
     found = members if isinstance(members, tuple) else (row,)
@@ -132,7 +131,7 @@ def _total(terms: Iterable[Term]) -> float:
 
 
 def _single(store: Store, terms: Sequence[Term]) -> Difference:
-    same_noise = _agree(terms, SAMPLING_SEEDS)
+    same_noise = len({seed_of(row).sampling for _, row, _ in terms}) == 1
     pulls = _influences(store, terms) if same_noise and _same_measure(terms) else None
     return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
 

@@ -1,14 +1,14 @@
 """Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import POINT, SEEDS, comparable
-from cfgbench.report.words import ERRORS, INFINITY, METRICS, as_text, joined, known, number, runs
+from cfgbench.report.words import ERRORS, INFINITY, METRICS, joined, known, number, runs
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
@@ -17,11 +17,11 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that differ only in a seed, and in what follows from it, become one.
 
     fid, is_mean and fid_infinity are means over the k seeds that have numbers, their `..._se` as `mean_over` has it
-    (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `seed_names` all seeds asked for,
+    (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `asked_seeds` all seeds asked for,
     `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
     column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
 
-    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `seed_names`, and one member.
+    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one member.
     """
     groups = comparable(rows, without=tuple(SEEDS))
     return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
@@ -46,9 +46,21 @@ def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
     return average(pd.DataFrame(members))
 
 
-def seed_of(row: Any) -> tuple[Any, ...]:
+class Seed(NamedTuple):
+    """The seed of a row's training, and that of its images' noise; None where it is not known."""
+
+    training: int | None = None
+    sampling: int | None = None
+
+
+def seed_of(row: Any) -> Seed:
     """The seeds of one row, by which the rows of two points are paired."""
-    return tuple(known(row.get(key)) for key in SEEDS)
+    return Seed(**{drawn: seed for key, drawn in SEEDS.items() if (seed := known(row.get(key))) is not None})
+
+
+def distinct(seeds: Sequence[Seed]) -> tuple[list[int | None], list[int | None]]:
+    """The seeds of training and those of sampling, each once and in their order."""
+    return [*dict.fromkeys(seed.training for seed in seeds)], [*dict.fromkeys(seed.sampling for seed in seeds)]
 
 
 def other_seeds(curve: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -68,14 +80,15 @@ class Mean(NamedTuple):
     freedom: float
 
 
-def alike_noise(seeds: Sequence[tuple[Hashable, ...]]) -> bool:
+def alike_noise(seeds: Sequence[Seed]) -> bool:
     """Whether trainings differ, and the noise of their images does not: what that does to all of them alike is not in
     the spread of their numbers."""
-    return len({seed[:1] for seed in seeds}) > 1 and len({seed[1:] for seed in seeds}) == 1
+    trainings, samplings = distinct(seeds)
+    return len(trainings) > 1 and len(samplings) == 1
 
 
-def mean_over(seeds: Sequence[tuple[Hashable, ...]], values: np.ndarray, images: float = 0.0) -> Mean:
-    """The mean of `values`, found with these `seeds` (see seed_of), and its error: std / sqrt(k) with k - 1.
+def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = 0.0) -> Mean:
+    """The mean of `values`, found with these `seeds`, and its error: std / sqrt(k) with k - 1.
 
     Where the noise of all trainings is alike (see alike_noise), its part in the variance of the mean is `images`, which
     is taken for known.
@@ -89,7 +102,7 @@ def mean_over(seeds: Sequence[tuple[Hashable, ...]], values: np.ndarray, images:
     if len(values) < 2:
         return Mean(float(values[0]) if len(values) else np.nan, np.nan, np.nan)
     from_first = values - values[0]  # equal values have an error of exactly 0
-    kinds = [_numbered([seed[:1] for seed in seeds]), _numbered([seed[1:] for seed in seeds])]
+    kinds = [_numbered([seed.training for seed in seeds]), _numbered([seed.sampling for seed in seeds])]
     counts = [kind.max() + 1 for kind in kinds]
     mean, free = float(values.mean()), len(values) - 1
     single = float(from_first.var(ddof=1) / len(values))
@@ -116,16 +129,24 @@ def _clustered(values: np.ndarray, groups: np.ndarray) -> float:
     return float(len(sums) / (len(sums) - 1) * (sums**2).sum() / len(values) ** 2)
 
 
-def seeds_phrase(names: Sequence[tuple[str, str]]) -> str:
+def seeds_phrase(seeds: Sequence[Seed]) -> str:
     """`3 seeds (0, 1, 2)`, `48 seeds (0 to 47)`; where two kinds of seeds vary `4 pairs of seeds (training 0, 1;
     sampling 0, 1)`."""
-    kinds = list(zip(*names, strict=True))
-    listed = [list(dict.fromkeys(values)) for values in kinds]
-    if sum(len(values) > 1 for values in listed) < 2:
-        values = next(values for values in listed if len(values) > 1)
-        return f"{len(values)} seeds ({runs(values)})"
-    words = [f"{kind} {runs(values)}" for kind, values in zip(("training", "sampling"), listed, strict=True)]
-    return f"{len(names)} pairs of seeds ({'; '.join(words)})"
+    varying = {kind: held for kind, held in zip(Seed._fields, distinct(seeds), strict=True) if len(held) > 1}
+    if len(varying) == 1:
+        (held,) = varying.values()
+        return f"{len(held)} seeds ({_listed(held)})"
+    words = [f"{kind} {_listed(held)}" for kind, held in varying.items()]
+    return f"{len(seeds)} pairs of seeds ({'; '.join(words)})"
+
+
+def _listed(seeds: Iterable[int | None]) -> str:
+    return runs(list(map(_text, seeds)))
+
+
+def _text(seed: int | None) -> str:
+    """A column of seeds some of which are not known has them as floats."""
+    return "" if seed is None else str(int(seed))
 
 
 def _several(group: pd.DataFrame) -> bool:
@@ -136,7 +157,7 @@ def _single(group: pd.DataFrame) -> pd.DataFrame:
     more = {"seeds": (group["status"] == "ok").astype(int), "shortfall": None}
     more |= {metric.extreme: group[metric.column] for metric in METRICS if metric.column in group}
     members = [(member,) for member in group.to_dict("records")]
-    return group.assign(**more, members=_column(members, group), seed_names=_column([()] * len(group), group))
+    return group.assign(**more, members=_column(members, group), asked_seeds=_column([()] * len(group), group))
 
 
 def _merged(group: pd.DataFrame) -> pd.DataFrame:
@@ -146,13 +167,13 @@ def _merged(group: pd.DataFrame) -> pd.DataFrame:
     points: list[list[dict[str, Any]]] = [[] for _ in range(point.max() + 1)]
     for place, member in zip(point[order], group.iloc[order].to_dict("records"), strict=True):
         points[place].append(member)
-    names = sorted({_name(member) for members in points for member in members}, key=_by_number)
-    varying = {key: runs(_listed(group[key])) for key in seeds if group[key].nunique() > 1}
-    return pd.DataFrame([_point(members, names) | varying for members in points])
+    asked = sorted({seed_of(member) for members in points for member in members}, key=_in_order)
+    varying = {key: _listed(sorted(group[key].dropna().unique())) for key in seeds if group[key].nunique() > 1}
+    return pd.DataFrame([_point(members, asked) | varying for members in points])
 
 
-def _point(members: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """One row for the rows of one point, which are in order of their seeds."""
+def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
+    """One row for the rows of one point, which are in order of their seeds; `asked` are all seeds asked for."""
     ok = [member for member in members if member["status"] == "ok"]
     point = (ok or members)[0] | {column: _mean(_numbers(ok, column)) for column in _MEANS if column in members[0]}
     for metric in (*METRICS, INFINITY):
@@ -160,12 +181,12 @@ def _point(members: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) 
         point[metric.se] = mean_of(ok, metric.column).se
         if metric.extreme:
             point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
-    without = _shortfall(members, names)
+    without = _shortfall(members, asked)
     return point | {
         "seeds": len(ok),
-        "seed_names": tuple(names),
+        "asked_seeds": tuple(asked),
         "members": tuple(members),
-        "shortfall": f"mean over {len(ok)} of {len(names)} seeds; {without}" if len(ok) and without else None,
+        "shortfall": f"mean over {len(ok)} of {len(asked)} seeds; {without}" if len(ok) and without else None,
         "reason": None if len(ok) else without,
     }
 
@@ -189,37 +210,25 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def _shortfall(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> str:
+def _shortfall(rows: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> str:
     """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
-    there = {_name(row): row for row in rows}
+    there = {seed_of(row): row for row in rows}
     seeds_of: dict[str, list[str]] = {}
-    for name in names:
-        row = there.get(name)
+    for seed in asked:
+        row = there.get(seed)
         if row is None or row["status"] != "ok":
             why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
-            seeds_of.setdefault(why, []).append(_short(name, names))
+            seeds_of.setdefault(why, []).append(_short(seed, asked))
     return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
 
 
-def _name(row: dict[str, Any]) -> tuple[str, str]:
-    """(seed of training, seed of sampling) as text; "" where it is not known."""
-    found = {kind: as_text(row[key]) for key, kind in SEEDS.items() if known(row.get(key)) is not None}
-    return found.get("training", "").removesuffix(".0"), found.get("sampling", "").removesuffix(".0")
+def _short(seed: Seed, seeds: Sequence[Seed]) -> str:
+    """Of a seed what differs among the seeds."""
+    return "/".join(_text(part) for part, held in zip(seed, distinct(seeds), strict=True) if len(held) > 1)
 
 
-def _short(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> str:
-    """The part of a seed's name in which the names differ."""
-    return "/".join(
-        part for part, all_of_them in zip(name, zip(*names, strict=True), strict=True) if len({*all_of_them}) > 1
-    )
-
-
-def _by_number(name: tuple[str, str]) -> tuple[float, ...]:
-    return tuple(float(part or -1) for part in name)
-
-
-def _listed(column: pd.Series) -> list[str]:
-    return [f"{seed:.0f}" for seed in sorted(column.astype(float).dropna().unique())]
+def _in_order(seed: Seed) -> tuple[int, ...]:
+    return tuple(-1 if part is None else part for part in seed)
 
 
 def _column(values: Sequence[Any], rows: pd.DataFrame) -> pd.Series:

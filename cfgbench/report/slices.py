@@ -16,7 +16,7 @@ import pandas as pd
 from cfgbench.errors import UserError
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import at_shared_seeds, average, other_seeds
+from cfgbench.report.seeds import Seed, at_shared_seeds, average, other_seeds
 from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 
@@ -49,9 +49,9 @@ class Slice:
         return dict(zip(self.rows.index, self.rows.to_dict("records"), strict=True))
 
     @property
-    def seeds(self) -> tuple[tuple[str, str], ...]:
+    def seeds(self) -> tuple[Seed, ...]:
         """The seeds that the numbers are means over (see `seeds.seeds_phrase`); none where there is one only."""
-        return self.rows["seed_names"].iloc[0]
+        return self.rows["asked_seeds"].iloc[0]
 
     @property
     def knob(self) -> Literal["w", "temperature"]:
@@ -231,7 +231,7 @@ def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def _other_seeds(rows: pd.DataFrame, columns: Columns) -> pd.Series:
     """See seeds.other_seeds; of each curve by itself."""
     found = pd.Series(False, index=rows.index)
-    if rows["seed_names"].iloc[0]:
+    if rows["asked_seeds"].iloc[0]:
         for _, curve in rows.groupby(columns, dropna=False):
             found[curve.index] = other_seeds(curve.to_dict("records"))
     return found

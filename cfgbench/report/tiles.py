@@ -16,7 +16,7 @@ from PIL import Image
 from cfgbench.errors import UserError, printable, reason
 from cfgbench.report.best import lowest_fid
 from cfgbench.report.lettering import written
-from cfgbench.report.seeds import seed_of
+from cfgbench.report.seeds import Seed, seed_of
 from cfgbench.report.slices import Slice
 from cfgbench.report.words import at, named
 
@@ -187,7 +187,7 @@ def _alike(one: Tiles, other: Tiles) -> bool:
 
 def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
-    cells: dict[object, dict[int, str]] = {}
+    cells: dict[Seed, dict[int, str]] = {}
     for place, members in rows["members"].items():
         for member in members:
             if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():

@@ -10,7 +10,7 @@ from drawn import bars, tradeoff
 
 from cfgbench.report.captions import caption
 from cfgbench.report.comparisons import sigmas
-from cfgbench.report.seeds import mean_over
+from cfgbench.report.seeds import Seed, mean_over
 from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import csv, latex, markdown, terminal
@@ -202,8 +202,8 @@ def test_pairs_of_seeds_are_called_so(table1):
 
 
 def crossed(trainings, draws):
-    """seed_of each (training, draw), a row a training."""
-    return [(t, s, None) for t in range(trainings) for s in range(draws)]
+    """A seed for each training and draw, a row a training."""
+    return [Seed(t, s) for t in range(trainings) for s in range(draws)]
 
 
 def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
@@ -214,7 +214,7 @@ def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
     assert found.se**2 == pytest.approx(max(9 / 3, 9 / 3 + 0.5 / 2 - single))
     assert found.freedom == pytest.approx((9 / 3) ** 2 / ((9 / 3) ** 2 / 2 + (0.5 / 2) ** 2 / 1))
     assert mean_over(crossed(3, 2), np.ones(6)) == (1.0, 0.0, 2.0)
-    paired = mean_over([(0, 5, None), (1, 6, None), (2, 7, None)], a)  # a draw of its own for each training
+    paired = mean_over([Seed(0, 5), Seed(1, 6), Seed(2, 7)], a)  # a draw of its own for each training
     assert paired == pytest.approx((3.0, np.sqrt(9 / 3), 2))
     assert mean_over(crossed(1, 3), a) == pytest.approx((3.0, np.sqrt(9 / 3), 2))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
-from cfgbench.report.seeds import other_seeds
+from cfgbench.report.seeds import distinct, other_seeds
 from cfgbench.report.slices import Row, settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
@@ -41,7 +41,7 @@ class Setting:
     @property
     def trainings(self) -> int:
         """The seeds of training that the numbers are means over; 1 where they are no means."""
-        return max(1, *(len({training for training, _ in names}) for names in self.rows["seed_names"]))
+        return max(1, *(len(trainings) for trainings, _ in map(distinct, self.rows["asked_seeds"])))
 
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
