@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.report import markup
+from cfgbench.report.canvas import blank, header
 from cfgbench.report.guided import BIN, CELLS, DRAWS, EDGE, Deviation, Sampled, T, V
 from cfgbench.report.markup import markdown_table
 from cfgbench.report.output import save
-from cfgbench.report.style import DPI, FAINT, INK, header, looks, png, svg
+from cfgbench.report.style import FAINT, INK, looks, png, svg
 from cfgbench.report.words import joined, plus_minus, strength
 
 SHARES = 0.95, 0.5
@@ -53,8 +53,7 @@ def summary(made: Sequence[Sampled]) -> list[str]:
 def figure(made: Sequence[Sampled]) -> Figure:
     """A column a strength: the densities above, points of the sampler below, over lines of the same densities."""
     side = (WIDTH - LEFT - GAP * len(made)) / len(made)
-    drawn = Figure(figsize=(WIDTH, 1), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(drawn)
+    drawn = blank(WIDTH)
     rest = 2 * side + GAP + BOTTOM + HEADS
     header(drawn, _TITLE, _subtitle(made), height=lambda above: above + rest)
     for column, one in enumerate(made):

@@ -8,19 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfgbench.report.best import best_fid
+from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import draw, mark_entries
 from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import (
     FAINT,
-    canvas,
     curve_name,
     fixed_ticks,
     legend_above,
     looks,
     metric_axis,
-    settle,
     star_entry,
     stars,
 )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.report.best import best_fid
+from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import bars, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
@@ -18,12 +19,10 @@ from cfgbench.report.style import (
     FAINT,
     INK,
     axis_name,
-    canvas,
     curve_name,
     legend_above,
     looks,
     metric_axis,
-    settle,
     star_entry,
     stars,
 )

@@ -13,9 +13,10 @@ from PIL import Image
 from test_samples import save
 
 from cfgbench.report import lettering
-from cfgbench.report.lettering import balanced, filled, width, written
+from cfgbench.report.canvas import canvas
+from cfgbench.report.lettering import DPI, balanced, filled, width, written
 from cfgbench.report.slices import slices
-from cfgbench.report.style import DPI, canvas, png, svg
+from cfgbench.report.style import png, svg
 from cfgbench.report.wanted import Choice
 
 TEXTS = ["W" * 40, "il1 " * 20, "AVAToWaYe", string.ascii_letters, string.digits + ".,·±()[]=+-τ", "Ж" * 40, "Größe"]
