@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from cfgbench.report import knobs
 from cfgbench.report.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.slices import Slice
-from cfgbench.report.systems import scaled
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
 MANY_IMAGES = 10_000
@@ -19,22 +19,13 @@ def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
     names = joined([metric.long_name for metric in metrics])
     provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
     sentences = [
-        f"{part.setting['dataset']}: {names} over {turning(part)}, by {part.columns}.",
+        f"{part.setting['dataset']}: {names} over {knobs.in_caption(part)}, by {part.columns}.",
         _begun(part),
         f"{', '.join(part.conditions)}.",
         f"{provenance[:1].upper()}{provenance[1:]}.",
         reading(part, metrics),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
-
-
-def turning(part: Slice) -> str:
-    """What is turned down the table: `guidance strength w (scale = 1 + w)`, or the temperature."""
-    if part.knob == "temperature":
-        return "the temperature of the reverse process's noise, without guidance (w 0)"
-    weight = any(not scaled(system) for system in part.rows["system"].unique())
-    words = ["scale = 1 + w"] * part.scaled + ["of a classifier w is the weight"] * weight
-    return f"guidance strength w ({'; '.join(words)})"
 
 
 def _begun(part: Slice) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cfgbench.report import knobs
 from cfgbench.report.best import best_fid
 from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import draw, mark_entries
@@ -60,25 +61,20 @@ def steps(parts: Sequence[Slice]) -> list[Draw]:
 def _strength(part: Slice) -> Figure:
     metrics = [metric for metric in METRICS if any(len(rows) > 1 for _, rows in part.curves(metric))]
     names = " and ".join(metric.long_name for metric in metrics)
-    what = f"{names} over {'guidance strength' if part.knob == 'w' else 'temperature'}"
+    what = f"{names} over {knobs.name(part)}"
     figure, panels = canvas(4.6 * len(metrics) + 0.4, 4.4, title(part, what), subtitle(part), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         curves = list(part.curves(metric))
         if part.knob == "w":
             axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
         _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "at")
-        axes.set_xlabel(_turned(part))
+        axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     settle(figure)
     return figure
-
-
-def _turned(part: Slice) -> str:
-    """The name of the knob's axis."""
-    return "temperature" if part.knob == "temperature" else f"guidance strength w{'  (scale = 1 + w)' * part.scaled}"
 
 
 def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:

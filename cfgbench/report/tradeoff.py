@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cfgbench.report import knobs
 from cfgbench.report.best import best_fid
 from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import bars, draw, mark_entries
@@ -38,7 +39,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     curves = list(part.curves(FID, IS))
     published = [] if behind is None else list(behind.curves(FID, IS))
     systems = part.columns == "system"
-    note = f" · labels: {_knobs(part)}" if systems else ""
+    note = f" · labels: {knobs.in_legend(part)}" if systems else ""
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
     figure, (axes,) = canvas(8, 5.9 if systems else 5.4, title(part, what), subtitle(part) + note)
     every = pd.concat([rows for _, rows in [*curves, *published]])
@@ -54,7 +55,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
     stars(axes, marks)
     handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
-    _legend(figure, axes, handles, inside=not systems, knobs=_knobs(part))
+    _legend(figure, axes, handles, inside=not systems, key=knobs.in_legend(part))
     settle(figure)
     place(axes, _by_importance(labels), [*_lines([*curves, *published]), *_bars(axes, curves)])
     return figure
@@ -88,23 +89,15 @@ def _bars(axes: Axes, curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
     return [tuple(bar.T) for of_curve in ends for bar in of_curve]
 
 
-def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, knobs: str) -> None:
+def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, key: str) -> None:
     """Inside the axes with what the labels are; above them where the names are long, as those of systems."""
     if not inside:
         legend_above(figure, handles)
         return
     legend = axes.legend(handles=handles, frameon=False, fontsize=9, loc="best")
-    legend.set_title(f"labels: {knobs}", {"size": 9})
+    legend.set_title(f"labels: {key}", {"size": 9})
     legend.set_alignment("left")
     legend.set_in_layout(False)  # it lies within the axes, and takes a third of the time of laying them out
-
-
-def _knobs(part: Slice) -> str:
-    """What the labels are: `w  (scale = 1 + w)`, `w (scale = 1 + w), τ: temperature`."""
-    if part.columns != "system":
-        return "τ: temperature" if part.knob == "temperature" else f"w{'  (scale = 1 + w)' * part.scaled}"
-    words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
-    return " and ".join(words[one.knob] for one in part.by_knob)
 
 
 def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
