@@ -19,7 +19,7 @@ def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
     names = joined([metric.long_name for metric in metrics])
     provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
     sentences = [
-        f"{part.setting['dataset']}: {names} over {knobs.in_caption(part)}, by {part.columns}.",
+        f"{part.setting['dataset']}: {names} over {knobs.in_caption(part)}, by {part.series}.",
         _begun(part),
         f"{', '.join(part.conditions)}.",
         f"{provenance[:1].upper()}{provenance[1:]}.",

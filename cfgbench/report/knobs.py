@@ -34,7 +34,7 @@ def in_heading(part: Slice) -> list[str]:
 def in_legend(part: Slice) -> str:
     """What the labels of points are: `w (scale = 1 + w)`, `τ: temperature`; of several systems `w (guidance) and τ
     (temperature)`."""
-    if part.columns == "system":
+    if part.series == "system":
         words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
         return " and ".join(words[one.knob] for one in part.by_knob)
     return f"w{_in_brackets(part)}" if part.knob == "w" else _TEMPERATURE

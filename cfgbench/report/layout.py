@@ -105,7 +105,7 @@ def layouts(part: Slice) -> list[Layout]:
 def _layouts(part: Slice) -> list[Layout]:
     whole = layout(part, part.measured)
     narrow = len(whole.columns) <= WIDEST
-    if part.columns == "system" and not narrow:
+    if part.series == "system" and not narrow:
         return [layout(part, (metric,)) for metric in part.measured]
     if INFINITY not in part.measured or (narrow and not part.seeds):
         return [whole]
@@ -120,7 +120,7 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
     notes = _notes(part)
     lines, table = [], []
     for w, there in _lines(part):
-        at_place = {known(row[part.columns]): row for row in there}
+        at_place = {known(row[part.series]): row for row in there}
         lines.append(w)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
     by_column = [
@@ -139,7 +139,7 @@ def _lines(part: Slice) -> Iterator[tuple[float, list[Row]]]:
         lines.setdefault(row["at"], []).append(row)
     for at in sorted(lines, reverse=part.knob == "temperature"):
         rows = lines[at]
-        if not part.marks or len({known(row[part.columns]) for row in rows}) == len(rows):
+        if not part.marks or len({known(row[part.series]) for row in rows}) == len(rows):
             yield at, rows
             continue
         for mark in dict.fromkeys(row["mark"] for row in rows):
@@ -152,7 +152,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     notes: dict[str, tuple[str, str]] = {}
     for row in part.records.values():
         if reason := _reason(row):
-            place = f"{row['knob']} {row['at']:g}, {named(part.columns, row[part.columns])}"
+            place = f"{row['knob']} {row['at']:g}, {named(part.series, row[part.series])}"
             mark, places = notes.get(reason, (letter(len(notes)), ""))
             notes[reason] = (mark, f"{places}; {place}" if places else place)
     return notes

@@ -67,7 +67,7 @@ def _strength(part: Slice) -> Figure:
         curves = list(part.curves(metric))
         if part.knob == "w":
             axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
-        _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "at")
+        _panel(axes, metric, part, [(curve_name(part.series, value), rows) for value, rows in curves], "at")
         axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further

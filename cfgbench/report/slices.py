@@ -20,17 +20,17 @@ from cfgbench.report.seeds import Seed, at_shared_seeds, average, other_seeds
 from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 
-Columns = Literal["p_uncond", "T", "system"]
+SeriesKey = Literal["p_uncond", "T", "system"]
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows that compare. `columns` names what the table's columns, or the figure's curves, stand for."""
+    """Rows that compare. `series` is the key by which they are in series: a table's columns, a figure's curves."""
 
     rows: pd.DataFrame
-    """In order of `columns`, then of how far the knob is turned (`at`: w up, low temperature down)."""
-    columns: Columns
+    """In order of `series`, then of how far the knob is turned (`at`: w up, low temperature down)."""
+    series: SeriesKey
     setting: dict[str, Any] = field(default_factory=dict)
     """What all rows share, in the order in which a caption tells it."""
     apart: tuple[str, ...] = ()
@@ -65,8 +65,8 @@ class Slice:
 
     @property
     def values(self) -> list[Any]:
-        """The values of `columns`, in order; one that is not stated is None and comes last."""
-        return [known(value) for value in self.rows[self.columns].unique()]
+        """The values of `series`, in order; one that is not stated is None and comes last."""
+        return [known(value) for value in self.rows[self.series].unique()]
 
     @cached_property
     def by_knob(self) -> tuple["Slice", ...]:
@@ -92,14 +92,14 @@ class Slice:
         return column in self.rows and bool(self.ok[column].notna().any())
 
     def curves(self, *metrics: Metric) -> Iterator[tuple[Any, pd.DataFrame]]:
-        """(value of `columns`, its rows in order of the knob), only rows where all of `metrics` are known.
+        """(value of `series`, its rows in order of the knob), only rows where all of `metrics` are known.
 
         A value that is not stated is None and comes last.
         """
         wanted = [metric.column for metric in metrics]
         if any(column not in self.ok for column in wanted):
             return
-        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns, dropna=False, sort=False):
+        for value, rows in self.ok.dropna(subset=wanted).groupby(self.series, dropna=False, sort=False):
             yield known(value), rows
 
     @property
@@ -135,9 +135,9 @@ class Slice:
 def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
     """Splits a sweep's rows so that each part compares. `where` names the sweep in errors.
 
-    Columns are p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier version
-    of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest. Several
-    seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
+    The series are of p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier
+    version of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest.
+    Several seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
     references or protocols stand together, each with its mark. Each system has slices of its own; where it has no
     unguided cell it begins with that of the others (see `systems.origins`).
     """
@@ -178,22 +178,22 @@ def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame
     return (pd.concat([rows, pd.DataFrame(begun)], ignore_index=True) if begun else rows), without
 
 
-def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, Columns]]) -> list[Slice]:
+def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:
     """Slices of these parts of the rows."""
     several = not plain(rows)
-    settings = [_setting(part, columns, several) for part, columns in parts]
+    settings = [_setting(part, series, several) for part, series in parts]
     keys = dict.fromkeys(key for setting in settings for key in setting)
     apart = tuple(key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1)
     marks = meanings(rows)
     return [
         Slice(
-            _in_order(part, columns),
-            columns,
+            _in_order(part, series),
+            series,
             setting,
             tuple(k for k in apart if k in setting),
             {mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
         )
-        for (part, columns), setting in zip(parts, settings, strict=True)
+        for (part, series), setting in zip(parts, settings, strict=True)
     ]
 
 
@@ -219,40 +219,40 @@ def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
     return group.drop(columns="mark") if "mark" in group and group["mark"].isna().all() else group
 
 
-def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    first = rows[columns].map(rank) if columns == "system" else rows[columns]
+def _in_order(rows: pd.DataFrame, series: SeriesKey) -> pd.DataFrame:
+    first = rows[series].map(rank) if series == "system" else rows[series]
     along = rows["at"].where(rows["system"] != LOW_TEMPERATURE, -rows["at"])  # the lower, the further it is turned
     ordered = rows.assign(_first=first, _along=along)
     keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
     ordered = ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
-    return ordered.assign(other_seeds=_other_seeds(ordered, columns))
+    return ordered.assign(other_seeds=_other_seeds(ordered, series))
 
 
-def _other_seeds(rows: pd.DataFrame, columns: Columns) -> pd.Series:
+def _other_seeds(rows: pd.DataFrame, series: SeriesKey) -> pd.Series:
     """See seeds.other_seeds; of each curve by itself."""
     found = pd.Series(False, index=rows.index)
     if rows["asked_seeds"].iloc[0]:
-        for _, curve in rows.groupby(columns, dropna=False):
+        for _, curve in rows.groupby(series, dropna=False):
             found[curve.index] = other_seeds(curve.to_dict("records"))
     return found
 
 
-def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Columns]]:
+def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, SeriesKey]]:
     if rows["p_uncond"].nunique(dropna=False) == 1 and rows["T"].nunique(dropna=False) > 1:
         return [(rows, "T")]
     return [(part, "p_uncond") for _, part in rows.groupby("T", dropna=False)]
 
 
-def _setting(rows: pd.DataFrame, columns: Columns, several: bool) -> dict[str, Any]:
-    fixed = [key for key in PLANE[1:] if key != columns]
+def _setting(rows: pd.DataFrame, series: SeriesKey, several: bool) -> dict[str, Any]:
+    fixed = [key for key in PLANE[1:] if key != series]
     first = rows.iloc[0]
-    hidden = ["guidance"] if columns == "system" else []
+    hidden = ["guidance"] if series == "system" else []
     usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed) and key not in hidden]
     own = [key for key in conditions(rows) if key not in (*usual, *hidden)]
     setting = {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
     if known(setting.get("v")) is None:
         setting.pop("v", None)
-    if several and columns != "system":
+    if several and series != "system":
         setting["system"] = first["system"]
     if "mark" in rows:
         return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}

@@ -86,11 +86,11 @@ def _roughness(value: float) -> int:
     return next((rank for rank, unit in enumerate((1, 0.2)) if abs(value / unit - round(value / unit)) < 1e-9), 2)
 
 
-def curve_name(columns: str, value: Any) -> str:
+def curve_name(series: str, value: Any) -> str:
     """`p_uncond = 0.1` as mathematics; `p_uncond not stated` where there is no value; a system's name."""
-    if columns == "system":
+    if series == "system":
         return str(value)
-    symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[columns]
+    symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[series]
     return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
 

@@ -25,7 +25,7 @@ def summary(store: Store, parts: Sequence[Slice]) -> list[str]:
 
 def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
     for value, curve in part.curves(FID):
-        place = named(part.columns, value) + (f", {part.differs}" if part.differs else "")
+        place = named(part.series, value) + (f", {part.differs}" if part.differs else "")
         rows = [part.records[index] for index in curve.index]
         if not part.marks:
             yield place, rows

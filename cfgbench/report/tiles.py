@@ -39,7 +39,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Kept:
-    """The images of a slice at one value of its columns, all of one seed: `cells` belong to `rows`, in order of the
+    """The images of a slice at one value of its series, all of one seed: `cells` belong to `rows`, in order of the
     knob, and show the same classes at the same places. `place` names that value."""
 
     part: Slice
@@ -57,7 +57,7 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
         return None
     lowest = lowest_fid(rows)
     best = rows.iloc[0] if lowest is None else lowest
-    rows, place = at(rows, part.columns, best[part.columns]), named(part.columns, best[part.columns])
+    rows, place = at(rows, part.series, best[part.series]), named(part.series, best[part.series])
     if most and len(rows) > most:
         evenly = np.linspace(0, len(rows) - 1, most - 1).round().astype(int)
         shown = sorted({*evenly.tolist(), rows.index.get_loc(best.name)})

@@ -38,7 +38,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     """The curves of a slice; those of `behind`, published ones, are drawn behind them."""
     curves = list(part.curves(FID, IS))
     published = [] if behind is None else list(behind.curves(FID, IS))
-    systems = part.columns == "system"
+    systems = part.series == "system"
     note = f" · labels: {knobs.in_legend(part)}" if systems else ""
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
     figure, (axes,) = canvas(8, 5.9 if systems else 5.4, title(part, what), subtitle(part) + note)
@@ -69,7 +69,7 @@ def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[L
     handles, labels, marks = [], [], []
     for number, (value, rows) in enumerate(curves):
         colour, marker = looks(number, len(curves))
-        name, best = curve_name(part.columns, value), best_fid(rows)
+        name, best = curve_name(part.series, value), best_fid(rows)
         if best is not None:
             name += f": FID {_short(best['fid'])} at {SIGNS[best['knob']]} {best['at']:g}"
             marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
@@ -105,12 +105,12 @@ def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
     look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
     for _, rows in curves:
         axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
-    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.columns}", **look)
+    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.series}", **look)
 
 
 def _ends(behind: Slice, curves: Curves) -> list[Label]:
     """At the end of each published curve: which it is."""
-    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.columns]
+    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.series]
     ends = [(value, rows.iloc[-1]) for value, rows in curves]
     return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
 

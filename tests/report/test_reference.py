@@ -168,7 +168,7 @@ def test_what_the_paper_does_not_state_is_null():
     assert small["T"].isna().all()
     assert large["p_uncond"].isna().all()
     first, second = slices(rows)
-    assert (first.columns, second.columns) == ("p_uncond", "T")
+    assert (first.series, second.series) == ("p_uncond", "T")
     assert first.setting["T"] is None
     assert "T not stated" in first.conditions
     assert "p_uncond not stated" in second.conditions

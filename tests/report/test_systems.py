@@ -100,7 +100,7 @@ def test_rows_from_before_these_columns_stand_with_the_new_ones(table1, column):
 def test_systems_stand_side_by_side_where_they_share_p_uncond_and_T(systems):
     (part,) = side_by_side(systems)
     assert part.values == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING, LOW]
-    assert (part.setting["p_uncond"], part.setting["T"], part.columns) == (0.1, 256, "system")
+    assert (part.setting["p_uncond"], part.setting["T"], part.series) == (0.1, 256, "system")
     twice = pd.concat([systems, systems.assign(T=64, cell_id=systems["cell_id"] + "-64")], ignore_index=True)
     assert [(one.setting["T"], one.differs) for one in side_by_side(twice)] == [(64, "T 64"), (256, "T 256")]
 
@@ -181,7 +181,7 @@ def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path
     assert {"tradeoff.png", "tradeoff-2.png", "strength-3.png", "table.md", "table.csv", "table.tex"} <= names
     assert "tradeoff-3.png" not in names
     shown = arranged(slices(systems), side_by_side(systems))
-    assert [part.columns for part in shown] == ["system", "p_uncond"]
+    assert [part.series for part in shown] == ["system", "p_uncond"]
     before, after = (tradeoff(slices(rows))[0].axes[0] for rows in (table1, systems[systems["w"] >= 0]))
     for old, new in zip(curves(before).values(), curves(after).values(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -196,7 +196,7 @@ def test_a_table_per_p_uncond_stays_where_the_systems_tables_hold_all_of_it(tabl
     low = table1[table1["w"] == 0].assign(temperature=0.9, fid=5.0)
     rows = pd.concat([table1, low.assign(cell_id=low["cell_id"] + "-cold")], ignore_index=True)
     shown = arranged(slices(rows), side_by_side(rows))
-    assert [part.columns for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
+    assert [part.series for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
     assert [part.differs for part in shown[:3]] == [f"p_uncond {p}" for p in (0.1, 0.2, 0.5)]
     assert shown[3].values == shown[4].values == [0.1, 0.2, 0.5]
 
