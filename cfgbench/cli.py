@@ -243,11 +243,11 @@ def report(
     folders = [] if reference and not sweeps else _folders(sweeps or [], results, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import Choice, Report, Wanted, print_claims, print_reference, write_reference
+    from cfgbench.report import ImageChoice, Report, Request, print_claims, print_reference, write_reference
 
-    wanted = Wanted(plot or (), table or (), claims, Choice(classes or (), w or ()))
+    request = Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
     if reference and not sweeps:
-        written = write_reference(reference, out or Path("reports") / reference, wanted)
+        written = write_reference(reference, out or Path("reports") / reference, request)
         print_reference(reference, claims=claims)
         for path in written:
             print(printable(path))
@@ -258,7 +258,7 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
-        written = made.write(target, wanted, reference=reference)
+        written = made.write(target, request, reference=reference)
         if claims:
             print_claims(made.judged)
         for path in written:

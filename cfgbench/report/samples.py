@@ -19,11 +19,11 @@ from cfgbench.report.drawing import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels
+from cfgbench.report.request import ALL_IMAGES, ImageChoice
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import FAINT, INK
 from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
 from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
-from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
 _HOW = {
@@ -36,7 +36,7 @@ Heads = Sequence[tuple[str, str]]
 """Over each column: what it is, and its numbers."""
 
 
-def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008
+def samples(folder: Path, parts: Sequence[Slice], choice: ImageChoice = ALL_IMAGES) -> list[Draw]:
     """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep;
     with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
     most = None if choice.ws else _COLUMNS

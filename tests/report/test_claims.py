@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfgbench.report import Report, Wanted
+from cfgbench.report import Report, Request
 from cfgbench.report.claims import CLAIMS, judge, judge_published
 from cfgbench.report.claims.allowance import with_allowance
 from cfgbench.report.claims.chance import above, below, weakest
@@ -480,7 +480,7 @@ def test_the_whole_report_has_them_and_a_table_alone_has_not(tmp_path, table1):
     assert "## The paper's claims" in page
     assert (tmp_path / "out" / "claims.md").read_text().strip() in page
     assert "[claims.csv](claims.csv)" in page
-    (path,) = Report(tmp_path / "digits", errors(table1)).write(tmp_path / "one", Wanted(tables=["md"]))
+    (path,) = Report(tmp_path / "digits", errors(table1)).write(tmp_path / "one", Request(tables=["md"]))
     assert path.name == "table.md"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import cfgbench.report
-from cfgbench.report import Report, Wanted
+from cfgbench.report import Report, Request
 from cfgbench.report.reference import TABLES, peers
 from cfgbench.report.slices import slices
 
@@ -160,14 +160,14 @@ def test_every_format_has_every_line(tmp_path, systems):
 
 
 def test_formats_are_those_that_are_named(tmp_path, systems):
-    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Wanted(tables=["tex"]), reference="paper")
+    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Request(tables=["tex"]), reference="paper")
     assert [path.name for path in paths] == ["table.tex", "comparison.tex"]
 
 
 def test_point_by_point_stands_the_papers_guidance_only(tmp_path, systems):
     low = systems.iloc[[0]].assign(temperature=0.9, fid=5.0, cell_id="cold")
     rows = pd.concat([systems, low], ignore_index=True)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Wanted(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
     points = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(points) == 42
     np.testing.assert_allclose(points["fid_difference"], 0, atol=1e-12)

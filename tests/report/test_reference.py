@@ -13,7 +13,7 @@ from drawn import steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
-from cfgbench.report import Choice, Report, Wanted, print_reference, write_reference
+from cfgbench.report import ImageChoice, Report, Request, print_reference, write_reference
 from cfgbench.report.reference import TABLES, load, points
 from cfgbench.report.slices import slices
 
@@ -178,13 +178,13 @@ def test_what_the_paper_does_not_state_is_null():
 
 
 def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
-    names = [path.name for path in write_reference("paper", tmp_path / "a", Wanted(tables=["md"], plots=["steps"]))]
+    names = [path.name for path in write_reference("paper", tmp_path / "a", Request(tables=["md"], plots=["steps"]))]
     assert names == ["table-1.md", "table-2.md", "steps.png", "steps.svg"]
     for asked, words in (
         (("papers",), "--reference papers: not known; there are paper"),
-        (("paper", Wanted(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
-        (("paper", Wanted(tables=["html"])), "--table html: not known; there are md, csv, tex"),
-        (("paper", Wanted(["tradeoff"], choice=Choice(ws=[1.0]))), "--classes and --w choose images"),
+        (("paper", Request(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
+        (("paper", Request(tables=["html"])), "--table html: not known; there are md, csv, tex"),
+        (("paper", Request(["tradeoff"], choice=ImageChoice(ws=[1.0]))), "--classes and --w choose images"),
     ):
         with pytest.raises(UserError, match=words):
             write_reference(asked[0], tmp_path / "b", *asked[1:])
@@ -220,7 +220,7 @@ def test_literature_keeps_digits_source_and_confidence(written):
 def test_the_difference_is_measured_minus_published(number, tmp_path):
     rows = measured(number)
     rows = rows.assign(fid=rows["fid"] + 0.5 + rows["w"], is_mean=rows["is_mean"] - 2).sample(frac=1, random_state=0)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Wanted(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
     frame = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(frame) == 42
     np.testing.assert_allclose(frame["fid_difference"], 0.5 + frame["w"], atol=1e-12)
