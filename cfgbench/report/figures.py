@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.plots import steps, strength, tradeoff
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
 from cfgbench.report.samples import samples

@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 
 from cfgbench.report import markup
 from cfgbench.report.canvas import blank, header
+from cfgbench.report.figure_files import png, svg
 from cfgbench.report.guided import BIN, CELLS, DRAWS, EDGE, Deviation, Sampled, T, V
 from cfgbench.report.markup import markdown_table
 from cfgbench.report.output import save
-from cfgbench.report.style import FAINT, INK, looks, png, svg
+from cfgbench.report.style import FAINT, INK, looks
 from cfgbench.report.words import joined, plus_minus, strength
 
 SHARES = 0.95, 0.5

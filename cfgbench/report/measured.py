@@ -11,13 +11,13 @@ from cfgbench.errors import UserError, counted
 from cfgbench.report import protocols, tables
 from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.columns import asked_for
-from cfgbench.report.drawing import begin
+from cfgbench.report.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
 from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
-from cfgbench.report.reference.points import published_behind
+from cfgbench.report.reference.beside import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names
 from cfgbench.report.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary

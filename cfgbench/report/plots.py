@@ -11,7 +11,7 @@ from cfgbench.report import knobs
 from cfgbench.report.best import best_fid
 from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import draw, mark_entries
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.slices import Slice
 from cfgbench.report.style import (

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from cfgbench.errors import UserError
 from cfgbench.report.claims import judge_published, text
-from cfgbench.report.drawing import Draw, begin
+from cfgbench.report.figure_files import Draw, begin
 from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
 from cfgbench.report.plots import tradeoff
-from cfgbench.report.reference import load, pages, peers, points
+from cfgbench.report.reference import beside, comparison, load, pages
 from cfgbench.report.request import WHOLE, Request, checked_names
 from cfgbench.report.slices import Slice
 from cfgbench.report.systems import CFG
@@ -51,13 +51,13 @@ def write_reference(name: str, out: Path, request: Request = WHOLE) -> list[Path
 def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:
     """Published beside measured in those of the formats that there are: every system among the published models, the
     paper's guidance point by point, and the literature on the same data sets."""
-    files = texts("comparison", peers.FORMATS, shown.parts, kinds)
+    files = texts("comparison", comparison.FORMATS, shown.parts, kinds)
     guided = [part for part in shown.parts if part.knob == "w"]
     guided = [part for part in guided if part.rows["system"].iloc[0] == CFG] or guided  # else the rule that there is
     if guided:
-        beside = [points.lay_beside(part, _number(part, shown)) for part in guided]
-        files |= texts("reference", points.FORMATS, beside, kinds)
-    if sizes := sorted({table.resolution for part in shown.parts if (table := points.counterpart(part))}):
+        laid = [beside.lay_beside(part, _number(part, shown)) for part in guided]
+        files |= texts("reference", beside.FORMATS, laid, kinds)
+    if sizes := sorted({table.resolution for part in shown.parts if (table := beside.counterpart(part))}):
         files |= texts("literature", pages.LITERATURE, sizes, kinds)
     return files
 

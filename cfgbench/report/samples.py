@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
 from cfgbench.report.canvas import PixelCanvas
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels

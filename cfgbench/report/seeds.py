@@ -96,7 +96,7 @@ def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = 0.0) ->
     Where trainings and draws of noise both vary, two values of one training, or of the same noise, are not independent.
     The variance is then that of means over trainings, plus that of means over noise, less that of single values, which
     is in both (Cameron, Gelbach & Miller 2011); it is no less than either. Its degrees of freedom are Satterthwaite's,
-    at most one fewer than there are trainings. 1.96 of such errors (see comparisons.sigmas) hold the truth 95 to 99
+    at most one fewer than there are trainings. 1.96 of such errors (see differences.sigmas) hold the truth 95 to 99
     times in 100; 91 with two draws of noise that matter as much as ten trainings.
     """
     if len(values) < 2:

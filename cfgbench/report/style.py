@@ -1,6 +1,5 @@
-"""What all figures share: colours, axes, headings, and files that are the same for the same numbers."""
+"""What all figures share: colours, axes, names of curves, legends."""
 
-import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +16,6 @@ from cfgbench.report.slices import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
-PACKED = {"compress_level": 3}
-"""Two thirds of the time that Pillow's 6 takes, for a twentieth more bytes."""
 EDGE = 0.1
 """Inches of white around headings."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
@@ -123,36 +120,3 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
         frameon=False,
         fontsize=9,
     )
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG, without the date and the version of the program that made it."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs=PACKED)
-        return file.getvalue()
-
-
-def svg(figure: Figure, most: int | None = None) -> bytes:
-    """The figure as SVG: the same bytes for the same numbers, text as outlines that look the same everywhere. Nothing
-    where it would have more than `most` bytes."""
-    with matplotlib.rc_context({"svg.hashsalt": "cfgbench", "svg.fonttype": "path"}), _Bounded(most) as file:
-        try:
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        except _TooLarge:
-            return b""
-        return file.getvalue()
-
-
-class _TooLarge(Exception):
-    """What was written is larger than wanted; drawing the rest would be for nothing."""
-
-
-class _Bounded(io.BytesIO):
-    def __init__(self, most: int | None) -> None:
-        super().__init__()
-        self._most = most
-
-    def write(self, content: Any) -> int:
-        if self._most is not None and self.tell() + len(content) > self._most:
-            raise _TooLarge
-        return super().write(content)

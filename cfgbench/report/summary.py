@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cfgbench.errors import counted
 from cfgbench.report.best import lowest
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error

@@ -14,7 +14,7 @@ from cfgbench.report.claims.chance import above, below, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
-from cfgbench.report.comparisons import Difference, sigmas
+from cfgbench.report.differences import Difference, sigmas
 from cfgbench.report.reference import TABLES
 from cfgbench.sweep import store as stores
 from cfgbench.sweep.store import Store

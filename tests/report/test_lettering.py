@@ -14,10 +14,10 @@ from test_samples import save
 
 from cfgbench.report import lettering
 from cfgbench.report.canvas import canvas
+from cfgbench.report.figure_files import png, svg
 from cfgbench.report.lettering import DPI, balanced, filled, width, written
 from cfgbench.report.request import ImageChoice
 from cfgbench.report.slices import slices
-from cfgbench.report.style import png, svg
 
 TEXTS = ["W" * 40, "il1 " * 20, "AVAToWaYe", string.ascii_letters, string.digits + ".,·±()[]=+-τ", "Ж" * 40, "Größe"]
 CUT_OFF = "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)"

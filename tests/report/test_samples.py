@@ -10,10 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import NothingToPlot
+from cfgbench.report.figure_files import NothingToPlot, png
 from cfgbench.report.request import ImageChoice
 from cfgbench.report.slices import slices
-from cfgbench.report.style import png
 from cfgbench.report.tiles import drawn_names, find_classes, places, read_tiles
 
 NAMES = ["zero", "one", "two"]

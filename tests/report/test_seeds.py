@@ -9,7 +9,7 @@ import pytest
 from drawn import bars, tradeoff
 
 from cfgbench.report.captions import caption
-from cfgbench.report.comparisons import sigmas
+from cfgbench.report.differences import sigmas
 from cfgbench.report.seeds import Seed, mean_over
 from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary

@@ -8,7 +8,7 @@ import numpy as np
 from cfgbench.report.claims.chance import above, below, shift, weakest
 from cfgbench.report.claims.setting import Curve, Row, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.comparisons import Difference, Term, combine
+from cfgbench.report.differences import Difference, Term, combine
 from cfgbench.report.words import as_text, joined, named
 from cfgbench.sweep.store import Store
 

@@ -8,7 +8,7 @@ from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Row, Setting
 from cfgbench.report.claims.strength import improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.systems import turned
 from cfgbench.report.words import FID, with_error
 from cfgbench.sweep.store import Store

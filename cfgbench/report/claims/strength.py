@@ -8,7 +8,7 @@ from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Row
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.systems import turned
 from cfgbench.report.words import FID, IS, joined, with_error
 from cfgbench.sweep.store import Store

@@ -6,7 +6,7 @@ import pytest
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary
 from cfgbench.sweep.store import Store
