@@ -16,7 +16,7 @@ from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 SIGMAS = 1.96
 """Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
@@ -66,19 +66,19 @@ Term = tuple[float, Mapping[str, Any], str]
 """(coefficient, row, metric): one summand of a combination."""
 
 
-def compare(store: Store, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
-    """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is where influences lie.
+def compare(influences: Influences, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
+    """a - b in the column `metric` (fid, is_mean, fid_infinity).
 
-    The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
+    The rows are a sweep's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
     protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
     image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
     images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
     UserError for influences that are not finite.
     """
-    return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
+    return combine(influences, [(1.0, a, metric), (-1.0, b, metric)])
 
 
-def combine(store: Store, terms: Sequence[Term]) -> Difference:
+def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     """The sum of coefficient * metric over the terms, and its error as in `compare`: seed by seed, image by image, or
     unpaired.
 
@@ -87,7 +87,7 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
     """
     members = [_members(row) for _, row, _ in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
-        return _single(store, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
+        return _single(influences, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
 
     def of_seed(seed: Seed) -> list[Term]:
         return [(c, held[seed], metric) for (c, _, metric), held in zip(terms, members, strict=True)]
@@ -96,19 +96,19 @@ def combine(store: Store, terms: Sequence[Term]) -> Difference:
     totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
     if len(totals) < 2:
         alone = any(len(held) == 1 for held in members)  # then that seed is all that can be compared
-        return _single(store, of_seed(*totals)) if totals and alone else _unpaired(terms)
-    images = _over_images(store, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
+        return _single(influences, of_seed(*totals)) if totals and alone else _unpaired(terms)
+    images = _over_images(influences, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, mean.se, True, mean.freedom)
 
 
-def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
+def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> float:
     """The variance over images of the mean of combinations, one a training, whose images have the same noise.
 
     What the images of each training have of their own is in the spread over trainings already, and is left out. Where
     influences are missing, the mean of the trainings' own variances: no less than that of their mean.
     """
-    found = [_influences(store, terms) for terms in of_seeds]
+    found = [_pulls(influences, terms) for terms in of_seeds]
     if any(one is None for one in found):
         single = [_unpaired(terms).se for terms in of_seeds]
         known_ones = [se for se in single if not np.isnan(se)]
@@ -130,9 +130,9 @@ def _total(terms: Iterable[Term]) -> float:
     return sum(coefficient * number(row, metric) for coefficient, row, metric in terms)
 
 
-def _single(store: Store, terms: Sequence[Term]) -> Difference:
+def _single(influences: Influences, terms: Sequence[Term]) -> Difference:
     same_noise = len({seed_of(row).sampling for _, row, _ in terms}) == 1
-    pulls = _influences(store, terms) if same_noise and _same_measure(terms) else None
+    pulls = _pulls(influences, terms) if same_noise and _same_measure(terms) else None
     return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
 
 
@@ -166,16 +166,16 @@ def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
     return all(known(row.get(key)) == known(first.get(key)) for _, row, _ in others for key in keys)
 
 
-def _influences(store: Store, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
+def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
     """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
-    held = [store.influences(str(row["cell_id"])) for _, row, _ in terms]
+    held = [influences.get(str(row["cell_id"])) for _, row, _ in terms]
     if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
         return None
     if not all(np.array_equal(one["label"], held[0]["label"]) for one in held):
         return None
     for one, (_, row, metric) in zip(held, terms, strict=True):
         if not np.isfinite(one[metric]).all():
-            path = store.influence(str(row["cell_id"]))
+            path = influences.path(str(row["cell_id"]))
             raise UserError(f"{path}: {metric} is not finite; delete it to compare that cell without pairing")
     pulls = [coefficient * one[metric] for one, (coefficient, _, metric) in zip(held, terms, strict=True)]
     return np.sum(pulls, axis=0), held[0]["label"]

@@ -33,8 +33,8 @@ class Report:
 
     def __init__(self, folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> None:
         self.rows, self.mixed = rows, mixed
-        self._store = Store(folder)
-        self._asked = self._store.asked()
+        store = Store(folder)
+        self._influences, self._asked = store.influences, store.asked()
         self._earlier: list[str] = []
         self.counted = settled(asked_for(rows, self._asked), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
@@ -44,12 +44,12 @@ class Report:
     @cached_property
     def judged(self) -> list[Judged]:
         """The verdicts on the paper's claims. Raises UserError for influences that are not finite."""
-        return judge(self.counted, self._store)
+        return judge(self.counted, self._influences)
 
     @cached_property
     def best(self) -> list[str]:
         """A line a curve: its best FID, what cannot be told from it, what guidance gained."""
-        return summary(self._store, self.shown.parts)
+        return summary(self._influences, self.shown.parts)
 
     @property
     def notes(self) -> list[str]:
@@ -58,7 +58,7 @@ class Report:
         lines = ["" if self.mixed else protocols.kept_apart(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
-        if (lost := self._store.lost) and self._asked is not None:  # before there was such a note, few cells had them
+        if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
         lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
         return [line for line in lines if line]

@@ -8,16 +8,16 @@ from cfgbench.report.differences import Difference, compare
 from cfgbench.report.slices import Row, Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 
-def summary(store: Store, parts: Sequence[Slice]) -> list[str]:
+def summary(influences: Influences, parts: Sequence[Slice]) -> list[str]:
     """`p_uncond 0.1: best FID 0.334 ± 0.012 at w 0.7 (scale 1.7); w 0.6 and 0.8 cannot be told from it; ...`
 
-    `store` is where the images' influences lie. Different protocols have lines of their own.
+    Different protocols have lines of their own.
     """
     return [
-        f"{place}: {_line(store, curve)} ({part.extractor} features)"
+        f"{place}: {_line(influences, curve)} ({part.extractor} features)"
         for part in parts
         for place, curve in _curves(part)
     ]
@@ -34,10 +34,10 @@ def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
             yield f"{place} [{mark}]", [row for row in rows if row["mark"] == mark]
 
 
-def _line(store: Store, curve: Sequence[Row]) -> str:
+def _line(influences: Influences, curve: Sequence[Row]) -> str:
     best = lowest(curve)
     parts = [f"best FID {with_error(best, FID)} at {turned(best)}{_of_seeds(best)}"]
-    others = {row["at"]: compare(store, row, best, "fid") for row in curve if row["at"] != best["at"]}
+    others = {row["at"]: compare(influences, row, best, "fid") for row in curve if row["at"] != best["at"]}
     parts += _alike(others, best["knob"])
     free = UNTURNED[best["knob"]]
     if free in others:

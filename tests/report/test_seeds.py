@@ -15,7 +15,7 @@ from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
 SE = np.sqrt(0.13)
@@ -140,7 +140,7 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     rows = rows[(rows["w"] != 4) | (rows["seed"] == 0)]  # w 4 has an FID of 15.65, others of 6.55 to 25.48
     rows.loc[rows["w"] == 4, "fid"] = 5.0
     parts = slices(rows)
-    assert "best FID 6.55" in summary(Store(tmp_path), parts)[0]
+    assert "best FID 6.55" in summary(Influences(tmp_path), parts)[0]
     assert cell(markdown(parts), 4, 2) == "5.00 (a)"
     assert cell(markdown(parts), 0.1, 2).startswith("**6.55")
     (figure,) = tradeoff(parts)

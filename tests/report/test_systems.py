@@ -15,7 +15,7 @@ from cfgbench.report.claims import judge
 from cfgbench.report.slices import arranged, side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 CFG, CLASSIFIER, SCALING, LOW = (
     *("classifier-free guidance", "classifier guidance"),
@@ -349,7 +349,7 @@ def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, sys
     assert part.setting["seed"] == 0
     table = markdown(arranged(slices(rows), [part]))
     assert "2.55 ± 0.58 (min of 3: 1.55)" in table  # and the mean over all in a table of its own
-    (judged,) = judge(rows, Store(tmp_path))
+    (judged,) = judge(rows, Influences(tmp_path))
     told = [finding.text for verdict in judged.verdicts[6:] for finding in verdict.findings]
     assert len(told) == 4
     assert not any("not swept" in text for text in told)
