@@ -4,11 +4,11 @@ Cells with the same seed share the noise of every image, and so most of their er
 (see evaluation.standard_error) take out what is shared. Several seeds are compared seed by seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
 from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 SIGMAS = 1.96
 """Standard errors within which a difference is taken for chance: 95 % of those that are, where the error is known well
@@ -62,11 +63,15 @@ def sigmas(looks: int = 1, freedom: float = np.inf) -> float:
     return -float(stdtrit(freedom, rare))
 
 
-Term = tuple[float, Mapping[str, Any], str]
-"""(coefficient, row, metric): one summand of a combination."""
+class Term(NamedTuple):
+    """One summand of a combination: coefficient * what the row has in the column `metric`."""
+
+    coefficient: float
+    row: Row
+    metric: str
 
 
-def compare(influences: Influences, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
+def compare(influences: Influences, a: Row, b: Row, metric: str) -> Difference:
     """a - b in the column `metric` (fid, is_mean, fid_infinity).
 
     The rows are a sweep's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
@@ -75,7 +80,7 @@ def compare(influences: Influences, a: Mapping[str, Any], b: Mapping[str, Any], 
     images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
     UserError for influences that are not finite.
     """
-    return combine(influences, [(1.0, a, metric), (-1.0, b, metric)])
+    return combine(influences, [Term(1.0, a, metric), Term(-1.0, b, metric)])
 
 
 def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
@@ -85,12 +90,13 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     Unpaired, terms of one metric and sign may still share their images, so that their errors add up; the errors of
     different metrics and signs are taken as independent.
     """
-    members = [_members(row) for _, row, _ in terms]
+    members = [_members(term.row) for term in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
-        return _single(influences, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
+        rows = [row for held in members for row in held.values()]
+        return _single(influences, [term._replace(row=row) for term, row in zip(terms, rows, strict=True)])
 
     def of_seed(seed: Seed) -> list[Term]:
-        return [(c, held[seed], metric) for (c, _, metric), held in zip(terms, members, strict=True)]
+        return [term._replace(row=held[seed]) for term, held in zip(terms, members, strict=True)]
 
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
     totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
@@ -119,7 +125,7 @@ def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> 
     return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
 
 
-def _members(row: Mapping[str, Any]) -> dict[Seed, Mapping[str, Any]]:
+def _members(row: Row) -> dict[Seed, Row]:
     """seed -> the row of that seed, of those that have numbers; a row that is no mean is its own."""
     members = row.get("members")
     found = members if isinstance(members, tuple) else (row,)
@@ -127,11 +133,11 @@ def _members(row: Mapping[str, Any]) -> dict[Seed, Mapping[str, Any]]:
 
 
 def _total(terms: Iterable[Term]) -> float:
-    return sum(coefficient * number(row, metric) for coefficient, row, metric in terms)
+    return sum(term.coefficient * number(term.row, term.metric) for term in terms)
 
 
 def _single(influences: Influences, terms: Sequence[Term]) -> Difference:
-    same_noise = len({seed_of(row).sampling for _, row, _ in terms}) == 1
+    same_noise = len({seed_of(term.row).sampling for term in terms}) == 1
     pulls = _pulls(influences, terms) if same_noise and _same_measure(terms) else None
     return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
 
@@ -148,7 +154,7 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
     return Difference(_total(terms), float(np.sqrt(variance)), False, variance**2 / doubt if doubt else np.inf)
 
 
-def _freedom(row: Mapping[str, Any], metric: str) -> float:
+def _freedom(row: Row, metric: str) -> float:
     """The degrees of freedom of the row's own error."""
     members = _members(row)
     return mean_of(list(members.values()), metric).freedom if len(members) > 1 else np.inf
@@ -157,25 +163,25 @@ def _freedom(row: Mapping[str, Any], metric: str) -> float:
 def _same_measure(terms: Sequence[Term]) -> bool:
     """Whether the images were as many, of the same data, and measured alike; by the protocol's words where one of the
     rows is from before its hash was kept."""
-    hashes = [known(row.get("protocol_id")) for _, row, _ in terms]
+    hashes = [known(term.row.get("protocol_id")) for term in terms]
     return _agree(terms, (*_PAIRS, "protocol" if None in hashes else "protocol_id"))
 
 
 def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
-    (_, first, _), *others = terms
-    return all(known(row.get(key)) == known(first.get(key)) for _, row, _ in others for key in keys)
+    first, *others = (term.row for term in terms)
+    return all(known(row.get(key)) == known(first.get(key)) for row in others for key in keys)
 
 
 def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
     """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
-    held = [influences.get(str(row["cell_id"])) for _, row, _ in terms]
-    if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
+    held = [influences.get(str(term.row["cell_id"])) for term in terms]
+    if any(key not in one for one, term in zip(held, terms, strict=True) for key in (term.metric, "label")):
         return None
     if not all(np.array_equal(one["label"], held[0]["label"]) for one in held):
         return None
-    for one, (_, row, metric) in zip(held, terms, strict=True):
-        if not np.isfinite(one[metric]).all():
-            path = influences.path(str(row["cell_id"]))
-            raise UserError(f"{path}: {metric} is not finite; delete it to compare that cell without pairing")
-    pulls = [coefficient * one[metric] for one, (coefficient, _, metric) in zip(held, terms, strict=True)]
+    for one, term in zip(held, terms, strict=True):
+        if not np.isfinite(one[term.metric]).all():
+            path = influences.path(str(term.row["cell_id"]))
+            raise UserError(f"{path}: {term.metric} is not finite; delete it to compare that cell without pairing")
+    pulls = [term.coefficient * one[term.metric] for one, term in zip(held, terms, strict=True)]
     return np.sum(pulls, axis=0), held[0]["label"]

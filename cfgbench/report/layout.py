@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.slices import Row, Slice
+from cfgbench.report.slices import Slice
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
+from cfgbench.sweep.row import Row
 
 WIDEST = 6
 """Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each

@@ -1,7 +1,7 @@
 """Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from cfgbench.report.columns import POINT, SEEDS, comparable
 from cfgbench.report.words import ERRORS, INFINITY, METRICS, joined, known, number, runs
+from cfgbench.sweep.row import Row
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
@@ -53,7 +54,7 @@ class Seed(NamedTuple):
     sampling: int | None = None
 
 
-def seed_of(row: Any) -> Seed:
+def seed_of(row: Row) -> Seed:
     """The seeds of one row, by which the rows of two points are paired."""
     return Seed(**{drawn: seed for key, drawn in SEEDS.items() if (seed := known(row.get(key))) is not None})
 
@@ -63,7 +64,7 @@ def distinct(seeds: Sequence[Seed]) -> tuple[list[int | None], list[int | None]]
     return [*dict.fromkeys(seed.training for seed in seeds)], [*dict.fromkeys(seed.sampling for seed in seeds)]
 
 
-def other_seeds(curve: Sequence[Mapping[str, Any]]) -> list[bool]:
+def other_seeds(curve: Sequence[Row]) -> list[bool]:
     """Of each point of a curve, whether it is a mean over other seeds than most of its points: as long as a sweep runs,
     or where a cell failed. Which point is best such a number does not tell: seeds may lie further apart than points."""
     held = [frozenset(seed_of(member) for member in row["members"] if member["status"] == "ok") for row in curve]
@@ -191,13 +192,13 @@ def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str
     }
 
 
-def _numbers(rows: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
+def _numbers(rows: Sequence[Row], column: str) -> np.ndarray:
     """What the rows have there, of those that have a number."""
     values = np.array([number(row, column) for row in rows])
     return values[~np.isnan(values)]
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> Mean:
+def mean_of(rows: Sequence[Row], column: str) -> Mean:
     """The mean over those rows that have a number there. Where their noise is alike, its part in the error is that of a
     single row, as far as rows have one: no less than that of their mean, which only influences tell."""
     there = [row for row in rows if not np.isnan(number(row, column))]
@@ -210,7 +211,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def _shortfall(rows: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> str:
+def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
     """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
     there = {seed_of(row): row for row in rows}
     seeds_of: dict[str, list[str]] = {}

@@ -19,9 +19,9 @@ from cfgbench.report.protocols import marked, meanings, shared
 from cfgbench.report.seeds import Seed, at_shared_seeds, average, other_seeds
 from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
+from cfgbench.sweep.row import Row
 
 SeriesKey = Literal["p_uncond", "T", "system"]
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

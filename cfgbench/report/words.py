@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cfgbench.sweep.row import Row
+
 
 class Metric(NamedTuple):
     """A measured quantity: its column, its name for a reader, the column of its standard error, which end is best, and
@@ -101,7 +103,7 @@ def plus_minus(value: float, se: float) -> str:
     return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}" if np.isfinite(se) else f"{value:.4g}"
 
 
-def with_error(row: Any, metric: Metric) -> str:
+def with_error(row: Row, metric: Metric) -> str:
     """A row's value of a metric: `0.334 ± 0.012`."""
     return plus_minus(number(row, metric.column), number(row, metric.se))
 

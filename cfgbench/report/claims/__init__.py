@@ -13,12 +13,13 @@ import pandas as pd
 from cfgbench.report.claims.allowance import NOTE, with_allowance
 from cfgbench.report.claims.frontier import ALIKE, GOOD, WORSE, alike, worse_everywhere
 from cfgbench.report.claims.rules import classifier_trades, cold_does_not
-from cfgbench.report.claims.setting import Curve, Row, Setting, settings
+from cfgbench.report.claims.setting import Curve, Setting, settings
 from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
 from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 Judge = Callable[[Influences, Setting], list[Finding]]
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfgbench.report.claims.chance import above, below, shift, weakest
-from cfgbench.report.claims.setting import Curve, Row, Setting
+from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.differences import Difference, Term, combine
 from cfgbench.report.words import as_text, joined, named
 from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 WORSE = 0.5
 """The p_uncond that the paper finds worse than GOOD, which it finds alike."""
@@ -146,8 +147,8 @@ def _gap(influences: Influences, point: Row, curve: Sequence[Row], sign: float) 
     run = right["is_mean"] - left["is_mean"]
     slope, t = (right["fid"] - left["fid"]) / run, (point["is_mean"] - left["is_mean"]) / run
     shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
-    terms: list[Term] = [(share, row, "fid") for share, row in shares if share]
-    terms += [(-slope * share, row, "is_mean") for share, row in shares if share and slope]
+    terms = [Term(share, row, "fid") for share, row in shares if share]
+    terms += [Term(-slope * share, row, "is_mean") for share, row in shares if share and slope]
     difference = combine(influences, terms)
     other = point["fid"] - sign * difference.value
     return Gap(float(point["is_mean"]), float(min(point["fid"], other)), difference)

@@ -8,9 +8,10 @@ import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.seeds import distinct, other_seeds
-from cfgbench.report.slices import Row, settled
+from cfgbench.report.slices import settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
+from cfgbench.sweep.row import Row
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import numpy as np
 
 from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Row
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
 from cfgbench.report.differences import Difference, compare
 from cfgbench.report.systems import turned
 from cfgbench.report.words import FID, IS, joined, with_error
 from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 SMALL = 1.0
 """The largest w that counts as small: at 1 the scale is 2, the end of the tables' fine grid."""
