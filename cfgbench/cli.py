@@ -340,11 +340,10 @@ def gaussians(
     from cfgbench.data.gaussians import mixture_of
     from cfgbench.files import make_folder
     from cfgbench.models.precision import find_device
-    from cfgbench.report.gaussians import summary, write
-    from cfgbench.report.guided import guided
+    from cfgbench.report.figure2 import run_experiment, summary, write
 
     make_folder(out)
-    made = guided(mixture_of(), device=find_device(device), progress=_progress(quiet))
+    made = run_experiment(mixture_of(), device=find_device(device), progress=_progress(quiet))
     for path in write(made, out):
         print(printable(path))
     for line in [] if quiet else summary(made):
