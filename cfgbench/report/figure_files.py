@@ -90,7 +90,7 @@ def svg(figure: Figure, most: int | None = None) -> bytes:
 
 
 class _TooLarge(Exception):
-    """What was written is larger than wanted; drawing the rest would be for nothing."""
+    """What was written is larger than it may be; drawing the rest would be for nothing."""
 
 
 class _Bounded(io.BytesIO):

@@ -22,9 +22,9 @@ other so have the metrics of systems, whose names are long."""
 @dataclass(frozen=True)
 class Entry:
     """One number of the table. A failed cell has no value and a `note`, the letter of its footnote; a cell that was
-    not run has neither. A published number has the digits that its source has, `printed`. A mean over `seeds` has the
-    `extreme` of them, which is a `word`: min or max. `mark` says by which protocol it was measured. A mean over
-    `other_seeds` than most of its column's is not its best."""
+    not run has neither. A published number has the digits that its source has, `printed`. Of a mean over `seeds`,
+    `extreme` is the best of `seeds` values, `word` says whether that is their min or max. `mark` says by which protocol
+    it was measured. A mean over `other_seeds` than most of its column's is not its best."""
 
     value: float = np.nan
     se: float = np.nan

@@ -112,10 +112,10 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     with the lowest FID, and the farthest from 1."""
     there = set(rows["at"])
     farthest = rows["at"].loc[(rows["at"] - 1).abs().idxmax()]
-    wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
+    chosen = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
     if (best := best_fid(rows)) is not None:
-        wanted.add(best["at"])
-    return sorted(wanted & there)
+        chosen.add(best["at"])
+    return sorted(chosen & there)
 
 
 def _at_name(rows: pd.DataFrame, at: float) -> str:

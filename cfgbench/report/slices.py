@@ -96,10 +96,10 @@ class Slice:
 
         A value that is not stated is None and comes last.
         """
-        wanted = [metric.column for metric in metrics]
-        if any(column not in self.ok for column in wanted):
+        columns = [metric.column for metric in metrics]
+        if any(column not in self.ok for column in columns):
             return
-        for value, rows in self.ok.dropna(subset=wanted).groupby(self.series, dropna=False, sort=False):
+        for value, rows in self.ok.dropna(subset=columns).groupby(self.series, dropna=False, sort=False):
             yield known(value), rows
 
     @property
@@ -159,8 +159,8 @@ def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool
 def arranged(parts: Sequence[Slice], together: Sequence[Slice]) -> list[Slice]:
     """What tables and trade-offs show: the systems side by side, then each system's slices that hold more than a column
     of that."""
-    told = {number for part in together for number in _numbers(part)}
-    return [*together, *(part for part in parts if len(part.values) > 1 or not told.issuperset(_numbers(part)))]
+    shown = {number for part in together for number in _numbers(part)}
+    return [*together, *(part for part in parts if len(part.values) > 1 or not shown.issuperset(_numbers(part)))]
 
 
 def _numbers(part: Slice) -> list[tuple[str, int]]:

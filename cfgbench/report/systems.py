@@ -49,9 +49,9 @@ def with_systems(rows: pd.DataFrame) -> pd.DataFrame:
     names = [_name(*values) for values in zip(*filled.values(), rows["w"], strict=True)]
     systems = pd.Series(names, index=rows.index, dtype=object)
     unguided = systems.isin(TEMPERATURES)
-    told = {key: values for key, values in filled.items() if key != "guidance" or key in rows}
+    columns = {key: values for key, values in filled.items() if key != "guidance" or key in rows}
     return rows.assign(
-        **told,
+        **columns,
         system=systems,
         knob=unguided.map({True: "temperature", False: "w"}),
         at=filled["temperature"].where(unguided, rows["w"]).astype(float),

@@ -94,7 +94,7 @@ def read_tiles(path: Path) -> Tiles:
     return Tiles(grid, labels, names)
 
 
-def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
+def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
     """The classes of these names or ids, in that order. A name may be one of several that the class has (`malamute` of
     `malamute, Alaskan malamute`); all classes that have it are taken. Raises UserError for one of which there are no
     images, listing those that there are.
@@ -102,7 +102,7 @@ def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
     there = [int(label) for label in np.unique(tiles.labels)]
     every = range(max(len(tiles.class_names), max(there) + 1))
     found: list[int] = []
-    for text in wanted:
+    for text in texts:
         named = _called(text, every, tiles)
         matches = [label for label in there if label in named]
         if not matches:
@@ -164,11 +164,11 @@ class _Unscaled(AxesImage):
 
 def _called(text: str, labels: Iterable[int], tiles: Tiles) -> set[int]:
     """The classes of this very name; else those that have it among their names, or as their id."""
-    wanted = text.strip().casefold()
+    asked = text.strip().casefold()
     names = {label: class_name(tiles, label).casefold() for label in labels}
-    exactly = {label for label, name in names.items() if name == wanted}
+    exactly = {label for label, name in names.items() if name == asked}
     parts = {label: [part.strip() for part in name.split(",")] for label, name in names.items()}
-    return exactly or {label for label in names if wanted in (*parts[label], str(label))}
+    return exactly or {label for label in names if asked in (*parts[label], str(label))}
 
 
 def _drawn(name: str, label: int) -> str:

@@ -36,6 +36,7 @@ class Gap:
 
     @property
     def relative(self) -> float:
+        """The difference as a part of the lower FID."""
         return self.difference.value / self.lower
 
 
@@ -108,12 +109,12 @@ def _beyond(gap: Gap, looks: int) -> bool:
     return above(gap.difference, margin, looks=looks) or below(gap.difference, -margin, looks=looks)
 
 
-def _pairs(setting: Setting, wanted: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
+def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
     """(name, curve, curve) for each T at which both were swept; None for the curves where there is no such T."""
     curves = {curve.place: curve for curve in setting.curves()}
     steps = list(dict.fromkeys(T for _, T in curves))
     found: list[tuple[str, Curve | None, Curve | None]] = []
-    for a, b in wanted:
+    for a, b in pairs:
         name = f"p_uncond {a:g} against {b:g}"
         both = [T for T in steps if (a, T) in curves and (b, T) in curves]
         places = {T: f"{name}, {named('T', as_text(T))}" if len(steps) > 1 else name for T in both}

@@ -105,8 +105,8 @@ def _others(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
     """The distance to w = 0 and to the nearest larger w, and which w are not told to be above."""
     larger = [(gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] > 0]
     at_zero = next((gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] == 0)
-    told = [at_zero, min(larger, key=lambda pair: pair[0].value)]
-    words = [f"w {row['w']:g} is {shift(gap)}" for gap, row in told]
+    nearest = [at_zero, min(larger, key=lambda pair: pair[0].value)]
+    words = [f"w {row['w']:g} is {shift(gap)}" for gap, row in nearest]
     known_errors = not any(np.isnan(gap.se) for gap in gaps)
     open_ = [
         f"{row['w']:g}" for gap, row in zip(gaps, rows, strict=True) if known_errors and not above(gap, looks=looks)

@@ -42,6 +42,7 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
+        """That of all findings (see `together`)."""
         return together(finding.outcome for finding in self.findings)
 
 

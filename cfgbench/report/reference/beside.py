@@ -46,6 +46,7 @@ class Beside:
     notes: tuple[Note, ...]
 
     def of_kind(self, kind: str) -> list[Note]:
+        """Those that say `same`, `differs` or `not stated`."""
         return [note for note in self.notes if note.kind == kind]
 
 
@@ -53,12 +54,12 @@ def lay_beside(part: Slice, number: int = 1) -> Beside:
     """Lays a slice, which table `number` shows, beside the paper's table of its data set (Table 1 where it has none),
     on w and p_uncond or T."""
     published = counterpart(part) or TABLES[0]
-    columns = ["w", published.key]
-    theirs = published.rows.assign(**_rounded(published.rows, columns))
-    ours = part.ok.assign(**_rounded(part.ok, columns)).dropna(subset=columns)
-    wanted = [column for m in METRICS for column in (m.column, f"{m.column}_printed")]
-    rows = ours.drop(columns=wanted[1::2], errors="ignore").merge(
-        theirs[[*columns, *wanted]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=columns
+    place = ["w", published.key]
+    theirs = published.rows.assign(**_rounded(published.rows, place))
+    ours = part.ok.assign(**_rounded(part.ok, place)).dropna(subset=place)
+    numbers = [column for m in METRICS for column in (m.column, f"{m.column}_printed")]
+    rows = ours.drop(columns=numbers[1::2], errors="ignore").merge(
+        theirs[[*place, *numbers]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=place
     )
     for metric in _metrics(part):
         rows[f"{metric.column}_difference"] = rows[metric.column] - rows[f"{metric.column}_published"]

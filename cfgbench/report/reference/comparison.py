@@ -85,13 +85,13 @@ _HEADS = ("model", "row", "source", "FID", "IS", "conditions", "compares with th
 
 def _quoted(table: Published) -> Iterator[Line]:
     """The models of the paper's table, with what is known of their conditions, and others of the same papers."""
-    told = _literature(table.resolution)
+    others = _literature(table.resolution)
     for model, citation, fid, score in table.baselines.itertuples(index=False):
-        same = [other for other in told if _is(other, model, fid)]
-        told = [other for other in told if other not in same]
+        same = [other for other in others if _is(other, model, fid)]
+        others = [other for other in others if other not in same]
         words = [f"quoted in {table.name}", *(other["conditions"] for other in same)]
         yield Line(model, "", citation, fid, score, "; ".join(word for word in words if word))
-    for other in told:
+    for other in others:
         yield Line(other["model"], "", other["source"], other["FID"], other["IS"], other["conditions"])
 
 
@@ -104,9 +104,9 @@ def _literature(resolution: int) -> list[dict[str, str]]:
     keys = ["model", "guidance", "NFE_or_steps", "source_paper"]
     for (model, guidance, steps, source), of_model in rows[kept].groupby(keys, sort=False):
         values = dict(zip(of_model["metric"], of_model["value"], strict=True))
-        told = [guidance if guidance != "none" else "", f"network calls or steps: {steps}" if steps else ""]
-        told += [note for metric, note in zip(of_model["metric"], of_model["notes"], strict=True) if metric == "FID"]
-        conditions = "; ".join(word for word in told if word)
+        notes = [guidance if guidance != "none" else "", f"network calls or steps: {steps}" if steps else ""]
+        notes += [note for metric, note in zip(of_model["metric"], of_model["notes"], strict=True) if metric == "FID"]
+        conditions = "; ".join(word for word in notes if word)
         numbers = {name: values.get(name, "") for name in ("FID", "IS")}
         found.append({"model": model, "source": source, "conditions": conditions, **numbers})
     return found
@@ -129,7 +129,7 @@ def _measured(group: Sequence[Slice]) -> Iterator[Line]:
     """The same rows of one's own system, which the slices of `group` are of; cells of other systems do not count."""
     rows = pd.concat([part.ok[~part.ok["shared"]] for part in group], ignore_index=True)
     apart = ", ".join(
-        _told(group[0], note.what) for note in lay_beside(group[0]).of_kind("differs") if note.what in _SCALE
+        _named_here(group[0], note.what) for note in lay_beside(group[0]).of_kind("differs") if note.what in _SCALE
     )
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
@@ -139,7 +139,7 @@ def _measured(group: Sequence[Slice]) -> Iterator[Line]:
         yield Line(row["system"], which, source, *texts, _conditions(group[0], row), numbers, apart)
 
 
-def _told(part: Slice, what: str) -> str:
+def _named_here(part: Slice, what: str) -> str:
     """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`."""
     value = part.setting[_SCALE[what]]
     return f"{what} {value}" if what == "data set" else named(_SCALE[what], value)
@@ -203,10 +203,10 @@ def _size(table_number: int) -> str:
 
 def _record(table_number: int, line: Line) -> dict[str, Any]:
     fid, fid_se, score, score_se = line.numbers or (line.fid, "", line.score, "")
-    told = {"paper_table": table_number, "kind": "measured" if line.measured else "published"}
-    told |= {"model": line.model, "row": line.which, "source": line.source}
-    told |= {"FID": fid, "FID se": fid_se, "IS": score, "IS se": score_se, "conditions": line.conditions}
-    return told | {"compares": "" if not line.measured else "no" if line.apart else "yes", "why_not": line.apart}
+    record = {"paper_table": table_number, "kind": "measured" if line.measured else "published"}
+    record |= {"model": line.model, "row": line.which, "source": line.source}
+    record |= {"FID": fid, "FID se": fid_se, "IS": score, "IS se": score_se, "conditions": line.conditions}
+    return record | {"compares": "" if not line.measured else "no" if line.apart else "yes", "why_not": line.apart}
 
 
 def _latex(table_number: int, there: Sequence[Line]) -> str:
