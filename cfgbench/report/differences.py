@@ -74,10 +74,10 @@ class Term(NamedTuple):
 def compare(influences: Influences, a: Row, b: Row, metric: str) -> Difference:
     """a - b in the column `metric` (fid, is_mean, fid_infinity).
 
-    The rows are a sweep's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
-    protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
-    image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
-    images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
+    The rows are a sweep's own, or means over seeds (see averages). Those of two or more seeds that both have, under the
+    same protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image
+    by image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the
+    same images. All else is unpaired: sqrt(se_a^2 + se_b^2), with degrees of freedom by Welch and Satterthwaite. Raises
     UserError for influences that are not finite.
     """
     return combine(influences, [Term(1.0, a, metric), Term(-1.0, b, metric)])

@@ -1,50 +1,14 @@
-"""Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
+"""The seeds of rows: which they are, how they are told, and the error of a mean over them."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from cfgbench.report.columns import POINT, SEEDS, comparable
-from cfgbench.report.words import ERRORS, INFINITY, METRICS, joined, known, number, runs
+from cfgbench.report.columns import SEEDS
+from cfgbench.report.words import ERRORS, known, number, numbers, runs
 from cfgbench.sweep.row import Row
-
-_MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
-
-
-def average(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that differ only in a seed, and in what follows from it, become one.
-
-    fid, is_mean and fid_infinity are means over the k seeds that have numbers, their `..._se` as `mean_over` has it
-    (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `asked_seeds` all seeds asked for,
-    `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
-    column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
-
-    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one member.
-    """
-    groups = comparable(rows, without=tuple(SEEDS))
-    return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
-
-
-def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `average`, those of systems that were sampled at different seeds over the seeds that all of them have, so
-    that they may stand side by side. Systems that have the same seeds, or none in common, keep theirs."""
-    groups = comparable(rows, without=(*SEEDS, "system"))
-    return pd.concat(map(_at_shared, groups), ignore_index=True)
-
-
-def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
-    held = {
-        system: {seed_of(member) for members in of_system["members"] for member in members}
-        for system, of_system in group.groupby("system")
-    }
-    shared = set.intersection(*held.values())
-    if not shared or all(seeds == shared for seeds in held.values()):
-        return group
-    members = [member for members in group["members"] for member in members if seed_of(member) in shared]
-    return average(pd.DataFrame(members))
 
 
 class Seed(NamedTuple):
@@ -136,12 +100,13 @@ def seeds_phrase(seeds: Sequence[Seed]) -> str:
     varying = {kind: held for kind, held in zip(Seed._fields, distinct(seeds), strict=True) if len(held) > 1}
     if len(varying) == 1:
         (held,) = varying.values()
-        return f"{len(held)} seeds ({_listed(held)})"
-    words = [f"{kind} {_listed(held)}" for kind, held in varying.items()]
+        return f"{len(held)} seeds ({listed(held)})"
+    words = [f"{kind} {listed(held)}" for kind, held in varying.items()]
     return f"{len(seeds)} pairs of seeds ({'; '.join(words)})"
 
 
-def _listed(seeds: Iterable[int | None]) -> str:
+def listed(seeds: Iterable[int | None]) -> str:
+    """`0 to 47`, `0, 2`."""
     return runs(list(map(_text, seeds)))
 
 
@@ -150,88 +115,15 @@ def _text(seed: int | None) -> str:
     return "" if seed is None else str(int(seed))
 
 
-def _several(group: pd.DataFrame) -> bool:
-    return bool(group.groupby(list(POINT), dropna=False).size().max() > 1)
-
-
-def _single(group: pd.DataFrame) -> pd.DataFrame:
-    more = {"seeds": (group["status"] == "ok").astype(int), "shortfall": None}
-    more |= {metric.extreme: group[metric.column] for metric in METRICS if metric.column in group}
-    members = [(member,) for member in group.to_dict("records")]
-    return group.assign(**more, members=_column(members, group), asked_seeds=_column([()] * len(group), group))
-
-
-def _merged(group: pd.DataFrame) -> pd.DataFrame:
-    seeds = [key for key in SEEDS if key in group]
-    point = group.groupby(list(POINT), dropna=False, sort=False).ngroup().to_numpy()
-    order = group.reset_index(drop=True).sort_values(seeds, kind="stable").index
-    points: list[list[dict[str, Any]]] = [[] for _ in range(point.max() + 1)]
-    for place, member in zip(point[order], group.iloc[order].to_dict("records"), strict=True):
-        points[place].append(member)
-    asked = sorted({seed_of(member) for members in points for member in members}, key=_in_order)
-    varying = {key: _listed(sorted(group[key].dropna().unique())) for key in seeds if group[key].nunique() > 1}
-    return pd.DataFrame([_point(members, asked) | varying for members in points])
-
-
-def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
-    """One row for the rows of one point, which are in order of their seeds; `asked` are all seeds asked for."""
-    ok = [member for member in members if member["status"] == "ok"]
-    point = (ok or members)[0] | {column: _mean(_numbers(ok, column)) for column in _MEANS if column in members[0]}
-    for metric in (*METRICS, INFINITY):
-        values = _numbers(ok, metric.column)
-        point[metric.se] = mean_of(ok, metric.column).se
-        if metric.extreme:
-            point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
-    without = _shortfall(members, asked)
-    return point | {
-        "seeds": len(ok),
-        "asked_seeds": tuple(asked),
-        "members": tuple(members),
-        "shortfall": f"mean over {len(ok)} of {len(asked)} seeds; {without}" if len(ok) and without else None,
-        "reason": None if len(ok) else without,
-    }
-
-
-def _numbers(rows: Sequence[Row], column: str) -> np.ndarray:
-    """What the rows have there, of those that have a number."""
-    values = np.array([number(row, column) for row in rows])
-    return values[~np.isnan(values)]
-
-
 def mean_of(rows: Sequence[Row], column: str) -> Mean:
     """The mean over those rows that have a number there. Where their noise is alike, its part in the error is that of a
     single row, as far as rows have one: no less than that of their mean, which only influences tell."""
     there = [row for row in rows if not np.isnan(number(row, column))]
-    single = _numbers(there, ERRORS.get(column, ""))
+    single = numbers(there, ERRORS.get(column, ""))
     images = float(np.mean(single**2)) if len(single) else 0.0
-    return mean_over([seed_of(row) for row in there], _numbers(there, column), images)
+    return mean_over([seed_of(row) for row in there], numbers(there, column), images)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.nan
-
-
-def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
-    """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
-    there = {seed_of(row): row for row in rows}
-    seeds_of: dict[str, list[str]] = {}
-    for seed in asked:
-        row = there.get(seed)
-        if row is None or row["status"] != "ok":
-            why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
-            seeds_of.setdefault(why, []).append(_short(seed, asked))
-    return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
-
-
-def _short(seed: Seed, seeds: Sequence[Seed]) -> str:
+def differing(seed: Seed, seeds: Sequence[Seed]) -> str:
     """Of a seed what differs among the seeds."""
     return "/".join(_text(part) for part, held in zip(seed, distinct(seeds), strict=True) if len(held) > 1)
-
-
-def _in_order(seed: Seed) -> tuple[int, ...]:
-    return tuple(-1 if part is None else part for part in seed)
-
-
-def _column(values: Sequence[Any], rows: pd.DataFrame) -> pd.Series:
-    """Values that are tuples as a column."""
-    return pd.Series(list(values), index=rows.index, dtype=object)

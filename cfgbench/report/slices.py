@@ -14,9 +14,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from cfgbench.errors import UserError
+from cfgbench.report.averages import at_shared_seeds, average
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import Seed, at_shared_seeds, average, other_seeds
+from cfgbench.report.seeds import Seed, other_seeds
 from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 from cfgbench.sweep.row import Row
@@ -137,7 +138,7 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = Fal
 
     The series are of p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier
     version of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest.
-    Several seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
+    Several seeds become one row (see `averages`). With `mixed`, rows that were measured with different features,
     references or protocols stand together, each with its mark. Each system has slices of its own; where it has no
     unguided cell it begins with that of the others (see `systems.origins`).
     """

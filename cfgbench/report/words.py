@@ -44,6 +44,12 @@ def number(row: Any, column: str) -> float:
     return np.nan if value is None else float(value)
 
 
+def numbers(rows: Sequence[Row], column: str) -> np.ndarray:
+    """What the rows have there, of those that have a number."""
+    values = np.array([number(row, column) for row in rows])
+    return values[~np.isnan(values)]
+
+
 def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
     """The rows that have `value` in `column`; those that have none where it is null."""
     return rows[rows[column].isna()] if known(value) is None else rows[rows[column] == value]
