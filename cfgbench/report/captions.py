@@ -4,7 +4,7 @@ import numpy as np
 
 from cfgbench.report import knobs
 from cfgbench.report.seeds import alike_noise, distinct, seeds_phrase
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
 MANY_IMAGES = 10_000

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from cfgbench.report.headings import mark_meanings
 from cfgbench.report.lettering import written
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import ERRORS
 
 CROWDED = 40

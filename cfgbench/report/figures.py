@@ -10,7 +10,7 @@ from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.plots import steps, strength, tradeoff
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
 from cfgbench.report.samples import samples
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 
 
 class Shown(NamedTuple):

@@ -4,7 +4,7 @@ import textwrap
 
 from cfgbench.report import knobs
 from cfgbench.report.captions import spread
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import named
 
 

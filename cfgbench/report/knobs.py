@@ -1,6 +1,6 @@
 """The words for what a slice turns: guidance strength w, which others may call scale = 1 + w, or the temperature τ."""
 
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import SIGNS, scaled
 
 _SCALE = "scale = 1 + w"

@@ -8,7 +8,7 @@ import pandas as pd
 from cfgbench.errors import counted
 from cfgbench.report.captions import bias
 from cfgbench.report.markup import escape_markdown, markdown_table
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import TEMPERATURES
 from cfgbench.report.words import known, named, strength
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cfgbench.report.canvas import PixelCanvas
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.layout import layout
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import INK
 from cfgbench.report.tiles import Kept, Tiles, compose, drawn_names, places, show
 from cfgbench.report.words import METRICS, joined, letter

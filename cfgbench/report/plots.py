@@ -13,7 +13,7 @@ from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import draw, mark_entries
 from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import (
     FAINT,
     curve_name,

@@ -11,7 +11,7 @@ from cfgbench.report.output import save, texts
 from cfgbench.report.plots import tradeoff
 from cfgbench.report.reference import beside, comparison, load, pages
 from cfgbench.report.request import WHOLE, Request, checked_names
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import CFG
 
 _FROM_NUMBERS = [name for name in PLOTS if name != "samples"]

@@ -20,7 +20,7 @@ from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import FAINT, INK
 from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
 from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cfgbench.errors import counted
 from cfgbench.report.best import lowest
 from cfgbench.report.differences import Difference, compare
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
 from cfgbench.sweep.influences import Influences

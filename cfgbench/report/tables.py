@@ -13,7 +13,7 @@ from cfgbench.report import markup
 from cfgbench.report.captions import caption, notes, reading
 from cfgbench.report.layout import Layout, layout, layouts
 from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
 
 NARROW = 16

@@ -17,7 +17,7 @@ from cfgbench.errors import UserError, printable, reason
 from cfgbench.report.best import lowest_fid
 from cfgbench.report.lettering import written
 from cfgbench.report.seeds import Seed, seed_of
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import at, named
 
 GAP = 5

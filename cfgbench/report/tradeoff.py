@@ -15,7 +15,7 @@ from cfgbench.report.canvas import canvas, settle
 from cfgbench.report.curves import bars, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import (
     FAINT,
     INK,

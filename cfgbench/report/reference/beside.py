@@ -13,7 +13,7 @@ from cfgbench.report.layout import layout
 from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.reference import TABLES, Published
 from cfgbench.report.reference.pages import remarks
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import METRICS, Metric, as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them

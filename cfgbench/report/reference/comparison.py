@@ -12,7 +12,7 @@ from cfgbench.report import markup
 from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
 from cfgbench.report.reference import TABLES, Published, literature
 from cfgbench.report.reference.beside import counterpart, lay_beside
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import CFG, rank, turned
 from cfgbench.report.words import METRICS, known, named, number, plus_minus
 
