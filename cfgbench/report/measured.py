@@ -17,7 +17,7 @@ from cfgbench.report.output import parquet, save, texts
 from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
-from cfgbench.report.reference.beside import published_behind
+from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names
 from cfgbench.report.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary

@@ -10,6 +10,7 @@ from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
 from cfgbench.report.plots import tradeoff
 from cfgbench.report.reference import beside, comparison, load, pages
+from cfgbench.report.reference.agreement import counterpart
 from cfgbench.report.request import WHOLE, Request, checked_names
 from cfgbench.report.slice import Slice
 from cfgbench.report.systems import CFG
@@ -57,7 +58,7 @@ def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:
     if guided:
         laid = [beside.lay_beside(part, _number(part, shown)) for part in guided]
         files |= texts("reference", beside.FORMATS, laid, kinds)
-    if sizes := sorted({table.resolution for part in shown.parts if (table := beside.counterpart(part))}):
+    if sizes := sorted({table.resolution for part in shown.parts if (table := counterpart(part))}):
         files |= texts("literature", pages.LITERATURE, sizes, kinds)
     return files
 

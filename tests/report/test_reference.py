@@ -15,6 +15,7 @@ import cfgbench.report
 from cfgbench.errors import UserError
 from cfgbench.report import ImageChoice, Report, Request, print_reference, write_reference
 from cfgbench.report.reference import TABLES, beside, load
+from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
@@ -303,7 +304,7 @@ def test_what_differs_is_said(changes, what, text):
     ],
 )
 def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, drawn):
-    (figure,) = tradeoff(slices(measured(number, **changes)), behind=beside.published_behind)
+    (figure,) = tradeoff(slices(measured(number, **changes)), behind=published_behind)
     (axes,) = figure.axes
     grey = [line for line in axes.lines if line.get_label() == "_published"]
     assert len(grey) == drawn

@@ -32,8 +32,13 @@ class Published:
     """The figure that draws the same numbers."""
     resolution: int
     key: Literal["p_uncond", "T"]
-    """What the columns stand for; the other of the two is not stated."""
+    """What the columns stand for; the other of the two is `unstated`."""
     v: float
+
+    @property
+    def unstated(self) -> Literal["p_uncond", "T"]:
+        """What the paper does not state of p_uncond and T."""
+        return "T" if self.key == "p_uncond" else "p_uncond"
 
     @property
     def name(self) -> str:
