@@ -242,11 +242,11 @@ def report(
     folders = [] if reference and not sweeps else chosen_folders(sweeps or [], results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import Choice, Report, Wanted, print_claims, print_reference, write_reference
+    from cfgbench.report import ImageChoice, Report, Request, print_claims, print_reference, write_reference
 
-    wanted = Wanted(plot or (), table or (), claims, Choice(classes or (), w or ()))
+    request = Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
     if reference and not sweeps:
-        written = write_reference(reference, out or Path("reports") / reference, wanted)
+        written = write_reference(reference, out or Path("reports") / reference, request)
         print_reference(reference, claims=claims)
         for path in written:
             print(printable(path))
@@ -257,7 +257,7 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
-        written = made.write(target, wanted, reference=reference)
+        written = made.write(target, request, reference=reference)
         if claims:
             print_claims(made.judged)
         for path in written:
@@ -340,11 +340,10 @@ def gaussians(
     from cfgbench.data.gaussians import mixture_of
     from cfgbench.files import make_folder
     from cfgbench.models.precision import find_device
-    from cfgbench.report.gaussians import summary, write
-    from cfgbench.report.guided import guided
+    from cfgbench.report.figure2 import run_experiment, summary, write
 
     make_folder(out)
-    made = guided(mixture_of(), device=find_device(device), progress=_progress(quiet))
+    made = run_experiment(mixture_of(), device=find_device(device), progress=_progress(quiet))
     for path in write(made, out):
         print(printable(path))
     for line in [] if quiet else summary(made):

@@ -563,10 +563,10 @@ README = (TOP / "README.md").read_text()
 
 
 def test_every_command_of_the_readme_works(small, run, monkeypatch):
-    from cfgbench.report import guided
+    from cfgbench.report.figure2 import experiment
 
     for name, few in (("POINTS", 600), ("T", 8), ("DRAWS", 2)):
-        monkeypatch.setattr(guided, name, few)
+        monkeypatch.setattr(experiment, name, few)
     Path("sweeps").mkdir()
     Path("sweeps/digits.yaml").write_text(SMALL)
     of_gaussians = (TOP / "sweeps" / "gaussians.yaml").read_text()

@@ -16,6 +16,7 @@ import torch
 
 from cfgbench.sweep import cell, row, shards
 from cfgbench.sweep import fill as filling
+from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.store import Store
 from cfgbench.tensors import load_tensors, save_tensors
 
@@ -298,12 +299,16 @@ def change(path, **facts):
 
 def test_influences_of_another_cell_are_not_taken(small, calm):
     shutil.copytree(calm / "digits", "results")
-    store, (one, other, *_) = Store(Path("results")), sorted(path.stem for path in Path("results/cells").iterdir())
-    assert store.influences(one).keys() == {"label", "fid", "is_mean"}
-    shutil.copy(store.influence(one), store.influence(other))
-    assert (store.influences(other), store.lost) == ({}, {other})
-    pq.write_table(pq.read_table(store.influence(one)).replace_schema_metadata(), store.influence(other))  # as before
-    assert Store(Path("results")).influences(other).keys() == {"label", "fid", "is_mean"}
+    influences, (one, other, *_) = (
+        Influences(Path("results")),
+        sorted(path.stem for path in Path("results/cells").iterdir()),
+    )
+    assert influences.get(one).keys() == {"label", "fid", "is_mean"}
+    shutil.copy(influences.path(one), influences.path(other))
+    assert (influences.get(other), influences.lost) == ({}, {other})
+    earlier = pq.read_table(influences.path(one)).replace_schema_metadata()
+    pq.write_table(earlier, influences.path(other))
+    assert Influences(Path("results")).get(other).keys() == {"label", "fid", "is_mean"}
 
 
 def test_a_training_state_with_a_flipped_bit_is_refused(small, run):

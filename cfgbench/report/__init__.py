@@ -2,13 +2,13 @@
 
 from cfgbench.report.measured import Report
 from cfgbench.report.published import write_reference
+from cfgbench.report.request import ImageChoice, Request
 from cfgbench.report.terminal import print_claims, print_reference, print_tables
-from cfgbench.report.wanted import Choice, Wanted
 
 __all__ = [
-    "Choice",
+    "ImageChoice",
     "Report",
-    "Wanted",
+    "Request",
     "print_claims",
     "print_reference",
     "print_tables",

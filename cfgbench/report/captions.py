@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from cfgbench.report.seeds import alike_noise, seeds_phrase
-from cfgbench.report.slices import Slice
-from cfgbench.report.systems import scaled
-from cfgbench.report.words import INFINITY, METRICS, Metric, joined, number
+from cfgbench.report import knobs
+from cfgbench.report.seeds import alike_noise, distinct, seeds_phrase
+from cfgbench.report.slice import Slice
+from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
-FID, IS = METRICS
 MANY_IMAGES = 10_000
 """From here on FID's bias is small beside the differences that people look at."""
 
@@ -20,22 +19,13 @@ def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
     names = joined([metric.long_name for metric in metrics])
     provenance = "; ".join(f"{name}: {value}" for name, value in part.provenance.items())
     sentences = [
-        f"{part.setting['dataset']}: {names} over {turning(part)}, by {part.columns}.",
+        f"{part.setting['dataset']}: {names} over {knobs.in_caption(part)}, by {part.series}.",
         _begun(part),
         f"{', '.join(part.conditions)}.",
         f"{provenance[:1].upper()}{provenance[1:]}.",
         reading(part, metrics),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
-
-
-def turning(part: Slice) -> str:
-    """What is turned down the table: `guidance strength w (scale = 1 + w)`, or the temperature."""
-    if part.knob == "temperature":
-        return "the temperature of the reverse process's noise, without guidance (w 0)"
-    weight = any(not scaled(system) for system in part.rows["system"].unique())
-    words = ["scale = 1 + w"] * part.scaled + ["of a classifier w is the weight"] * weight
-    return f"guidance strength w ({'; '.join(words)})"
 
 
 def _begun(part: Slice) -> str:
@@ -73,7 +63,7 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
 def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What the error of a mean over seeds has in it, and what it lacks."""
     if not alike_noise(part.seeds):
-        several = len({noise for _, noise in part.seeds}) > 1 and len({training for training, _ in part.seeds}) > 1
+        several = all(len(kind) > 1 for kind in distinct(part.seeds))
         return "trainings and noise, of which some numbers share one" if several else "seeds"
     members = [member for members in part.rows["members"] for member in members]
     known = [metric for metric in metrics if any(np.isfinite(number(member, metric.se)) for member in members)]

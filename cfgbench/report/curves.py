@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from cfgbench.report.headings import mark_meanings
 from cfgbench.report.lettering import written
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import ERRORS
 
 CROWDED = 40
@@ -57,23 +57,6 @@ def mark_entries(part: Slice, colour: str) -> list[Line2D]:
         Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning), **_LETTER)
         for mark, meaning in mark_meanings(part).items()
     ]
-
-
-def best_fid(rows: pd.DataFrame) -> pd.Series | None:
-    """The row with the lowest FID, of means over the seeds that most have; None where none has one, or where rows do
-    not compare."""
-    return lowest_fid(rows) if one_mark(rows) else None
-
-
-def lowest_fid(rows: pd.DataFrame) -> pd.Series | None:
-    """The same, whether or not the rows compare."""
-    there = rows.dropna(subset="fid") if "fid" in rows else rows[:0]
-    return None if there.empty else there.sort_values(["other_seeds", "fid"], kind="stable").iloc[0]
-
-
-def one_mark(rows: pd.DataFrame) -> bool:
-    """Whether all of the rows compare, so that one of them may be called the best."""
-    return "mark" not in rows or rows["mark"].nunique() <= 1
 
 
 def _strand(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, colour: str) -> list[Line2D]:

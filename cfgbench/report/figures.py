@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.plots import steps, strength, tradeoff
+from cfgbench.report.request import ALL_IMAGES, ImageChoice
 from cfgbench.report.samples import samples
-from cfgbench.report.slices import Slice
-from cfgbench.report.wanted import Choice
+from cfgbench.report.slice import Slice
 
 
 class Shown(NamedTuple):
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
     behind: Callable[[Slice], Slice | None] = lambda _: None
 
 
-PLOTS: dict[str, Callable[[Shown, Choice], list[Draw]]] = {
+PLOTS: dict[str, Callable[[Shown, ImageChoice], list[Draw]]] = {
     "tradeoff": lambda shown, _: tradeoff(shown.arranged, behind=shown.behind),
     "strength": lambda shown, _: strength(shown.arranged),
     "steps": lambda shown, _: steps(shown.parts),
@@ -32,7 +32,7 @@ PLOTS: dict[str, Callable[[Shown, Choice], list[Draw]]] = {
 """name -> function that says how to draw a figure a slice, of the images that are chosen; raises NothingToPlot."""
 
 
-def draws(shown: Shown, names: Iterable[str], choice: Choice = Choice()) -> dict[str, Draw]:  # noqa: B008
+def draws(shown: Shown, names: Iterable[str], choice: ImageChoice = ALL_IMAGES) -> dict[str, Draw]:
     """The figures of these names by the stems of their files: tradeoff, and tradeoff-2 ... where there are several
     slices; samples-chosen where images are chosen. Raises UserError where the rows have nothing for one."""
     found: dict[str, Draw] = {}
@@ -49,10 +49,10 @@ def all_draws(shown: Shown) -> dict[str, Draw]:
     found: dict[str, Draw] = {}
     for name in PLOTS:
         with suppress(NothingToPlot):
-            found |= _of_slices(shown, name, Choice())
+            found |= _of_slices(shown, name, ALL_IMAGES)
     return found
 
 
-def _of_slices(shown: Shown, name: str, choice: Choice) -> dict[str, Draw]:
+def _of_slices(shown: Shown, name: str, choice: ImageChoice) -> dict[str, Draw]:
     stem = f"{name}-chosen" if name == "samples" and any(choice) else name
     return {stem if n == 1 else f"{stem}-{n}": draw for n, draw in enumerate(PLOTS[name](shown, choice), 1)}

@@ -2,8 +2,9 @@
 
 import textwrap
 
+from cfgbench.report import knobs
 from cfgbench.report.captions import spread
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import named
 
 
@@ -21,8 +22,7 @@ def image_conditions(part: Slice, *told: str) -> list[str]:
     """How images came about, without what the title has `told`, what their numbers are, and what the marks mean."""
     told = (*told, part.setting.get("system", ""))
     conditions = [text for text in part.conditions if text not in told]
-    words = [*conditions, f"FID and IS: {part.extractor} features", *(["scale = 1 + w"] * part.scaled)]
-    words += ["τ: temperature"] * (part.knob == "temperature")
+    words = [*conditions, f"FID and IS: {part.extractor} features", *knobs.in_heading(part)]
     return [*words, *(["images of one seed, numbers are means"] if part.seeds else []), *mark_meanings(part).values()]
 
 

@@ -10,47 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.slices import Row, Slice
+from cfgbench.report.entry import Entry
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
+from cfgbench.sweep.row import Row
 
 WIDEST = 6
 """Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each
 other so have the metrics of systems, whose names are long."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number of the table. A failed cell has no value and a `note`, the letter of its footnote; a cell that was
-    not run has neither. A published number has the digits that its source has, `printed`. A mean over `seeds` has the
-    `extreme` of them, which is a `word`: min or max. `mark` says by which protocol it was measured. A mean over
-    `other_seeds` than most of its column's is not its best."""
-
-    value: float = np.nan
-    se: float = np.nan
-    best: bool = False
-    note: str = ""
-    printed: str = ""
-    seeds: int = 0
-    extreme: float = np.nan
-    word: str = "min"
-    mark: str = ""
-    other_seeds: bool = False
-
-    def text(self, decimals: int, *, plus_minus: str = " ± ", dash: str = "–", join: str = " ") -> str:
-        """The number rounded, with its standard error where that is known: `1.800 ± 0.021 (min of 3: 1.781) [a] (b)`.
-
-        `join` stands before the best of several seeds. An error that `decimals` would show as zero gets its own.
-        """
-        ends = [f"[{self.mark}]" * bool(self.mark), f"({self.note})" * bool(self.note)]
-        if np.isnan(self.value):
-            return " ".join(end for end in [dash if self.note else "", *ends] if end) if self.note else ""
-        if np.isfinite(self.se) and 0 < self.se < 0.5 * 10.0**-decimals:
-            decimals = digits(self.se)
-        error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
-        several = self.seeds > 1 and np.isfinite(self.extreme)
-        extreme = f"({self.word} of {self.seeds}: {self.extreme:.{decimals}f})" if several else ""
-        mean = f"{self.printed or f'{self.value:.{decimals}f}'}{error}"
-        return " ".join([f"{mean}{join}{extreme}" if extreme else mean, *(end for end in ends if end)])
 
 
 @dataclass(frozen=True)
@@ -105,7 +72,7 @@ def layouts(part: Slice) -> list[Layout]:
 def _layouts(part: Slice) -> list[Layout]:
     whole = layout(part, part.measured)
     narrow = len(whole.columns) <= WIDEST
-    if part.columns == "system" and not narrow:
+    if part.series == "system" and not narrow:
         return [layout(part, (metric,)) for metric in part.measured]
     if INFINITY not in part.measured or (narrow and not part.seeds):
         return [whole]
@@ -120,7 +87,7 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
     notes = _notes(part)
     lines, table = [], []
     for w, there in _lines(part):
-        at_place = {known(row[part.columns]): row for row in there}
+        at_place = {known(row[part.series]): row for row in there}
         lines.append(w)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
     by_column = [
@@ -139,7 +106,7 @@ def _lines(part: Slice) -> Iterator[tuple[float, list[Row]]]:
         lines.setdefault(row["at"], []).append(row)
     for at in sorted(lines, reverse=part.knob == "temperature"):
         rows = lines[at]
-        if not part.marks or len({known(row[part.columns]) for row in rows}) == len(rows):
+        if not part.marks or len({known(row[part.series]) for row in rows}) == len(rows):
             yield at, rows
             continue
         for mark in dict.fromkeys(row["mark"] for row in rows):
@@ -152,7 +119,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
     notes: dict[str, tuple[str, str]] = {}
     for row in part.records.values():
         if reason := _reason(row):
-            place = f"{row['knob']} {row['at']:g}, {named(part.columns, row[part.columns])}"
+            place = f"{row['knob']} {row['at']:g}, {named(part.series, row[part.series])}"
             mark, places = notes.get(reason, (letter(len(notes)), ""))
             notes[reason] = (mark, f"{places}; {place}" if places else place)
     return notes

@@ -11,16 +11,16 @@ from cfgbench.errors import UserError, counted
 from cfgbench.report import protocols, tables
 from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.columns import asked_for
-from cfgbench.report.drawing import begin
+from cfgbench.report.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
 from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
-from cfgbench.report.reference.points import published_behind
+from cfgbench.report.reference.agreement import published_behind
+from cfgbench.report.request import WHOLE, Request, checked_names
 from cfgbench.report.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary
-from cfgbench.report.wanted import Wanted, among
 from cfgbench.sweep.store import Store
 
 
@@ -33,8 +33,8 @@ class Report:
 
     def __init__(self, folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> None:
         self.rows, self.mixed = rows, mixed
-        self._store = Store(folder)
-        self._asked = self._store.asked()
+        store = Store(folder)
+        self._influences, self._asked = store.influences, store.asked()
         self._earlier: list[str] = []
         self.counted = settled(asked_for(rows, self._asked), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
@@ -44,12 +44,12 @@ class Report:
     @cached_property
     def judged(self) -> list[Judged]:
         """The verdicts on the paper's claims. Raises UserError for influences that are not finite."""
-        return judge(self.counted, self._store)
+        return judge(self.counted, self._influences)
 
     @cached_property
     def best(self) -> list[str]:
         """A line a curve: its best FID, what cannot be told from it, what guidance gained."""
-        return summary(self._store, self.shown.parts)
+        return summary(self._influences, self.shown.parts)
 
     @property
     def notes(self) -> list[str]:
@@ -58,15 +58,15 @@ class Report:
         lines = ["" if self.mixed else protocols.kept_apart(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
-        if (lost := self._store.lost) and self._asked is not None:  # before there was such a note, few cells had them
+        if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
         lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
         return [line for line in lines if line]
 
-    def write(self, out: Path, wanted: Wanted = Wanted(), *, reference: str | None = None) -> list[Path]:  # noqa: B008
+    def write(self, out: Path, request: Request = WHOLE, *, reference: str | None = None) -> list[Path]:
         """Writes the report into the folder `out`; returns the files' paths.
 
-        The whole has the page index.md and all rows as rows.parquet too; else there is only what is `wanted` (see
+        The whole has the page index.md and all rows as rows.parquet too; else there is only what the request names (see
         figures.PLOTS and tables.FORMATS). A name that is not known, or for which the rows hold nothing, is a UserError;
         then nothing is written. Images that were chosen are written as samples-chosen, beside the whole sheet.
 
@@ -74,14 +74,14 @@ class Report:
         reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
         the trade-off where they share its axes.
         """
-        if any(wanted.choice) and "samples" not in wanted.plots:
+        if any(request.choice) and "samples" not in request.plots:
             raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
         shown = self._beside(reference) if reference else self.shown
-        if wanted.whole:
+        if request.whole:
             files = self._whole(shown, against=bool(reference))
             self._earlier = _left_in(out, files)
         else:
-            files = self._parts(shown, wanted, against=bool(reference))
+            files = self._parts(shown, request, against=bool(reference))
         return save(files, out)
 
     def _beside(self, reference: str) -> Shown:
@@ -92,14 +92,14 @@ class Report:
             raise UserError(f"{self.shown.folder}: --mixed: {why}; leave out --reference or it")
         return self.shown._replace(behind=published_behind)
 
-    def _parts(self, shown: Shown, wanted: Wanted, *, against: bool) -> dict[str, bytes]:
-        """What is wanted, and nothing else; with `against`, beside the published numbers."""
-        kinds = among(wanted.tables, tables.FORMATS, "table")
-        drawn = begin(draws(shown, among(wanted.plots, PLOTS, "plot"), wanted.choice))
+    def _parts(self, shown: Shown, request: Request, *, against: bool) -> dict[str, bytes]:
+        """What the request names, and nothing else; with `against`, beside the published numbers."""
+        kinds = checked_names(request.tables, tables.FORMATS, "table")
+        drawn = begin(draws(shown, checked_names(request.plots, PLOTS, "plot"), request.choice))
         files = texts("table", tables.FORMATS, shown.arranged, kinds)
         files |= beside_published(shown, kinds) if against else {}
         files |= drawn()
-        return files | (texts("claims", text.FORMATS, self.judged, text.FORMATS) if wanted.claims else {})
+        return files | (texts("claims", text.FORMATS, self.judged, text.FORMATS) if request.claims else {})
 
     def _whole(self, shown: Shown, *, against: bool) -> dict[str, bytes]:
         """All that the rows allow, and the page; with `against`, beside the published numbers."""

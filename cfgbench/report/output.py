@@ -18,6 +18,7 @@ def texts(stem: str, formats: Mapping[str, Callable[[T], str]], subject: T, kind
 
 
 def parquet(rows: pd.DataFrame) -> bytes:
+    """The rows as a file of that format."""
     file = io.BytesIO()
     rows.to_parquet(file, index=False)
     return file.getvalue()

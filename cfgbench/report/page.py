@@ -8,7 +8,7 @@ import pandas as pd
 from cfgbench.errors import counted
 from cfgbench.report.captions import bias
 from cfgbench.report.markup import escape_markdown, markdown_table
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import TEMPERATURES
 from cfgbench.report.words import known, named, strength
 
@@ -90,12 +90,12 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
     for key in ("device", "precision", "cfgbench_version"):
         if key in rows:
             facts[key.replace("_", " ")] = [str(value) for value in rows[key].dropna()]
-    told = [
+    lines = [
         (escape_markdown(key), "; ".join(map(escape_markdown, dict.fromkeys(values))))
         for key, values in facts.items()
         if values
     ]
-    return f"## Protocol\n\n{markdown_table(['', ''], told, 'll')}"
+    return f"## Protocol\n\n{markdown_table(['', ''], lines, 'll')}"
 
 
 def _failed(rows: pd.DataFrame) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cfgbench.report.canvas import PixelCanvas
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.layout import layout
-from cfgbench.report.slices import Slice
-from cfgbench.report.style import DPI, INK, header
+from cfgbench.report.slice import Slice
+from cfgbench.report.style import INK
 from cfgbench.report.tiles import Kept, Tiles, compose, drawn_names, places, show
 from cfgbench.report.words import METRICS, joined, letter
 
@@ -73,16 +73,11 @@ def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, s
     across = min(len(pictures), max(1, (_WIDEST + _BETWEEN) // (slot + _BETWEEN)))
     down = -(-len(pictures) // across)
     total = max(across * (slot + _BETWEEN) - _BETWEEN + 2 * _MARGIN, 1100)
-    below = down * (height + _CAPTION) + _MARGIN
-    figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    top = round(header(figure, title, subtitle, height=lambda above: (round(above * DPI) + below) / DPI) * DPI)
-    size = np.array([total, top + below])
+    canvas = PixelCanvas(total, down * (height + _CAPTION) + _MARGIN, title, subtitle)
     for number, (picture, text) in enumerate(zip(pictures, captions, strict=True)):
-        x = _MARGIN + number % across * (slot + _BETWEEN) + (slot - width) // 2
-        y = size[1] - top - (number // across) * (height + _CAPTION) - height
-        axes = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
+        left = _MARGIN + number % across * (slot + _BETWEEN) + (slot - width) // 2
+        axes = canvas.axes(left, number // across * (height + _CAPTION), width, height)
         show(axes, picture)
         lines = text if width >= 1.3 * _NARROWEST else text.replace(": ", ":\n", 1)
         axes.text(width / 2, height + 10, lines, ha="center", va="top", fontsize=9, color=INK, linespacing=1.3)
-    return figure
+    return canvas.figure

@@ -7,27 +7,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.report.curves import best_fid, draw, mark_entries
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report import knobs
+from cfgbench.report.best import best_fid
+from cfgbench.report.canvas import canvas, settle
+from cfgbench.report.curves import draw, mark_entries
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.headings import subtitle, title
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import (
     FAINT,
-    canvas,
     curve_name,
     fixed_ticks,
     legend_above,
     looks,
     metric_axis,
-    settle,
     star_entry,
     stars,
 )
 from cfgbench.report.systems import LOW_TEMPERATURE
 from cfgbench.report.tradeoff import frontier
-from cfgbench.report.words import METRICS, Metric, known
-
-FID, IS = METRICS
+from cfgbench.report.words import FID, IS, METRICS, Metric, known
 
 
 def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Draw]:
@@ -62,25 +61,20 @@ def steps(parts: Sequence[Slice]) -> list[Draw]:
 def _strength(part: Slice) -> Figure:
     metrics = [metric for metric in METRICS if any(len(rows) > 1 for _, rows in part.curves(metric))]
     names = " and ".join(metric.long_name for metric in metrics)
-    what = f"{names} over {'guidance strength' if part.knob == 'w' else 'temperature'}"
+    what = f"{names} over {knobs.name(part)}"
     figure, panels = canvas(4.6 * len(metrics) + 0.4, 4.4, title(part, what), subtitle(part), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         curves = list(part.curves(metric))
         if part.knob == "w":
             axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
-        _panel(axes, metric, part, [(curve_name(part.columns, value), rows) for value, rows in curves], "at")
-        axes.set_xlabel(_turned(part))
+        _panel(axes, metric, part, [(curve_name(part.series, value), rows) for value, rows in curves], "at")
+        axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     settle(figure)
     return figure
-
-
-def _turned(part: Slice) -> str:
-    """The name of the knob's axis."""
-    return "temperature" if part.knob == "temperature" else f"guidance strength w{'  (scale = 1 + w)' * part.scaled}"
 
 
 def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
@@ -118,10 +112,10 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     with the lowest FID, and the farthest from 1."""
     there = set(rows["at"])
     farthest = rows["at"].loc[(rows["at"] - 1).abs().idxmax()]
-    wanted = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
+    chosen = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
     if (best := best_fid(rows)) is not None:
-        wanted.add(best["at"])
-    return sorted(wanted & there)
+        chosen.add(best["at"])
+    return sorted(chosen & there)
 
 
 def _at_name(rows: pd.DataFrame, at: float) -> str:

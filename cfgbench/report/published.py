@@ -5,44 +5,45 @@ from pathlib import Path
 
 from cfgbench.errors import UserError
 from cfgbench.report.claims import judge_published, text
-from cfgbench.report.drawing import Draw, begin
+from cfgbench.report.figure_files import Draw, begin
 from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
 from cfgbench.report.plots import tradeoff
-from cfgbench.report.reference import load, pages, peers, points
-from cfgbench.report.slices import Slice
+from cfgbench.report.reference import beside, comparison, load, pages
+from cfgbench.report.reference.agreement import counterpart
+from cfgbench.report.request import WHOLE, Request, checked_names
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import CFG
-from cfgbench.report.wanted import Wanted, among
 
 _FROM_NUMBERS = [name for name in PLOTS if name != "samples"]
 
 
-def write_reference(name: str, out: Path, wanted: Wanted = Wanted()) -> list[Path]:  # noqa: B008
+def write_reference(name: str, out: Path, request: Request = WHOLE) -> list[Path]:
     """Writes the published tables and figures of the reference `name`; returns the files' paths.
 
     The whole is table-1 and table-2 in every format, figure-4 and figure-5 (the trade-offs), the verdicts on the
-    paper's claims, literature.md and .csv, and the page index.md; else there is only what is wanted, other figures too
-    (strength, steps). A name that is not known, or that published numbers cannot give, is a UserError; then nothing is
-    written.
+    paper's claims, literature.md and .csv, and the page index.md; else there is only what the request names, other
+    figures too (strength, steps). A name that is not known, or that published numbers cannot give, is a UserError; then
+    nothing is written.
     """
     published = load(name)
-    if any(wanted.choice):
+    if any(request.choice):
         raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
-    kinds = list(pages.FORMATS) if wanted.whole else among(wanted.tables, pages.FORMATS, "table")
+    kinds = list(pages.FORMATS) if request.whole else checked_names(request.tables, pages.FORMATS, "table")
     files: dict[str, bytes] = {}
     for one in published:
         files |= texts(f"table-{one.number}", pages.FORMATS, one, kinds)
     figures: dict[str, Draw] = {}
-    for plot in ["tradeoff"] if wanted.whole else among(wanted.plots, _FROM_NUMBERS, "plot"):
+    for plot in ["tradeoff"] if request.whole else checked_names(request.plots, _FROM_NUMBERS, "plot"):
         if plot == "tradeoff":
             figures |= {f"figure-{one.figure}": tradeoff([one.part])[0] for one in published}
         else:
             parts = [one.part for one in published]
             figures |= draws(Shown(Path(name), parts, parts), [plot])
     files |= begin(figures)()
-    if wanted.whole or wanted.claims:
+    if request.whole or request.claims:
         files |= texts("claims", text.FORMATS, [judge_published(one) for one in published], text.FORMATS)
-    if wanted.whole:
+    if request.whole:
         files |= texts("literature", pages.LITERATURE, (), pages.LITERATURE)
         files["index.md"] = pages.index(published, files).encode()
     return save(files, out)
@@ -51,13 +52,13 @@ def write_reference(name: str, out: Path, wanted: Wanted = Wanted()) -> list[Pat
 def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:
     """Published beside measured in those of the formats that there are: every system among the published models, the
     paper's guidance point by point, and the literature on the same data sets."""
-    files = texts("comparison", peers.FORMATS, shown.parts, kinds)
+    files = texts("comparison", comparison.FORMATS, shown.parts, kinds)
     guided = [part for part in shown.parts if part.knob == "w"]
     guided = [part for part in guided if part.rows["system"].iloc[0] == CFG] or guided  # else the rule that there is
     if guided:
-        beside = [points.lay_beside(part, _number(part, shown)) for part in guided]
-        files |= texts("reference", points.FORMATS, beside, kinds)
-    if sizes := sorted({table.resolution for part in shown.parts if (table := points.counterpart(part))}):
+        laid = [beside.lay_beside(part, _number(part, shown)) for part in guided]
+        files |= texts("reference", beside.FORMATS, laid, kinds)
+    if sizes := sorted({table.resolution for part in shown.parts if (table := counterpart(part))}):
         files |= texts("literature", pages.LITERATURE, sizes, kinds)
     return files
 

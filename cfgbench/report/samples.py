@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import Draw, NothingToPlot
+from cfgbench.report.canvas import PixelCanvas
+from cfgbench.report.figure_files import Draw, NothingToPlot
 from cfgbench.report.headings import image_conditions, subject
 from cfgbench.report.lettering import width
 from cfgbench.report.panels import chosen_cells, panels
-from cfgbench.report.slices import Slice
-from cfgbench.report.style import DPI, FAINT, INK, header
+from cfgbench.report.request import ALL_IMAGES, ImageChoice
+from cfgbench.report.slice import Slice
+from cfgbench.report.style import FAINT, INK
 from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
 from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
-from cfgbench.report.wanted import Choice
 from cfgbench.report.words import METRICS
 
 _HOW = {
@@ -36,7 +36,7 @@ Heads = Sequence[tuple[str, str]]
 """Over each column: what it is, and its numbers."""
 
 
-def samples(folder: Path, parts: Sequence[Slice], choice: Choice = Choice()) -> list[Draw]:  # noqa: B008
+def samples(folder: Path, parts: Sequence[Slice], choice: ImageChoice = ALL_IMAGES) -> list[Draw]:
     """A sheet a slice: the images of its p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png keep;
     with chosen w panels in its place. Raises UserError for a chosen class or w that there are no images of."""
     most = None if choice.ws else _COLUMNS
@@ -102,19 +102,15 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     how = _HOW.get(rows["system"].iloc[0], "under growing guidance")
     title = f"{subject(part)}: the same noise {how} ({more})"
     subtitle = " · ".join(image_conditions(part, more))
-    figure = Figure(figsize=(total / DPI, 1), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    below = above + high + margin
-    top = round(header(figure, title, subtitle, height=lambda heading: (round(heading * DPI) + below) / DPI) * DPI)
-    size = np.array([total, top + below])
-    axes = figure.add_axes((left / size[0], margin / size[1], wide / size[0], high / size[1]))
+    canvas = PixelCanvas(total, above + high + margin, title, subtitle)
+    axes = canvas.axes(left, above, wide, high)
     show(axes, grid)
     _write_heads(axes, heads, (wide + GAP) / len(rows))
     for number, name in enumerate(names):
         if name:
             centre = (number + 0.5) * (high + GAP) / len(names) - GAP / 2
             axes.text(-10, centre, name, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
-    return figure
+    return canvas.figure
 
 
 def _write_heads(axes: Axes, heads: Heads, column: float) -> None:

@@ -6,138 +6,27 @@ Features, reference and protocol may differ where that was asked for; then every
 another knob than w, that takes the place of w.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
 from cfgbench.errors import UserError
+from cfgbench.report.averages import at_shared_seeds, average
 from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
 from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import at_shared_seeds, average, other_seeds
-from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, scaled, with_systems
-from cfgbench.report.words import INFINITY, METRICS, Metric, extractor_name, known, named
-
-Columns = Literal["p_uncond", "T", "system"]
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Rows that compare. `columns` names what the table's columns, or the figure's curves, stand for."""
-
-    rows: pd.DataFrame
-    """In order of `columns`, then of how far the knob is turned (`at`: w up, low temperature down)."""
-    columns: Columns
-    setting: dict[str, Any] = field(default_factory=dict)
-    """What all rows share, in the order in which a caption tells it."""
-    apart: tuple[str, ...] = ()
-    """The keys of `setting` in which the slices of this sweep differ."""
-    marks: Mapping[str, str] = field(default_factory=dict)
-    """mark -> what it means, where rows of different protocols stand together: then they do not compare."""
-
-    @cached_property
-    def ok(self) -> pd.DataFrame:
-        """The rows that have numbers."""
-        return self.rows[self.rows["status"] == "ok"]
-
-    @cached_property
-    def records(self) -> dict[int, Row]:
-        """index of `rows` -> that row; pandas takes long to pick rows one by one."""
-        return dict(zip(self.rows.index, self.rows.to_dict("records"), strict=True))
-
-    @property
-    def seeds(self) -> tuple[tuple[str, str], ...]:
-        """The seeds that the numbers are means over (see `seeds.seeds_phrase`); none where there is one only."""
-        return self.rows["seed_names"].iloc[0]
-
-    @property
-    def knob(self) -> Literal["w", "temperature"]:
-        """What is turned along a curve and down a table; one thing, but where systems stand together (see by_knob)."""
-        return self.rows["knob"].iloc[0]
-
-    @property
-    def scaled(self) -> bool:
-        """Whether others call 1 + w a scale, at least for one of the systems."""
-        return any(map(scaled, self.rows["system"].unique()))
-
-    @property
-    def values(self) -> list[Any]:
-        """The values of `columns`, in order; one that is not stated is None and comes last."""
-        return [known(value) for value in self.rows[self.columns].unique()]
-
-    @cached_property
-    def by_knob(self) -> tuple["Slice", ...]:
-        """The slice in parts in which all systems turn the same knob."""
-        if self.rows["knob"].nunique() == 1:
-            return (self,)
-        knobs = self.rows.groupby("knob", sort=False)
-        return tuple(replace(self, rows=rows.reset_index(drop=True)) for _, rows in knobs)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that were measured; both where no cell has a number yet."""
-        return tuple(metric for metric in METRICS if self.has(metric.column)) or METRICS
-
-    @property
-    def measured(self) -> tuple[Metric, ...]:
-        """`metrics` and, beside FID, the extrapolated FID where it was measured."""
-        every = [(metric, INFINITY) if metric == METRICS[0] else (metric,) for metric in self.metrics]
-        return tuple(metric for pair in every for metric in pair if metric != INFINITY or self.has(INFINITY.column))
-
-    def has(self, column: str) -> bool:
-        """Whether any row has a number in this column."""
-        return column in self.rows and bool(self.ok[column].notna().any())
-
-    def curves(self, *metrics: Metric) -> Iterator[tuple[Any, pd.DataFrame]]:
-        """(value of `columns`, its rows in order of the knob), only rows where all of `metrics` are known.
-
-        A value that is not stated is None and comes last.
-        """
-        wanted = [metric.column for metric in metrics]
-        if any(column not in self.ok for column in wanted):
-            return
-        for value, rows in self.ok.dropna(subset=wanted).groupby(self.columns, dropna=False, sort=False):
-            yield known(value), rows
-
-    @property
-    def extractor(self) -> str:
-        """The extractor's name without digest and resize rule, for the axes of a figure; all where they differ."""
-        ids = self.rows["features_id"].map(str) if self.marks else [str(self.setting["features_id"])]
-        return " and ".join(dict.fromkeys(map(extractor_name, ids)))
-
-    @property
-    def differs(self) -> str:
-        """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
-        hidden = (*PROVENANCE, *(["guidance"] if "system" in self.apart else []))
-        keys = [key for key in self.apart if key not in hidden]
-        if {"features_id", "reference_id"} & {*self.apart} or not keys:  # what else is apart follows from the first
-            keys += [key for key in PROVENANCE if key in self.apart][:1]
-        words = [named(key, self.setting[key]) for key in keys]
-        return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)
-
-    @property
-    def conditions(self) -> list[str]:
-        """How the numbers came about, shortly: `1,000 images`, `T 32`, `sampler ancestral` ..."""
-        hidden = ("dataset", *PROVENANCE, *(["guidance"] if "system" in self.setting else []))
-        shown = {key: value for key, value in self.setting.items() if key not in hidden}
-        return [named(key, value) for key, value in shown.items() if key in PLANE or known(value) is not None]
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """What the numbers are measured with and against: features, reference, protocol."""
-        names = {"features_id": "features", "reference_id": "reference", "protocol": "protocol"}
-        return {name: str(value) for key, name in names.items() if known(value := self.setting.get(key)) is not None}
+from cfgbench.report.seeds import other_seeds
+from cfgbench.report.slice import SeriesKey, Slice
+from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
+from cfgbench.report.words import INFINITY, METRICS, known
 
 
 def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
     """Splits a sweep's rows so that each part compares. `where` names the sweep in errors.
 
-    Columns are p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier version
-    of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest. Several
-    seeds become one row (see `seeds.average`). With `mixed`, rows that were measured with different features,
+    The series are of p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier
+    version of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest.
+    Several seeds become one row (see `averages`). With `mixed`, rows that were measured with different features,
     references or protocols stand together, each with its mark. Each system has slices of its own; where it has no
     unguided cell it begins with that of the others (see `systems.origins`).
     """
@@ -159,8 +48,8 @@ def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool
 def arranged(parts: Sequence[Slice], together: Sequence[Slice]) -> list[Slice]:
     """What tables and trade-offs show: the systems side by side, then each system's slices that hold more than a column
     of that."""
-    told = {number for part in together for number in _numbers(part)}
-    return [*together, *(part for part in parts if len(part.values) > 1 or not told.issuperset(_numbers(part)))]
+    shown = {number for part in together for number in _numbers(part)}
+    return [*together, *(part for part in parts if len(part.values) > 1 or not shown.issuperset(_numbers(part)))]
 
 
 def _numbers(part: Slice) -> list[tuple[str, int]]:
@@ -178,22 +67,22 @@ def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame
     return (pd.concat([rows, pd.DataFrame(begun)], ignore_index=True) if begun else rows), without
 
 
-def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, Columns]]) -> list[Slice]:
+def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:
     """Slices of these parts of the rows."""
     several = not plain(rows)
-    settings = [_setting(part, columns, several) for part, columns in parts]
+    settings = [_setting(part, series, several) for part, series in parts]
     keys = dict.fromkeys(key for setting in settings for key in setting)
     apart = tuple(key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1)
     marks = meanings(rows)
     return [
         Slice(
-            _in_order(part, columns),
-            columns,
+            _in_order(part, series),
+            series,
             setting,
             tuple(k for k in apart if k in setting),
             {mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
         )
-        for (part, columns), setting in zip(parts, settings, strict=True)
+        for (part, series), setting in zip(parts, settings, strict=True)
     ]
 
 
@@ -219,40 +108,40 @@ def _with_marks_or_none(group: pd.DataFrame) -> pd.DataFrame:
     return group.drop(columns="mark") if "mark" in group and group["mark"].isna().all() else group
 
 
-def _in_order(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    first = rows[columns].map(rank) if columns == "system" else rows[columns]
+def _in_order(rows: pd.DataFrame, series: SeriesKey) -> pd.DataFrame:
+    first = rows[series].map(rank) if series == "system" else rows[series]
     along = rows["at"].where(rows["system"] != LOW_TEMPERATURE, -rows["at"])  # the lower, the further it is turned
     ordered = rows.assign(_first=first, _along=along)
     keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
     ordered = ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
-    return ordered.assign(other_seeds=_other_seeds(ordered, columns))
+    return ordered.assign(other_seeds=_other_seeds(ordered, series))
 
 
-def _other_seeds(rows: pd.DataFrame, columns: Columns) -> pd.Series:
+def _other_seeds(rows: pd.DataFrame, series: SeriesKey) -> pd.Series:
     """See seeds.other_seeds; of each curve by itself."""
     found = pd.Series(False, index=rows.index)
-    if rows["seed_names"].iloc[0]:
-        for _, curve in rows.groupby(columns, dropna=False):
+    if rows["asked_seeds"].iloc[0]:
+        for _, curve in rows.groupby(series, dropna=False):
             found[curve.index] = other_seeds(curve.to_dict("records"))
     return found
 
 
-def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Columns]]:
+def _planes(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, SeriesKey]]:
     if rows["p_uncond"].nunique(dropna=False) == 1 and rows["T"].nunique(dropna=False) > 1:
         return [(rows, "T")]
     return [(part, "p_uncond") for _, part in rows.groupby("T", dropna=False)]
 
 
-def _setting(rows: pd.DataFrame, columns: Columns, several: bool) -> dict[str, Any]:
-    fixed = [key for key in PLANE[1:] if key != columns]
+def _setting(rows: pd.DataFrame, series: SeriesKey, several: bool) -> dict[str, Any]:
+    fixed = [key for key in PLANE[1:] if key != series]
     first = rows.iloc[0]
-    hidden = ["guidance"] if columns == "system" else []
+    hidden = ["guidance"] if series == "system" else []
     usual = [key for key in ORDER if key in rows and (key not in PLANE or key in fixed) and key not in hidden]
     own = [key for key in conditions(rows) if key not in (*usual, *hidden)]
     setting = {key: known(first[key]) if key in PLANE else first[key] for key in [*usual, *own]}
     if known(setting.get("v")) is None:
         setting.pop("v", None)
-    if several and columns != "system":
+    if several and series != "system":
         setting["system"] = first["system"]
     if "mark" in rows:
         return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}

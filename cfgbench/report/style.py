@@ -1,35 +1,28 @@
-"""What all figures share: colours, axes, headings, and files that are the same for the same numbers."""
+"""What all figures share: colours, axes, names of curves, legends."""
 
-import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.lettering import DPI, balanced, filled, written
-from cfgbench.report.slices import Slice
+from cfgbench.report.lettering import written
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
 EDGE = 0.1
 """Inches of white around headings."""
-PACKED = {"compress_level": 3}
-"""Two thirds of the time that Pillow's 6 takes, for a twentieth more bytes."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 NARROWEST = 0.004
 """Of an axis' width between two ticks: two pixels."""
 ROOM_OF_A_TICK = 0.058
 """Of an axis' width: three characters."""
-SHORT = 24
-"""Characters of a condition that stands on one line."""
 LOG_FROM = 8.0
 """A metric whose largest value is this many times its smallest gets a logarithmic axis."""
 
@@ -44,44 +37,6 @@ def looks(number: int, count: int) -> tuple[str, str]:
         return _COLOURS[number], _MARKERS[number]
     shade = matplotlib.colormaps["viridis"](0.9 * number / (count - 1))
     return matplotlib.colors.to_hex(shade), _MARKERS[number % len(_MARKERS)]
-
-
-def canvas(width: float, height: float, title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of `panels` axes side by side under a heading; sizes in inches."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    heading = header(figure, title, subtitle, height=lambda _: height)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - heading / height), w_pad=0.08, h_pad=0.06))
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for one in axes:
-        one.grid(color=GRID, linewidth=0.8)
-        one.set_axisbelow(True)
-        one.spines[["top", "right"]].set_visible(False)
-        one.spines[["left", "bottom"]].set_color("#999999")
-        one.tick_params(colors=INK, labelsize=9)
-    return figure, axes
-
-
-def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float], float]) -> float:
-    """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
-    width = figure.get_figwidth()
-    room = (width - 2 * EDGE) * DPI
-    titles = filled(written(title, bold=True), room, 12, bold=True)
-    lines = balanced(_bound(written(subtitle)), room, 8.5)
-    below_title = 0.16 + 0.2 * len(titles)
-    heading = below_title + 0.09 + 0.17 * len(lines)
-    figure.set_figheight(height(heading))
-    x, y = EDGE / width, 1 / figure.get_figheight()
-    style = {"va": "top", "linespacing": 1.25, "parse_math": False}
-    figure.text(x, 1 - 0.1 * y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, **style)
-    figure.text(x, 1 - below_title * y, "\n".join(lines), fontsize=8.5, color=FAINT, **style)
-    return heading
-
-
-def _bound(text: str) -> str:
-    """The same with spaces at which no line ends: before a dot, and within what is as short as `training.seed 0`."""
-    parts = (part.replace(" ", "\u00a0") if len(part) <= SHORT else part for part in text.split(" · "))
-    return "\u00a0· ".join(parts)
 
 
 def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:
@@ -128,11 +83,11 @@ def _roughness(value: float) -> int:
     return next((rank for rank, unit in enumerate((1, 0.2)) if abs(value / unit - round(value / unit)) < 1e-9), 2)
 
 
-def curve_name(columns: str, value: Any) -> str:
+def curve_name(series: str, value: Any) -> str:
     """`p_uncond = 0.1` as mathematics; `p_uncond not stated` where there is no value; a system's name."""
-    if columns == "system":
+    if series == "system":
         return str(value)
-    symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[columns]
+    symbol = {"p_uncond": r"$p_\mathrm{uncond}$", "T": "$T$"}[series]
     return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
 
@@ -165,46 +120,3 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
         frameon=False,
         fontsize=9,
     )
-
-
-def settle(figure: Figure) -> None:
-    """Fixes the layout: from here on a place in data units stays at its place on the page, in every file format."""
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)  # "none" leaves a placeholder, for whose sake savefig draws everything twice
-    for axes in figure.axes:  # a legend that looks for the best place does so at every drawing
-        if (legend := axes.get_legend()) is not None:
-            corner = legend.get_window_extent(figure.canvas.get_renderer()).min
-            legend.set_loc(tuple(axes.transAxes.inverted().transform(corner)))
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG, without the date and the version of the program that made it."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs=PACKED)
-        return file.getvalue()
-
-
-def svg(figure: Figure, most: int | None = None) -> bytes:
-    """The figure as SVG: the same bytes for the same numbers, text as outlines that look the same everywhere. Nothing
-    where it would have more than `most` bytes."""
-    with matplotlib.rc_context({"svg.hashsalt": "cfgbench", "svg.fonttype": "path"}), _Bounded(most) as file:
-        try:
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        except _TooLarge:
-            return b""
-        return file.getvalue()
-
-
-class _TooLarge(Exception):
-    """What was written is larger than wanted; drawing the rest would be for nothing."""
-
-
-class _Bounded(io.BytesIO):
-    def __init__(self, most: int | None) -> None:
-        super().__init__()
-        self._most = most
-
-    def write(self, content: Any) -> int:
-        if self._most is not None and self.tell() + len(content) > self._most:
-            raise _TooLarge
-        return super().write(content)

@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Sequence
 
 from cfgbench.errors import counted
-from cfgbench.report.comparisons import Difference, compare
-from cfgbench.report.slices import Row, Slice
+from cfgbench.report.best import lowest
+from cfgbench.report.differences import Difference, compare
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import UNTURNED, turned
-from cfgbench.report.words import METRICS, digits, joined, named, number, plus_minus
-from cfgbench.sweep.store import Store
+from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
-FID, _ = METRICS
 
-
-def summary(store: Store, parts: Sequence[Slice]) -> list[str]:
+def summary(influences: Influences, parts: Sequence[Slice]) -> list[str]:
     """`p_uncond 0.1: best FID 0.334 ± 0.012 at w 0.7 (scale 1.7); w 0.6 and 0.8 cannot be told from it; ...`
 
-    `store` is where the images' influences lie. Different protocols have lines of their own.
+    Different protocols have lines of their own.
     """
     return [
-        f"{place}: {_line(store, curve)} ({part.extractor} features)"
+        f"{place}: {_line(influences, curve)} ({part.extractor} features)"
         for part in parts
         for place, curve in _curves(part)
     ]
@@ -26,7 +26,7 @@ def summary(store: Store, parts: Sequence[Slice]) -> list[str]:
 
 def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
     for value, curve in part.curves(FID):
-        place = named(part.columns, value) + (f", {part.differs}" if part.differs else "")
+        place = named(part.series, value) + (f", {part.differs}" if part.differs else "")
         rows = [part.records[index] for index in curve.index]
         if not part.marks:
             yield place, rows
@@ -35,17 +35,18 @@ def _curves(part: Slice) -> Iterator[tuple[str, list[Row]]]:
             yield f"{place} [{mark}]", [row for row in rows if row["mark"] == mark]
 
 
-def _line(store: Store, curve: Sequence[Row]) -> str:
-    best = min(curve, key=lambda row: (row["other_seeds"], row["fid"]))
-    parts = [f"best FID {_fid(best)} at {turned(best)}{_of_seeds(best)}"]
-    others = {row["at"]: compare(store, row, best, "fid") for row in curve if row["at"] != best["at"]}
+def _line(influences: Influences, curve: Sequence[Row]) -> str:
+    best = lowest(curve)
+    parts = [f"best FID {with_error(best, FID)} at {turned(best)}{_of_seeds(best)}"]
+    others = {row["at"]: compare(influences, row, best, "fid") for row in curve if row["at"] != best["at"]}
     parts += _alike(others, best["knob"])
     free = UNTURNED[best["knob"]]
     if free in others:
         unguided, difference = next(row for row in curve if row["at"] == free), others[free]
-        words = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
+        apart = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
+        apart = apart if difference.told_apart is not None else ""
         other = f" ({counted(unguided['seeds'], 'seed')})" if unguided["seeds"] != best["seeds"] else ""
-        parts.append(f"{_fid(unguided)} without guidance{other}" + (words if difference.told_apart is not None else ""))
+        parts.append(f"{with_error(unguided, FID)} without guidance{other}{apart}")
     return "; ".join(parts)
 
 
@@ -64,10 +65,6 @@ def _alike(others: dict[float, Difference], knob: str) -> list[str]:
 
 def _ats(ats: Sequence[float], knob: str) -> str:
     return f"{knob} {joined([f'{at:g}' for at in sorted(ats)])}"
-
-
-def _fid(row: Row) -> str:
-    return plus_minus(number(row, "fid"), number(row, "fid_se"))
 
 
 def _of_seeds(row: Row) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.report.words import known, strength
+from cfgbench.sweep.row import Row
 
 DEFAULTS: dict[str, Any] = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}
 """The columns that say which system a row is of -> what it means that they are not there, or null."""
@@ -48,9 +49,9 @@ def with_systems(rows: pd.DataFrame) -> pd.DataFrame:
     names = [_name(*values) for values in zip(*filled.values(), rows["w"], strict=True)]
     systems = pd.Series(names, index=rows.index, dtype=object)
     unguided = systems.isin(TEMPERATURES)
-    told = {key: values for key, values in filled.items() if key != "guidance" or key in rows}
+    columns = {key: values for key, values in filled.items() if key != "guidance" or key in rows}
     return rows.assign(
-        **told,
+        **columns,
         system=systems,
         knob=unguided.map({True: "temperature", False: "w"}),
         at=filled["temperature"].where(unguided, rows["w"]).astype(float),
@@ -99,7 +100,7 @@ def origins(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield found.iloc[0].to_dict() | like | {"at": at, "shared": True}
 
 
-def _start(row: dict[str, Any]) -> tuple[float, float, float]:
+def _start(row: Row) -> tuple[float, float, float]:
     """(w, temperature) of the row from which a system's curve begins, and where its own knob stands there."""
     if row["knob"] == "temperature":
         return 0.0, UNTURNED["temperature"], UNTURNED["temperature"]

@@ -13,7 +13,7 @@ from cfgbench.report import markup
 from cfgbench.report.captions import caption, notes, reading
 from cfgbench.report.layout import Layout, layout, layouts
 from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
 
 NARROW = 16
@@ -72,7 +72,7 @@ def _below(table: Layout) -> list[str]:
 
 def _markdown(table: Layout, number: int, continued: bool) -> str:
     part = table.slice
-    heads = [*table.stub, *(f"{metric.name}<br>{named(part.columns, value)}" for metric, value in table.columns)]
+    heads = [*table.stub, *(f"{metric.name}<br>{named(part.series, value)}" for metric, value in table.columns)]
     rows = []
     for at, entries in table.rows():
         cells = [f"**{escape_markdown(text)}**" if best else escape_markdown(text) for text, best in entries]
@@ -88,7 +88,7 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     frame = pd.DataFrame({"table": number, part.knob: table.ws, **scale})
     for j, (metric, value) in enumerate(table.columns):
         entries = [row[j] for row in table.body]
-        place = f"{part.columns}={as_text(value)}"
+        place = f"{part.series}={as_text(value)}"
         frame[f"{metric.name}{' mean' * bool(part.seeds)} {place}"] = [entry.value for entry in entries]
         if any(entry.se == entry.se for entry in entries):
             frame[f"{metric.name} se {place}"] = [entry.se for entry in entries]
@@ -108,7 +108,7 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     groups = [rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(metric.name)}}}" for metric in table.metrics]
     rules = [rf"\cmidrule(lr){{{before + 1 + k * count}-{before + (k + 1) * count}}}" for k in range(len(groups))]
     stub = ["$w$" if head == "w" else head for head in table.stub]
-    heads = [*stub, *(_head(part.columns, value) for _, value in table.columns)]
+    heads = [*stub, *(_head(part.series, value) for _, value in table.columns)]
     body = []
     for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
         stacked = [(rf"\shortstack[r]{{{text}}}" if r"\\" in text else text, best) for text, best in entries]
@@ -119,12 +119,12 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=bool(part.seeds), notes=notes)
 
 
-def _head(columns: str, value: Any) -> str:
+def _head(series: str, value: Any) -> str:
     """The head of a column of numbers in LaTeX."""
-    if columns == "system":
+    if series == "system":
         lines = r"\\".join(map(escape_latex, textwrap.wrap(value, NARROW)))
         return rf"\shortstack[r]{{{lines}}}"
-    symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[columns]
+    symbol = {"p_uncond": r"p_\mathrm{uncond}", "T": "T"}[series]
     return f"${symbol}$ {NOT_STATED}" if value is None else f"${symbol} = {as_text(value)}$"
 
 
@@ -142,7 +142,7 @@ def _terminal(table: Layout) -> Table:
     for head in table.stub:
         view.add_column(head, justify="right")
     for metric, value in table.columns:
-        below_name = textwrap.wrap(value, NARROW) if part.columns == "system" else [part.columns, as_text(value)]
+        below_name = textwrap.wrap(value, NARROW) if part.series == "system" else [part.series, as_text(value)]
         view.add_column("\n".join([metric.name, *below_name]), justify="right")
     for at, entries in table.rows(join="\n"):  # the best of several seeds below
         cells = [Text(text, style="bold green" if best else "") for text, best in entries]

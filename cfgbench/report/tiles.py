@@ -14,10 +14,10 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
-from cfgbench.report.curves import lowest_fid
+from cfgbench.report.best import lowest_fid
 from cfgbench.report.lettering import written
-from cfgbench.report.seeds import seed_of
-from cfgbench.report.slices import Slice
+from cfgbench.report.seeds import Seed, seed_of
+from cfgbench.report.slice import Slice
 from cfgbench.report.words import at, named
 
 GAP = 5
@@ -39,7 +39,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Kept:
-    """The images of a slice at one value of its columns, all of one seed: `cells` belong to `rows`, in order of the
+    """The images of a slice at one value of its series, all of one seed: `cells` belong to `rows`, in order of the
     knob, and show the same classes at the same places. `place` names that value."""
 
     part: Slice
@@ -57,7 +57,7 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
         return None
     lowest = lowest_fid(rows)
     best = rows.iloc[0] if lowest is None else lowest
-    rows, place = at(rows, part.columns, best[part.columns]), named(part.columns, best[part.columns])
+    rows, place = at(rows, part.series, best[part.series]), named(part.series, best[part.series])
     if most and len(rows) > most:
         evenly = np.linspace(0, len(rows) - 1, most - 1).round().astype(int)
         shown = sorted({*evenly.tolist(), rows.index.get_loc(best.name)})
@@ -94,7 +94,7 @@ def read_tiles(path: Path) -> Tiles:
     return Tiles(grid, labels, names)
 
 
-def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
+def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
     """The classes of these names or ids, in that order. A name may be one of several that the class has (`malamute` of
     `malamute, Alaskan malamute`); all classes that have it are taken. Raises UserError for one of which there are no
     images, listing those that there are.
@@ -102,7 +102,7 @@ def find_classes(tiles: Tiles, wanted: Sequence[str]) -> list[int]:
     there = [int(label) for label in np.unique(tiles.labels)]
     every = range(max(len(tiles.class_names), max(there) + 1))
     found: list[int] = []
-    for text in wanted:
+    for text in texts:
         named = _called(text, every, tiles)
         matches = [label for label in there if label in named]
         if not matches:
@@ -164,11 +164,11 @@ class _Unscaled(AxesImage):
 
 def _called(text: str, labels: Iterable[int], tiles: Tiles) -> set[int]:
     """The classes of this very name; else those that have it among their names, or as their id."""
-    wanted = text.strip().casefold()
+    asked = text.strip().casefold()
     names = {label: class_name(tiles, label).casefold() for label in labels}
-    exactly = {label for label, name in names.items() if name == wanted}
+    exactly = {label for label, name in names.items() if name == asked}
     parts = {label: [part.strip() for part in name.split(",")] for label, name in names.items()}
-    return exactly or {label for label in names if wanted in (*parts[label], str(label))}
+    return exactly or {label for label in names if asked in (*parts[label], str(label))}
 
 
 def _drawn(name: str, label: int) -> str:
@@ -187,7 +187,7 @@ def _alike(one: Tiles, other: Tiles) -> bool:
 
 def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
-    cells: dict[object, dict[int, str]] = {}
+    cells: dict[Seed, dict[int, str]] = {}
     for place, members in rows["members"].items():
         for member in members:
             if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():

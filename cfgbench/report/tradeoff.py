@@ -9,27 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report.curves import bars, best_fid, draw, mark_entries
+from cfgbench.report import knobs
+from cfgbench.report.best import best_fid
+from cfgbench.report.canvas import canvas, settle
+from cfgbench.report.curves import bars, draw, mark_entries
 from cfgbench.report.headings import subtitle, title
 from cfgbench.report.labels import Label, place
-from cfgbench.report.slices import Slice
+from cfgbench.report.slice import Slice
 from cfgbench.report.style import (
     FAINT,
     INK,
     axis_name,
-    canvas,
     curve_name,
     legend_above,
     looks,
     metric_axis,
-    settle,
     star_entry,
     stars,
 )
 from cfgbench.report.systems import SIGNS, UNTURNED
-from cfgbench.report.words import METRICS, as_text
+from cfgbench.report.words import FID, IS, as_text
 
-FID, IS = METRICS
 _BEHIND = "#808080"
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 
@@ -38,8 +38,8 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     """The curves of a slice; those of `behind`, published ones, are drawn behind them."""
     curves = list(part.curves(FID, IS))
     published = [] if behind is None else list(behind.curves(FID, IS))
-    systems = part.columns == "system"
-    note = f" · labels: {_knobs(part)}" if systems else ""
+    systems = part.series == "system"
+    note = f" · labels: {knobs.in_legend(part)}" if systems else ""
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
     figure, (axes,) = canvas(8, 5.9 if systems else 5.4, title(part, what), subtitle(part) + note)
     every = pd.concat([rows for _, rows in [*curves, *published]])
@@ -55,7 +55,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
     stars(axes, marks)
     handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
-    _legend(figure, axes, handles, inside=not systems, knobs=_knobs(part))
+    _legend(figure, axes, handles, inside=not systems, key=knobs.in_legend(part))
     settle(figure)
     place(axes, _by_importance(labels), [*_lines([*curves, *published]), *_bars(axes, curves)])
     return figure
@@ -69,7 +69,7 @@ def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[L
     handles, labels, marks = [], [], []
     for number, (value, rows) in enumerate(curves):
         colour, marker = looks(number, len(curves))
-        name, best = curve_name(part.columns, value), best_fid(rows)
+        name, best = curve_name(part.series, value), best_fid(rows)
         if best is not None:
             name += f": FID {_short(best['fid'])} at {SIGNS[best['knob']]} {best['at']:g}"
             marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
@@ -89,23 +89,15 @@ def _bars(axes: Axes, curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
     return [tuple(bar.T) for of_curve in ends for bar in of_curve]
 
 
-def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, knobs: str) -> None:
+def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, key: str) -> None:
     """Inside the axes with what the labels are; above them where the names are long, as those of systems."""
     if not inside:
         legend_above(figure, handles)
         return
     legend = axes.legend(handles=handles, frameon=False, fontsize=9, loc="best")
-    legend.set_title(f"labels: {knobs}", {"size": 9})
+    legend.set_title(f"labels: {key}", {"size": 9})
     legend.set_alignment("left")
     legend.set_in_layout(False)  # it lies within the axes, and takes a third of the time of laying them out
-
-
-def _knobs(part: Slice) -> str:
-    """What the labels are: `w  (scale = 1 + w)`, `w (scale = 1 + w), τ: temperature`."""
-    if part.columns != "system":
-        return "τ: temperature" if part.knob == "temperature" else f"w{'  (scale = 1 + w)' * part.scaled}"
-    words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
-    return " and ".join(words[one.knob] for one in part.by_knob)
 
 
 def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
@@ -113,12 +105,12 @@ def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
     look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
     for _, rows in curves:
         axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
-    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.columns}", **look)
+    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.series}", **look)
 
 
 def _ends(behind: Slice, curves: Curves) -> list[Label]:
     """At the end of each published curve: which it is."""
-    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.columns]
+    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.series]
     ends = [(value, rows.iloc[-1]) for value, rows in curves]
     return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.evaluation.columns import ERROR_OF
+from cfgbench.sweep.row import Row
 
 
 class Metric(NamedTuple):
@@ -21,10 +22,9 @@ class Metric(NamedTuple):
     extreme: str = ""
 
 
-METRICS = (
-    Metric("fid", "FID", "FID", ERROR_OF["fid"], "min", "fid_min"),
-    Metric("is_mean", "IS", "Inception Score", ERROR_OF["is_mean"], "max", "is_max"),
-)
+FID = Metric("fid", "FID", "FID", ERROR_OF["fid"], "min", "fid_min")
+IS = Metric("is_mean", "IS", "Inception Score", ERROR_OF["is_mean"], "max", "is_max")
+METRICS = (FID, IS)
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", ERROR_OF["fid_infinity"], "min")
 ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
 """A metric's column -> that of its standard error."""
@@ -43,6 +43,12 @@ def number(row: Any, column: str) -> float:
     """The number in a row's column; NaN where there is none."""
     value = known(row.get(column))
     return np.nan if value is None else float(value)
+
+
+def numbers(rows: Sequence[Row], column: str) -> np.ndarray:
+    """What the rows have there, of those that have a number."""
+    values = np.array([number(row, column) for row in rows])
+    return values[~np.isnan(values)]
 
 
 def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
@@ -102,6 +108,11 @@ def digits(error: float) -> int:
 def plus_minus(value: float, se: float) -> str:
     """`0.334 ± 0.012`: the error with two significant digits; without an error four of the number's own."""
     return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}" if np.isfinite(se) else f"{value:.4g}"
+
+
+def with_error(row: Row, metric: Metric) -> str:
+    """A row's value of a metric: `0.334 ± 0.012`."""
+    return plus_minus(number(row, metric.column), number(row, metric.se))
 
 
 def extractor_name(features_id: str) -> str:

@@ -15,6 +15,9 @@ from cfgbench.errors import UserError, brief, printable, reason
 from cfgbench.files import identity, read_at_most
 from cfgbench.processes import begin, forkable_processors
 
+Row = Mapping[str, Any]
+"""column -> value, of a cell; a report makes more of them: means, and published numbers."""
+
 COLUMNS: dict[str, pa.DataType] = {
     "sweep": pa.string(),
     "cell_id": pa.string(),
@@ -72,7 +75,7 @@ Read = tuple[list[dict[str, Any]], dict[Path, str]]
 """Rows, and the files that are no rows, or no more, with the reasons."""
 
 
-def as_table(row: Mapping[str, Any]) -> pa.Table:
+def as_table(row: Row) -> pa.Table:
     """The row with its digest, as a table of one row."""
     row = dict(row) | {"digest": digest_of(row)}
     extra = sorted(set(row) - set(COLUMNS))
@@ -80,7 +83,7 @@ def as_table(row: Mapping[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
 
 
-def digest_of(row: Mapping[str, Any]) -> str:
+def digest_of(row: Row) -> str:
     """Of all values but nulls: a column that others have does not count."""
     return identity({name: value for name, value in row.items() if value is not None and name != "digest"})
 
@@ -148,7 +151,7 @@ PLACED = "w", "p_uncond", "T", "guidance", "on", "temperature"
 """The axes that `place_of` has words for."""
 
 
-def place_of(row: Mapping[str, Any], axes: Iterable[str] = (), *, scale: bool = False) -> str:
+def place_of(row: Row, axes: Iterable[str] = (), *, scale: bool = False) -> str:
     """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3`, with `scale` in both conventions of w, and with
     what the further `axes` have there; what is unusual in how its images were guided, too."""
     words = [f"p_uncond {row['p_uncond']:g}", f"T {row['T']}", f"w {row['w']:g}"]
@@ -160,21 +163,21 @@ def place_of(row: Mapping[str, Any], axes: Iterable[str] = (), *, scale: bool = 
     return ", ".join(words)
 
 
-def unusual(row: Mapping[str, Any]) -> list[str]:
+def unusual(row: Row) -> list[str]:
     """What is unusual in how a row's images were guided: `guidance classifier on unconditional`, `temperature 0.9`."""
     words = [f"guidance {row['guidance']}"] if row["guidance"] != "cfg" else []
     words = [f"{words[0]} on unconditional"] if row.get("on") == "unconditional" and words else words
     return words + ([f"temperature {row['temperature']:g}"] if row.get("temperature") not in (None, 1) else [])
 
 
-def outcome_of(row: Mapping[str, Any]) -> str:
+def outcome_of(row: Row) -> str:
     """What became of a cell: `FID 1.234 ± 0.056, IS 9.876 ± 0.054 (digits-1a2b3c4d), 4.6 s`, or why it failed."""
     if row["status"] != "ok":
         return f"failed: {row['reason']}"
     return f"{', '.join(numbers_of(row))} ({row['features_id']}), {row['seconds']:.1f} s"
 
 
-def numbers_of(row: Mapping[str, Any], *, errors: bool = True) -> list[str]:
+def numbers_of(row: Row, *, errors: bool = True) -> list[str]:
     """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or six where it is
     small, as points' are."""
     fid, score = row.get("fid"), row.get("is_mean")

@@ -179,7 +179,7 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
         return _put(bench, _failed(bench, cell, error))
     store.check()
     write_atomically(store.samples(cell.id), result.sheet)
-    store.put_influences(cell.id, result.influences)
+    store.influences.put(cell.id, result.influences)
     row = _put(bench, result.row)
     if not bench.plan.spec.evaluation.keep_features:
         shards.clear()

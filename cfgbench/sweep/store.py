@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
-from cfgbench.files import identity, open_regular, read_at_most, remove_parts, try_lock, write_atomically
+from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
+from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ LARGEST_ASKED = 1 << 30
 _NOTED = {"cell_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
 _NOTED_NOW = {"checkpoint_id": str, "classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
 """What the note says of a cell, by type: always, and since a later version."""
-HELD = 256 << 20
-"""Bytes of influences that are kept in memory: 213 cells of 50,000 images, 10,000 of 1,000."""
 
 
 class Store:
@@ -38,10 +35,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.influences = Influences(folder)
         self._newest = ""
-        self._held: dict[str, Mapping[str, np.ndarray]] = {}  # the cell that was asked for last comes last
-        self.lost: set[str] = set()
-        """Cells whose influences were asked for, and could not be read."""
 
     def checkpoint(self, checkpoint_id: str) -> Path:
         """The file of a trained network's weights; beside it .losses.csv, and .partial while it is trained."""
@@ -54,40 +49,6 @@ class Store:
     def reference(self, reference_id: str) -> Path:
         """The file of the training images' statistics."""
         return self.folder / "references" / f"{reference_id}.npz"
-
-    def influence(self, cell_id: str) -> Path:
-        """The file of how far each image of a cell pulls each of its metrics."""
-        return self.folder / "influence" / f"{cell_id}.parquet"
-
-    def put_influences(self, cell_id: str, influences: Mapping[str, np.ndarray]) -> None:
-        """Writes the columns `label` (class) and one per metric's column (fid, is_mean), a row an image."""
-        table = pa.table(dict(influences), metadata={"cell_id": cell_id})
-        write_atomically(self.influence(cell_id), lambda path: pq.write_table(table, path, write_page_checksum=True))
-        self._held.clear()
-
-    def influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
-        """What `put_influences` wrote; nothing where it is not there, damaged, or another cell's. As it was when first
-        asked for."""
-        found = self._held.pop(cell_id, None)  # comparisons ask for the same cells again and again
-        found = self._read_influences(cell_id) if found is None else found
-        self._held[cell_id] = found
-        room = HELD // max(1, sum(column.nbytes for column in found.values()))
-        while len(self._held) > max(1, room):
-            del self._held[next(iter(self._held))]
-        return found
-
-    def _read_influences(self, cell_id: str) -> Mapping[str, np.ndarray]:
-        try:
-            how = {"page_checksum_verification": True, "pre_buffer": False}
-            with open_regular(self.influence(cell_id)) as content, pq.ParquetFile(content, **how) as file:
-                table = file.read(use_threads=False)
-            whose = (table.schema.metadata or {}).get(b"cell_id", cell_id.encode())  # not in files of earlier versions
-            if whose != cell_id.encode():
-                raise ValueError("another cell's")
-        except (pa.ArrowException, OSError, ValueError):
-            self.lost.add(cell_id)
-            return {}
-        return {name: table[name].to_numpy() for name in table.column_names}
 
     def features(self, cell_id: str) -> Path:
         """The folder of the shards of a cell's features."""
@@ -104,7 +65,7 @@ class Store:
             if held:
                 weights = self.checkpoint(key)
                 beside = weights.with_suffix(".partial"), weights.with_suffix(".losses.csv")
-                for path in (self.row(key), self.samples(key), self.influence(key), weights, *beside):
+                for path in (self.row(key), self.samples(key), self.influences.path(key), weights, *beside):
                     remove_parts(path)
             yield held
 

@@ -118,7 +118,7 @@ def _many(few: Path, results: Path, axes: dict[str, list[Any]], rows: int) -> Pa
     for number, (p, t, w, seed) in enumerate(points):
         row = template | _numbers(number, p, t, w, seed)
         fid, score = 0.3 * shared + 0.1 * draws.normal(size=shared.shape)
-        target.put_influences(row["cell_id"], {"label": labels, "fid": fid, "is_mean": score})
+        target.influences.put(row["cell_id"], {"label": labels, "fid": fid, "is_mean": score})
         shutil.copy(source.samples(template["cell_id"]), target.samples(row["cell_id"]))
         target.put(row)
     return results

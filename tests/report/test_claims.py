@@ -7,32 +7,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfgbench.report import Report, Wanted
+from cfgbench.report import Report, Request
 from cfgbench.report.claims import CLAIMS, judge, judge_published
 from cfgbench.report.claims.allowance import with_allowance
 from cfgbench.report.claims.chance import above, below, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
-from cfgbench.report.comparisons import Difference
+from cfgbench.report.differences import Difference
 from cfgbench.report.doubt import Doubt, Part, sigmas
 from cfgbench.report.reference import TABLES
-from cfgbench.sweep import store as stores
+from cfgbench.sweep import influences as module
+from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.store import Store
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 
-NOWHERE = Store(Path("nowhere"))
+NOWHERE = Influences()
 
 
 def outcomes(judged):
     return [verdict.outcome for verdict in judged.verdicts]
 
 
-def verdict(rows, number, store=NOWHERE):
+def verdict(rows, number, influences=NOWHERE):
     """The verdict on one claim: of rows that all compare."""
-    (judged,) = judge(rows, store)
+    (judged,) = judge(rows, influences)
     return judged.verdicts[number - 1]
 
 
@@ -350,21 +351,21 @@ SHARED = np.where(np.arange(N) // 4 % 2, 1.0, -1.0)
 
 def put(folder, rows, seed=0):
     """Influences that are all but the same for every cell, of both metrics."""
-    store, own = Store(folder), np.random.default_rng(seed)
+    influences, own = Influences(folder), np.random.default_rng(seed)
     for cell_id in rows["cell_id"]:
         noise = own.normal(size=(2, N)) / 20
-        store.put_influences(cell_id, {"label": LABELS, "fid": 20 * SHARED + noise[0], "is_mean": noise[1]})
+        influences.put(cell_id, {"label": LABELS, "fid": 20 * SHARED + noise[0], "is_mean": noise[1]})
 
 
 def test_shared_noise_tells_what_single_errors_do_not(tmp_path, table1, table2, rules):
     for rows, numbers in ((table1, (1, 2, 3, 4)), (table2, (1, 2, 3, 6)), (rules.drop(columns="system"), (7, 8))):
         rows = rows.assign(fid_se=50.0, is_se=500.0, samples=N)
-        assert {verdict(rows, number, Store(tmp_path)).outcome for number in numbers} == {OPEN}
+        assert {verdict(rows, number, Influences(tmp_path)).outcome for number in numbers} == {OPEN}
         put(tmp_path, rows)
-        assert {verdict(rows, number, Store(tmp_path)).outcome for number in numbers} == {HOLDS}
-        assert all("(paired)" in words(verdict(rows, number, Store(tmp_path))) for number in numbers)
+        assert {verdict(rows, number, Influences(tmp_path)).outcome for number in numbers} == {HOLDS}
+        assert all("(paired)" in words(verdict(rows, number, Influences(tmp_path))) for number in numbers)
         for cell_id in rows["cell_id"]:
-            Store(tmp_path).influence(cell_id).unlink()
+            Influences(tmp_path).path(cell_id).unlink()
 
 
 def interpolated(point, curve):
@@ -377,8 +378,8 @@ def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, tab
     ours, theirs = (curve for curve in settings(rows)[0].curves() if curve.p_uncond != 0.1)
     a, b = (np.array([[row["is_mean"], row["fid"]] for row in curve.rows]) for curve in (ours, theirs))
     put(tmp_path, rows)
-    found = {gap.score: gap for gap in gaps(Store(Path("nowhere")), ours, theirs)}
-    paired = {gap.score: gap for gap in gaps(Store(tmp_path), ours, theirs)}
+    found = {gap.score: gap for gap in gaps(NOWHERE, ours, theirs)}
+    paired = {gap.score: gap for gap in gaps(Influences(tmp_path), ours, theirs)}
     assert len(found) == 25
     for i, (score, fid) in enumerate(a[1:13], 1):
         if score > b[-1, 0]:
@@ -392,7 +393,7 @@ def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, tab
         se = slopes * [cell[key] for cell in cells for key in ("is_se", "fid_se")]
         sides = [se[0], se[1], se[2::2].sum(), se[3::2].sum()]  # a curve's cells may share their images
         assert found[score].difference.se == pytest.approx(np.sqrt(np.square(sides).sum()), rel=1e-4)
-        held = [Store(tmp_path).influences(cell["cell_id"])[key] for cell in cells for key in ("is_mean", "fid")]
+        held = [Influences(tmp_path).get(cell["cell_id"])[key] for cell in cells for key in ("is_mean", "fid")]
         q = slopes @ np.array(held)
         q = np.concatenate([q[label == LABELS] - q[label == LABELS].mean() for label in range(4)])
         assert paired[score].difference.se == pytest.approx(np.sqrt((q**2).sum() / (N - 4) / N), rel=1e-4)
@@ -495,24 +496,24 @@ def test_the_whole_report_has_them_and_a_table_alone_has_not(tmp_path, table1):
     assert "## The paper's claims" in page
     assert (tmp_path / "out" / "claims.md").read_text().strip() in page
     assert "[claims.csv](claims.csv)" in page
-    (path,) = Report(tmp_path / "digits", errors(table1)).write(tmp_path / "one", Wanted(tables=["md"]))
+    (path,) = Report(tmp_path / "digits", errors(table1)).write(tmp_path / "one", Request(tables=["md"]))
     assert path.name == "table.md"
 
 
 def test_influences_are_read_once_and_no_more_are_held_than_said(tmp_path, monkeypatch, table1):
     rows, reads = table1.assign(fid_se=50.0, is_se=500.0, samples=N), []
     put(tmp_path, rows)
-    honest = Store._read_influences
-    monkeypatch.setattr(Store, "_read_influences", lambda store, cell: (reads.append(cell), honest(store, cell))[1])
-    store = Store(tmp_path)
-    roomy = judge(rows, store)
+    honest = Influences._read
+    monkeypatch.setattr(Influences, "_read", lambda one, cell: (reads.append(cell), honest(one, cell))[1])
+    influences = Influences(tmp_path)
+    roomy = judge(rows, influences)
     assert len(reads) == len(set(reads)) == len(rows)
     a_cell = 3 * 8 * N
     for room in (a_cell - 1, a_cell, 5 * a_cell):
-        monkeypatch.setattr(stores, "HELD", room)
-        store = Store(tmp_path)
-        assert judge(rows, store) == roomy
-        assert len(store._held) == max(1, room // a_cell)
+        monkeypatch.setattr(module, "HELD", room)
+        influences = Influences(tmp_path)
+        assert judge(rows, influences) == roomy
+        assert len(influences._held) == max(1, room // a_cell)
     assert len(reads) > 4 * len(rows)
 
 

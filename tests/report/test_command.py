@@ -59,7 +59,7 @@ def test_influences_beside_the_rows_pair_the_page(put, run, table1):
     noise = np.random.default_rng(0).normal(size=400)
     for number, cell_id in enumerate(rows["cell_id"]):
         q = 10 * noise + 0.1 * np.random.default_rng(number + 1).normal(size=400)
-        store.put_influences(cell_id, {"label": np.arange(400) % 10, "fid": q, "is_mean": q})
+        store.influences.put(cell_id, {"label": np.arange(400) % 10, "fid": q, "is_mean": q})
     assert run("report", "digits", "--quiet")[2] == ""
     page = Path("reports/digits/index.md").read_text()
     assert "best FID 1.55 ± 0.50 at w 0.1 (scale 1.1); every other w can be told from it; 1.80 ± 0.50 without" in page

@@ -13,10 +13,11 @@ from PIL import Image
 from test_samples import save
 
 from cfgbench.report import lettering
-from cfgbench.report.lettering import balanced, filled, width, written
+from cfgbench.report.canvas import canvas
+from cfgbench.report.figure_files import png, svg
+from cfgbench.report.lettering import DPI, balanced, filled, width, written
+from cfgbench.report.request import ImageChoice
 from cfgbench.report.slices import slices
-from cfgbench.report.style import DPI, canvas, png, svg
-from cfgbench.report.wanted import Choice
 
 TEXTS = ["W" * 40, "il1 " * 20, "AVAToWaYe", string.ascii_letters, string.digits + ".,·±()[]=+-τ", "Ж" * 40, "Größe"]
 CUT_OFF = "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)"
@@ -44,7 +45,7 @@ def test_letters_that_the_font_lacks_become_question_marks(bold):
     assert written("a日本b\U0001f98a\ud800", bold=bold) == "a??b??"
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice(ws=(0.0, 1.0))])
+@pytest.mark.parametrize("choice", [ImageChoice(), ImageChoice(ws=(0.0, 1.0))])
 def test_names_in_other_scripts_draw_no_boxes(tmp_path, table1, choice):
     for cell in table1["cell_id"]:
         save(tmp_path / "samples" / f"{cell}.png", 100, names=["日本", "chat", "\U0001f98a"])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.report import Report, Wanted, print_tables
+from cfgbench.report import Report, Request, print_tables
 
 CLAIMS = {"claims.md", "claims.csv"}
 
@@ -49,8 +49,8 @@ def test_figures_of_several_slices_are_numbered_and_shown(tmp_path, out, both):
 
 def test_only_what_is_named(tmp_path, out, table1):
     made = Report(tmp_path, table1)
-    assert [path.name for path in made.write(out, Wanted(plots=["tradeoff"]))] == ["tradeoff.png", "tradeoff.svg"]
-    assert [path.name for path in made.write(out, Wanted(tables=["tex", "csv"]))] == ["table.tex", "table.csv"]
+    assert [path.name for path in made.write(out, Request(plots=["tradeoff"]))] == ["tradeoff.png", "tradeoff.svg"]
+    assert [path.name for path in made.write(out, Request(tables=["tex", "csv"]))] == ["table.tex", "table.csv"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_only_what_is_named(tmp_path, out, table1):
 )
 def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path, out, table1, asked, words):
     with pytest.raises(UserError, match=words):
-        Report(tmp_path, table1).write(out, Wanted(**asked))
+        Report(tmp_path, table1).write(out, Request(**asked))
     assert not out.exists()
 
 

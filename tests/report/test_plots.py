@@ -8,9 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from cfgbench.report.drawing import NothingToPlot
+from cfgbench.report.figure_files import NothingToPlot, png, svg
 from cfgbench.report.slices import slices
-from cfgbench.report.style import png, svg
 
 
 def curves(axes):

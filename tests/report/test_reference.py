@@ -13,8 +13,9 @@ from drawn import steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
-from cfgbench.report import Choice, Report, Wanted, print_reference, write_reference
-from cfgbench.report.reference import TABLES, load, points
+from cfgbench.report import ImageChoice, Report, Request, print_reference, write_reference
+from cfgbench.report.reference import TABLES, beside, load
+from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
@@ -168,7 +169,7 @@ def test_what_the_paper_does_not_state_is_null():
     assert small["T"].isna().all()
     assert large["p_uncond"].isna().all()
     first, second = slices(rows)
-    assert (first.columns, second.columns) == ("p_uncond", "T")
+    assert (first.series, second.series) == ("p_uncond", "T")
     assert first.setting["T"] is None
     assert "T not stated" in first.conditions
     assert "p_uncond not stated" in second.conditions
@@ -178,13 +179,13 @@ def test_what_the_paper_does_not_state_is_null():
 
 
 def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
-    names = [path.name for path in write_reference("paper", tmp_path / "a", Wanted(tables=["md"], plots=["steps"]))]
+    names = [path.name for path in write_reference("paper", tmp_path / "a", Request(tables=["md"], plots=["steps"]))]
     assert names == ["table-1.md", "table-2.md", "steps.png", "steps.svg"]
     for asked, words in (
         (("papers",), "--reference papers: not known; there are paper"),
-        (("paper", Wanted(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
-        (("paper", Wanted(tables=["html"])), "--table html: not known; there are md, csv, tex"),
-        (("paper", Wanted(["tradeoff"], choice=Choice(ws=[1.0]))), "--classes and --w choose images"),
+        (("paper", Request(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
+        (("paper", Request(tables=["html"])), "--table html: not known; there are md, csv, tex"),
+        (("paper", Request(["tradeoff"], choice=ImageChoice(ws=[1.0]))), "--classes and --w choose images"),
     ):
         with pytest.raises(UserError, match=words):
             write_reference(asked[0], tmp_path / "b", *asked[1:])
@@ -220,7 +221,7 @@ def test_literature_keeps_digits_source_and_confidence(written):
 def test_the_difference_is_measured_minus_published(number, tmp_path):
     rows = measured(number)
     rows = rows.assign(fid=rows["fid"] + 0.5 + rows["w"], is_mean=rows["is_mean"] - 2).sample(frac=1, random_state=0)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Wanted(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
     frame = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(frame) == 42
     np.testing.assert_allclose(frame["fid_difference"], 0.5 + frame["w"], atol=1e-12)
@@ -241,17 +242,17 @@ def test_the_difference_is_measured_minus_published(number, tmp_path):
 
 def test_points_meet_by_value_and_the_others_are_counted():
     rows = measured(1).iloc[:4].assign(w=[0.1 + 0.2, 0.05, 0.0, 4.0], p_uncond=[0.1, 0.1, 0.3, None], fid=9.0)
-    one = points.lay_beside(only(rows))
+    one = beside.lay_beside(only(rows))
     assert one.rows[["w", "p_uncond"]].to_numpy().tolist() == [[0.3, 0.1]]
     assert one.rows["fid_difference"].tolist() == pytest.approx([9 - 3.03])
     assert one.alone == 3
-    assert "3 measured points have no counterpart" in points.markdown([one])
+    assert "3 measured points have no counterpart" in beside.markdown([one])
 
 
 def kinds(rows):
     """{kind: {what: text}} of the notes."""
     found = {"same": {}, "differs": {}, "not stated": {}}
-    for note in points.lay_beside(only(rows)).notes:
+    for note in beside.lay_beside(only(rows)).notes:
         found[note.kind][note.what] = note.text
     return found
 
@@ -263,7 +264,7 @@ def test_one_protocol_is_said_to_be_one(number):
     assert set(found["same"]) == {"data set", "features", "number of images", "sampler", "v", "guidance"}
     assert found["not stated"][KEYS[3 - number]] == ("T 256 here" if number == 1 else "p_uncond 0.1 here")
     assert "clip on" in found["not stated"]["reference"]
-    assert "agree in all that the paper states" in points.markdown([points.lay_beside(only(measured(number)))])
+    assert "agree in all that the paper states" in beside.markdown([beside.lay_beside(only(measured(number)))])
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_what_differs_is_said(changes, what, text):
     found = kinds(measured(1, **changes))
     assert list(found["differs"]) == [what]
     assert text in found["differs"][what]
-    markdown = points.markdown([points.lay_beside(only(measured(1, **changes)))])
+    markdown = beside.markdown([beside.lay_beside(only(measured(1, **changes)))])
     assert "The protocols differ" in markdown
     assert f"- {found['differs'][what]}" in markdown
 
@@ -303,7 +304,7 @@ def test_what_differs_is_said(changes, what, text):
     ],
 )
 def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, drawn):
-    (figure,) = tradeoff(slices(measured(number, **changes)), behind=points.published_behind)
+    (figure,) = tradeoff(slices(measured(number, **changes)), behind=published_behind)
     (axes,) = figure.axes
     grey = [line for line in axes.lines if line.get_label() == "_published"]
     assert len(grey) == drawn
@@ -341,16 +342,16 @@ def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
 
 def test_runs_without_numbers_or_with_one_metric_stand_too(table1):
     failed = only(table1.assign(status="failed", reason="NaN", fid=None, is_mean=None))
-    assert points.lay_beside(failed).rows.empty
-    assert "published" in points.csv([points.lay_beside(failed)])
-    fid_only = points.lay_beside(only(table1.drop(columns="is_mean")))
-    assert "IS<br>" not in points.markdown([fid_only])
-    assert "is_mean" not in points.csv([fid_only])
+    assert beside.lay_beside(failed).rows.empty
+    assert "published" in beside.csv([beside.lay_beside(failed)])
+    fid_only = beside.lay_beside(only(table1.drop(columns="is_mean")))
+    assert "IS<br>" not in beside.markdown([fid_only])
+    assert "is_mean" not in beside.csv([fid_only])
 
 
 def test_several_slices_are_laid_side_by_side_each(both):
-    laid = [points.lay_beside(part, number) for number, part in enumerate(slices(both), 1)]
-    frame = pd.read_csv(io.StringIO(points.csv(laid)))
+    laid = [beside.lay_beside(part, number) for number, part in enumerate(slices(both), 1)]
+    frame = pd.read_csv(io.StringIO(beside.csv(laid)))
     assert frame.groupby("table")["T"].unique().map(list).tolist() == [[8], [16], [32]]
     np.testing.assert_allclose(frame["fid_difference"], 64 / frame["T"], atol=1e-12)
 

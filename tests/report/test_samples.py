@@ -10,11 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing import NothingToPlot
+from cfgbench.report.figure_files import NothingToPlot, png
+from cfgbench.report.request import ImageChoice
 from cfgbench.report.slices import slices
-from cfgbench.report.style import png
 from cfgbench.report.tiles import drawn_names, find_classes, places, read_tiles
-from cfgbench.report.wanted import Choice
 
 NAMES = ["zero", "one", "two"]
 
@@ -76,7 +75,7 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     assert np.diff(shown.astype(int)).max() < 12
     assert [text.get_text() for text in figure.axes[0].texts[:48:2]] == [f"w {w}" for w in shown]
     assert "24 of 200 cells" in " ".join(text.get_text() for text in figure.texts)
-    (panels,) = samples(tmp_path, slices(rows), Choice(ws=[77.0]))  # asked for, each is there
+    (panels,) = samples(tmp_path, slices(rows), ImageChoice(ws=[77.0]))  # asked for, each is there
     assert "w = 77.0" in panels.axes[0].texts[0].get_text()
 
 
@@ -104,7 +103,7 @@ def test_a_pixel_of_an_image_is_a_whole_number_of_pixels_of_the_figure(folder, t
     np.testing.assert_allclose([axes.bbox.width, axes.bbox.height], [width, height], atol=0.01)
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice(ws=[0.0, 1.0, 4.0])])
+@pytest.mark.parametrize("choice", [ImageChoice(), ImageChoice(ws=[0.0, 1.0, 4.0])])
 def test_the_png_holds_the_images_pixel_for_pixel(folder, table1, choice):
     (figure,) = samples(folder, slices(table1), choice)
     drawn = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB"))
@@ -186,7 +185,7 @@ def panels_of(figure):
 
 
 def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, table1):
-    (figure,) = samples(folder, slices(table1), Choice(("two", "0"), (1.0, 0.0, 3.0)))
+    (figure,) = samples(folder, slices(table1), ImageChoice(("two", "0"), (1.0, 0.0, 3.0)))
     found = panels_of(figure)
     assert [caption for caption, _ in found] == [
         "(a) w = 1.0: FID=12.60, IS=170.10",
@@ -204,7 +203,7 @@ def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, tab
         assert words in heading
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice(ws=(0.0, 0.1))])
+@pytest.mark.parametrize("choice", [ImageChoice(), ImageChoice(ws=(0.0, 0.1))])
 def test_the_marks_of_images_are_explained_and_are_their_only_letters(tmp_path, table1, choice):
     first = table1[table1["p_uncond"] == 0.1].assign(protocol="clip on; fp32", protocol_id="1")
     second = first.assign(protocol=f"clip off; fp32; {'long ' * 30}", protocol_id="2", cell_id=first["cell_id"] + "-2")
@@ -222,7 +221,7 @@ def test_the_marks_of_images_are_explained_and_are_their_only_letters(tmp_path, 
 
 
 def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
-    (figure,) = samples(folder, slices(table1), Choice((), (0.0, 0.1, 0.2, 0.3, 4.0)))
+    (figure,) = samples(folder, slices(table1), ImageChoice((), (0.0, 0.1, 0.2, 0.3, 4.0)))
     figure.draw_without_rendering()
     boxes = [axes.texts[0].get_window_extent() for axes in figure.axes] + [axes.bbox for axes in figure.axes]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -232,7 +231,7 @@ def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
 
 
 def test_chosen_classes_are_the_rows_of_the_sheet(folder, table1):
-    (figure,) = samples(folder, slices(table1), Choice(("TWO", "zero")))
+    (figure,) = samples(folder, slices(table1), ImageChoice(("TWO", "zero")))
     assert tile_shades(figure).shape == (4, 14)
     assert [text.get_text() for text in figure.axes[0].texts[-2:]] == ["two", "zero"]
     np.testing.assert_allclose(tile_shades(figure)[:, 0], [30, 31, 10, 11], atol=1)
@@ -297,7 +296,7 @@ def test_a_class_without_images_is_told_from_none(tmp_path):
 def test_a_w_without_images_is_named_with_those_that_there_are(folder, table1, w, words):
     (folder / "samples" / "cell003.png").unlink()
     with pytest.raises(UserError, match=words):
-        samples(folder, slices(table1), Choice((), (0.0, w)))
+        samples(folder, slices(table1), ImageChoice((), (0.0, w)))
 
 
 def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1):
@@ -322,6 +321,6 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     title = "digits, high temperature: the same noise at higher and higher temperature (p_uncond 0.1)"
     assert figure.texts[0].get_text().replace("\n", " ") == title
     assert [text.get_text() for text in figure.axes[0].texts][:6:2] == ["τ 1", "τ 1.25", "τ 1.5"]
-    guided, scaled = samples(folder, parts, Choice((), (1.0, 4.0)))
+    guided, scaled = samples(folder, parts, ImageChoice((), (1.0, 4.0)))
     assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
     assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")

@@ -9,12 +9,12 @@ import pytest
 from drawn import bars, tradeoff
 
 from cfgbench.report.captions import caption
-from cfgbench.report.seeds import mean_over
+from cfgbench.report.seeds import Seed, mean_over
 from cfgbench.report.slices import side_by_side, slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
 SE = np.sqrt(0.13)
@@ -141,7 +141,7 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     rows = rows[(rows["w"] != 4) | (rows["seed"] == 0)]  # w 4 has an FID of 15.65, others of 6.55 to 25.48
     rows.loc[rows["w"] == 4, "fid"] = 5.0
     parts = slices(rows)
-    assert "best FID 6.55" in summary(Store(tmp_path), parts)[0]
+    assert "best FID 6.55" in summary(Influences(tmp_path), parts)[0]
     assert cell(markdown(parts), 4, 2) == "5.00 (a)"
     assert cell(markdown(parts), 0.1, 2).startswith("**6.55")
     (figure,) = tradeoff(parts)
@@ -221,8 +221,8 @@ def test_pairs_of_seeds_are_called_so(table1):
 
 
 def crossed(trainings, draws):
-    """seed_of each (training, draw), a row a training."""
-    return [(t, s, None) for t in range(trainings) for s in range(draws)]
+    """A seed for each training and draw, a row a training."""
+    return [Seed(t, s) for t in range(trainings) for s in range(draws)]
 
 
 def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
@@ -235,7 +235,7 @@ def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
     assert found.doubt.noise == pytest.approx((0.5 / 2, 1))
     assert found.doubt.reach() == pytest.approx(np.hypot(4.303 * np.sqrt(9 / 3), 12.71 * np.sqrt(0.5 / 2)), rel=1e-3)
     assert mean_over(crossed(3, 2), np.ones(6))[:2] == (1.0, 0.0)
-    paired = mean_over([(0, 5, None), (1, 6, None), (2, 7, None)], a)  # a draw of its own for each training
+    paired = mean_over([Seed(0, 5), Seed(1, 6), Seed(2, 7)], a)  # a draw of its own for each training
     assert (paired.se, paired.doubt.trainings) == (pytest.approx(np.sqrt(9 / 3)), pytest.approx((9 / 3, 2)))
     draws = mean_over(crossed(1, 3), a)
     assert (draws.se, draws.doubt.noise) == (pytest.approx(np.sqrt(9 / 3)), pytest.approx((9 / 3, 2)))
@@ -243,7 +243,7 @@ def test_the_error_of_crossed_seeds_is_that_of_both_kinds():
 
 def ell(trainings, draws):
     """Draws of one training, and trainings on one draw."""
-    return [(0, s, None) for s in range(draws)] + [(t, 0, None) for t in range(1, trainings)]
+    return [Seed(0, s) for s in range(draws)] + [Seed(t, 0) for t in range(1, trainings)]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def ell(trainings, draws):
 def test_crossed_seeds_hold_the_truth_nineteen_times_in_twenty(seeds, sds):
     """At one look, and at thirteen as often as is meant there: 996 times in 1,000."""
     rng, missed = np.random.default_rng(0), np.zeros(2)
-    kinds = np.array([seed[:2] for seed in seeds]).T
+    kinds = np.array(seeds).T
     for _ in range(1000):
         a, b = rng.normal(0, sds[0], 10), rng.normal(0, sds[1], 10)
         known = sds[1] ** 2 if len(set(kinds[1])) == 1 else 0.0  # images of one draw

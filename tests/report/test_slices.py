@@ -8,9 +8,9 @@ from cfgbench.report.words import METRICS, extractor_name
 
 
 def test_columns_are_what_varies(table1, table2, both):
-    assert [(part.columns, part.setting["T"]) for part in slices(table1)] == [("p_uncond", 256)]
-    assert [(part.columns, part.setting["p_uncond"]) for part in slices(table2)] == [("T", 0.1)]
-    assert [(part.columns, part.setting["T"], part.differs) for part in slices(both)] == [
+    assert [(part.series, part.setting["T"]) for part in slices(table1)] == [("p_uncond", 256)]
+    assert [(part.series, part.setting["p_uncond"]) for part in slices(table2)] == [("T", 0.1)]
+    assert [(part.series, part.setting["T"], part.differs) for part in slices(both)] == [
         ("p_uncond", 8, "T 8"),
         ("p_uncond", 16, "T 16"),
         ("p_uncond", 32, "T 32"),
@@ -140,13 +140,13 @@ def test_p_uncond_and_T_may_be_null(table1, table2):
     assert part.setting["T"] is None
     assert "T not stated" in caption(part, METRICS)
     (part,) = slices(table2.assign(p_uncond=pd.NA))
-    assert part.columns == "T"
+    assert part.series == "T"
     assert "p_uncond not stated" in caption(part, METRICS)
     parts = slices(pd.concat([table1, table1.assign(T=None)]))
     assert [len(part.rows) for part in parts] == [42, 42]
     assert [part.differs for part in parts] == ["T 256", "T not stated"]
     (part,) = slices(table1[table1["p_uncond"] == 0.1].assign(p_uncond=None, T=None))
-    assert (part.columns, len(part.rows)) == ("p_uncond", 14)
+    assert (part.series, len(part.rows)) == ("p_uncond", 14)
 
 
 def test_an_older_model_of_unknown_p_uncond_gives_way_too(table1):

@@ -15,7 +15,7 @@ from cfgbench.report.claims import judge
 from cfgbench.report.slices import arranged, side_by_side, slices
 from cfgbench.report.systems import DEFAULTS, with_systems
 from cfgbench.report.tables import csv, latex, markdown
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 CFG, CLASSIFIER, SCALING, LOW = (
     *("classifier-free guidance", "classifier guidance"),
@@ -100,7 +100,7 @@ def test_rows_from_before_these_columns_stand_with_the_new_ones(table1, column):
 def test_systems_stand_side_by_side_where_they_share_p_uncond_and_T(systems):
     (part,) = side_by_side(systems)
     assert part.values == [CFG, CLASSIFIER, UNCONDITIONAL, SCALING, LOW]
-    assert (part.setting["p_uncond"], part.setting["T"], part.columns) == (0.1, 256, "system")
+    assert (part.setting["p_uncond"], part.setting["T"], part.series) == (0.1, 256, "system")
     twice = pd.concat([systems, systems.assign(T=64, cell_id=systems["cell_id"] + "-64")], ignore_index=True)
     assert [(one.setting["T"], one.differs) for one in side_by_side(twice)] == [(64, "T 64"), (256, "T 256")]
 
@@ -181,7 +181,7 @@ def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path
     assert {"tradeoff.png", "tradeoff-2.png", "strength-3.png", "table.md", "table.csv", "table.tex"} <= names
     assert "tradeoff-3.png" not in names
     shown = arranged(slices(systems), side_by_side(systems))
-    assert [part.columns for part in shown] == ["system", "p_uncond"]
+    assert [part.series for part in shown] == ["system", "p_uncond"]
     before, after = (tradeoff(slices(rows))[0].axes[0] for rows in (table1, systems[systems["w"] >= 0]))
     for old, new in zip(curves(before).values(), curves(after).values(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -196,7 +196,7 @@ def test_a_table_per_p_uncond_stays_where_the_systems_tables_hold_all_of_it(tabl
     low = table1[table1["w"] == 0].assign(temperature=0.9, fid=5.0)
     rows = pd.concat([table1, low.assign(cell_id=low["cell_id"] + "-cold")], ignore_index=True)
     shown = arranged(slices(rows), side_by_side(rows))
-    assert [part.columns for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
+    assert [part.series for part in shown] == [*["system"] * 3, *["p_uncond"] * 2]
     assert [part.differs for part in shown[:3]] == [f"p_uncond {p}" for p in (0.1, 0.2, 0.5)]
     assert shown[3].values == shown[4].values == [0.1, 0.2, 0.5]
 
@@ -349,7 +349,7 @@ def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, sys
     assert part.setting["seed"] == 0
     table = markdown(arranged(slices(rows), [part]))
     assert "2.55 ± 0.58 (min of 3: 1.55)" in table  # and the mean over all in a table of its own
-    (judged,) = judge(rows, Store(tmp_path))
+    (judged,) = judge(rows, Influences(tmp_path))
     told = [finding.text for verdict in judged.verdicts[6:] for finding in verdict.findings]
     assert len(told) == 4
     assert not any("not swept" in text for text in told)

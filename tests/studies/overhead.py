@@ -15,7 +15,7 @@ from typing import Any
 
 from cfgbench import cli, tensors
 from cfgbench.models import checkpoint
-from cfgbench.sweep import cell, networks, probes, run, shards, store
+from cfgbench.sweep import cell, influences, networks, probes, run, shards, store
 from cfgbench.training import state
 
 spent: Counter[str] = Counter()
@@ -48,8 +48,9 @@ def main() -> None:
     cell.measure = timed("metrics and their errors", cell.measure)
     for name in ("__init__", "add", "flush", "kept", "clear"):
         setattr(shards.Shards, name, timed("shards", getattr(shards.Shards, name)))
-    for name in ("put", "put_influences", "find", "check"):
+    for name in ("put", "find", "check"):
         setattr(store.Store, name, timed("rows, influences and their digests", getattr(store.Store, name)))
+    influences.Influences.put = timed("rows, influences and their digests", influences.Influences.put)
     store.try_lock = timed("claims", store.try_lock)
     for module in (state, checkpoint):
         for name in {"save_tensors", "load_tensors"} & set(vars(module)):

@@ -7,21 +7,21 @@ claim is on every curve of a sweep.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from cfgbench.report.claims.allowance import NOTE, with_allowance
 from cfgbench.report.claims.frontier import ALIKE, GOOD, WORSE, alike, worse_everywhere
 from cfgbench.report.claims.rules import classifier_trades, cold_does_not
-from cfgbench.report.claims.setting import Curve, Row, Setting, settings
+from cfgbench.report.claims.setting import Curve, Setting, settings
 from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
-Judge = Callable[[Store, Setting], list[Finding]]
+Judge = Callable[[Influences, Setting], list[Finding]]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Judged:
     note: str = ""
 
 
-def _each_curve(judge: Callable[[Store, str, list[Row]], Finding], *columns: str) -> Judge:
+def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns: str) -> Judge:
     """A claim on one curve as a claim on every curve of classifier-free guidance."""
 
-    def judged(store: Store, setting: Setting) -> list[Finding]:
+    def judged(influences: Influences, setting: Setting) -> list[Finding]:
         curves: list[Curve] = setting.curves()
-        found = [judge(store, curve.name, curve.having(*columns)) for curve in curves]
+        found = [judge(influences, curve.name, curve.having(*columns)) for curve in curves]
         return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
 
     return judged
@@ -74,29 +74,27 @@ CLAIMS: tuple[Claim, ...] = (
 _ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
 
 
-def judge(rows: pd.DataFrame, store: Store) -> list[Judged]:
+def judge(rows: pd.DataFrame, influences: Influences) -> list[Judged]:
     """The verdicts on a sweep's rows, a set for each group of rows that compares (see setting.settings).
 
-    `store` is where the images' influences lie. Raises UserError for rows that no sweep wrote, and for influences that
-    are not finite.
+    Raises UserError for rows that no sweep wrote, and for influences that are not finite.
     """
     contradictions = [claim.contradiction for claim in CLAIMS]
-    return [_judged(setting, store, contradictions) for setting in settings(rows, where=store.folder)]
+    return [_judged(setting, influences, contradictions) for setting in settings(rows, where=influences.folder)]
 
 
 def judge_published(table: Published) -> Judged:
     """The verdicts on a table of the paper, with an allowance in place of errors (see allowance)."""
     (setting,) = settings(with_allowance(table.rows), where=table.name)
     contradictions = [" ".join(table.notes("contradiction", number)) for number, _ in enumerate(CLAIMS, 1)]
-    nowhere = Store(Path(table.name))  # no folder of that name: no influences
-    judged = _judged(setting, nowhere, contradictions)
+    judged = _judged(setting, Influences(), contradictions)
     return Judged(f"{table.name}: {judged.name}", judged.verdicts, NOTE)
 
 
-def _judged(setting: Setting, store: Store, contradictions: Sequence[str]) -> Judged:
+def _judged(setting: Setting, influences: Influences, contradictions: Sequence[str]) -> Judged:
     """`contradictions` are one a claim, "" where there is none."""
     verdicts = [
-        Verdict(number, claim.text, tuple(claim.test(store, setting)), contradiction)
+        Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
     return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfgbench.report.claims.chance import above, below, shift, weakest
-from cfgbench.report.claims.setting import Curve, Row, Setting
+from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.comparisons import Difference, Term, combine
+from cfgbench.report.differences import Difference, Term, combine
 from cfgbench.report.words import as_text, joined, named
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 WORSE = 0.5
 """The p_uncond that the paper finds worse than GOOD, which it finds alike."""
@@ -35,18 +36,19 @@ class Gap:
 
     @property
     def relative(self) -> float:
+        """The difference as a part of the lower FID."""
         return self.difference.value / self.lower
 
 
-def gaps(store: Store, a: Curve, b: Curve) -> list[Gap]:
+def gaps(influences: Influences, a: Curve, b: Curve) -> list[Gap]:
     """a - b at every measured point of either in the range of IS that both have, in order of IS.
 
     A curve is a line from point to point. Of it stands what raises IS: a w whose IS is not above that of every smaller
     w is left out, for there the curve turns back.
     """
     ours, theirs = rising(a), rising(b)
-    found = [_gap(store, row, theirs, 1.0) for row in _inside(ours, theirs)]
-    found += [_gap(store, row, ours, -1.0) for row in _inside(theirs, ours)]
+    found = [_gap(influences, row, theirs, 1.0) for row in _inside(ours, theirs)]
+    found += [_gap(influences, row, ours, -1.0) for row in _inside(theirs, ours)]
     return sorted(found, key=lambda gap: gap.score)
 
 
@@ -59,18 +61,18 @@ def rising(curve: Curve) -> list[Row]:
     return kept
 
 
-def worse_everywhere(store: Store, setting: Setting) -> list[Finding]:
+def worse_everywhere(influences: Influences, setting: Setting) -> list[Finding]:
     """p_uncond 0.5 against 0.1 and 0.2: holds if FID is told higher at every point, does not if told lower at one."""
-    return [_worse(store, of, a, b) for of, a, b in _pairs(setting, [(WORSE, good) for good in GOOD])]
+    return [_worse(influences, of, a, b) for of, a, b in _pairs(setting, [(WORSE, good) for good in GOOD])]
 
 
-def alike(store: Store, setting: Setting) -> list[Finding]:
+def alike(influences: Influences, setting: Setting) -> list[Finding]:
     """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point, does not if told beyond it at one."""
-    return [_alike(store, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
+    return [_alike(influences, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
 
 
-def _worse(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
-    found = _shared(store, of, a, b)
+def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> Finding:
+    found = _shared(influences, of, a, b)
     if isinstance(found, Finding):
         return found
     higher = [gap for gap in found if above(gap.difference)]
@@ -85,8 +87,8 @@ def _worse(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
     return Finding(of, outcome, text, tuple(gap.difference for gap in lower or found))
 
 
-def _alike(store: Store, of: str, a: Curve | None, b: Curve | None) -> Finding:
-    found = _shared(store, of, a, b)
+def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> Finding:
+    found = _shared(influences, of, a, b)
     if isinstance(found, Finding):
         return found
     near = [gap for gap in found if _within(gap)]
@@ -107,12 +109,12 @@ def _beyond(gap: Gap, looks: int) -> bool:
     return above(gap.difference, margin, looks=looks) or below(gap.difference, -margin, looks=looks)
 
 
-def _pairs(setting: Setting, wanted: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
+def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
     """(name, curve, curve) for each T at which both were swept; None for the curves where there is no such T."""
     curves = {curve.place: curve for curve in setting.curves()}
     steps = list(dict.fromkeys(T for _, T in curves))
     found: list[tuple[str, Curve | None, Curve | None]] = []
-    for a, b in wanted:
+    for a, b in pairs:
         name = f"p_uncond {a:g} against {b:g}"
         both = [T for T in steps if (a, T) in curves and (b, T) in curves]
         places = {T: f"{name}, {named('T', as_text(T))}" if len(steps) > 1 else name for T in both}
@@ -120,12 +122,12 @@ def _pairs(setting: Setting, wanted: Sequence[tuple[float, float]]) -> list[tupl
     return found
 
 
-def _shared(store: Store, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
+def _shared(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
     if a is None or b is None:
         return unknown(of, "not swept: both at one T")
     if min(len(rising(a)), len(rising(b))) < 2:
         return unknown(of, "not swept: two values of w at each, with FID and rising IS")
-    found = gaps(store, a, b)
+    found = gaps(influences, a, b)
     return found if len(found) > 1 else unknown(of, "the curves share no range of IS")
 
 
@@ -133,7 +135,7 @@ def _inside(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     return [row for row in rows if others[0]["is_mean"] <= row["is_mean"] <= others[-1]["is_mean"]]
 
 
-def _gap(store: Store, point: Row, curve: Sequence[Row], sign: float) -> Gap:
+def _gap(influences: Influences, point: Row, curve: Sequence[Row], sign: float) -> Gap:
     r"""sign * (F - C(S)) for a point (S, F) and a curve C through (S_k, F_k).
 
     To first order, with slope m and t = (S - S_k) / (S_{k+1} - S_k),
@@ -146,9 +148,9 @@ def _gap(store: Store, point: Row, curve: Sequence[Row], sign: float) -> Gap:
     run = right["is_mean"] - left["is_mean"]
     slope, t = (right["fid"] - left["fid"]) / run, (point["is_mean"] - left["is_mean"]) / run
     shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
-    terms: list[Term] = [(share, row, "fid") for share, row in shares if share]
-    terms += [(-slope * share, row, "is_mean") for share, row in shares if share and slope]
-    difference = combine(store, terms)
+    terms = [Term(share, row, "fid") for share, row in shares if share]
+    terms += [Term(-slope * share, row, "is_mean") for share, row in shares if share and slope]
+    difference = combine(influences, terms)
     other = point["fid"] - sign * difference.value
     return Gap(float(point["is_mean"]), float(min(point["fid"], other)), difference)
 

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Curve, Row, Setting
-from cfgbench.report.claims.strength import fid, improves, least, trade_off
+from cfgbench.report.claims.setting import Curve, Setting
+from cfgbench.report.claims.strength import improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.systems import turned
-from cfgbench.sweep.store import Store
+from cfgbench.report.words import FID, with_error
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 MODELS = ("conditional", "unconditional")
 """What a classifier may guide."""
 
 
-def classifier_trades(store: Store, setting: Setting) -> list[Finding]:
+def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether classifier guidance trades FID for IS as guidance without one does, on either model.
 
     Where guidance without a classifier has no trade-off, there is none to be similar to, and nothing can be told.
@@ -27,12 +30,14 @@ def classifier_trades(store: Store, setting: Setting) -> list[Finding]:
     found = []
     for on in MODELS:
         curves = setting.curves("classifier", on)
-        found += [_classifier(store, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves]
+        found += [
+            _classifier(influences, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves
+        ]
         found += [] if curves else [unknown(f"on the {on} model", "not swept: guidance classifier")]
     return found
 
 
-def cold_does_not(store: Store, setting: Setting) -> list[Finding]:
+def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether a scaled score and less noise give no such trade-off: FID gets worse where guidance improves it."""
     guided = {curve.place: curve for curve in setting.curves()}
     unguided = _unguided(setting)
@@ -40,7 +45,7 @@ def cold_does_not(store: Store, setting: Setting) -> list[Finding]:
     found = []
     for system, curves in systems.items():
         found += [
-            _cold(store, f"{system}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
+            _cold(influences, f"{system}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
             for curve in curves
         ]
         found += [] if curves else [unknown(system, f"not swept: {_ASKED[system]}")]
@@ -55,31 +60,31 @@ def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
     return {curve.place: row for curve in setting.curves() for row in curve.having("fid") if row["w"] == 0}
 
 
-def _classifier(store: Store, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
+def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
     rows, start = curve.having("fid", "is_mean"), unguided
     if on == "unconditional":
         rows = [row for row in rows if row["w"] != 0]
     else:
         start = next((row for row in rows if row["w"] == 0), unguided)
         rows = rows if start is None or start in rows else [start, *rows]
-    found = trade_off(store, f"on the {on} model, {curve.name}", rows, start)
+    found = trade_off(influences, f"on the {on} model, {curve.name}", rows, start)
     if found.outcome != "does not hold":
         return found
-    model = trade_off(store, curve.name, free.having("fid", "is_mean") if free else [], unguided)
+    model = trade_off(influences, curve.name, free.having("fid", "is_mean") if free else [], unguided)
     why = f"classifier-free guidance has none to be similar to; {found.text}"
     return found if model.outcome == "holds" else replace(found, outcome="cannot be told", text=why)
 
 
-def _cold(store: Store, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
+def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
     """Holds if guidance improves on the unguided FID, and the cold rows are all told worse than its best, some worse
     than unguided, none better; does not if one is told better than unguided."""
     cold = [row for row in curve.having("fid") if row["w"] != 0 or row["temperature"] != 1]
     warm = [row for row in guided.having("fid") if row["w"] > 0] if guided else []
     if unguided is None or not warm or not cold:
         return unknown(of, "not swept: w 0 and guidance at the same p_uncond and T, and strengths of its own")
-    helps, best = improves(store, of, warm, unguided), least(warm)
-    gaps = [compare(store, row, unguided, "fid") for row in cold]
-    behind = [compare(store, row, best, "fid") for row in cold]
+    helps, best = improves(influences, of, warm, unguided), lowest(warm)
+    gaps = [compare(influences, row, unguided, "fid") for row in cold]
+    behind = [compare(influences, row, best, "fid") for row in cold]
     better = any(below(gap, looks=len(gaps)) for gap in gaps)
     worse = any(above(gap, looks=len(gaps)) for gap in gaps) and all(above(gap, looks=len(warm)) for gap in behind)
     outcome = decided(holds=helps.outcome == "holds" and worse, fails=better)
@@ -94,4 +99,4 @@ def _ends(gaps: Sequence[tuple[Row, Difference]]) -> list[tuple[Row, Difference]
 
 
 def _told(row: Row, gap: Difference) -> str:
-    return f"FID {fid(row)} at {turned(row)}, {shift(gap)} than without"
+    return f"FID {with_error(row, FID)} at {turned(row)}, {shift(gap)} than without"

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
-from cfgbench.report.seeds import other_seeds
-from cfgbench.report.slices import Row, settled
+from cfgbench.report.seeds import distinct, other_seeds
+from cfgbench.report.slices import settled
 from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
+from cfgbench.sweep.row import Row
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Curve:
 
     @property
     def place(self) -> tuple[float | None, float | None]:
+        """By which the curves of two systems are held against each other."""
         return self.p_uncond, self.T
 
     def having(self, *columns: str) -> list[Row]:
@@ -41,7 +43,7 @@ class Setting:
     @property
     def trainings(self) -> int:
         """The seeds of training that the numbers are means over; 1 where they are no means."""
-        return max(1, *(len({training for training, _ in names}) for names in self.rows["seed_names"]))
+        return max(1, *(len(trainings) for trainings, _ in map(distinct, self.rows["asked_seeds"])))
 
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
@@ -68,8 +70,8 @@ class Setting:
         found = []
         for values, part in rows.sort_values(along).groupby(list(PLANE[1:]), dropna=False):
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
-            told = varying or [key for key in PLANE[1:] if place[key] is not None]
-            name = ", ".join(named(key, as_text(place[key])) for key in told) or "the curve"
+            named_keys = varying or [key for key in PLANE[1:] if place[key] is not None]
+            name = ", ".join(named(key, as_text(place[key])) for key in named_keys) or "the curve"
             points = [records[index] for index in part.index]
             others = zip(points, other_seeds(points), strict=True)
             found.append(Curve(name, **place, rows=tuple(point | {"other_seeds": other} for point, other in others)))
@@ -80,8 +82,8 @@ def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting
     """A sweep's rows in groups that compare; old rows that other rows supersede are left out, seeds averaged over."""
     whole = settled(rows, where=where)
     groups = [group for alike in comparable(whole, without=("system", *SEEDS)) for group in _together(alike)]
-    told = [key for key in conditions(whole) if key not in DEFAULTS]
-    apart = [key for key in told if len({repr(group[key].iloc[0]) for group in groups}) > 1]
+    keys = [key for key in conditions(whole) if key not in DEFAULTS]
+    apart = [key for key in keys if len({repr(group[key].iloc[0]) for group in groups}) > 1]
     return [Setting(_name(group, apart), group) for group in groups]
 
 
@@ -96,9 +98,9 @@ def _together(rows: pd.DataFrame) -> list[pd.DataFrame]:
 def _name(rows: pd.DataFrame, apart: list[str]) -> str:
     """`digits, 1,000 images, digits features`, and what tells the setting from the others."""
     first = rows.iloc[0]
-    told = [key for key in apart if key not in ("dataset", "samples", "features_id")]
-    usual = [key for key in (*ORDER, *PROVENANCE) if key in told]
-    own = [key for key in told if key not in usual]
+    keys = [key for key in apart if key not in ("dataset", "samples", "features_id")]
+    usual = [key for key in (*ORDER, *PROVENANCE) if key in keys]
+    own = [key for key in keys if key not in usual]
     words = [named(key, first[key]) for key in (*usual, *own) if known(first[key]) is not None]
     features = f"{extractor_name(str(first['features_id']))} features"
     return ", ".join([str(first["dataset"]), named("samples", first["samples"]), features, *words])

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Curve, Row, Setting
-from cfgbench.report.claims.strength import fid, least
+from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.comparisons import compare
+from cfgbench.report.differences import compare
 from cfgbench.report.systems import turned
-from cfgbench.report.words import as_text, named
-from cfgbench.sweep.store import Store
+from cfgbench.report.words import FID, as_text, named, with_error
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 ENOUGH = 256
 """The T that the paper finds enough."""
@@ -18,7 +19,7 @@ HARDLY = 0.05
 """The part of FID from which on a gain is one: in Table 2 T = 128 to 256 gains 20 %, 256 to 1024 nothing."""
 
 
-def steps_help(store: Store, setting: Setting) -> list[Finding]:
+def steps_help(influences: Influences, setting: Setting) -> list[Finding]:
     """For each p_uncond: M / 2 to M steps and M to 4 M, by the best FID over the w that all three have.
 
     M is 256, or else the middle one of those T of which half and four times were swept too. Holds if the first gain
@@ -28,7 +29,7 @@ def steps_help(store: Store, setting: Setting) -> list[Finding]:
     networks = list(dict.fromkeys(curve.p_uncond for curve in curves)) or [None]
     found = [
         _of_network(
-            store,
+            influences,
             named("p_uncond", as_text(p)),
             {curve.T: curve for curve in curves if curve.p_uncond == p and curve.T is not None},
         )
@@ -41,7 +42,7 @@ def steps_help(store: Store, setting: Setting) -> list[Finding]:
 _NOT_SWEPT = unknown("steps", "not swept: a T with half and four times as many steps")
 
 
-def _of_network(store: Store, of: str, curves: Mapping[float, Curve]) -> Finding:
+def _of_network(influences: Influences, of: str, curves: Mapping[float, Curve]) -> Finding:
     middles = [T for T in sorted(curves) if T / 2 in curves and 4 * T in curves]
     if not middles:
         return _NOT_SWEPT
@@ -50,16 +51,16 @@ def _of_network(store: Store, of: str, curves: Mapping[float, Curve]) -> Finding
     shared = set.intersection(*({row["w"] for row in held} for held in rows.values()))
     if not shared:
         return unknown(of, f"no w has an FID at T {M / 2:g}, {M:g} and {4 * M:g}")
-    best = {T: least([row for row in held if row["w"] in shared]) for T, held in rows.items()}
-    return _gains(store, of, M, best)
+    best = {T: lowest([row for row in held if row["w"] in shared]) for T, held in rows.items()}
+    return _gains(influences, of, M, best)
 
 
-def _gains(store: Store, of: str, M: float, best: Mapping[float, Row]) -> Finding:
+def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row]) -> Finding:
     few, middle, many = best[M / 2], best[M], best[4 * M]
-    first, second = compare(store, few, middle, "fid"), compare(store, middle, many, "fid")
+    first, second = compare(influences, few, middle, "fid"), compare(influences, middle, many, "fid")
     one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
     outcome = decided(holds=above(first, one) and below(second, other), fails=below(first, one) or above(second, other))
-    listed = ", ".join(f"{fid(row)} at T {T:g} and {turned(row)}" for T, row in best.items())
+    listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
         f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of it; "
         f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"

@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Row
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.systems import turned
-from cfgbench.report.words import joined, number, plus_minus
-from cfgbench.sweep.store import Store
+from cfgbench.report.words import FID, IS, joined, with_error
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 SMALL = 1.0
 """The largest w that counts as small: at 1 the scale is 2, the end of the tables' fine grid."""
 
 
-def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
+def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether some w in (0, 1] has a lower FID than w = 0 and than every larger w.
 
     Holds if the best of them is told below each other w; does not if another w is told below all of them. Where no w
@@ -28,95 +29,84 @@ def best_is_small(store: Store, of: str, rows: Sequence[Row]) -> Finding:
     inner = small[: len(small) - len(last)]
     if not inner or all(row["w"] != 0 for row in others):
         return unknown(of, f"not swept: w 0, a w in (0, {SMALL:g}] and a larger one")
-    best, rival = least(inner), least(others)
-    gaps = [compare(store, row, best, "fid") for row in [*others, *last]]
-    leads = [compare(store, rival, row, "fid") for row in small]
+    best, rival = lowest(inner), lowest(others)
+    gaps = [compare(influences, row, best, "fid") for row in [*others, *last]]
+    leads = [compare(influences, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     fails = all(below(lead, looks=len(others)) for lead in leads)
-    text = f"FID {fid(best)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
     return Finding(of, decided(holds=holds, fails=fails), text, tuple(gaps))
 
 
-def fid_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
+def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether FID at the largest w is told above the minimum; it is not if told below every other w, and w is not
     small: a curve that ends before it could rise says nothing."""
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an FID")
     *earlier, last = rows
-    best = least(earlier)
-    rise = compare(store, last, best, "fid")
-    falls = [compare(store, last, row, "fid") for row in earlier]
+    best = lowest(earlier)
+    rise = compare(influences, last, best, "fid")
+    falls = [compare(influences, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
     outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and last["w"] > SMALL)
-    text = f"FID {fid(best)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
     text += f"; not swept: a w above {SMALL:g}" if falling and last["w"] <= SMALL else ""
     return Finding(of, outcome, text, (rise,))
 
 
-def is_rises(store: Store, of: str, rows: Sequence[Row]) -> Finding:
+def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether the Inception Score at the largest w is told above the smallest's, and nowhere told to fall.
 
     A fall is looked for at each w from the highest before it: of all pairs one may fall by chance.
     """
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an IS")
-    rise = compare(store, rows[-1], rows[0], "is_mean")
+    rise = compare(influences, rows[-1], rows[0], "is_mean")
     falls, top = [], rows[0]
     for row in rows[1:]:
-        falls.append((compare(store, row, top, "is_mean"), top, row))
+        falls.append((compare(influences, row, top, "is_mean"), top, row))
         top = max(top, row, key=lambda row: row["is_mean"])
     pairs = len(rows) * (len(rows) - 1) // 2
     told = [fall for fall in falls if below(fall[0], looks=pairs)]
-    ends = f"IS {score(rows[0])} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
+    ends = f"IS {with_error(rows[0], IS)} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
     text = f"{ends}; {_falls(told or falls, 'told apart' if told else 'within chance')}"
     return Finding(of, decided(holds=above(rise), fails=bool(told)), text, (*(fall for fall, *_ in told), rise))
 
 
-def improves(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
+def improves(influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
     """Whether some row's FID is told below the unguided one's; it does not if each is told above."""
     if unguided is None or not rows:
         return unknown(of, "not swept: w 0, and another with an FID")
-    gaps = [compare(store, row, unguided, "fid") for row in rows]
+    gaps = [compare(influences, row, unguided, "fid") for row in rows]
     helps = any(below(gap, looks=len(gaps)) for gap in gaps)
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
-    text = f"FID {fid(best)} at {turned(best)}, {shift(gap)} than without"
+    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than without"
     return Finding(of, decided(holds=helps, fails=all(above(gap) for gap in gaps)), text, (gap,))
 
 
-def trade_off(store: Store, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
+def trade_off(influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
     """Whether FID improves on the unguided one's and rises afterwards, while the Inception Score rises.
 
     Where the rows have no w = 0 of their own, the unguided row is to be the first of them or stands for itself.
     """
     guided = [row for row in rows if row["w"] != 0]
-    parts = [improves(store, of, guided, unguided), fid_rises(store, of, rows), is_rises(store, of, rows)]
+    parts = [
+        improves(influences, of, guided, unguided),
+        fid_rises(influences, of, rows),
+        is_rises(influences, of, rows),
+    ]
     names = ("FID improves", "FID rises afterwards", "IS rises")
     text = "; ".join(f"{name}: {part.outcome}, {part.text}" for name, part in zip(names, parts, strict=True))
     differences = tuple(one for part in parts for one in part.differences)
     return Finding(of, together(part.outcome for part in parts), text, differences)
 
 
-def least(rows: Sequence[Row]) -> Row:
-    """The row with the lowest FID, of means over the seeds that most have."""
-    return min(rows, key=lambda row: (row["other_seeds"], row["fid"]))
-
-
-def fid(row: Row) -> str:
-    """`1.55 ± 0.02`."""
-    return plus_minus(number(row, "fid"), number(row, "fid_se"))
-
-
-def score(row: Row) -> str:
-    """The Inception Score, in the same way."""
-    return plus_minus(number(row, "is_mean"), number(row, "is_se"))
-
-
 def _others(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
     """The distance to w = 0 and to the nearest larger w, and which w are not told to be above."""
     larger = [(gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] > 0]
     at_zero = next((gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] == 0)
-    told = [at_zero, min(larger, key=lambda pair: pair[0].value)]
-    words = [f"w {row['w']:g} is {shift(gap)}" for gap, row in told]
+    nearest = [at_zero, min(larger, key=lambda pair: pair[0].value)]
+    words = [f"w {row['w']:g} is {shift(gap)}" for gap, row in nearest]
     known_errors = not any(np.isnan(gap.se) for gap in gaps)
     open_ = [
         f"{row['w']:g}" for gap, row in zip(gaps, rows, strict=True) if known_errors and not above(gap, looks=looks)

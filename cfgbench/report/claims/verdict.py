@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cfgbench.report.claims.chance import pairing, weakest
-from cfgbench.report.comparisons import Difference
+from cfgbench.report.differences import Difference
 
 Outcome = Literal["holds", "does not hold", "cannot be told"]
 
@@ -42,6 +42,7 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
+        """That of all findings (see `together`)."""
         return together(finding.outcome for finding in self.findings)
 
 

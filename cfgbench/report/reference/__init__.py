@@ -12,7 +12,8 @@ from typing import Literal
 import pandas as pd
 
 from cfgbench.errors import UserError
-from cfgbench.report.slices import Slice, slices
+from cfgbench.report.slice import Slice
+from cfgbench.report.slices import slices
 
 PAPER = "Ho & Salimans 2022"
 TITLE = "Classifier-Free Diffusion Guidance (Ho & Salimans 2022, arXiv 2207.12598)"
@@ -31,8 +32,13 @@ class Published:
     """The figure that draws the same numbers."""
     resolution: int
     key: Literal["p_uncond", "T"]
-    """What the columns stand for; the other of the two is not stated."""
+    """What the columns stand for; the other of the two is `unstated`."""
     v: float
+
+    @property
+    def unstated(self) -> Literal["p_uncond", "T"]:
+        """What the paper does not state of p_uncond and T."""
+        return "T" if self.key == "p_uncond" else "p_uncond"
 
     @property
     def name(self) -> str:

@@ -71,12 +71,12 @@ def terminal(table: Published) -> list[RenderableType]:
 def literature_markdown(resolutions: Sequence[int] = ()) -> str:
     """Results of others, a table for each resolution; all of them where none is named."""
     rows = literature()
-    wanted = [str(one) for one in resolutions] or list(dict.fromkeys(rows["resolution"]))
+    sizes = [str(one) for one in resolutions] or list(dict.fromkeys(rows["resolution"]))
     parts = ["# Results of others on ImageNet", _listed("How well a number is known", _meanings())]
     parts.append(
         "FIDs of different papers do not share a protocol: reference sets, crops and the number of runs differ."
     )
-    for resolution in wanted:
+    for resolution in sizes:
         parts.append(f"## {resolution}x{resolution}\n\n{_literature_table(rows[rows['resolution'] == resolution])}")
     return "\n\n".join(parts) + "\n"
 
@@ -84,8 +84,8 @@ def literature_markdown(resolutions: Sequence[int] = ()) -> str:
 def literature_csv(resolutions: Sequence[int] = ()) -> str:
     """The same rows as CSV."""
     rows = literature()
-    wanted = rows["resolution"].isin([str(one) for one in resolutions]) if resolutions else rows.index >= 0
-    return markup.csv(rows[wanted])
+    kept = rows["resolution"].isin([str(one) for one in resolutions]) if resolutions else rows.index >= 0
+    return markup.csv(rows[kept])
 
 
 LITERATURE: dict[str, Callable[[Sequence[int]], str]] = {"md": literature_markdown, "csv": literature_csv}

@@ -4,19 +4,19 @@ Cells with the same seed share the noise of every image, and so most of their er
 (see evaluation.standard_error) take out what is shared. Several seeds are compared seed by seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
-from cfgbench.report.columns import SAMPLING_SEEDS
 from cfgbench.report.doubt import Doubt, apart, of_images, together
-from cfgbench.report.seeds import alike_noise, mean_of, mean_over, seed_of
+from cfgbench.report.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.row import Row
 
 _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 
@@ -45,57 +45,62 @@ class Difference:
         return None if np.isnan(self.se) else bool(self.value != 0 and abs(self.value) >= self.reach())
 
 
-Term = tuple[float, Mapping[str, Any], str]
-"""(coefficient, row, metric): one summand of a combination."""
+class Term(NamedTuple):
+    """One summand of a combination: coefficient * what the row has in the column `metric`."""
+
+    coefficient: float
+    row: Row
+    metric: str
 
 
-def compare(store: Store, a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> Difference:
-    """a - b in the column `metric` (fid, is_mean, fid_infinity); `store` is where influences lie.
+def compare(influences: Influences, a: Row, b: Row, metric: str) -> Difference:
+    """a - b in the column `metric` (fid, is_mean, fid_infinity).
 
-    The rows are the store's own, or means of `seeds.average`. Those of two or more seeds that both have, under the same
-    protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image by
-    image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the same
-    images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one of them the error is
-    not known. Raises UserError for influences that are not finite.
+    The rows are a sweep's own, or means over seeds (see averages). Those of two or more seeds that both have, under the
+    same protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image
+    by image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the
+    same images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one of them the
+    error is not known. Raises UserError for influences that are not finite.
     """
-    return combine(store, [(1.0, a, metric), (-1.0, b, metric)])
+    return combine(influences, [Term(1.0, a, metric), Term(-1.0, b, metric)])
 
 
-def combine(store: Store, terms: Sequence[Term]) -> Difference:
+def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     """The sum of coefficient * metric over the terms, and its error as in `compare`: seed by seed, image by image, or
     unpaired.
 
     Unpaired, terms of one metric and sign may still share their images, so that their errors add up; the errors of
     different metrics and signs are taken as independent.
     """
-    members = [_members(row) for _, row, _ in terms]
+    members = [_members(term.row) for term in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
-        return _single(store, [(c, *held.values(), m) for (c, _, m), held in zip(terms, members, strict=True)])
+        rows = [row for held in members for row in held.values()]
+        return _single(influences, [term._replace(row=row) for term, row in zip(terms, rows, strict=True)])
 
-    def of_seed(seed: tuple[Any, ...]) -> list[Term]:
-        return [(c, held[seed], metric) for (c, _, metric), held in zip(terms, members, strict=True)]
+    def of_seed(seed: Seed) -> list[Term]:
+        return [term._replace(row=held[seed]) for term, held in zip(terms, members, strict=True)]
 
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
     totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
     if totals and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
-        found = _single(store, of_seed(*totals))
-        trainings = max(len({seed[:1] for seed in held}) for held in members)
+        found = _single(influences, of_seed(*totals))
+        trainings = max(len({seed.training for seed in held}) for held in members)
         return found if trainings == 1 else replace(found, se=np.nan)  # of other trainings one says nothing
     if len(totals) < 2:
         return _unpaired(terms)
-    images = _over_images(store, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
+    images = _over_images(influences, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
 
 
-def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
+def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> float:
     """The variance over images of the mean of combinations, one a training, whose images have the same noise.
 
     What the images of each training have of their own is in the spread over trainings already, and is left out. Where
     influences are missing, the mean of the trainings' own variances: no less than that of their mean. NaN where those
     are not known either.
     """
-    found = [_influences(store, terms) for terms in of_seeds]
+    found = [_pulls(influences, terms) for terms in of_seeds]
     if any(one is None for one in found):
         single = [_unpaired(terms).se for terms in of_seeds]
         known_ones = [se for se in single if not np.isnan(se)]
@@ -106,7 +111,7 @@ def _over_images(store: Store, of_seeds: Sequence[Sequence[Term]]) -> float:
     return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
 
 
-def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+def _members(row: Row) -> dict[Seed, Row]:
     """seed -> the row of that seed, of those that have numbers; a row that is no mean is its own."""
     members = row.get("members")
     found = members if isinstance(members, tuple) else (row,)
@@ -114,12 +119,12 @@ def _members(row: Mapping[str, Any]) -> dict[tuple[Any, ...], Mapping[str, Any]]
 
 
 def _total(terms: Iterable[Term]) -> float:
-    return sum(coefficient * number(row, metric) for coefficient, row, metric in terms)
+    return sum(term.coefficient * number(term.row, term.metric) for term in terms)
 
 
-def _single(store: Store, terms: Sequence[Term]) -> Difference:
-    same_noise = _agree(terms, SAMPLING_SEEDS)
-    pulls = _influences(store, terms) if same_noise and _same_measure(terms) else None
+def _single(influences: Influences, terms: Sequence[Term]) -> Difference:
+    same_noise = len({seed_of(term.row).sampling for term in terms}) == 1
+    pulls = _pulls(influences, terms) if same_noise and _same_measure(terms) else None
     return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
 
 
@@ -135,7 +140,7 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
     return Difference(_total(terms), se, False, apart([together(of_side) for of_side in doubts.values()]))
 
 
-def _doubt(row: Mapping[str, Any], metric: str) -> Doubt:
+def _doubt(row: Row, metric: str) -> Doubt:
     """What the row's own error is made of."""
     members = list(_members(row).values())
     return mean_of(members, metric).doubt if len(members) > 1 else of_images(number(row, ERRORS[metric]))
@@ -144,25 +149,25 @@ def _doubt(row: Mapping[str, Any], metric: str) -> Doubt:
 def _same_measure(terms: Sequence[Term]) -> bool:
     """Whether the images were as many, of the same data, and measured alike; by the protocol's words where one of the
     rows is from before its hash was kept."""
-    hashes = [known(row.get("protocol_id")) for _, row, _ in terms]
+    hashes = [known(term.row.get("protocol_id")) for term in terms]
     return _agree(terms, (*_PAIRS, "protocol" if None in hashes else "protocol_id"))
 
 
 def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
-    (_, first, _), *others = terms
-    return all(known(row.get(key)) == known(first.get(key)) for _, row, _ in others for key in keys)
+    first, *others = (term.row for term in terms)
+    return all(known(row.get(key)) == known(first.get(key)) for row in others for key in keys)
 
 
-def _influences(store: Store, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
+def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:
     """(the images' pull on the combination, their classes), or None where they do not belong to the same images."""
-    held = [store.influences(str(row["cell_id"])) for _, row, _ in terms]
-    if any(key not in one for one, (*_, metric) in zip(held, terms, strict=True) for key in (metric, "label")):
+    held = [influences.get(str(term.row["cell_id"])) for term in terms]
+    if any(key not in one for one, term in zip(held, terms, strict=True) for key in (term.metric, "label")):
         return None
     if not all(np.array_equal(one["label"], held[0]["label"]) for one in held):
         return None
-    for one, (_, row, metric) in zip(held, terms, strict=True):
-        if not np.isfinite(one[metric]).all():
-            path = store.influence(str(row["cell_id"]))
-            raise UserError(f"{path}: {metric} is not finite; delete it to compare that cell without pairing")
-    pulls = [coefficient * one[metric] for one, (coefficient, _, metric) in zip(held, terms, strict=True)]
+    for one, term in zip(held, terms, strict=True):
+        if not np.isfinite(one[term.metric]).all():
+            path = influences.path(str(term.row["cell_id"]))
+            raise UserError(f"{path}: {term.metric} is not finite; delete it to compare that cell without pairing")
+    pulls = [term.coefficient * one[term.metric] for one, term in zip(held, terms, strict=True)]
     return np.sum(pulls, axis=0), held[0]["label"]

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import cfgbench.report
-from cfgbench.report import Report, Wanted
-from cfgbench.report.reference import TABLES, peers
+from cfgbench.report import Report, Request
+from cfgbench.report.reference import TABLES, comparison
+from cfgbench.report.reference.models import lines as lines_of
 from cfgbench.report.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
@@ -35,7 +36,7 @@ def systems(table1):
 
 
 def frame(rows):
-    return pd.read_csv(io.StringIO(peers.csv(slices(rows))), dtype=str, keep_default_na=False)
+    return pd.read_csv(io.StringIO(comparison.csv(slices(rows))), dtype=str, keep_default_na=False)
 
 
 def as_imagenet(rows, size=64):
@@ -92,7 +93,7 @@ def test_each_own_system_has_its_best_rows_with_errors(systems):
         ["classifier guidance", "best FID", "1.5", "0.021", "70.0", "0.31"],
         ["classifier guidance", "max IS", "4.0", "0.021", "95.0", "0.31"],
     ]
-    text = peers.markdown(slices(systems))
+    text = comparison.markdown(slices(systems))
     assert "| classifier guidance | best FID | measured here, digits | 1.500 ± 0.021 | 70.00 ± 0.31 | w 1, p_un" in text
     assert "w 0.1 (scale 1.1), p_uncond 0.1, T 256, 512 network passes an image, 50,000 images" in text
     assert "768 network passes an image" in text
@@ -126,7 +127,7 @@ def test_each_measured_row_says_whether_it_compares(systems, changes, why):
     own = frame(rows).query("kind == 'measured'")
     assert set(own["compares"]) == {"no" if why else "yes"}
     assert set(own["why_not"]) == {why}
-    text = peers.markdown(slices(rows))
+    text = comparison.markdown(slices(rows))
     assert text.count(f"| no: {why} |") == (4 if why else 0)
     assert text.count("| yes, as far as the paper states its protocol |") == (0 if why else 4)
     assert ("No measured row compares with the published ones" in text) == bool(why)
@@ -138,7 +139,7 @@ def test_what_is_of_another_protocol_has_lines_of_its_own(systems):
     both = pd.concat([rows, rows.assign(samples=1000, cell_id=rows["cell_id"] + "-few")], ignore_index=True)
     own = frame(both).query("kind == 'measured'")
     assert own["compares"].value_counts().to_dict() == {"yes": 4, "no": 4}
-    assert "4 of 8 measured rows do not compare" in peers.markdown(slices(both))
+    assert "4 of 8 measured rows do not compare" in comparison.markdown(slices(both))
 
 
 def test_every_format_has_every_line(tmp_path, systems):
@@ -146,7 +147,7 @@ def test_every_format_has_every_line(tmp_path, systems):
     assert {"comparison.md", "comparison.csv", "comparison.tex"} <= {path.name for path in paths}
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.strip() in (tmp_path / "out" / "index.md").read_text()
-    lines = peers.lines(slices(as_imagenet(systems)))[1]
+    lines = lines_of(slices(as_imagenet(systems)))[1]
     table = [line for line in text.splitlines() if line.startswith("| ")][1:]
     latex = (tmp_path / "out" / "comparison.tex").read_text()
     body = [line for line in latex.splitlines() if line.endswith(r"\\")][1:]
@@ -160,14 +161,14 @@ def test_every_format_has_every_line(tmp_path, systems):
 
 
 def test_formats_are_those_that_are_named(tmp_path, systems):
-    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Wanted(tables=["tex"]), reference="paper")
+    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Request(tables=["tex"]), reference="paper")
     assert [path.name for path in paths] == ["table.tex", "comparison.tex"]
 
 
 def test_point_by_point_stands_the_papers_guidance_only(tmp_path, systems):
     low = systems.iloc[[0]].assign(temperature=0.9, fid=5.0, cell_id="cold")
     rows = pd.concat([systems, low], ignore_index=True)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Wanted(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
     points = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(points) == 42
     np.testing.assert_allclose(points["fid_difference"], 0, atol=1e-12)
@@ -187,12 +188,12 @@ def test_a_sweep_without_one_of_the_metrics_or_any_number_stands_too(table1):
 
 def test_the_mean_of_seeds_is_called_so(table1):
     rows = pd.concat([table1.assign(seed=s, cell_id=table1["cell_id"] + f"-{s}") for s in (0, 1)], ignore_index=True)
-    assert "measured here, digits, mean of 2 seeds" in peers.markdown(slices(rows))
+    assert "measured here, digits, mean of 2 seeds" in comparison.markdown(slices(rows))
 
 
 def test_the_two_tables_of_the_paper_have_a_comparison_each(systems):
     both = pd.concat([as_imagenet(systems, 64), as_imagenet(systems, 128)], ignore_index=True)
-    found = peers.lines(slices(both))
+    found = lines_of(slices(both))
     assert list(found) == [table.number for table in TABLES]
     assert all(sum(line.measured for line in lines) == 4 for lines in found.values())
 

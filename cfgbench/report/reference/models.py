@@ -1,18 +1,15 @@
-"""One's own systems among the published models: model, source, FID, IS, conditions, and whether the row compares."""
+"""The models of a paper's table, those that it quotes, and one's own systems: a line each."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cfgbench.report import markup
-from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
 from cfgbench.report.reference import TABLES, Published, literature
-from cfgbench.report.reference.points import counterpart, lay_beside
-from cfgbench.report.slices import Slice
+from cfgbench.report.reference.agreement import agreement, counterpart
+from cfgbench.report.slice import Slice
 from cfgbench.report.systems import CFG, rank, turned
 from cfgbench.report.words import METRICS, known, named, number, plus_minus
 
@@ -53,7 +50,7 @@ def lines(parts: Sequence[Slice]) -> dict[int, list[Line]]:
     found: dict[int, list[Line]] = {}
     for group in _alike(parts):
         table = counterpart(group[0]) or TABLES[0]
-        found.setdefault(table.number, []).extend(_measured(group))
+        found.setdefault(table.number, []).extend(_measured(group, table))
     return {
         table.number: [*_quoted(table), *_papers(table), *found[table.number]]
         for table in TABLES
@@ -61,37 +58,15 @@ def lines(parts: Sequence[Slice]) -> dict[int, list[Line]]:
     }
 
 
-def markdown(parts: Sequence[Slice]) -> str:
-    """A table for each of the paper's that is used, published rows first."""
-    return "\n\n".join(_markdown(number, there) for number, there in lines(parts).items()) + "\n"
-
-
-def csv(parts: Sequence[Slice]) -> str:
-    """All rows below each other: published numbers digit for digit, measured ones unrounded."""
-    rows = [_record(number, line) for number, there in lines(parts).items() for line in there]
-    return markup.csv(pd.DataFrame(rows))
-
-
-def latex(parts: Sequence[Slice]) -> str:
-    """The same tables as LaTeX floats; the document needs the package booktabs."""
-    return latex_file(_latex(number, there) for number, there in lines(parts).items())
-
-
-FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": csv, "tex": latex}
-"""name and ending of the file -> function that makes its content."""
-
-_HEADS = ("model", "row", "source", "FID", "IS", "conditions", "compares with the published")
-
-
 def _quoted(table: Published) -> Iterator[Line]:
     """The models of the paper's table, with what is known of their conditions, and others of the same papers."""
-    told = _literature(table.resolution)
+    others = _literature(table.resolution)
     for model, citation, fid, score in table.baselines.itertuples(index=False):
-        same = [other for other in told if _is(other, model, fid)]
-        told = [other for other in told if other not in same]
+        same = [other for other in others if _is(other, model, fid)]
+        others = [other for other in others if other not in same]
         words = [f"quoted in {table.name}", *(other["conditions"] for other in same)]
         yield Line(model, "", citation, fid, score, "; ".join(word for word in words if word))
-    for other in told:
+    for other in others:
         yield Line(other["model"], "", other["source"], other["FID"], other["IS"], other["conditions"])
 
 
@@ -104,9 +79,9 @@ def _literature(resolution: int) -> list[dict[str, str]]:
     keys = ["model", "guidance", "NFE_or_steps", "source_paper"]
     for (model, guidance, steps, source), of_model in rows[kept].groupby(keys, sort=False):
         values = dict(zip(of_model["metric"], of_model["value"], strict=True))
-        told = [guidance if guidance != "none" else "", f"network calls or steps: {steps}" if steps else ""]
-        told += [note for metric, note in zip(of_model["metric"], of_model["notes"], strict=True) if metric == "FID"]
-        conditions = "; ".join(word for word in told if word)
+        notes = [guidance if guidance != "none" else "", f"network calls or steps: {steps}" if steps else ""]
+        notes += [note for metric, note in zip(of_model["metric"], of_model["notes"], strict=True) if metric == "FID"]
+        conditions = "; ".join(word for word in notes if word)
         numbers = {name: values.get(name, "") for name in ("FID", "IS")}
         found.append({"model": model, "source": source, "conditions": conditions, **numbers})
     return found
@@ -125,12 +100,11 @@ def _papers(table: Published) -> Iterator[Line]:
         yield Line(CFG, which, table.name, *printed, _conditions(table.part, row))
 
 
-def _measured(group: Sequence[Slice]) -> Iterator[Line]:
+def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
     """The same rows of one's own system, which the slices of `group` are of; cells of other systems do not count."""
     rows = pd.concat([part.ok[~part.ok["shared"]] for part in group], ignore_index=True)
-    apart = ", ".join(
-        _told(group[0], note.what) for note in lay_beside(group[0]).of_kind("differs") if note.what in _SCALE
-    )
+    differing = [note.what for note in agreement(group[0], table) if note.kind == "differs"]
+    apart = ", ".join(_named_here(group[0], what) for what in differing if what in _SCALE)
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
         texts = ["" if np.isnan(value) else plus_minus(value, se) for value, se in (numbers[:2], numbers[2:])]
@@ -139,7 +113,7 @@ def _measured(group: Sequence[Slice]) -> Iterator[Line]:
         yield Line(row["system"], which, source, *texts, _conditions(group[0], row), numbers, apart)
 
 
-def _told(part: Slice, what: str) -> str:
+def _named_here(part: Slice, what: str) -> str:
     """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`."""
     value = part.setting[_SCALE[what]]
     return f"{what} {value}" if what == "data set" else named(_SCALE[what], value)
@@ -175,45 +149,3 @@ def _conditions(part: Slice, row: pd.Series) -> str:
     elsewhere = [named(key, part.setting.get(key)) for key in ("p_uncond", "T", "system", "guidance", "source")]
     shown = [text for text in part.conditions if text not in elsewhere]
     return ", ".join([*place, *([f"{passes:g} network passes an image"] if passes is not None else []), *shown])
-
-
-def _lead(there: Sequence[Line]) -> str:
-    own = [line for line in there if line.measured]
-    apart = sum(bool(line.apart) for line in own)
-    word = "No measured row compares" if apart == len(own) else f"{apart} of {len(own)} measured rows do not compare"
-    warning = f" {word} with the published ones; the last column says why." if apart else ""
-    return (
-        "Published numbers as printed, each with its source; then the rows of each measured system with the best FID "
-        f"and the highest IS, ± one standard error where it is known.{warning} FIDs of different papers do not share "
-        "a protocol."
-    )
-
-
-def _texts(line: Line) -> tuple[str, ...]:
-    return line.model, line.which, line.source, line.fid or "–", line.score or "–", line.conditions, line.verdict
-
-
-def _markdown(table_number: int, there: Sequence[Line]) -> str:
-    head = f"**Systems and published models** (beside the paper's Table {table_number}, {_size(table_number)})."
-    rows = [[*map(escape_markdown, _texts(line))] for line in there]
-    return f"{head} {_lead(there)}\n\n{markdown_table(_HEADS, rows, 'lllrrll')}"
-
-
-def _size(table_number: int) -> str:
-    return next(table.part.setting["dataset"] for table in TABLES if table.number == table_number)
-
-
-def _record(table_number: int, line: Line) -> dict[str, Any]:
-    fid, fid_se, score, score_se = line.numbers or (line.fid, "", line.score, "")
-    told = {"paper_table": table_number, "kind": "measured" if line.measured else "published"}
-    told |= {"model": line.model, "row": line.which, "source": line.source}
-    told |= {"FID": fid, "FID se": fid_se, "IS": score, "IS se": score_se, "conditions": line.conditions}
-    return told | {"compares": "" if not line.measured else "no" if line.apart else "yes", "why_not": line.apart}
-
-
-def _latex(table_number: int, there: Sequence[Line]) -> str:
-    body = [latex_row(map(escape_latex, _texts(line))) for line in there]
-    published = sum(not line.measured for line in there)
-    caption = f"Systems and published models, {_size(table_number)} in the paper's Table {table_number}. {_lead(there)}"
-    blocks = [[latex_row(_HEADS)], body[:published], body[published:]]
-    return latex_table(caption, "p{2.2cm}p{1.1cm}p{2.2cm}rrp{3.4cm}p{2.4cm}", blocks, narrow=True)

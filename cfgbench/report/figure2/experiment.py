@@ -105,12 +105,12 @@ class Deviation:
     variation: float
     distance_by_chance: tuple[float, float]
     variation_by_chance: tuple[float, float]
-    wanted: Moments
-    found: Moments
+    of_density: Moments
+    of_points: Moments
 
 
 @dataclass(frozen=True)
-class Sampled:
+class StrengthResult:
     """A strength of guidance: the density, points [n, 2] that the sampler gave with the class of each, deviations."""
 
     w: float
@@ -119,18 +119,25 @@ class Sampled:
     labels: np.ndarray
     deviations: Sequence[Deviation]
 
+    @property
+    def variations(self) -> tuple[float, float]:
+        """(total variation, what chance alone does), means of the classes."""
+        pairs = [(deviation.variation, deviation.variation_by_chance[0]) for deviation in self.deviations]
+        apart, chance = np.mean(pairs, axis=0)
+        return float(apart), float(chance)
 
-def guided(mixture: Mixture, *, device: torch.device, progress: Progress = silent) -> list[Sampled]:
+
+def run_experiment(mixture: Mixture, *, device: torch.device, progress: Progress = silent) -> list[StrengthResult]:
     """Each w of WS."""
-    made = []
+    results = []
     for number, w in enumerate(WS):
         progress("points and densities of figure 2", number, len(WS), "")
         density, labels = Density(mixture, w), np.arange(POINTS) % mixture.num_classes
         points = sampled(mixture, w, device)
         deviations = [_deviation(density, points[labels == c], c) for c in range(mixture.num_classes)]
-        made.append(Sampled(w, density, points, labels, deviations))
+        results.append(StrengthResult(w, density, points, labels, deviations))
     progress("points and densities of figure 2", len(WS), len(WS), "")
-    return made
+    return results
 
 
 def sampled(mixture: Mixture, w: float, device: torch.device) -> np.ndarray:
@@ -143,20 +150,21 @@ def sampled(mixture: Mixture, w: float, device: torch.device) -> np.ndarray:
 
 
 def _deviation(density: Density, points: np.ndarray, c: int) -> Deviation:
-    wanted, masses = density.moments(c), density.squares(c)
-    distance, variation = _apart(points, wanted, masses)
-    chance = np.array([_apart(density.draws(c, len(points), time), wanted, masses) for time in range(DRAWS)])
+    exact, masses = density.moments(c), density.squares(c)
+    distance, variation = distances(points, exact, masses)
+    chance = np.array([distances(density.draws(c, len(points), time), exact, masses) for time in range(DRAWS)])
     by_chance = zip(chance.mean(axis=0).tolist(), chance.std(axis=0, ddof=1).tolist(), strict=True)
-    return Deviation(c, distance, variation, *by_chance, wanted, Moments.of(torch.from_numpy(points)))
+    return Deviation(c, distance, variation, *by_chance, exact, Moments.of(torch.from_numpy(points)))
 
 
-def _apart(points: np.ndarray, wanted: Moments, masses: np.ndarray) -> tuple[float, float]:
-    """(Frechet distance, total variation in [0, 1]): points outside of all squares count in full."""
+def distances(points: np.ndarray, exact: Moments, masses: np.ndarray) -> tuple[float, float]:
+    """(Frechet distance, total variation in [0, 1]) of points from a density with these moments and probabilities of
+    squares; points outside of all squares count in full."""
     edges = np.linspace(-EDGE, EDGE, len(masses) + 1)
     counts, *_ = np.histogram2d(*points.T, bins=[edges, edges])
     shares = counts / len(points)
     variation = (np.abs(shares - masses).sum() + 1 - shares.sum()) / 2
-    return frechet_distance(Moments.of(torch.from_numpy(points)), wanted), float(variation)
+    return frechet_distance(Moments.of(torch.from_numpy(points)), exact), float(variation)
 
 
 def _product(line: np.ndarray) -> np.ndarray:

@@ -1,9 +1,7 @@
 """Published and measured numbers side by side, with their difference and in what their protocols differ."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,21 +10,10 @@ from cfgbench.report import markup
 from cfgbench.report.layout import layout
 from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.reference import TABLES, Published
+from cfgbench.report.reference.agreement import Note, agreement, counterpart
 from cfgbench.report.reference.pages import remarks
-from cfgbench.report.slices import Slice
-from cfgbench.report.words import METRICS, Metric, as_text, extractor_name, known, named
-
-_OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
-_IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Note:
-    """One thing in which two protocols agree or differ, or that the paper does not state."""
-
-    kind: Literal["same", "differs", "not stated"]
-    what: str
-    text: str
+from cfgbench.report.slice import Slice
+from cfgbench.report.words import METRICS, Metric, as_text
 
 
 @dataclass(frozen=True)
@@ -46,6 +33,7 @@ class Beside:
     notes: tuple[Note, ...]
 
     def of_kind(self, kind: str) -> list[Note]:
+        """Those that say `same`, `differs` or `not stated`."""
         return [note for note in self.notes if note.kind == kind]
 
 
@@ -53,34 +41,17 @@ def lay_beside(part: Slice, number: int = 1) -> Beside:
     """Lays a slice, which table `number` shows, beside the paper's table of its data set (Table 1 where it has none),
     on w and p_uncond or T."""
     published = counterpart(part) or TABLES[0]
-    columns = ["w", published.key]
-    theirs = published.rows.assign(**_rounded(published.rows, columns))
-    ours = part.ok.assign(**_rounded(part.ok, columns)).dropna(subset=columns)
-    wanted = [column for m in METRICS for column in (m.column, f"{m.column}_printed")]
-    rows = ours.drop(columns=wanted[1::2], errors="ignore").merge(
-        theirs[[*columns, *wanted]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=columns
+    place = ["w", published.key]
+    theirs = published.rows.assign(**_rounded(published.rows, place))
+    ours = part.ok.assign(**_rounded(part.ok, place)).dropna(subset=place)
+    numbers = [column for m in METRICS for column in (m.column, f"{m.column}_printed")]
+    rows = ours.drop(columns=numbers[1::2], errors="ignore").merge(
+        theirs[[*place, *numbers]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=place
     )
     for metric in _metrics(part):
         rows[f"{metric.column}_difference"] = rows[metric.column] - rows[f"{metric.column}_published"]
-    rows = rows.sort_values([published.key, _other(published), "w"], ignore_index=True)
-    return Beside(number, part, published, rows, len(part.ok) - len(rows), tuple(_notes(part, published)))
-
-
-def counterpart(part: Slice) -> Published | None:
-    """The paper's table of the same data set."""
-    return next((table for table in TABLES if table.resolution == imagenet_size(part.setting["dataset"])), None)
-
-
-def published_behind(part: Slice) -> Slice | None:
-    """The published numbers that may stand on the slice's axes: ImageNet of its size, through the same network."""
-    table = counterpart(part)
-    return table.part if table is not None and _OFFICIAL.match(str(part.setting["features_id"])) else None
-
-
-def imagenet_size(dataset: str) -> int | None:
-    """64 for imagenet64, ImageNet 64x64 and the like; None for other data sets."""
-    match = _IMAGENET.fullmatch(dataset)
-    return int(match[1]) if match else None
+    rows = rows.sort_values([published.key, published.unstated, "w"], ignore_index=True)
+    return Beside(number, part, published, rows, len(part.ok) - len(rows), tuple(agreement(part, published)))
 
 
 def markdown(laid: Sequence[Beside]) -> str:
@@ -104,54 +75,9 @@ def _metrics(part: Slice) -> list[Metric]:
     return [metric for metric in part.metrics if metric.column in part.rows]
 
 
-def _other(published: Published) -> Literal["p_uncond", "T"]:
-    """What the paper does not state of p_uncond and T."""
-    return "T" if published.key == "p_uncond" else "p_uncond"
-
-
 def _rounded(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.Series]:
     """Values as they are written: 0.1 + 0.2 meets 0.3."""
     return {column: rows[column].astype(float).round(9) for column in columns}
-
-
-def _notes(part: Slice, published: Published) -> list[Note]:
-    held, stated = part.setting, published.part.setting
-    unused = {"v"} if held.get("sampler") == "ddim" else set()
-    return [
-        _note("data set", held["dataset"], stated["dataset"], same=counterpart(part) == published),
-        _features(str(held["features_id"])),
-        _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
-        *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
-        *_unstated(part, _other(published)),
-    ]
-
-
-def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) -> Note:
-    if ours == theirs if same is None else same:
-        return Note("same", what, f"{what} {as_text(ours)}")
-    return Note("differs", what, f"{what}: {as_text(ours)} here, {as_text(theirs)} in the paper")
-
-
-def _features(features_id: str) -> Note:
-    if _OFFICIAL.match(features_id):
-        return Note("same", "features", "features of the Inception network, 2048 of them")
-    if extractor_name(features_id) == "inception":
-        words = f"weights of the Inception network that are not the published evaluators' ({features_id})"
-        return Note("differs", "features", f"features: {words}")
-    scale = "so neither FID nor IS is on the same scale"
-    return Note("differs", "features", f"features: {features_id} here, the Inception network's in the paper, {scale}")
-
-
-def _unstated(part: Slice, other: str) -> list[Note]:
-    """What the paper does not say about its own numbers, and what holds here."""
-    values = [known(value) for value in part.rows[other].sort_values().unique()]
-    notes = [Note("not stated", other, f"{named(other, ', '.join(map(as_text, values)))} here")]
-    provenance = part.provenance
-    held = f" ({provenance['protocol']})" if "protocol" in provenance else ""
-    return [
-        *notes,
-        Note("not stated", "reference", f"reference set, crop, IS splits, clipping, balance of classes{held}"),
-    ]
 
 
 def _markdown(one: Beside) -> str:
@@ -181,7 +107,7 @@ def _protocols(one: Beside) -> str:
 
 
 def _numbers(one: Beside) -> str:
-    metrics, keys = _metrics(one.measured), [one.published.key, _other(one.published)]
+    metrics, keys = _metrics(one.measured), [one.published.key, one.published.unstated]
     heads = [f"{m.name}<br>{word}" for m in metrics for word in ("measured", "published", "difference")]
     decimals, rows = layout(one.measured).decimals, []
     for _, row in one.rows.iterrows():

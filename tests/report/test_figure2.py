@@ -8,8 +8,8 @@ from scipy import integrate, stats
 
 from cfgbench.data.gaussians import mixture_of
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.report import gaussians as page
-from cfgbench.report import guided
+from cfgbench.report import figure2
+from cfgbench.report.figure2 import experiment, figure
 from cfgbench.report.style import looks
 from cfgbench.report.words import strength
 
@@ -17,10 +17,10 @@ from cfgbench.report.words import strength
 @pytest.fixture(scope="module")
 def made():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guided, "POINTS", 4500)
-        patch.setattr(guided, "T", 128)
-        patch.setattr(guided, "DRAWS", 10)
-        return guided.guided(mixture_of(), device=torch.device("cpu"))
+        patch.setattr(experiment, "POINTS", 4500)
+        patch.setattr(experiment, "T", 128)
+        patch.setattr(experiment, "DRAWS", 10)
+        return experiment.run_experiment(mixture_of(), device=torch.device("cpu"))
 
 
 def tilted(w, x):
@@ -69,29 +69,29 @@ def test_distance_and_total_variation_of_a_few_points():
     masses = np.array([[0.2, 0.3], [0.5, 0.0]])  # squares left below, left above, right below
     unit = Moments.from_covariance(torch.zeros(2), torch.eye(2))
     inside = np.array([[-1, -1], [-1, -1], [1, -1], [1, 1]]) / 2
-    assert guided._apart(inside, unit, masses)[1] == pytest.approx((0.3 + 0.3 + 0.25 + 0.25) / 2)
-    assert guided._apart(10 * inside, unit, masses)[1] == pytest.approx(1)  # all points are outside
+    assert experiment.distances(inside, unit, masses)[1] == pytest.approx((0.3 + 0.3 + 0.25 + 0.25) / 2)
+    assert experiment.distances(10 * inside, unit, masses)[1] == pytest.approx(1)  # all points are outside
     corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3) / 2  # covariance 1
-    assert guided._apart(corners + np.array([0.3, 0.4]), unit, masses)[0] == pytest.approx(0.25)
+    assert experiment.distances(corners + np.array([0.3, 0.4]), unit, masses)[0] == pytest.approx(0.25)
 
 
 def test_the_figure_has_four_strengths_and_three_classes(made):
-    drawn = page.figure(made)
+    drawn = figure.draw(made)
     tops, bottoms = drawn.axes[::2], drawn.axes[1::2]
     assert len(tops) == len(bottoms) == 4
     for top, bottom, one in zip(tops, bottoms, made, strict=True):
         assert strength(one.w) in top.get_title()
-        assert top.get_xlim() == bottom.get_xlim() == (-page.VIEW, page.VIEW)
+        assert top.get_xlim() == bottom.get_xlim() == (-figure.VIEW, figure.VIEW)
         points = [drawn for drawn in bottom.collections if drawn.get_label().startswith("class")]
         for c, cloud in enumerate(points):
-            np.testing.assert_array_equal(cloud.get_offsets(), one.points[one.labels == c][: page.SHOWN])
+            np.testing.assert_array_equal(cloud.get_offsets(), one.points[one.labels == c][: figure.SHOWN])
         colours = {tuple(np.round(cloud.get_facecolor()[0, :3], 6)) for cloud in points}
         assert len(colours) == 3
         apart = np.mean([deviation.variation for deviation in one.deviations])
         assert f"total variation {apart:.2f}" in bottom.get_xlabel()
         picture = top.images[0].get_array()
         for c, mean in enumerate(one.density.mixture.means):  # at the peak of a class there is its colour
-            i, j = ((mean + guided.EDGE) / one.density.side).astype(int)
+            i, j = ((mean + experiment.EDGE) / one.density.side).astype(int)
             assert _nearest(picture[j, i]) == c
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["class 0", "class 1", "class 2"]
 
@@ -103,14 +103,14 @@ def _nearest(colour):
 
 
 def test_the_command_writes_the_figure_and_its_numbers(run, tmp_path, monkeypatch, made):
-    monkeypatch.setattr(guided, "guided", lambda *_, **__: made)
+    monkeypatch.setattr(figure2, "run_experiment", lambda *_, **__: made)
     code, out, err = run("gaussians", "--out", tmp_path / "here" / "there")
     assert code == 0
     names = [line.rsplit("/", 1)[1] for line in out.split()]
     assert names == ["figure-2.png", "figure-2.svg", "figure-2.md", "figure-2.csv"]
     assert err.count("integrals of the densities 1.000000, 1.000000, 1.000000") == 4
     rows = pd.read_csv(tmp_path / "here" / "there" / "figure-2.csv")
-    assert list(rows["w"]) == [w for w in guided.WS for _ in range(3)]
+    assert list(rows["w"]) == [w for w in experiment.WS for _ in range(3)]
     assert list(rows["class"]) == [0, 1, 2] * 4
     np.testing.assert_allclose(rows["integral"], 1, atol=1e-6)
     assert rows.loc[rows["w"] == 0, "radius_density"].to_numpy() == pytest.approx([0.25] * 3, abs=1e-4)
@@ -121,7 +121,7 @@ def test_the_command_writes_the_figure_and_its_numbers(run, tmp_path, monkeypatc
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_before_any_work(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(guided, "guided", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr(figure2, "run_experiment", lambda *_, **__: pytest.fail("it has begun"))
     (tmp_path / "file").write_text("")
     code, out, err = run("gaussians", "--out", tmp_path / "file")
     assert (code, out) == (2, "")

@@ -10,11 +10,10 @@ from drawn import strength
 
 from cfgbench import processes
 from cfgbench.errors import UserError
-from cfgbench.report import drawing
-from cfgbench.report.drawing import begin
+from cfgbench.report import figure_files
+from cfgbench.report.figure_files import begin, png
 from cfgbench.report.plots import steps, tradeoff
 from cfgbench.report.slices import slices
-from cfgbench.report.style import png
 
 
 def with_processors(monkeypatch, count):
@@ -103,7 +102,7 @@ def test_a_large_svg_is_left_out_and_the_png_is_there(monkeypatch, table1):
     with_processors(monkeypatch, 1)
     draws = {"one": tradeoff(slices(table1))[0]}
     assert list(begin(draws)()) == ["one.png", "one.svg"]
-    monkeypatch.setattr(drawing, "LARGEST_SVG", 10_000)
+    monkeypatch.setattr(figure_files, "LARGEST_SVG", 10_000)
     assert list(begin(draws)()) == ["one.png"]
 
 

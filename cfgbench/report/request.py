@@ -1,4 +1,4 @@
-"""What of a report is made: figures, tables and verdicts, by their names."""
+"""What is asked of a report: figures, tables and verdicts, by their names."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,28 +6,34 @@ from typing import NamedTuple
 from cfgbench.errors import UserError
 
 
-class Choice(NamedTuple):
+class ImageChoice(NamedTuple):
     """Which images are shown: of these classes (names or ids), at these w; all that there are where none is named."""
 
     classes: Sequence[str] = ()
     ws: Sequence[float] = ()
 
 
-class Wanted(NamedTuple):
+ALL_IMAGES = ImageChoice()
+
+
+class Request(NamedTuple):
     """Names of figures and tables, whether there are verdicts on the paper's claims, and which images are shown. With
     no name and no verdicts the report is whole: all that the rows allow."""
 
     plots: Sequence[str] = ()
     tables: Sequence[str] = ()
     claims: bool = False
-    choice: Choice = Choice()
+    choice: ImageChoice = ALL_IMAGES
 
     @property
     def whole(self) -> bool:
         return not self.plots and not self.tables and not self.claims
 
 
-def among(names: Iterable[str], there: Iterable[str], option: str) -> list[str]:
+WHOLE = Request()
+
+
+def checked_names(names: Iterable[str], there: Iterable[str], option: str) -> list[str]:
     """The names, each once. Raises UserError for one that is not `there`."""
     for name in names:
         if name not in there:

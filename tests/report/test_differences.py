@@ -6,10 +6,10 @@ import pytest
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.comparisons import Difference, compare
+from cfgbench.report.differences import Difference, compare
 from cfgbench.report.slices import slices
 from cfgbench.report.summary import summary
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.influences import Influences
 
 N = 400
 LABELS = np.arange(N) % 4
@@ -32,24 +32,24 @@ def row(cell_id, fid, se=0.5, **more):
 
 
 @pytest.fixture
-def store(tmp_path):
+def influences(tmp_path):
     """Cells a and b move together by 0.4 but for 0.03 of b's own; c has other images' classes, d fewer images."""
     (tmp_path / "digits").mkdir()
-    store = Store(tmp_path / "digits")
+    influences = Influences(tmp_path / "digits")
     shared = half(0.4)
-    store.put_influences("a", {"label": LABELS, "fid": shared, "is_mean": shared})
-    store.put_influences("b", {"label": LABELS, "fid": shared + spread(0.03), "is_mean": shared})
-    store.put_influences("c", {"label": LABELS[::-1].copy(), "fid": shared, "is_mean": shared})
-    store.put_influences("d", {"label": LABELS[:-4], "fid": shared[:-4], "is_mean": shared[:-4]})
-    store.put_influences("e", {"label": LABELS, "fid": shared * np.nan, "is_mean": shared})
-    return store
+    influences.put("a", {"label": LABELS, "fid": shared, "is_mean": shared})
+    influences.put("b", {"label": LABELS, "fid": shared + spread(0.03), "is_mean": shared})
+    influences.put("c", {"label": LABELS[::-1].copy(), "fid": shared, "is_mean": shared})
+    influences.put("d", {"label": LABELS[:-4], "fid": shared[:-4], "is_mean": shared[:-4]})
+    influences.put("e", {"label": LABELS, "fid": shared * np.nan, "is_mean": shared})
+    return influences
 
 
-def test_shared_noise_is_taken_out(store):
-    difference = compare(store, row("b", 2.0), row("a", 1.5), "fid")
+def test_shared_noise_is_taken_out(influences):
+    difference = compare(influences, row("b", 2.0), row("a", 1.5), "fid")
     assert difference == Difference(0.5, pytest.approx(0.03), True)
-    assert compare(store, row("a", 1.5), row("b", 2.0), "fid") == Difference(-0.5, pytest.approx(0.03), True)
-    assert compare(store, row("a", 1.5), row("b", 2.0), "is_mean") == Difference(0.0, 0.0, True)
+    assert compare(influences, row("a", 1.5), row("b", 2.0), "fid") == Difference(-0.5, pytest.approx(0.03), True)
+    assert compare(influences, row("a", 1.5), row("b", 2.0), "is_mean") == Difference(0.0, 0.0, True)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_shared_noise_is_taken_out(store):
         *({"protocol": "x"}, {"cell_id": "c"}, {"cell_id": "d"}, {"cell_id": "absent"}),
     ],
 )
-def test_what_shares_nothing_is_not_paired(store, other):
-    difference = compare(store, row("a", 1.0, 0.3), row("b", 2.0, 0.4) | other, "fid")
+def test_what_shares_nothing_is_not_paired(influences, other):
+    difference = compare(influences, row("a", 1.0, 0.3), row("b", 2.0, 0.4) | other, "fid")
     assert difference == Difference(-1.0, pytest.approx(0.5), False)
 
 
-def test_protocols_go_by_their_hash_and_old_rows_by_words(store):
+def test_protocols_go_by_their_hash_and_old_rows_by_words(influences):
     def paired(first, second):
-        return compare(store, row("a", 1.0, **first), row("b", 2.0, **second), "fid").paired
+        return compare(influences, row("a", 1.0, **first), row("b", 2.0, **second), "fid").paired
 
     assert paired({"protocol_id": "1"}, {"protocol_id": "1"})
     assert not paired({"protocol_id": "1"}, {"protocol_id": "2"})
@@ -74,21 +74,21 @@ def test_protocols_go_by_their_hash_and_old_rows_by_words(store):
     assert not paired({"protocol_id": "1", "protocol": "q"}, {"protocol_id": np.nan})
 
 
-def test_the_extrapolated_fid_is_not_paired(store):
+def test_the_extrapolated_fid_is_not_paired(influences):
     more = {"fid_infinity": 1.0, "fid_infinity_se": 0.6}, {"fid_infinity": 3.0, "fid_infinity_se": 0.8}
-    difference = compare(store, row("a", 1.0, **more[0]), row("b", 2.0, **more[1]), "fid_infinity")
+    difference = compare(influences, row("a", 1.0, **more[0]), row("b", 2.0, **more[1]), "fid_infinity")
     assert difference == Difference(-2.0, pytest.approx(1.0), False)
 
 
-def test_without_an_error_nothing_is_told(store):
-    difference = compare(store, row("absent", 1.0, None), row("b", 2.0), "fid")
+def test_without_an_error_nothing_is_told(influences):
+    difference = compare(influences, row("absent", 1.0, None), row("b", 2.0), "fid")
     assert np.isnan(difference.se)
     assert difference.told_apart is None
 
 
-def test_influences_that_are_not_finite_are_named(store):
+def test_influences_that_are_not_finite_are_named(influences):
     with pytest.raises(UserError, match=r"e\.parquet: fid is not finite; delete it"):
-        compare(store, row("e", 1.0), row("a", 1.0), "fid")
+        compare(influences, row("e", 1.0), row("a", 1.0), "fid")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def seeds(table1, gaps):
 def test_means_compare_seed_by_seed(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
-    difference = compare(Store(tmp_path), second, first, "fid")
+    difference = compare(Influences(tmp_path), second, first, "fid")
     assert difference == Difference(pytest.approx(0.3), pytest.approx(np.sqrt(0.14 / 2 / 3)), True)
     assert difference.doubt.noise == pytest.approx((0.14 / 2 / 3, 2))
     assert second["fid_se"] > 2
@@ -126,36 +126,36 @@ def trained(cell_id, fids, first=0, se=0.5):
 
 def test_trainings_on_the_same_noise_have_its_error_in_common(tmp_path):
     """b is 1 and 2 above a; the images' part of that is 0.3 in both trainings alike, and 0.1 of each its own."""
-    store = Store(tmp_path)
+    influences = Influences(tmp_path)
     own = np.where(np.arange(N) // 16 % 2, 1.0, -1.0) * 0.1 * np.sqrt(N) * np.sqrt(0.99)
     for training, sign in ((0, 1), (1, -1)):
-        store.put_influences(f"a{training}", {"label": LABELS, "fid": half(0.4)})
-        store.put_influences(f"b{training}", {"label": LABELS, "fid": half(0.4) + spread(0.3) + sign * own})
-    difference = compare(store, trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
+        influences.put(f"a{training}", {"label": LABELS, "fid": half(0.4)})
+        influences.put(f"b{training}", {"label": LABELS, "fid": half(0.4) + spread(0.3) + sign * own})
+    difference = compare(influences, trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
     of_trainings, of_noise = 0.5**2, 0.3**2 - 0.1**2  # the own parts cancel in the mean: -0.1^2 makes up for that
     assert difference.value == 1.5
     assert difference.paired
     assert difference.se**2 == pytest.approx(of_trainings + of_noise, rel=0.02)
     assert difference.doubt.trainings == pytest.approx((of_trainings, 1))
     assert difference.doubt.images.variance == pytest.approx(of_noise, rel=0.02)
-    without = compare(Store(tmp_path / "none"), trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
+    without = compare(Influences(tmp_path / "none"), trained("b", [2.0, 3.0]), trained("a", [1.0, 1.0]), "fid")
     assert without.se**2 == pytest.approx(of_trainings + 2 * 0.5**2)  # unpaired, at least
-    silent = compare(store, trained("b", [2.0, 3.0], se=np.nan), trained("x", [1.0, 1.0], se=np.nan), "fid")
+    silent = compare(influences, trained("b", [2.0, 3.0], se=np.nan), trained("x", [1.0, 1.0], se=np.nan), "fid")
     assert (silent.value, silent.told_apart) == (1.5, None)
     assert np.isnan(silent.se)
 
 
 def test_of_equal_means_over_trainings_one_in_twenty_is_told_apart(tmp_path):
-    random, told, store = np.random.default_rng(0), [], Store(tmp_path)
+    random, told, influences = np.random.default_rng(0), [], Influences(tmp_path)
     for training in range(3):
-        store.put_influences(f"a{training}", {"label": LABELS * 0, "fid": np.zeros(N)})
+        influences.put(f"a{training}", {"label": LABELS * 0, "fid": np.zeros(N)})
     for _ in range(500):
         noise, fids = random.normal(size=N), []  # what an image's noise does to b more than to a, in each training
         for training in range(3):
             pulls = 2 * noise + random.normal(size=N)
             fids.append(1 + pulls.mean() + random.normal(0, 0.05))
-            store.put_influences(f"b{training}", {"label": LABELS * 0, "fid": pulls})
-        told.append(compare(store, trained("b", fids), trained("a", [1.0] * 3), "fid").told_apart)
+            influences.put(f"b{training}", {"label": LABELS * 0, "fid": pulls})
+        told.append(compare(influences, trained("b", fids), trained("a", [1.0] * 3), "fid").told_apart)
     assert 0.02 < np.mean(told) < 0.09
 
 
@@ -169,7 +169,7 @@ def test_of_what_is_equal_one_in_twenty_is_told_apart_however_few_the_seeds(tmp_
         members = tuple(row | {"seed": first + k, "fid": fid} for k, fid in enumerate(fids))
         return row | {"fid": fids.mean(), "fid_se": fids.std(ddof=1) / np.sqrt(count), "members": members}
 
-    told = [compare(Store(tmp_path), mean(0), mean(100 * other_seeds), "fid").told_apart for _ in range(2000)]
+    told = [compare(Influences(tmp_path), mean(0), mean(100 * other_seeds), "fid").told_apart for _ in range(2000)]
     assert 0.025 < np.mean(told) < 0.07  # Welch's degrees of freedom err on the safe side
 
 
@@ -177,7 +177,7 @@ def test_means_compare_on_the_seeds_that_both_have(tmp_path, table1):
     rows = seeds(table1, (0.1, 0.2, 0.6)).drop(index=5)
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    difference = compare(Store(tmp_path), second, first, "fid")
+    difference = compare(Influences(tmp_path), second, first, "fid")
     assert difference == Difference(pytest.approx(0.15), pytest.approx(0.05), True)
     assert difference.doubt.noise.freedom == 1
 
@@ -186,26 +186,27 @@ def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     mean = part.rows.iloc[1]  # seeds lie 5 apart: all of them against the first alone would differ by that
     single = table1.iloc[0].to_dict() | {"seed": 0, "fid": 1.0}
-    assert compare(Store(tmp_path), mean, single, "fid").value == pytest.approx(0.1)
-    assert compare(Store(tmp_path), mean, single | {"seed": 7}, "fid").value == pytest.approx(5.3)  # none in common
+    assert compare(Influences(tmp_path), mean, single, "fid").value == pytest.approx(0.1)
+    another = single | {"seed": 7}  # none in common
+    assert compare(Influences(tmp_path), mean, another, "fid").value == pytest.approx(5.3)
 
 
 @pytest.mark.parametrize(("several", "told"), [(5, None), (1, True)])
 def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, several, told):
     """What its images have in common with that training's tells nothing of the other trainings."""
-    store = Store(tmp_path)
+    influences = Influences(tmp_path)
     for training in range(5):
-        store.put_influences(f"a{training}", {"label": LABELS, "fid": half(0.4)})
-    store.put_influences("b0", {"label": LABELS, "fid": half(0.41)})
-    difference = compare(store, trained("b", [2.0]), trained("a", [1.0] * several), "fid")
+        influences.put(f"a{training}", {"label": LABELS, "fid": half(0.4)})
+    influences.put("b0", {"label": LABELS, "fid": half(0.41)})
+    difference = compare(influences, trained("b", [2.0]), trained("a", [1.0] * several), "fid")
     assert (difference.value, difference.told_apart) == (1.0, told)
 
 
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())
-    assert compare(Store(tmp_path), second, first, "fid").paired
-    assert not compare(Store(tmp_path), second, first.to_dict() | {"protocol": "other"}, "fid").paired
+    assert compare(Influences(tmp_path), second, first, "fid").paired
+    assert not compare(Influences(tmp_path), second, first.to_dict() | {"protocol": "other"}, "fid").paired
 
 
 def test_means_over_other_seeds_are_not_paired(tmp_path, table1):
@@ -214,13 +215,13 @@ def test_means_over_other_seeds_are_not_paired(tmp_path, table1):
     rows = pd.concat([rows, seeds(table1, (0.0,) * 4).query("w == 0 and seed == 2")])  # one seed is not enough
     (part,) = slices(rows.reset_index(drop=True))
     first, second = (mean for _, mean in part.rows.iterrows())
-    difference = compare(Store(tmp_path), second, first, "fid")
+    difference = compare(Influences(tmp_path), second, first, "fid")
     assert not difference.paired
     np.testing.assert_allclose(difference.se, np.hypot(first["fid_se"], second["fid_se"]))
 
 
 def line_of(tmp_path, rows):
-    return summary(Store(tmp_path / "digits"), slices(rows))[0]
+    return summary(Influences(tmp_path / "digits"), slices(rows))[0]
 
 
 @pytest.fixture
@@ -228,10 +229,10 @@ def curve(tmp_path, table1):
     """p_uncond 0.1: FID 0.9, 0.34, 0.33, 0.335, 0.6 at w 0 ... 0.4, errors of 0.03 of which nearly all is shared."""
     rows = table1.iloc[:5].assign(fid=[0.9, 0.34, 0.33, 0.335, 0.6], fid_se=0.03, samples=N)
     (tmp_path / "digits").mkdir()
-    store = Store(tmp_path / "digits")
+    influences = Influences(tmp_path / "digits")
     for place, cell_id in enumerate(rows["cell_id"]):
         own = spread(0.02) if place == 1 else half(0.002) if place == 3 else 0.0 * SIGN
-        store.put_influences(cell_id, {"label": LABELS, "fid": half(0.03) + own, "is_mean": half(0.03)})
+        influences.put(cell_id, {"label": LABELS, "fid": half(0.03) + own, "is_mean": half(0.03)})
     return rows
 
 
@@ -244,12 +245,12 @@ def test_the_sentence_of_a_curve(tmp_path, curve):
 
 def test_the_sentence_says_unpaired(tmp_path, curve):
     for cell_id in curve["cell_id"]:
-        Store(tmp_path / "digits").influence(cell_id).unlink()
+        Influences(tmp_path / "digits").path(cell_id).unlink()
     assert line_of(tmp_path, curve) == (
         "p_uncond 0.1: best FID 0.330 ± 0.030 at w 0.2 (scale 1.2); w 0.1 and 0.3 cannot be told from it (unpaired); "
         "0.900 ± 0.030 without guidance, difference 0.570 ± 0.042 (unpaired) (digits features)"
     )
-    put = Store(tmp_path / "digits").put_influences
+    put = Influences(tmp_path / "digits").put
     for place in (1, 2):
         put(curve["cell_id"].iloc[place], {"label": LABELS, "fid": spread(0.03 * place), "is_mean": SIGN})
     assert "w 0.1 and 0.3 cannot be told from it (unpaired: w 0.3)" in line_of(tmp_path, curve)

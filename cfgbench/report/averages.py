@@ -1,0 +1,112 @@
+"""Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfgbench.report.columns import POINT, SEEDS, comparable
+from cfgbench.report.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
+from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
+from cfgbench.sweep.row import Row
+
+_MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
+
+
+def average(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that differ only in a seed, and in what follows from it, become one.
+
+    fid, is_mean and fid_infinity are means over the k seeds that have numbers, their `..._se` as `mean_of` has it
+    (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `asked_seeds` all seeds asked for,
+    `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
+    column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
+
+    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one member.
+    """
+    groups = comparable(rows, without=tuple(SEEDS))
+    return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
+
+
+def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `average`, those of systems that were sampled at different seeds over the seeds that all of them have at
+    most of their points, so that they may stand side by side. Systems that have the same, or none in common, keep
+    theirs."""
+    groups = comparable(rows, without=(*SEEDS, "system"))
+    return pd.concat(map(_at_shared, groups), ignore_index=True)
+
+
+def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
+    held = [usual_of(map(with_numbers, of_system["members"])) for _, of_system in group.groupby("system")]
+    shared = frozenset.intersection(*held)
+    if not shared or all(seeds == shared for seeds in held):
+        return group
+    members = [member for members in group["members"] for member in members if seed_of(member) in shared]
+    return average(pd.DataFrame(members))
+
+
+def _several(group: pd.DataFrame) -> bool:
+    return bool(group.groupby(list(POINT), dropna=False).size().max() > 1)
+
+
+def _single(group: pd.DataFrame) -> pd.DataFrame:
+    more = {"seeds": (group["status"] == "ok").astype(int), "shortfall": None}
+    more |= {metric.extreme: group[metric.column] for metric in METRICS if metric.column in group}
+    members = [(member,) for member in group.to_dict("records")]
+    return group.assign(**more, members=_column(members, group), asked_seeds=_column([()] * len(group), group))
+
+
+def _merged(group: pd.DataFrame) -> pd.DataFrame:
+    seeds = [key for key in SEEDS if key in group]
+    point = group.groupby(list(POINT), dropna=False, sort=False).ngroup().to_numpy()
+    order = group.reset_index(drop=True).sort_values(seeds, kind="stable").index
+    points: list[list[dict[str, Any]]] = [[] for _ in range(point.max() + 1)]
+    for place, member in zip(point[order], group.iloc[order].to_dict("records"), strict=True):
+        points[place].append(member)
+    asked = sorted({seed_of(member) for members in points for member in members}, key=_in_order)
+    varying = {key: listed(sorted(group[key].dropna().unique())) for key in seeds if group[key].nunique() > 1}
+    return pd.DataFrame([_point(members, asked) | varying for members in points])
+
+
+def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
+    """One row for the rows of one point, which are in order of their seeds; `asked` are all seeds asked for."""
+    ok = [member for member in members if member["status"] == "ok"]
+    point = (ok or members)[0] | {column: _mean(numbers(ok, column)) for column in _MEANS if column in members[0]}
+    for metric in (*METRICS, INFINITY):
+        values = numbers(ok, metric.column)
+        point[metric.se] = mean_of(ok, metric.column).se
+        if metric.extreme:
+            point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
+    without = _shortfall(members, asked)
+    return point | {
+        "seeds": len(ok),
+        "asked_seeds": tuple(asked),
+        "members": tuple(members),
+        "shortfall": f"mean over {len(ok)} of {len(asked)} seeds; {without}" if len(ok) and without else None,
+        "reason": None if len(ok) else without,
+    }
+
+
+def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
+    """The seeds that have no numbers, and why: `seeds 1 and 2: out of memory; seed 3: not run`."""
+    there = {seed_of(row): row for row in rows}
+    seeds_of: dict[str, list[str]] = {}
+    for seed in asked:
+        row = there.get(seed)
+        if row is None or row["status"] != "ok":
+            why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
+            seeds_of.setdefault(why, []).append(differing(seed, asked))
+    return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _in_order(seed: Seed) -> tuple[int, ...]:
+    return tuple(-1 if part is None else part for part in seed)
+
+
+def _column(values: Sequence[Any], rows: pd.DataFrame) -> pd.Series:
+    """Values that are tuples as a column."""
+    return pd.Series(list(values), index=rows.index, dtype=object)

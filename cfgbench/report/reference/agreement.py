@@ -1,0 +1,79 @@
+"""In what the protocols of measured and published numbers agree."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from cfgbench.report.reference import TABLES, Published
+from cfgbench.report.slice import Slice
+from cfgbench.report.words import as_text, extractor_name, known, named
+
+_OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
+_IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing in which two protocols agree or differ, or that the paper does not state."""
+
+    kind: Literal["same", "differs", "not stated"]
+    what: str
+    text: str
+
+
+def counterpart(part: Slice) -> Published | None:
+    """The paper's table of the same data set."""
+    return next((table for table in TABLES if table.resolution == imagenet_size(part.setting["dataset"])), None)
+
+
+def published_behind(part: Slice) -> Slice | None:
+    """The published numbers that may stand on the slice's axes: ImageNet of its size, through the same network."""
+    table = counterpart(part)
+    return table.part if table is not None and _OFFICIAL.match(str(part.setting["features_id"])) else None
+
+
+def imagenet_size(dataset: str) -> int | None:
+    """64 for imagenet64, ImageNet 64x64 and the like; None for other data sets."""
+    match = _IMAGENET.fullmatch(dataset)
+    return int(match[1]) if match else None
+
+
+def agreement(part: Slice, published: Published) -> list[Note]:
+    """In what the slice's numbers were made as the table's were, in what not, and what is not known of the latter."""
+    held, stated = part.setting, published.part.setting
+    unused = {"v"} if held.get("sampler") == "ddim" else set()
+    return [
+        _note("data set", held["dataset"], stated["dataset"], same=counterpart(part) == published),
+        _features(str(held["features_id"])),
+        _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
+        *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
+        *_unstated(part, published.unstated),
+    ]
+
+
+def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) -> Note:
+    if ours == theirs if same is None else same:
+        return Note("same", what, f"{what} {as_text(ours)}")
+    return Note("differs", what, f"{what}: {as_text(ours)} here, {as_text(theirs)} in the paper")
+
+
+def _features(features_id: str) -> Note:
+    if _OFFICIAL.match(features_id):
+        return Note("same", "features", "features of the Inception network, 2048 of them")
+    if extractor_name(features_id) == "inception":
+        words = f"weights of the Inception network that are not the published evaluators' ({features_id})"
+        return Note("differs", "features", f"features: {words}")
+    scale = "so neither FID nor IS is on the same scale"
+    return Note("differs", "features", f"features: {features_id} here, the Inception network's in the paper, {scale}")
+
+
+def _unstated(part: Slice, other: str) -> list[Note]:
+    """What the paper does not say about its own numbers, and what holds here."""
+    values = [known(value) for value in part.rows[other].sort_values().unique()]
+    notes = [Note("not stated", other, f"{named(other, ', '.join(map(as_text, values)))} here")]
+    provenance = part.provenance
+    held = f" ({provenance['protocol']})" if "protocol" in provenance else ""
+    return [
+        *notes,
+        Note("not stated", "reference", f"reference set, crop, IS splits, clipping, balance of classes{held}"),
+    ]
