@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.columns import POINT, SEEDS, comparable
+from cfgbench.report.columns import PLANE, POINT, SEEDS, comparable
 from cfgbench.report.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
 from cfgbench.sweep.row import Row
@@ -30,10 +30,11 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
 
 def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of `average`, those of systems that were sampled at different seeds over the seeds that all of them have at
-    most of their points, so that they may stand side by side. Systems that have the same, or none in common, keep
-    theirs."""
+    most of their points of one p_uncond and T, so that they may stand side by side. Systems that have the same, or none
+    in common, keep theirs."""
     groups = comparable(rows, without=(*SEEDS, "system"))
-    return pd.concat(map(_at_shared, groups), ignore_index=True)
+    places = [place for group in groups for _, place in group.groupby(list(PLANE[1:]), dropna=False, sort=False)]
+    return pd.concat(map(_at_shared, places), ignore_index=True)
 
 
 def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
