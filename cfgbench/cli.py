@@ -158,7 +158,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
             for position, row in enumerate(rows, start=1):
                 if not quiet:
                     clear(progress)
-                    said = f"{place_of(row, plan.cells[0].axes, scale=True)}: {outcome_of(row)}"
+                    said = f"{place_of(row, plan.cells[0].axes)}: {outcome_of(row)}"
                     print(f"{position}/{missing} {printable(said)}", flush=True)
     clean_up(plan)
     from cfgbench.report import print_tables

@@ -83,7 +83,7 @@ def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
     assert "2 of 4 cells done, 2 missing, 2 networks trained, 2 rows of other cells" in run("ls")[1]
     *lines, count = run("ls", "digits")[1].splitlines()
     missing = [line.split("  ")[1:] for line in lines if "missing" in line]
-    assert missing == [["missing", f"p_uncond {p}, T 3, w 2"] for p in (0.1, 0.5)]
+    assert missing == [["missing", f"p_uncond {p}, T 3, w 2 (scale 3)"] for p in (0.1, 0.5)]
     assert "2 of 4 cells done" in count
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1], learning_rate: [2e-3, 3e-3]"))
     run("sweep", small)
@@ -125,7 +125,7 @@ def test_cells_are_told_apart_by_all_that_varies(small, run):
     told = [line.split(": ")[0].split(" ", 1)[1] for line in run("sweep", small)[1].splitlines()[:4]]
     places = [f"sampler {sampler}, sampling.seed {seed}" for sampler in ("ancestral", "ddim") for seed in (0, 7)]
     assert told == [f"p_uncond 0.1, T 3, w 1 (scale 2), {place}" for place in places]
-    listed = [line.split(", w 1, ")[1].split(":")[0] for line in run("ls", "digits")[1].splitlines()[:4]]
+    listed = [line.split(", w 1 (scale 2), ")[1].split(":")[0] for line in run("ls", "digits")[1].splitlines()[:4]]
     names = [(seed, sampler) for seed in (0, 7) for sampler in ("ancestral", "ddim")]
     assert sorted(listed) == [f"sampling.seed {seed}, sampling.sampler {sampler}" for seed, sampler in names]
     small.write_text(SMALL.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "w: [1]"))
@@ -432,6 +432,26 @@ def test_the_fast_path_gives_the_fid_of_plain_fp32_to_one_percent(small, run, mo
     assert plain["cell_id"].tolist() == fast["cell_id"].tolist()
     for metric in ("fid", "is_mean"):
         assert fast[metric].tolist() == pytest.approx(plain[metric].tolist(), rel=0.01)
+
+
+@pytest.mark.parametrize("trained", ["bf16", "fp32"])
+def test_a_network_trained_in_another_precision_is_said_in_the_protocol(small, run, trained):
+    assert run("train", small, "--precision", trained, "--quiet")[0] == 0
+    assert run("sweep", small, "--precision", "fp32", "--quiet")[0] == 0
+    told = "; fp32; trained in bf16" if trained == "bf16" else "; fp32"
+    assert rows()["protocol"].str.endswith(told).all()
+    assert rows()["protocol_id"].nunique() == 1
+
+
+def test_the_scale_is_told_wherever_w_is_and_not_of_a_classifiers_weight(small, run):
+    grid = "grid: [{p_uncond: [0.1], w: [0.3], T: [3]}, {p_uncond: [0.1], w: [0.3], T: [3], guidance: [classifier]}]"
+    small.write_text(re.sub("grid: .*", grid, SMALL))
+    planned = run("sweep", small, "--dry-run")[1]
+    assert run("sweep", small)[0] == 0
+    for lines in (planned, run("ls", "digits")[1]):
+        free, guided = (line for line in lines.splitlines() if "w 0.3" in line)
+        assert "w 0.3 (scale 1.3)" in free
+        assert "(scale" not in guided
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])

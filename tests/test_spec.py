@@ -237,6 +237,8 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("[0, 0.1, 4]", "[0, nan]", "grid.w[1] = 'nan': should be a valid number"),
         ("[0, 0.1, 4]", "[0, .inf]", "grid.w[1] = inf"),
         ("[0, 0.1, 4]", "[0, 0.0]", "grid.w[1] = 0.0: stands in the list twice"),
+        ("[fid, is]", "[fid, fid]", "evaluation.metrics[1] = fid: stands in the list twice"),
+        ("name: small", f"name: {'a' * 101}", "beginning with a letter or digit, 100 at most"),
         ("[0.1, 0.5]", "[0]", "w = 0.1 with p_uncond = 0: the null class was never trained"),
         ("[0.1, 0.5]", "[1]", "w = 0 with p_uncond = 1: the classes were never trained"),
         ("T: [4]", "T: []", "grid.T = []: an axis needs at least one value"),

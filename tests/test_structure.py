@@ -8,7 +8,7 @@ import pytest
 import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
-ORDER = ["errors", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
+ORDER = ["errors", "wording", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
          "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 

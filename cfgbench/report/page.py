@@ -10,11 +10,12 @@ from cfgbench.report.captions import bias
 from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.slice import Slice
 from cfgbench.report.systems import TEMPERATURES
-from cfgbench.report.words import known, named, strength
+from cfgbench.report.words import known, named
+from cfgbench.wording import strength
 
 _FIGURES = {
     "tradeoff": ("Trade-off", "FID against Inception Score as guidance grows; points are labelled with w."),
-    "strength": ("Over guidance strength", "The w axis is stretched between 0 and 1."),
+    "strength": ("Over guidance strength", "The w axis is nearly linear up to 0.5 and logarithmic beyond."),
     "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
     "samples": ("Samples", "Rows are classes, columns are w; along a row all images begin with the same noise."),
 }
@@ -104,7 +105,8 @@ def _failed(rows: pd.DataFrame) -> str:
         return ""
     lines = []
     for _, row in failed.iterrows():
-        place = f"{strength(row['w'])}, {named('p_uncond', row['p_uncond'])}, {named('T', row['T'])}"
+        w = strength(row["w"], classifier=row["guidance"] == "classifier")
+        place = ", ".join([w, named("p_uncond", row["p_uncond"]), named("T", row["T"])])
         lines.append((f"`{row.get('cell_id', '')}`", place, escape_markdown(str(row.get("reason")))))
     return f"## Failed cells\n\n{markdown_table(['cell', 'place', 'reason'], lines, 'lll')}"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from cfgbench.errors import counted
 from cfgbench.report.best import lowest
 from cfgbench.report.differences import Difference, compare
+from cfgbench.report.seeds import seed_of, seeds_phrase
 from cfgbench.report.slice import Slice
 from cfgbench.report.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
@@ -39,7 +40,9 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
     best = lowest(curve)
     parts = [f"best FID {with_error(best, FID)} at {turned(best)}{_of_seeds(best)}"]
     others = {row["at"]: compare(influences, row, best, "fid") for row in curve if row["at"] != best["at"]}
-    parts += _alike(others, best["knob"])
+    unlike = [row["at"] for row in curve if row["other_seeds"] and row["at"] in others and not best["other_seeds"]]
+    parts += _alike({at: difference for at, difference in others.items() if at not in unlike}, best["knob"])
+    parts += [f"{_ats(unlike, best['knob'])} {'has' if len(unlike) == 1 else 'have'} other seeds"] if unlike else []
     free = UNTURNED[best["knob"]]
     if free in others:
         unguided, difference = next(row for row in curve if row["at"] == free), others[free]
@@ -70,7 +73,9 @@ def _ats(ats: Sequence[float], knob: str) -> str:
 def _of_seeds(row: Row) -> str:
     if row["seeds"] < 2:
         return ""
-    return f", mean of {row['seeds']} seeds (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
+    seeds = [seed_of(member) for member in row["members"] if member["status"] == "ok"]
+    held, _, _ = seeds_phrase(seeds).partition(" (")
+    return f", mean of {held} (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
 
 
 def _how(difference: Difference) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.words import known, strength
+from cfgbench.report.words import known
 from cfgbench.sweep.row import Row
+from cfgbench.wording import strength
 
 DEFAULTS: dict[str, Any] = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}
 """The columns that say which system a row is of -> what it means that they are not there, or null."""

@@ -63,11 +63,6 @@ def as_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def strength(w: float) -> str:
-    """Guidance strength in both conventions: `w 0.3 (scale 1.3)`."""
-    return f"w {w:g} (scale {1 + w:g})"
-
-
 def named(key: str, value: Any) -> str:
     """`T 32`, `1,000 images`, `features digits-1a2b`, `seeds 0, 1`; a system by its name alone."""
     if key == "system":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from cfgbench.files import identity
 from cfgbench.spec.grid import points
 from cfgbench.spec.sections import ClassifierSection, Exact, Model, Pretrained, Sampling, SweepSpec, Training
+from cfgbench.wording import strength
 
 IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
@@ -91,8 +92,9 @@ class Cell:
     @property
     def label(self) -> str:
         """What distinguishes this cell in its sweep: `p_uncond 0.1, w 0.3 (scale 1.3), T 32`."""
+        classifier = self.sampling.guidance == "classifier"
         return ", ".join(
-            f"w {value:g} (scale {1 + value:g})" if axis == "w" else f"{axis} {value}"
+            strength(value, classifier=classifier) if axis == "w" else f"{axis} {value}"
             for axis, value in self.axes.items()
         )
 

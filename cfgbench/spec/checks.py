@@ -1,5 +1,7 @@
 """What must hold between the sections of a sweep file."""
 
+from collections.abc import Sequence
+
 from cfgbench.spec.grid import owner, points
 from cfgbench.spec.sections import (
     INCEPTION,
@@ -17,6 +19,7 @@ from cfgbench.spec.sections import (
 
 def check_together(spec: SweepSpec) -> None:
     """Raises ValueError where two sections contradict each other, with the way out."""
+    _check_metrics(spec.evaluation.metrics)
     _check_gaussians(spec)
     if isinstance(spec.model, Pretrained):
         _check_nothing_is_trained(spec)
@@ -24,6 +27,12 @@ def check_together(spec: SweepSpec) -> None:
         _check_guidance(spec, sampling)
         _check_branches(spec, training, sampling)
     _check_features(spec)
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    for place, metric in enumerate(metrics):
+        if metric in metrics[:place]:
+            raise ValueError(f"evaluation.metrics[{place}] = {metric}: stands in the list twice; remove one")
 
 
 def _check_nothing_is_trained(spec: SweepSpec) -> None:

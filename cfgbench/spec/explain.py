@@ -46,7 +46,8 @@ _WAYS_OUT = dict.fromkeys(("bool_type", "bool_parsing"), ": true or false")
 _LISTS = {"evaluation.metrics": "[fid, is]"}
 
 _PATTERNS = {
-    "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+    "100 at most",
     "model.factory": "should be package.module:function",
 }
 

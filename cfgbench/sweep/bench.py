@@ -33,3 +33,5 @@ class Bench:
     place: Place = ALONE
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
+    trained_in: dict[str, str] = field(default_factory=dict)
+    """Networks that were loaded -> the precision that they were trained in, where their files say it."""

@@ -81,9 +81,15 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
 
 
 def protocol(cell: Cell, bench: Bench) -> str:
-    """How the numbers were measured, in words: rows whose protocols differ are not comparable."""
+    """How the numbers were measured, in words: rows whose protocols differ are not comparable.
+
+    A network trained in another precision is another network, by more than its images differ between precisions.
+    """
+    networks = [network.id for network in (cell.denoiser, cell.classifier) if network]
+    precisions = {bench.trained_in.get(network) for network in networks} - {None, bench.compute.precision}
+    trained = "".join(f"; trained in {precision}" for precision in sorted(precisions))
     return (
         f"features {bench.extractor.id}; reference {bench.reference.name}; "
         f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS {SPLITS} splits in index order; "
-        f"clip {'on' if cell.sampling.clip else 'off'}; {bench.compute.precision}"
+        f"clip {'on' if cell.sampling.clip else 'off'}; {bench.compute.precision}{trained}"
     )

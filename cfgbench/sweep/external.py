@@ -28,6 +28,7 @@ from cfgbench.sweep.statistics_files import is_statistics, load_reference
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""
+_SWEEP_FILES = (".yaml", ".yml")
 STATISTICS = "--save-stats"
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
@@ -75,7 +76,7 @@ class ImageScores:
             notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
             few = f"it takes more images than the features' {self.dimensions:,} dimensions"
-            flat = "the images do not vary in all directions in which the reference does"
+            flat = "the images do not vary, or hardly, in some directions in which the reference does"
             notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
         return notes
 
@@ -114,7 +115,7 @@ def evaluate(
     the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
     bf16, is the Inception network's. Raises UserError.
     """
-    name = features or (reference if reference in PACKAGED else "inception")
+    name = features or _usual_features(reference)
     _check_precision(precision, name)
     images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
     extractor = packaged_extractor(
@@ -200,6 +201,13 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
+def _usual_features(reference: str) -> str:
+    """The extractor of the data set that is named, or that a sweep file has, where it has one of its own."""
+    path = Path(reference)
+    name = load_sweep(path).dataset.name if path.suffix in _SWEEP_FILES else reference
+    return name if name in PACKAGED else "inception"
+
+
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:
     """A file of statistics, or images."""
     path = Path(reference)
@@ -207,7 +215,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
         raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in _SWEEP_FILES:
         images = data.load(load_sweep(path).dataset, progress)
         if images.mixture is not None:
             raise UserError(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cfgbench.errors import UserError, brief, printable, reason
 from cfgbench.files import identity, read_at_most
 from cfgbench.processes import begin, forkable_processors
+from cfgbench.wording import strength
 
 Row = Mapping[str, Any]
 """column -> value, of a cell; a report makes more of them: means, and published numbers."""
@@ -151,12 +152,11 @@ PLACED = "w", "p_uncond", "T", "guidance", "on", "temperature"
 """The axes that `place_of` has words for."""
 
 
-def place_of(row: Row, axes: Iterable[str] = (), *, scale: bool = False) -> str:
-    """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3`, with `scale` in both conventions of w, and with
-    what the further `axes` have there; what is unusual in how its images were guided, too."""
-    words = [f"p_uncond {row['p_uncond']:g}", f"T {row['T']}", f"w {row['w']:g}"]
-    words[2] += f" (scale {1 + row['w']:g})" if scale else ""
-    words += unusual(row)
+def place_of(row: Row, axes: Iterable[str] = ()) -> str:
+    """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3 (scale 1.3)`, with what the further `axes` have
+    there; what is unusual in how its images were guided, too."""
+    w = strength(row["w"], classifier=row["guidance"] == "classifier")
+    words = [f"p_uncond {row['p_uncond']:g}", f"T {row['T']}", w, *unusual(row)]
     for axis in axes:
         value = row.get(axis, row.get(axis.rpartition(".")[2]))
         words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in PLACED else []

@@ -141,7 +141,8 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     rows = rows[(rows["w"] != 4) | (rows["seed"] == 0)]  # w 4 has an FID of 15.65, others of 6.55 to 25.48
     rows.loc[rows["w"] == 4, "fid"] = 5.0
     parts = slices(rows)
-    assert "best FID 6.55" in summary(Influences(tmp_path), parts)[0]
+    assert "best FID 6.55" in (line := summary(Influences(tmp_path), parts)[0])
+    assert "every other w can be told from it; w 4 has other seeds;" in line.replace(" (unpaired)", "")
     assert cell(markdown(parts), 4, 2) == "5.00 (a)"
     assert cell(markdown(parts), 0.1, 2).startswith("**6.55")
     (figure,) = tradeoff(parts)

@@ -8,7 +8,7 @@ from cfgbench.report.figure2.figure import draw
 from cfgbench.report.figure2.table import csv, markdown
 from cfgbench.report.figure_files import png, svg
 from cfgbench.report.output import save
-from cfgbench.report.words import strength
+from cfgbench.wording import strength
 
 __all__ = ["run_experiment", "summary", "write"]
 

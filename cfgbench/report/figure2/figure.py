@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from cfgbench.report.canvas import blank, header
 from cfgbench.report.figure2.experiment import BIN, CELLS, EDGE, StrengthResult, T, V
 from cfgbench.report.style import FAINT, INK, looks
-from cfgbench.report.words import joined, strength
+from cfgbench.report.words import joined
+from cfgbench.wording import strength
 
 SHARES = 0.95, 0.5
 """Of a class's density: what its lines hold."""
