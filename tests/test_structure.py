@@ -11,17 +11,21 @@ PACKAGE = Path(cfgbench.__file__).parent
 ORDER = ["errors", "wording", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
          "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
+REPORT = ["words", "request", "output", "rows", "tables", "drawing", "page", "reference", "claims", "figure2",
+          "summary", "figures", "published", "measured", "terminal", "__init__"]  # fmt: skip
 
 
-def imports(path):
+def imports(path, package="cfgbench"):
+    """The rooms of the package from which the file imports."""
+    within = len(package.split("."))
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         assert not getattr(node, "level", 0), f"{path}: relative imports are not seen here"
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] if node.module != "cfgbench" else [f"cfgbench.{a.name}" for a in node.names]
+            names = [node.module] if node.module != package else [f"{package}.{a.name}" for a in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("cfgbench."))
+        yield from (name.split(".")[within] for name in names if name.startswith(f"{package}."))
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -30,6 +34,15 @@ def test_a_room_imports_only_from_those_above_it(path):
     for other in set(imports(path)) - {room, "__version__"}:
         assert ORDER.index(other) < ORDER.index(room), f"{path.name} imports {other}"
         assert room not in PURE, f"{path.name} imports {other}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "report").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE / "report"))
+)
+def test_a_room_of_the_report_imports_only_from_those_above_it(path):
+    room = path.relative_to(PACKAGE / "report").parts[0].removesuffix(".py")
+    for other in set(imports(path, "cfgbench.report")) - {room}:
+        assert REPORT.index(other) < REPORT.index(room), f"{path.name} imports {other}"
 
 
 def test_only_the_specification_knows_pydantic():

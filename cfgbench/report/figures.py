@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfgbench.errors import UserError
-from cfgbench.report.figure_files import Draw, NothingToPlot
-from cfgbench.report.plots import steps, strength, tradeoff
+from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
+from cfgbench.report.drawing.plots import steps, strength, tradeoff
+from cfgbench.report.drawing.samples import samples
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
-from cfgbench.report.samples import samples
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
 
 
 class Shown(NamedTuple):

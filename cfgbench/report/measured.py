@@ -8,10 +8,8 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.errors import UserError, counted
-from cfgbench.report import protocols, tables
 from cfgbench.report.claims import Judged, judge, text
-from cfgbench.report.columns import asked_for
-from cfgbench.report.figure_files import begin
+from cfgbench.report.drawing.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
 from cfgbench.report.page import index
@@ -19,8 +17,11 @@ from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names
-from cfgbench.report.slices import arranged, settled, side_by_side, slices
+from cfgbench.report.rows import protocols
+from cfgbench.report.rows.columns import asked_for
+from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary
+from cfgbench.report.tables import formats
 from cfgbench.sweep.store import Store
 
 
@@ -67,8 +68,9 @@ class Report:
         """Writes the report into the folder `out`; returns the files' paths.
 
         The whole has the page index.md and all rows as rows.parquet too; else there is only what the request names (see
-        figures.PLOTS and tables.FORMATS). A name that is not known, or for which the rows hold nothing, is a UserError;
-        then nothing is written. Images that were chosen are written as samples-chosen, beside the whole sheet.
+        figures.PLOTS and formats.FORMATS). A name that is not known, or for which the rows hold nothing, is a
+        UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
+        sheet.
 
         With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
         reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
@@ -94,9 +96,9 @@ class Report:
 
     def _parts(self, shown: Shown, request: Request, *, against: bool) -> dict[str, bytes]:
         """What the request names, and nothing else; with `against`, beside the published numbers."""
-        kinds = checked_names(request.tables, tables.FORMATS, "table")
+        kinds = checked_names(request.tables, formats.FORMATS, "table")
         drawn = begin(draws(shown, checked_names(request.plots, PLOTS, "plot"), request.choice))
-        files = texts("table", tables.FORMATS, shown.arranged, kinds)
+        files = texts("table", formats.FORMATS, shown.arranged, kinds)
         files |= beside_published(shown, kinds) if against else {}
         files |= drawn()
         return files | (texts("claims", text.FORMATS, self.judged, text.FORMATS) if request.claims else {})
@@ -105,8 +107,8 @@ class Report:
         """All that the rows allow, and the page; with `against`, beside the published numbers."""
         drawn = begin(all_draws(shown))
         judged, lines = self.judged, self.best  # while the figures are drawn
-        files = texts("table", tables.FORMATS, shown.arranged, tables.FORMATS)
-        published = beside_published(shown, tables.FORMATS) if against else {}
+        files = texts("table", formats.FORMATS, shown.arranged, formats.FORMATS)
+        published = beside_published(shown, formats.FORMATS) if against else {}
         files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
         page = index(shown.folder.name, self.rows, _missing(self.rows, self._asked), shown.parts, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}

@@ -6,10 +6,10 @@ from pathlib import PurePath
 import pandas as pd
 
 from cfgbench.errors import counted
-from cfgbench.report.captions import bias
-from cfgbench.report.markup import escape_markdown, markdown_table
-from cfgbench.report.slice import Slice
-from cfgbench.report.systems import TEMPERATURES
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import TEMPERATURES
+from cfgbench.report.tables.captions import bias
+from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import known, named
 from cfgbench.wording import strength
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from cfgbench.errors import UserError
 from cfgbench.report.claims import judge_published, text
-from cfgbench.report.figure_files import Draw, begin
+from cfgbench.report.drawing.figure_files import Draw, begin
+from cfgbench.report.drawing.plots import tradeoff
 from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
-from cfgbench.report.plots import tradeoff
 from cfgbench.report.reference import beside, comparison, load, pages
 from cfgbench.report.reference.agreement import counterpart
 from cfgbench.report.request import WHOLE, Request, checked_names
-from cfgbench.report.slice import Slice
-from cfgbench.report.systems import CFG
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import CFG
 
 _FROM_NUMBERS = [name for name in PLOTS if name != "samples"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from cfgbench.errors import counted
-from cfgbench.report.best import lowest
-from cfgbench.report.differences import Difference, compare
-from cfgbench.report.seeds import seed_of, seeds_phrase
-from cfgbench.report.slice import Slice
-from cfgbench.report.systems import UNTURNED, turned
+from cfgbench.report.rows.best import lowest
+from cfgbench.report.rows.differences import Difference, compare
+from cfgbench.report.rows.seeds import seed_of, seeds_phrase
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console, RenderableType
 
-from cfgbench.report import tables
 from cfgbench.report.claims import Judged, judge_published, text
 from cfgbench.report.reference import load, pages
-from cfgbench.report.slices import arranged, side_by_side, slices
+from cfgbench.report.rows.slices import arranged, side_by_side, slices
+from cfgbench.report.tables import formats
 
 
 def print_tables(rows: pd.DataFrame) -> None:
     """The sweep's tables."""
-    _print(tables.terminal(arranged(slices(rows), side_by_side(rows))))
+    _print(formats.terminal(arranged(slices(rows), side_by_side(rows))))
 
 
 def print_claims(judged: Sequence[Judged]) -> None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cfgbench.report import plots
-from cfgbench.report.samples import samples as sheets
+from cfgbench.report.drawing import plots
+from cfgbench.report.drawing.samples import samples as sheets
 
 
 def _drawing(draws_of):

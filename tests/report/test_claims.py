@@ -14,9 +14,9 @@ from cfgbench.report.claims.chance import above, below, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
-from cfgbench.report.differences import Difference
-from cfgbench.report.doubt import Doubt, Part, sigmas
 from cfgbench.report.reference import TABLES
+from cfgbench.report.rows.differences import Difference
+from cfgbench.report.rows.doubt import Doubt, Part, sigmas
 from cfgbench.sweep import influences as module
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.store import Store

@@ -13,7 +13,7 @@ import cfgbench.report
 from cfgbench.report import Report, Request
 from cfgbench.report.reference import TABLES, comparison
 from cfgbench.report.reference.models import lines as lines_of
-from cfgbench.report.slices import slices
+from cfgbench.report.rows.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
 OFFICIAL = "inception-2048-6726825d-tf1-bilinear-299"

@@ -6,8 +6,8 @@ import pytest
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.differences import Difference, compare
-from cfgbench.report.slices import slices
+from cfgbench.report.rows.differences import Difference, compare
+from cfgbench.report.rows.slices import slices
 from cfgbench.report.summary import summary
 from cfgbench.sweep.influences import Influences
 

@@ -9,8 +9,8 @@ from scipy import integrate, stats
 from cfgbench.data.gaussians import mixture_of
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.report import figure2
+from cfgbench.report.drawing.style import looks
 from cfgbench.report.figure2 import experiment, figure
-from cfgbench.report.style import looks
 from cfgbench.report.words import strength
 
 

@@ -10,10 +10,10 @@ from drawn import strength
 
 from cfgbench import processes
 from cfgbench.errors import UserError
-from cfgbench.report import figure_files
-from cfgbench.report.figure_files import begin, png
-from cfgbench.report.plots import steps, tradeoff
-from cfgbench.report.slices import slices
+from cfgbench.report.drawing import figure_files
+from cfgbench.report.drawing.figure_files import begin, png
+from cfgbench.report.drawing.plots import steps, tradeoff
+from cfgbench.report.rows.slices import slices
 
 
 def with_processors(monkeypatch, count):

@@ -12,12 +12,12 @@ from matplotlib.text import Text
 from PIL import Image
 from test_samples import save
 
-from cfgbench.report import lettering
-from cfgbench.report.canvas import canvas
-from cfgbench.report.figure_files import png, svg
-from cfgbench.report.lettering import DPI, balanced, filled, width, written
+from cfgbench.report.drawing import lettering
+from cfgbench.report.drawing.canvas import canvas
+from cfgbench.report.drawing.figure_files import png, svg
+from cfgbench.report.drawing.lettering import DPI, balanced, filled, width, written
 from cfgbench.report.request import ImageChoice
-from cfgbench.report.slices import slices
+from cfgbench.report.rows.slices import slices
 
 TEXTS = ["W" * 40, "il1 " * 20, "AVAToWaYe", string.ascii_letters, string.digits + ".,·±()[]=+-τ", "Ж" * 40, "Größe"]
 CUT_OFF = "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)"

@@ -8,8 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from cfgbench.report.figure_files import NothingToPlot, png, svg
-from cfgbench.report.slices import slices
+from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
+from cfgbench.report.rows.slices import slices
 
 
 def curves(axes):

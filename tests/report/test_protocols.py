@@ -10,9 +10,9 @@ from drawn import steps, strength, tradeoff
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.protocols import marked, meanings
-from cfgbench.report.slices import slices
-from cfgbench.report.tables import csv, latex, markdown
+from cfgbench.report.rows.protocols import marked, meanings
+from cfgbench.report.rows.slices import slices
+from cfgbench.report.tables.formats import csv, latex, markdown
 
 HERE, THERE = "digits, 1797 images; clip on; fp32", "digits, 1797 images; clip off; fp32"
 

@@ -16,7 +16,7 @@ from cfgbench.errors import UserError
 from cfgbench.report import ImageChoice, Report, Request, print_reference, write_reference
 from cfgbench.report.reference import TABLES, beside, load
 from cfgbench.report.reference.agreement import published_behind
-from cfgbench.report.slices import slices
+from cfgbench.report.rows.slices import slices
 
 DATA = Path(cfgbench.report.__file__).parent / "reference"
 KEYS = {1: "p_uncond", 2: "T"}

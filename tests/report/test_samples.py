@@ -10,10 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
-from cfgbench.report.figure_files import NothingToPlot, png
+from cfgbench.report.drawing.figure_files import NothingToPlot, png
+from cfgbench.report.drawing.tiles import drawn_names, find_classes, places, read_tiles
 from cfgbench.report.request import ImageChoice
-from cfgbench.report.slices import slices
-from cfgbench.report.tiles import drawn_names, find_classes, places, read_tiles
+from cfgbench.report.rows.slices import slices
 
 NAMES = ["zero", "one", "two"]
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from drawn import bars, tradeoff
 
-from cfgbench.report.captions import caption
-from cfgbench.report.seeds import Seed, mean_over
-from cfgbench.report.slices import side_by_side, slices
+from cfgbench.report.rows.seeds import Seed, mean_over
+from cfgbench.report.rows.slices import side_by_side, slices
 from cfgbench.report.summary import summary
-from cfgbench.report.tables import csv, latex, markdown, terminal
+from cfgbench.report.tables.captions import caption
+from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
 from cfgbench.sweep.influences import Influences
 

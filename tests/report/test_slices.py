@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.report.captions import caption
-from cfgbench.report.slices import settled, slices
+from cfgbench.report.rows.slices import settled, slices
+from cfgbench.report.tables.captions import caption
 from cfgbench.report.words import METRICS, extractor_name
 
 

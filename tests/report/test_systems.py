@@ -12,9 +12,9 @@ from matplotlib.text import Text
 
 from cfgbench.report import Report, print_tables
 from cfgbench.report.claims import judge
-from cfgbench.report.slices import arranged, side_by_side, slices
-from cfgbench.report.systems import DEFAULTS, with_systems
-from cfgbench.report.tables import csv, latex, markdown
+from cfgbench.report.rows.slices import arranged, side_by_side, slices
+from cfgbench.report.rows.systems import DEFAULTS, with_systems
+from cfgbench.report.tables.formats import csv, latex, markdown
 from cfgbench.sweep.influences import Influences
 
 CFG, CLASSIFIER, SCALING, LOW = (

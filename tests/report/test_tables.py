@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from cfgbench.report.layout import layout
-from cfgbench.report.markup import escape_latex
-from cfgbench.report.slices import slices
-from cfgbench.report.tables import csv, latex, markdown, terminal
+from cfgbench.report.rows.slices import slices
+from cfgbench.report.tables.formats import csv, latex, markdown, terminal
+from cfgbench.report.tables.layout import layout
+from cfgbench.report.tables.markup import escape_latex
 
 
 def markdown_cells(text):

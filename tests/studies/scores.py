@@ -18,7 +18,7 @@ from cfgbench import data
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.measure import measure
 from cfgbench.files import write_atomically
-from cfgbench.report.markup import markdown_table
+from cfgbench.report.tables.markup import markdown_table
 from cfgbench.spec import Dataset
 from cfgbench.sweep.extractor import packaged_extractor
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cfgbench.report.differences import Difference
+from cfgbench.report.rows.differences import Difference
 from cfgbench.report.words import plus_minus
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from cfgbench.report.claims.chance import above, below, shift, weakest
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.differences import Difference, Term, combine
+from cfgbench.report.rows.differences import Difference, Term, combine
 from cfgbench.report.words import as_text, joined, named
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row

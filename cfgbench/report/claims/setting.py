@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
-from cfgbench.report.seeds import distinct, other_seeds
-from cfgbench.report.slices import settled
-from cfgbench.report.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
+from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
+from cfgbench.report.rows.seeds import distinct, other_seeds
+from cfgbench.report.rows.slices import settled
+from cfgbench.report.rows.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
 from cfgbench.sweep.row import Row
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
-from cfgbench.report.differences import compare
-from cfgbench.report.systems import turned
+from cfgbench.report.rows.best import lowest
+from cfgbench.report.rows.differences import compare
+from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, as_text, named, with_error
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cfgbench.report.best import lowest
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.verdict import Finding, decided, together, unknown
-from cfgbench.report.differences import Difference, compare
-from cfgbench.report.systems import turned
+from cfgbench.report.rows.best import lowest
+from cfgbench.report.rows.differences import Difference, compare
+from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, IS, joined, with_error
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from cfgbench.errors import printable
-from cfgbench.report import markup
 from cfgbench.report.claims import Judged
 from cfgbench.report.claims.verdict import Finding, Verdict
-from cfgbench.report.markup import escape_markdown, markdown_table
+from cfgbench.report.tables import markup
+from cfgbench.report.tables.markup import escape_markdown, markdown_table
 
 WIDTH = 110
 """Columns of a line for a terminal."""

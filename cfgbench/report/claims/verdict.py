@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cfgbench.report.claims.chance import pairing, weakest
-from cfgbench.report.differences import Difference
+from cfgbench.report.rows.differences import Difference
 
 Outcome = Literal["holds", "does not hold", "cannot be told"]
 

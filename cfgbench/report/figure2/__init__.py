@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cfgbench.report.drawing.figure_files import png, svg
 from cfgbench.report.figure2.experiment import StrengthResult, run_experiment
 from cfgbench.report.figure2.figure import draw
 from cfgbench.report.figure2.table import csv, markdown
-from cfgbench.report.figure_files import png, svg
 from cfgbench.report.output import save
 from cfgbench.wording import strength
 

@@ -8,9 +8,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report.canvas import blank, header
+from cfgbench.report.drawing.canvas import blank, header
+from cfgbench.report.drawing.style import FAINT, INK, looks
 from cfgbench.report.figure2.experiment import BIN, CELLS, EDGE, StrengthResult, T, V
-from cfgbench.report.style import FAINT, INK, looks
 from cfgbench.report.words import joined
 from cfgbench.wording import strength
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cfgbench.report import markup
 from cfgbench.report.figure2.experiment import BIN, CELLS, DRAWS, EDGE, Deviation, StrengthResult, T, V
-from cfgbench.report.markup import markdown_table
+from cfgbench.report.tables import markup
+from cfgbench.report.tables.markup import markdown_table
 from cfgbench.report.words import plus_minus
 
 

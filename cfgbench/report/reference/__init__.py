@@ -12,8 +12,8 @@ from typing import Literal
 import pandas as pd
 
 from cfgbench.errors import UserError
-from cfgbench.report.slice import Slice
-from cfgbench.report.slices import slices
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.slices import slices
 
 PAPER = "Ho & Salimans 2022"
 TITLE = "Classifier-Free Diffusion Guidance (Ho & Salimans 2022, arXiv 2207.12598)"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cfgbench.report.reference import TABLES, Published
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them

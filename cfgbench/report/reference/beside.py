@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cfgbench.report import markup
-from cfgbench.report.layout import layout
-from cfgbench.report.markup import escape_markdown, markdown_table
 from cfgbench.report.reference import TABLES, Published
 from cfgbench.report.reference.agreement import Note, agreement, counterpart
 from cfgbench.report.reference.pages import remarks
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables import markup
+from cfgbench.report.tables.layout import layout
+from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import METRICS, Metric, as_text
 
 

@@ -5,11 +5,18 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report import markup
-from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
 from cfgbench.report.reference import TABLES
 from cfgbench.report.reference.models import Line, lines
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables import markup
+from cfgbench.report.tables.markup import (
+    escape_latex,
+    escape_markdown,
+    latex_file,
+    latex_row,
+    latex_table,
+    markdown_table,
+)
 
 
 def markdown(parts: Sequence[Slice]) -> str:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from cfgbench.report.reference import TABLES, Published, literature
 from cfgbench.report.reference.agreement import agreement, counterpart
-from cfgbench.report.slice import Slice
-from cfgbench.report.systems import CFG, rank, turned
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import CFG, rank, turned
 from cfgbench.report.words import METRICS, known, named, number, plus_minus
 
 _BASELINE = re.compile(r"ADM-G|ADM|CDM|BigGAN-deep|LOGAN")

@@ -7,11 +7,10 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from cfgbench.report import markup
-from cfgbench.report import tables as formats
-from cfgbench.report.markup import escape_latex, escape_markdown, latex_row, markdown_table
 from cfgbench.report.page import section
 from cfgbench.report.reference import TITLE, Published, literature
+from cfgbench.report.tables import formats, markup
+from cfgbench.report.tables.markup import escape_latex, escape_markdown, latex_row, markdown_table
 
 _HEADS = {"open": "The paper leaves open", "contradiction": "Where the paper's text and its table differ"}
 _CONFIDENCE = {

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.lettering import written
-from cfgbench.report.slice import Slice
+from cfgbench.report.drawing.lettering import written
+from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for

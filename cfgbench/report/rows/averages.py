@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.columns import PLANE, POINT, SEEDS, comparable
-from cfgbench.report.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
+from cfgbench.report.rows.columns import PLANE, POINT, SEEDS, comparable
+from cfgbench.report.rows.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
 from cfgbench.sweep.row import Row
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfgbench.report.columns import SEEDS
-from cfgbench.report.doubt import Doubt, Part
+from cfgbench.report.rows.columns import SEEDS
+from cfgbench.report.rows.doubt import Doubt, Part
 from cfgbench.report.words import ERRORS, known, number, numbers, runs
 from cfgbench.sweep.row import Row
 

@@ -7,14 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.report import knobs
-from cfgbench.report.best import best_fid
-from cfgbench.report.canvas import canvas, settle
-from cfgbench.report.curves import draw, mark_entries
-from cfgbench.report.figure_files import Draw, NothingToPlot
-from cfgbench.report.headings import subtitle, title
-from cfgbench.report.slice import Slice
-from cfgbench.report.style import (
+from cfgbench.report.drawing.canvas import canvas, settle
+from cfgbench.report.drawing.curves import draw, mark_entries
+from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
+from cfgbench.report.drawing.headings import subtitle, title
+from cfgbench.report.drawing.style import (
     FAINT,
     curve_name,
     fixed_ticks,
@@ -24,8 +21,11 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
-from cfgbench.report.systems import LOW_TEMPERATURE
-from cfgbench.report.tradeoff import frontier
+from cfgbench.report.drawing.tradeoff import frontier
+from cfgbench.report.rows import knobs
+from cfgbench.report.rows.best import best_fid
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import LOW_TEMPERATURE
 from cfgbench.report.words import FID, IS, METRICS, Metric, known
 
 

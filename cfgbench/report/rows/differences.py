@@ -12,8 +12,8 @@ import numpy as np
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.standard_error import standard_error
-from cfgbench.report.doubt import Doubt, apart, of_images, together
-from cfgbench.report.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
+from cfgbench.report.rows.doubt import Doubt, apart, of_images, together
+from cfgbench.report.rows.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import ERRORS, known, number
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row

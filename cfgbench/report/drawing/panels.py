@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cfgbench.report.canvas import PixelCanvas
-from cfgbench.report.headings import image_conditions, subject
-from cfgbench.report.layout import layout
-from cfgbench.report.slice import Slice
-from cfgbench.report.style import INK
-from cfgbench.report.tiles import Kept, Tiles, compose, drawn_names, places, show
+from cfgbench.report.drawing.canvas import PixelCanvas
+from cfgbench.report.drawing.headings import image_conditions, subject
+from cfgbench.report.drawing.style import INK
+from cfgbench.report.drawing.tiles import Kept, Tiles, compose, drawn_names, places, show
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables.layout import layout
 from cfgbench.report.words import METRICS, joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side

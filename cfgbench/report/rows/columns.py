@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.systems import DEFAULTS
+from cfgbench.report.rows.systems import DEFAULTS
 from cfgbench.report.words import known
 from cfgbench.sweep.row import COLUMNS
 

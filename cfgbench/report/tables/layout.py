@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.entry import Entry
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables.entry import Entry
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
 from cfgbench.sweep.row import Row
 

@@ -2,9 +2,9 @@
 
 import textwrap
 
-from cfgbench.report import knobs
-from cfgbench.report.captions import spread
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows import knobs
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables.captions import spread
 from cfgbench.report.words import named
 
 

@@ -1,7 +1,7 @@
 """The words for what a slice turns: guidance strength w, which others may call scale = 1 + w, or the temperature τ."""
 
-from cfgbench.report.slice import Slice
-from cfgbench.report.systems import SIGNS, scaled
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import SIGNS, scaled
 
 _SCALE = "scale = 1 + w"
 _TEMPERATURE = f"{SIGNS['temperature']}: temperature"

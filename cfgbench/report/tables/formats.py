@@ -9,11 +9,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cfgbench.report import markup
-from cfgbench.report.captions import caption, notes, reading
-from cfgbench.report.layout import Layout, layout, layouts
-from cfgbench.report.markup import escape_latex, escape_markdown, latex_file, latex_row, latex_table, markdown_table
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.tables import markup
+from cfgbench.report.tables.captions import caption, notes, reading
+from cfgbench.report.tables.layout import Layout, layout, layouts
+from cfgbench.report.tables.markup import (
+    escape_latex,
+    escape_markdown,
+    latex_file,
+    latex_row,
+    latex_table,
+    markdown_table,
+)
 from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
 
 NARROW = 16

@@ -14,10 +14,10 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from cfgbench.errors import UserError, printable, reason
-from cfgbench.report.best import lowest_fid
-from cfgbench.report.lettering import written
-from cfgbench.report.seeds import Seed, seed_of
-from cfgbench.report.slice import Slice
+from cfgbench.report.drawing.lettering import written
+from cfgbench.report.rows.best import lowest_fid
+from cfgbench.report.rows.seeds import Seed, seed_of
+from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import at, named
 
 GAP = 5

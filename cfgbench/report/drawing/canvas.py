@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from cfgbench.report.lettering import DPI, balanced, filled, written
-from cfgbench.report.style import EDGE, FAINT, GRID, INK
+from cfgbench.report.drawing.lettering import DPI, balanced, filled, written
+from cfgbench.report.drawing.style import EDGE, FAINT, GRID, INK
 
 SHORT = 24
 """Characters of a condition that stands on one line."""

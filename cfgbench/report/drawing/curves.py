@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from cfgbench.report.headings import mark_meanings
-from cfgbench.report.lettering import written
-from cfgbench.report.slice import Slice
+from cfgbench.report.drawing.headings import mark_meanings
+from cfgbench.report.drawing.lettering import written
+from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import ERRORS
 
 CROWDED = 40

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cfgbench.report.columns import PLANE, PROVENANCE
-from cfgbench.report.seeds import Seed
-from cfgbench.report.systems import scaled
+from cfgbench.report.rows.columns import PLANE, PROVENANCE
+from cfgbench.report.rows.seeds import Seed
+from cfgbench.report.rows.systems import scaled
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 from cfgbench.sweep.row import Row
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.columns import PROVENANCE, comparable, same_measure
+from cfgbench.report.rows.columns import PROVENANCE, comparable, same_measure
 from cfgbench.report.words import as_text, known, letter, named
 
 AS_MARKED = "as marked"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cfgbench.report import knobs
-from cfgbench.report.seeds import alike_noise, distinct, seeds_phrase
-from cfgbench.report.slice import Slice
+from cfgbench.report.rows import knobs
+from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
+from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
 MANY_IMAGES = 10_000

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.errors import UserError
-from cfgbench.report.averages import at_shared_seeds, average
-from cfgbench.report.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
-from cfgbench.report.protocols import marked, meanings, shared
-from cfgbench.report.seeds import other_seeds
-from cfgbench.report.slice import SeriesKey, Slice
-from cfgbench.report.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
+from cfgbench.report.rows.averages import at_shared_seeds, average
+from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
+from cfgbench.report.rows.protocols import marked, meanings, shared
+from cfgbench.report.rows.seeds import other_seeds
+from cfgbench.report.rows.slice import SeriesKey, Slice
+from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
 from cfgbench.report.words import INFINITY, METRICS, known
 
 

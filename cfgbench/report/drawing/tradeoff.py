@@ -9,14 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.report import knobs
-from cfgbench.report.best import best_fid
-from cfgbench.report.canvas import canvas, settle
-from cfgbench.report.curves import bars, draw, mark_entries
-from cfgbench.report.headings import subtitle, title
-from cfgbench.report.labels import Label, place
-from cfgbench.report.slice import Slice
-from cfgbench.report.style import (
+from cfgbench.report.drawing.canvas import canvas, settle
+from cfgbench.report.drawing.curves import bars, draw, mark_entries
+from cfgbench.report.drawing.headings import subtitle, title
+from cfgbench.report.drawing.labels import Label, place
+from cfgbench.report.drawing.style import (
     FAINT,
     INK,
     axis_name,
@@ -27,7 +24,10 @@ from cfgbench.report.style import (
     star_entry,
     stars,
 )
-from cfgbench.report.systems import SIGNS, UNTURNED
+from cfgbench.report.rows import knobs
+from cfgbench.report.rows.best import best_fid
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import SIGNS, UNTURNED
 from cfgbench.report.words import FID, IS, as_text
 
 _BEHIND = "#808080"

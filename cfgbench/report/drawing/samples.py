@@ -14,16 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
-from cfgbench.report.canvas import PixelCanvas
-from cfgbench.report.figure_files import Draw, NothingToPlot
-from cfgbench.report.headings import image_conditions, subject
-from cfgbench.report.lettering import width
-from cfgbench.report.panels import chosen_cells, panels
+from cfgbench.report.drawing.canvas import PixelCanvas
+from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
+from cfgbench.report.drawing.headings import image_conditions, subject
+from cfgbench.report.drawing.lettering import width
+from cfgbench.report.drawing.panels import chosen_cells, panels
+from cfgbench.report.drawing.style import FAINT, INK
+from cfgbench.report.drawing.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
-from cfgbench.report.slice import Slice
-from cfgbench.report.style import FAINT, INK
-from cfgbench.report.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
-from cfgbench.report.tiles import GAP, TILE, Kept, Tiles, compose, drawn_names, find_classes, kept, places, show
+from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
 from cfgbench.report.words import METRICS
 
 _HOW = {

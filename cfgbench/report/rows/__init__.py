@@ -1,0 +1,1 @@
+"""Which rows stand together, their means, errors and differences."""
