@@ -133,7 +133,7 @@ def test_cells_are_told_apart_by_all_that_varies(small, run):
     lines = run("ls", "digits")[1].splitlines()
     assert lines[1] == "rows of other cells:"
     assert len(lines) == 6  # one is both sweeps'
-    others = [line.split(", w 1, ")[1].split(":")[0] for line in lines[2:5]]
+    others = [line.split(", w 1 (scale 2), ")[1].split(":")[0] for line in lines[2:5]]
     assert sorted(others) == ["sampler ancestral, seed 7", "sampler ddim, seed 0", "sampler ddim, seed 7"]
 
 
