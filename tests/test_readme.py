@@ -1,0 +1,30 @@
+"""What README claims of the sweeps whose reports are in the repository is what the reports say."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+
+
+def test_every_number_with_an_error_stands_in_a_report():
+    reported = "\n".join(path.read_text() for path in (TOP / "reports").glob("*/*.md"))
+    told = [number for number in re.findall(r"\d+\.\d+ ± \d+\.\d+", README) if "0.0000" not in number]  # of no report
+    assert len(told) >= 8
+    assert [number for number in told if number not in reported] == []
+
+
+@pytest.mark.parametrize("name", ["digits-guidance", "fashion-guidance"])
+def test_the_table_of_verdicts_is_that_of_the_reports(name):
+    lines = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| ")]
+    heads = next(cells for cells in lines if f"`{name}`" in cells)
+    told = {int(cells[0][0]): cells[heads.index(f"`{name}`")] for cells in lines if re.match(r"\d\. ", cells[0])}
+    claims = pd.read_csv(TOP / "reports" / name / "claims.csv")
+    found = claims.drop_duplicates("number").set_index("number")["verdict"]
+    assert told.keys() == set(found.index)
+    assert {number: verdict.split(":")[0].replace("–", "cannot be told") for number, verdict in told.items()} == (
+        found.to_dict()
+    )
