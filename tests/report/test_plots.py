@@ -215,3 +215,21 @@ def test_files_are_the_same_for_the_same_numbers(table1):
     assert svg(first) == svg(again) == svg(first)
     assert png(first) == png(again)
     assert b"<dc:date>" not in svg(first)
+
+
+@pytest.mark.parametrize(("curves", "inside"), [(3, True), (6, True), (7, False), (20, False)])
+def test_a_long_legend_lies_above_the_axes(table1, curves, inside):
+    one = table1[table1["p_uncond"] == 0.1]
+    parts = [
+        one.assign(p_uncond=0.01 * k, cell_id=one["cell_id"] + f"-{k}", fid=one["fid"] + k)
+        for k in range(1, curves + 1)
+    ]
+    (figure,) = tradeoff(slices(pd.concat(parts, ignore_index=True)))
+    (axes,) = figure.axes
+    legend = axes.get_legend() if inside else figure.legends[0]
+    assert (axes.get_legend() is not None, len(legend.get_texts())) == (inside, curves + 1)
+    figure.draw_without_rendering()
+    box, frame = legend.get_window_extent(), axes.get_window_extent()
+    assert box.y0 >= (frame.y0 if inside else frame.y1)
+    assert box.y1 <= figure.texts[1].get_window_extent().y0
+    assert ("labels: w" in figure.texts[1].get_text()) != inside

@@ -5,7 +5,7 @@ import textwrap
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables.captions import spread
-from cfgbench.report.words import named
+from cfgbench.report.words import joined, named
 
 
 def title(part: Slice, what: str) -> str:
@@ -22,7 +22,11 @@ def image_conditions(part: Slice, *told: str) -> list[str]:
     """How images came about, without what the title has `told`, what their numbers are, and what the marks mean."""
     told = (*told, part.setting.get("system", ""))
     conditions = [text for text in part.conditions if text not in told]
-    words = [*conditions, f"FID and IS: {part.extractor} features", *knobs.in_heading(part)]
+    words = [
+        *conditions,
+        f"{joined([metric.name for metric in part.metrics])}: {part.extractor} features",
+        *knobs.in_heading(part),
+    ]
     return [*words, *(["images of one seed, numbers are means"] if part.seeds else []), *mark_meanings(part).values()]
 
 

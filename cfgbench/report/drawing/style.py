@@ -107,7 +107,7 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     engine = figure.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
     names = [str(handle.get_label()) for handle in handles]
-    per_row = 2 if any(name.startswith("[") or len(name) > 40 for name in names) else 6  # a mark's meaning is long
+    per_row = 2 if any(name.startswith("[") or len(name) > 26 for name in names) else 6  # a mark's meaning is long
     room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
     engine.set(rect=(left, bottom, width, height - room))
     figure.legend(

@@ -30,6 +30,8 @@ from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import SIGNS, UNTURNED
 from cfgbench.report.words import FID, IS, as_text
 
+INSIDE = 6
+"""Curves of which the axes hold the legend, at most: one of more lies on the data."""
 _BEHIND = "#808080"
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 
@@ -39,9 +41,11 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     curves = list(part.curves(FID, IS))
     published = [] if behind is None else list(behind.curves(FID, IS))
     systems = part.series == "system"
-    note = f" · labels: {knobs.in_legend(part)}" if systems else ""
+    inside = not systems and len(curves) <= INSIDE
+    note = "" if inside else f" · labels: {knobs.in_legend(part)}"
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
-    figure, (axes,) = canvas(8, 5.9 if systems else 5.4, title(part, what), subtitle(part) + note)
+    height = 5.9 if systems else 5.4 if inside else 5.4 + 0.12 * len(curves)
+    figure, (axes,) = canvas(8, height, title(part, what), subtitle(part) + note)
     every = pd.concat([rows for _, rows in [*curves, *published]])
     metric_axis(axes, FID, every["fid"].to_numpy(), part)
     axes.set_xlabel(axis_name(IS, part))
@@ -55,7 +59,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
     stars(axes, marks)
     handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
-    _legend(figure, axes, handles, inside=not systems, key=knobs.in_legend(part))
+    _legend(figure, axes, handles, inside=inside, key=knobs.in_legend(part))
     settle(figure)
     place(axes, _by_importance(labels), [*_lines([*curves, *published]), *_bars(axes, curves)])
     return figure
@@ -90,7 +94,7 @@ def _bars(axes: Axes, curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, key: str) -> None:
-    """Inside the axes with what the labels are; above them where the names are long, as those of systems."""
+    """Inside the axes with what the labels are; above them where the names are long, as those of systems, or many."""
     if not inside:
         legend_above(figure, handles)
         return
