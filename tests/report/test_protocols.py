@@ -178,3 +178,16 @@ def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):
     assert r"- p_uncond 0.1 \[b\]: best FID 42.06 at w 2 (scale 3) (digits features)" in page
     with pytest.raises(UserError, match="leave out --reference"):
         Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "other", reference="paper")
+
+
+def test_slices_that_only_their_protocols_tell_apart_are_headed_so(table1):
+    """Whatever else differs in the sweep."""
+    rows = [
+        table1.assign(T=T, protocol=f"clip on; {precision}", cell_id=table1["cell_id"] + f"-{T}-{precision}")
+        for T in (4, 8)
+        for precision in ("fp32", "bf16")
+    ]
+    parts = [part for part in slices(pd.concat(rows, ignore_index=True)) if part.series == "p_uncond"]
+    assert sorted(part.differs for part in parts) == ["T 4, bf16", "T 4, fp32", "T 8, bf16", "T 8, fp32"]
+    (one, other) = [part for part in slices(pd.concat(rows[::2], ignore_index=True)) if part.series == "p_uncond"]
+    assert (one.differs, other.differs) == ("T 4", "T 8")

@@ -27,7 +27,7 @@ def meanings(rows: pd.DataFrame) -> dict[str, str]:
     if "mark" not in rows:
         return {}
     firsts = {mark: of_mark.iloc[0] for mark, of_mark in rows.groupby("mark", sort=False)}
-    words = {mark: _phrases(first.get("protocol")) for mark, first in firsts.items()}
+    words = {mark: phrases_of(first.get("protocol")) for mark, first in firsts.items()}
     shared = set.intersection(*(set(phrases) for phrases in words.values()))
     own = {mark: [phrase for phrase in phrases if phrase not in shared] for mark, phrases in words.items()}
     for key in ("features_id", "reference_id", "protocol_id"):
@@ -42,7 +42,7 @@ def shared(values: Sequence[Any]) -> Any:
     """What a caption says where rows differ in a thing: the phrases that all have, and that the rest is as marked."""
     if len({repr(known(value)) for value in values}) == 1:
         return values[0]
-    phrases = [_phrases(value) for value in values]
+    phrases = [phrases_of(value) for value in values]
     return "; ".join([phrase for phrase in phrases[0] if all(phrase in other for other in phrases)] + [AS_MARKED])
 
 
@@ -55,5 +55,6 @@ def kept_apart(rows: pd.DataFrame) -> str:
     return f"{len(marks)} protocols are kept apart: {what}; --mixed puts them together and marks them"
 
 
-def _phrases(protocol: Any) -> list[str]:
+def phrases_of(protocol: Any) -> list[str]:
+    """`features digits-1a2b`, `clip on` ...: what a protocol says, one by one."""
     return [phrase.strip() for phrase in str(known(protocol) or "").split(";") if phrase.strip()]

@@ -27,6 +27,8 @@ class Slice:
     """What all rows share, in the order in which a caption tells it."""
     apart: tuple[str, ...] = ()
     """The keys of `setting` in which the slices of this sweep differ."""
+    own: tuple[str, ...] = ()
+    """What its protocol has of its own, where all else would be told alike of another slice."""
     marks: Mapping[str, str] = field(default_factory=dict)
     """mark -> what it means, where rows of different protocols stand together: then they do not compare."""
 
@@ -107,7 +109,7 @@ class Slice:
         keys = [key for key in self.apart if key not in hidden]
         if {"features_id", "reference_id"} & {*self.apart} or not keys:  # what else is apart follows from the first
             keys += [key for key in PROVENANCE if key in self.apart][:1]
-        words = [named(key, self.setting[key]) for key in keys]
+        words = [*(named(key, self.setting[key]) for key in keys), *self.own]
         return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)
 
     @property

@@ -7,6 +7,7 @@ another knob than w, that takes the place of w.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from cfgbench.errors import UserError
 from cfgbench.report.rows.averages import at_shared_seeds, average
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
-from cfgbench.report.rows.protocols import marked, meanings, shared
+from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
 from cfgbench.report.rows.seeds import other_seeds
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
@@ -74,15 +75,28 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]])
     keys = dict.fromkeys(key for setting in settings for key in setting)
     apart = tuple(key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1)
     marks = meanings(rows)
-    return [
+    found = [
         Slice(
             _in_order(part, series),
             series,
             setting,
-            tuple(k for k in apart if k in setting),
-            {mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
+            apart=tuple(k for k in apart if k in setting),
+            marks={mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
         )
         for (part, series), setting in zip(parts, settings, strict=True)
+    ]
+    return [replace(part, own=own) for part, own in zip(found, _own(found), strict=True)]
+
+
+def _own(parts: Sequence[Slice]) -> list[tuple[str, ...]]:
+    """Of each slice the words of its protocol that not all have that are told alike."""
+    words = [phrases_of(part.setting.get("protocol")) for part in parts]
+    alike: dict[str, list[list[str]]] = {}
+    for part, said in zip(parts, words, strict=True):
+        alike.setdefault(part.differs, []).append(said)
+    return [
+        tuple(word for word in said if not all(word in other for other in alike[part.differs]))
+        for part, said in zip(parts, words, strict=True)
     ]
 
 
