@@ -540,3 +540,12 @@ def test_the_command(tmp_path, monkeypatch, run, table1):
     assert {path.name for path in Path("reports/paper").iterdir()} == {"claims.md", "claims.csv"}
     run("report", "--reference", "paper")
     assert "## The paper's claims" in Path("reports/paper/index.md").read_text()
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_of_one_training_that_has_numbers_the_errors_are_the_images_own(table1, failed):
+    both = [table1.assign(**{"training.seed": k}, cell_id=table1["cell_id"] + f"-{k}", fid_se=0.02) for k in (0, 1)]
+    if failed:
+        both[1] = both[1].assign(status="failed", fid=np.nan, is_mean=np.nan, reason="out of memory")
+    (judged,) = judge(pd.concat(both, ignore_index=True), NOWHERE)
+    assert ("what another training would change is not in them" in judged.note) == failed

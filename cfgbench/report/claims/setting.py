@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
-from cfgbench.report.rows.seeds import distinct, other_seeds
+from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
 from cfgbench.report.rows.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
@@ -42,8 +42,9 @@ class Setting:
 
     @property
     def trainings(self) -> int:
-        """The seeds of training that the numbers are means over; 1 where they are no means."""
-        return max(1, *(len(trainings) for trainings, _ in map(distinct, self.rows["asked_seeds"])))
+        """The seeds of training that the numbers are means over, at the point that has the most; 1 where they are no
+        means. Those that have no number do not count."""
+        return max(1, *(len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]))
 
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
