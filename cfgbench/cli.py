@@ -223,7 +223,8 @@ def report(
         ),
     ] = None,
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="Put different protocols into one table and figure, each number marked.")
+        bool,
+        typer.Option("--mixed", help="Put protocols that no axis tells apart into one table and figure, marked."),
     ] = False,
     out: Annotated[
         Path | None,
