@@ -11,7 +11,7 @@ from cfgbench.evaluation.statistics import Moments
 from cfgbench.report import figure2
 from cfgbench.report.drawing.style import looks
 from cfgbench.report.figure2 import experiment, figure
-from cfgbench.report.words import strength
+from cfgbench.wording import strength
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def test_a_sweep_trains_one_classifier_for_both_branches_and_says_what_it_costs(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     listed = run("ls", "guided")[1]
     assert "w 2, guidance classifier on unconditional: FID" in listed
-    assert "w 0, temperature 0.9: FID" in listed
+    assert "w 0 (scale 1), temperature 0.9: FID" in listed
 
 
 def test_a_classifier_that_knows_nothing_stops_the_sweep(tmp_path, monkeypatch, run):
