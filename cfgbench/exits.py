@@ -109,4 +109,16 @@ def end(command: Callable[[], int | None]) -> NoReturn:
             print(error.format_message())
             sys.exit(2)
         code = say(f"{error.format_message()}; see cfgbench --help", 2)
-    sys.exit(code or 0)
+    sys.exit(_flushed(code or 0))
+
+
+def _flushed(code: int) -> int:
+    """The exit code once all that was printed is written: Python's own last flush would make it 120."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                code = code or say(f"standard output: {reason(error)}", 2)
+    return code

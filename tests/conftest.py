@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 
 # two tests run side by side, and some start programs of their own: threads that wait for each other's cores crawl
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONUNBUFFERED", None)  # streams with a buffer, as users have them
 
 install_import_hook(["cfgbench.diffusion", "cfgbench.evaluation"], "beartype.beartype")
 

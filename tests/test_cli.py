@@ -262,14 +262,15 @@ def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(s
 
 
 @pytest.mark.parametrize(
-    "error", ["KeyError", "TypeError", "RuntimeError", "type('Odd', (Exception,), {})", "StopIteration"]
+    "error",
+    ["KeyError", "TypeError", "RuntimeError", "type('Odd', (Exception,), {})", "StopIteration"],
 )
 def test_a_network_of_ones_own_that_fails_fails_its_cells(small, run, monkeypatch, error):
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
     monkeypatch.delitem(sys.modules, "late", raising=False)
     Path("late.py").write_text(
         "import torch\n\n\nclass Late:\n    num_classes, calls = 10, 0\n\n    def __call__(self, z, lam, c):\n"
-        f"        self.calls += 1\n        if self.calls > 60:\n            raise {error}('late')\n"
+        f"        self.calls += 1\n        if self.calls > 60:\n            raise {error}('late \\udcff')\n"
         "        return z * torch.sigmoid(-lam)[:, None, None, None].sqrt() + 0.01 * c[:, None, None, None] / 10\n"
     )
     small.write_text(

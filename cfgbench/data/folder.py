@@ -112,7 +112,7 @@ def _readable(source: Source, names: list[str]) -> tuple[str, ...]:
     A folder's own name is taken whole. Raises UserError for a name that no report could print."""
     table: dict[str, str] = {}
     with contextlib.suppress(OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        lines = source.read("classes.tsv", LARGEST_TABLE).decode().splitlines()
+        lines = source.read("classes.tsv", LARGEST_TABLE).decode("utf-8-sig").splitlines()
         table = dict(line.split("\t", 1) for line in lines if "\t" in line)
     found = tuple(table[name].split(",")[0] if name in table else name for name in names)
     for name in found:

@@ -36,7 +36,7 @@ def sample(
         eps = guided(z, there[t].expand(len(z)))
         x = (z - sigma(lam) * eps) / alpha(lam)
         if clip:
-            x = x.clamp(-1, 1)
+            x = x.clamp(-1, 1) + (x - x)  # an infinite x, which is no image, becomes NaN instead of 1
         if t + 1 < len(lams):
             z = step(z, x, lam, lams[t + 1], partial(noise, t + 1))
     return x

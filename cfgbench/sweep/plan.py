@@ -111,7 +111,7 @@ class Plan:
         if not known:
             raise UserError(f"--p-uncond {p_uncond:g}: this sweep trains its classifier only; leave it out")
         if p_uncond not in known:
-            raise UserError(f"--p-uncond {p_uncond:g}: not in this sweep; it has {', '.join(f'{p:g}' for p in known)}")
+            raise UserError(f"--p-uncond {p_uncond}: not in this sweep; it has {', '.join(map(str, known))}")
         return [network for network in denoisers if network.training.p_uncond == p_uncond]
 
     def without_images(self) -> "Callable[[Images], Plan]":

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, printable, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
@@ -187,7 +187,7 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
 
 
 def _failed(bench: Bench, cell: Cell, error: BaseException) -> Row:
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    said = printable(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
     return describe(cell, bench) | {"status": "failed", "reason": said}
 
 

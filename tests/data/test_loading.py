@@ -262,6 +262,13 @@ def test_only_words_of_a_table_are_cut_at_a_comma(tmp_path):
     assert load(tmp_path, classes=["Paris, Texas"]).class_names == ("Paris, Texas",)
 
 
+def test_a_table_from_a_spreadsheet_begins_with_a_mark(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / name / "0.png")
+    (tmp_path / "classes.tsv").write_bytes("\ufeffa\tcat\r\nb\tdog\r\n".encode())
+    assert load(tmp_path).class_names == ("cat", "dog")
+
+
 def test_data_without_commas_in_folders_names_keep_their_identity(tmp_path):
     """A hash from before folders kept their commas: results that there are stay those of their data."""
     for name in ("cat", "n02121808"):

@@ -122,6 +122,17 @@ def test_clipping_bounds_the_image_and_ddim_starts_from_the_clipped_one():
         assert sample(wild, sampling_log_snrs(8), step, stream, clip=False).item() != 1
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_what_is_infinite_on_the_way_is_no_image_in_the_end(clip):
+    """A network whose half precision overflows once; at the first step, of which clipping would leave nothing."""
+    lams = sampling_log_snrs(4)
+    for sign in (1, -1):
+        wild = lambda z, lam: torch.full_like(z, sign * math.inf if lam[0] < -19 else 0.1)  # noqa: B023, E731
+        for step in (ddim, partial(ancestral, v=0.3)):
+            with pytest.raises(ValueError, match="finite"):
+                to_uint8(sample(wild, lams, step, lambda t: torch.ones(1, 1, 1, 1), clip=clip))
+
+
 def test_bytes_are_rounded_not_cut():
     x = torch.tensor([-1.2, -1.0, 0.0, 0.5 / 127.5 - 1, 0.999, 1.0, 1.3]).reshape(1, 1, 1, 7)
     assert to_uint8(x).flatten().tolist() == [0, 0, 128, 0, 255, 255, 255]
