@@ -319,13 +319,15 @@ def eval(
         device=find_device(device),
         progress=_progress(quiet),
     )
-    print(printable(str(result)))
-    for line in result.notes:
-        note(line)
-    if save_stats is not None:
-        save_reference(save_stats.resolve(), moments, result.features_id)
-    if json is not None:
-        write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
+    try:
+        print(printable(str(result)))
+        for line in result.notes:
+            note(line)
+    finally:  # whether or not anybody reads them: hours may have gone into the numbers
+        if save_stats is not None:
+            save_reference(save_stats.resolve(), moments, result.features_id)
+        if json is not None:
+            write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
 
 
 @app.command()

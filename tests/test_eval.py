@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -56,6 +58,19 @@ def test_a_sweep_files_data_set_is_looked_at_with_its_own_features(run):
     Path("mine.yaml").write_text("name: mine\ndataset: {name: digits, limit: 200}\ngrid: {w: [0], T: [4]}\n")
     code, out, err = run("eval", "samples.npz", "--reference", "mine.yaml", "--quiet")
     assert (code, "features digits-" in out) == (0, True), err
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_what_nobody_reads_is_written_all_the_same(buffered):
+    as_npz(DIGITS[:100])
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    words = "eval samples.npz --reference digits --quiet --json result.json --save-stats stats.npz"
+    command = f"{sys.executable} -m cfgbench {words} | (exec <&-); exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Exception" not in done.stderr
+    assert json.loads(Path("result.json").read_text())["samples"] == 100
+    assert Path("stats.npz").exists()
 
 
 def test_only_images_count_and_others_are_told_of(run):
