@@ -12,6 +12,9 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONUNBUFFERED", None)  # streams with a buffer, as users have them
 
+# begun with &, or by nohup, Ctrl-C is ignored, and tests that send it would fail
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 install_import_hook(["cfgbench.diffusion", "cfgbench.evaluation"], "beartype.beartype")
 
 
