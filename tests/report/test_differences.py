@@ -192,13 +192,14 @@ def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
 
 
 @pytest.mark.parametrize(("several", "told"), [(5, None), (1, True)])
-def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, several, told):
-    """What its images have in common with that training's tells nothing of the other trainings."""
+@pytest.mark.parametrize("first", [0, 7])
+def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, several, told, first):
+    """What its images have in common with those of one of them, or of none, tells nothing of the other trainings."""
     influences = Influences(tmp_path)
     for training in range(5):
         influences.put(f"a{training}", {"label": LABELS, "fid": half(0.4)})
     influences.put("b0", {"label": LABELS, "fid": half(0.41)})
-    difference = compare(influences, trained("b", [2.0]), trained("a", [1.0] * several), "fid")
+    difference = compare(influences, trained("b", [2.0], first, se=0.01), trained("a", [1.0] * several, se=0.01), "fid")
     assert (difference.value, difference.told_apart) == (1.0, told)
 
 

@@ -4,17 +4,18 @@ Cells with the same seed share the noise of every image, and so most of their er
 (see evaluation.standard_error) take out what is shared. Several seeds are compared seed by seed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from cfgbench.errors import UserError
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.rows.doubt import Doubt, apart, of_images, together
 from cfgbench.report.rows.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
-from cfgbench.report.words import ERRORS, known, number
+from cfgbench.report.words import known, number
 from cfgbench.sweep.influences import Influences
 from cfgbench.sweep.row import Row
 
@@ -59,7 +60,7 @@ def compare(influences: Influences, a: Row, b: Row, metric: str) -> Difference:
     The rows are a sweep's own, or means over seeds (see averages). Those of two or more seeds that both have, under the
     same protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image
     by image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the
-    same images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one of them the
+    same images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one training the
     error is not known. Raises UserError for influences that are not finite.
     """
     return combine(influences, [Term(1.0, a, metric), Term(-1.0, b, metric)])
@@ -83,11 +84,9 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
     totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
     if totals and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
-        found = _single(influences, of_seed(*totals))
-        trainings = max(len({seed.training for seed in held}) for held in members)
-        return found if trainings == 1 else replace(found, se=np.nan)  # of other trainings one says nothing
+        return _of_few(members, _single(influences, of_seed(*totals)))
     if len(totals) < 2:
-        return _unpaired(terms)
+        return _of_few(members, _unpaired(terms))
     images = _over_images(influences, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
@@ -109,6 +108,13 @@ def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> 
     together = standard_error(np.mean(pulls, axis=0), labels) ** 2
     each = float(np.mean([standard_error(one, labels) ** 2 for one in pulls]))
     return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
+
+
+def _of_few(members: Sequence[Mapping[Seed, Row]], found: Difference) -> Difference:
+    """The difference, without an error where one of the rows has one training and another several: how far trainings
+    lie apart is in the error of the several only, and of the one it is not known."""
+    trainings = {len({seed.training for seed in held}) for held in members}
+    return replace(found, se=np.nan) if 1 in trainings and len(trainings) > 1 else found
 
 
 def _members(row: Row) -> dict[Seed, Row]:
@@ -133,7 +139,7 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
     doubts: dict[tuple[str, bool], list[Doubt]] = {}
     for coefficient, row, metric in terms:
         side, doubt = (metric, coefficient > 0), _doubt(row, metric)
-        se = np.nan if np.isnan(doubt.images.variance) else number(row, ERRORS[metric])
+        se = np.nan if np.isnan(doubt.images.variance) else number(row, ERROR_OF[metric])
         errors[side] = errors.get(side, 0.0) + abs(coefficient) * se
         doubts.setdefault(side, []).append(doubt.times(coefficient))
     se = float(np.sqrt(sum(error**2 for error in errors.values())))
@@ -143,7 +149,7 @@ def _unpaired(terms: Sequence[Term]) -> Difference:
 def _doubt(row: Row, metric: str) -> Doubt:
     """What the row's own error is made of."""
     members = list(_members(row).values())
-    return mean_of(members, metric).doubt if len(members) > 1 else of_images(number(row, ERRORS[metric]))
+    return mean_of(members, metric).doubt if len(members) > 1 else of_images(number(row, ERROR_OF[metric]))
 
 
 def _same_measure(terms: Sequence[Term]) -> bool:
