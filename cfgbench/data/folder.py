@@ -18,6 +18,8 @@ from cfgbench.spec import Dataset
 LONGEST_NAME = 255
 LARGEST_TABLE = 1 << 22
 """Bytes of a classes.tsv."""
+SPLITS = "train", "training", "val", "valid", "validation", "test", "testing", "dev"
+"""Folders of these names hold classes where all else in them is deeper."""
 
 
 def load_folder(dataset: Dataset) -> Images:
@@ -88,7 +90,25 @@ def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
         )
     if not classes:
         raise UserError(f"dataset.path = {source.where}: no class; it needs one sub-folder of images per class")
+    _check_depth(source, classes, depth)
     return classes
+
+
+def _check_depth(source: Source, classes: dict[str, list[str]], depth: int) -> None:
+    """Raises UserError where what was taken for classes are the folders of classes: one folder that holds them all, or
+    train, val and the like. Images of a class may lie deeper otherwise, as in a folder `images` of it."""
+    inside = {name: {PurePosixPath(file).parts[depth + 1] for file in files} for name, files in classes.items()}
+    direct = any(len(PurePosixPath(file).parts) == depth + 2 for files in classes.values() for file in files)
+    outer = len(classes) == 1 or all(name.casefold() in SPLITS for name in classes)
+    if direct or not outer or max(map(len, inside.values())) < 2:
+        return
+    name = max(inside, key=lambda one: len(inside[one]))
+    few = ", ".join(sorted(inside[name])[:3])
+    way_out = f"name the folder {name} itself in dataset.path" if depth else f"set dataset.split: {name}"
+    raise UserError(
+        f"dataset.path = {source.where}: {', '.join(sorted(classes))}: taken for classes they hold no images, but "
+        f"folders of them ({few}{', ...' * (len(inside[name]) > 3)}); if these are the classes, {way_out}"
+    )
 
 
 def _fit(image: Image.Image, side: int | None) -> Image.Image:

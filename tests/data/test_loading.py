@@ -1,4 +1,5 @@
 import gzip
+import shutil
 import struct
 import subprocess
 import sys
@@ -181,6 +182,36 @@ def test_an_empty_class_and_no_class(folder, tmp_path):
         load(tmp_path / "none")
     with pytest.raises(UserError, match="no such file or folder"):
         load(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        (["a"], r"a: taken for classes .* \(cat, dog\); if these are the classes, set dataset\.split: a"),
+        (["train", "Val"], r"Val, train: taken for classes .*, set dataset\.split: "),
+    ],
+)
+def test_folders_of_classes_are_not_taken_for_classes(folder, tmp_path, below, said):
+    for name in below:
+        shutil.copytree(folder, tmp_path / "deeper" / name)
+    with pytest.raises(UserError, match=said):
+        load(tmp_path / "deeper")
+    with pytest.raises(UserError, match=r"set dataset\.split"):
+        load(zipped(tmp_path / "deeper", tmp_path / "deeper.zip"))
+    assert load(tmp_path / "deeper", split=below[0]).class_names == ("cat", "dog")
+    shutil.copytree(tmp_path / "deeper", tmp_path / "deepest" / "x")
+    if len(below) == 1:
+        with pytest.raises(UserError, match=r"name the folder a itself in dataset\.path"):
+            load(tmp_path / "deepest", split="x")
+
+
+def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
+    for name in ("cat", "dog"):
+        for year in ("2019", "2020"):
+            shutil.copytree(folder / name, tmp_path / "years" / name / year)
+        shutil.copytree(folder / name, tmp_path / "tiny" / "train" / name / "images")
+    assert load(tmp_path / "years").labels.tolist() == [0] * 6 + [1] * 6
+    assert load(tmp_path / "tiny", split="train").labels.tolist() == [0] * 3 + [1] * 3
 
 
 @pytest.mark.parametrize("name", ["../out/0.png", "/etc/0.png", "cat/../../0.png"])
