@@ -71,6 +71,13 @@ class Ends(Denoiser):
             raise self.error
         return super().forward(z, lam, c)
 
+def mixes(): return Mixes()
+
+class Mixes(Denoiser):
+    def forward(self, z, lam, c):
+        z = super().forward(z, lam, c)
+        return z - z.mean(dim=0, keepdim=True)
+
 class Drops(Denoiser):
     def eval(self): return self
     def train(self, mode=True): return super().train(True)
@@ -119,6 +126,7 @@ def test_a_sound_network_passes(sweep):
         ("drops", "gives other values when called again: dropout is active"),
         ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
         ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
+        ("mixes", "predicts otherwise for an image alone than beside another: batch norm is in training mode"),
     ],
 )
 def test_a_broken_network_stops_the_sweep(sweep, function, said):
@@ -126,6 +134,14 @@ def test_a_broken_network_stops_the_sweep(sweep, function, said):
     assert code == 2
     assert said in err
     assert not list(Path("results").glob("*/cells/*"))
+
+
+def test_an_image_has_the_same_prediction_alone_without_a_null_class_too(sweep, run):
+    sweep("mixes")
+    text = Path("sweep.yaml").read_text()
+    Path("sweep.yaml").write_text(text.replace("p_uncond: 0.1", "p_uncond: 0").replace("w: [0, 1]", "w: [0]"))
+    code, _, err = run("sweep", "sweep.yaml", "--quiet")
+    assert (code, "for an image alone than beside another" in err) == (2, True)
 
 
 @pytest.mark.parametrize("function", ["ends", "ends_probed", "breaks", "breaks_probed"])

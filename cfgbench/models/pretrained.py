@@ -1,5 +1,6 @@
 """Networks that exist before the sweep: a released checkpoint, or whatever a function of the user's own gives."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -46,9 +47,16 @@ def weights_identity(model: Pretrained, images: Images) -> str:
     module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
-        source = importlib.util.find_spec(module)
-    except Exception:  # the user's own packages fail as they like
+        with contextlib.chdir("."):
+            source = importlib.util.find_spec(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # one that the user's own package asks for
+            raise _failed(model, error) from None
         source = None
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own packages fail as they like
+        raise _failed(model, error) from None
     if source is None or not _is_file(source.origin or ""):
         raise UserError(f"model.factory = {model.factory}: no module {module}, neither installed nor where you stand")
     digests = [file_digest(path) for path in (Path(source.origin), *_files_in(model.arguments))]
@@ -91,14 +99,20 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
-        network = getattr(importlib.import_module(module), function)(**model.arguments)
-        num_classes = int(network.num_classes)
+        with contextlib.chdir("."):  # results lie where the user stands, wherever that code goes
+            network = getattr(importlib.import_module(module), function)(**model.arguments)
+            num_classes = int(network.num_classes)
+    except MemoryError:
+        raise
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
-        said = f"{type(error).__name__}: {brief(error, quoted=False)}"
-        raise UserError(f"model.factory = {model.factory}: {said}") from None
+        raise _failed(model, error) from None
     if isinstance(network, nn.Module):
         network = network.to(device).eval().requires_grad_(False)
     return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
+
+
+def _failed(model: Factory, error: BaseException) -> UserError:
+    return UserError(f"model.factory = {model.factory}: {type(error).__name__}: {brief(error, quoted=False)}")
 
 
 def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, null_class: bool) -> None:

@@ -24,6 +24,8 @@ SAME = 1e-7
 """Relative: predictions closer than this differ by rounding."""
 ROUNDING = 1e-4
 """Relative: what two calls, or two orders of a sum, may differ by, on a GPU too."""
+BATCHED = 0.05
+"""Relative: what an image's prediction may differ by with the images beside it, in any precision."""
 IMAGES = 16
 CLASSES_AT_ONCE = 32
 NEAREST = 4
@@ -50,6 +52,11 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
     _check_inputs_kept(probe, [last, last + (cell.training.p_uncond > 0)], who)
     if probe.distance(probe.call(0), probe.call(0)) > ROUNDING:
         raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
+    if probe.distance(probe.alone(0), probe.call(0)[:1]) > BATCHED:
+        raise UserError(
+            f"{who}: predicts otherwise for an image alone than beside another: batch norm is in training mode, or the "
+            "images are mixed; set it to evaluation"
+        )
     if isinstance(cell.model, Exact):  # classes may be equal, and far apart the null class acts as the nearest
         return
     p_uncond = cell.training.p_uncond
@@ -87,6 +94,10 @@ class _Probe:
     def call(self, c: int) -> Float[Tensor, "b ch h w"]:
         return self.denoiser(self.z, self.lam, torch.full((len(self.z),), c, device=self.z.device))
 
+    def alone(self, c: int) -> Float[Tensor, "1 ch h w"]:
+        """What `call` gives the first image, without the others."""
+        return self.denoiser(self.z[:1], self.lam[:1], torch.full((1,), c, device=self.z.device))
+
     def distance(self, a: Tensor, b: Tensor) -> float:
         """|a - b| / |a|."""
         return ((a - b).norm() / a.norm().clamp(min=1e-12)).item()
@@ -98,8 +109,7 @@ class _Probe:
     def nearest(self, c: int) -> list[int]:
         """The classes whose predictions of one image are nearest to that of `c`, the nearest first; equal ones may
         differ by rounding here, as they are in batches."""
-        where = self.z.device
-        wanted = self.denoiser(self.z[:1], self.lam[:1], torch.tensor([c], device=where))
+        where, wanted = self.z.device, self.alone(c)
         apart = []
         for some in torch.arange(self.classes, device=where).split(CLASSES_AT_ONCE):
             eps = self.denoiser(self.z[:1].repeat(len(some), 1, 1, 1), self.lam[:1].repeat(len(some)), some)

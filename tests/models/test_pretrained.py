@@ -1,6 +1,7 @@
 """Networks of the user's own: eps, x and v are three words for one thing."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def ends(**more):
 
 def fails(**more):
     raise RuntimeError("no weights")
+
+def fills(**more):
+    raise MemoryError
+
+def moves(**more):
+    import os
+    os.chdir("/")
+    return make(**more)
 """
 CPU = torch.device("cpu")
 
@@ -136,6 +145,32 @@ def test_a_factory_that_cannot_be_used_is_named(module, tmp_path):
         weights_identity(Factory(factory="os:getcwd"), IMAGES)
     with pytest.raises(UserError, match=r"model\.checkpoint = .*gone\.pt: No such file"):
         weights_identity(Checkpoint(checkpoint=tmp_path / "gone.pt", format="adm"), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import notthere", "package.net:make: ModuleNotFoundError: No module named 'notthere'"),
+        ("raise SystemExit(3)", "package.net:make: SystemExit: 3"),
+        ("raise OSError('no licence')", "package.net:make: OSError: no licence"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_says_why(module, source, said):
+    package = module.parent / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text(source)
+    with pytest.raises(UserError, match=said):
+        weights_identity(Factory(factory="package.net:make"), IMAGES)
+
+
+def test_memory_that_runs_out_is_not_the_functions_fault(module):
+    with pytest.raises(MemoryError):
+        load_pretrained(factory(function="fills"), IMAGES, CPU)
+
+
+def test_a_function_that_goes_elsewhere_leaves_the_user_where_he_stood(module):
+    load_pretrained(factory(function="moves"), IMAGES, CPU)
+    assert Path.cwd() == module.parent
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
