@@ -36,9 +36,13 @@ _KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 @cache
 def found() -> ctypes.CDLL | str:
     """The compiled kernels, from the cache folder or made there now; or why they are not there."""
-    compiler = shlex.split(os.environ.get("CC", "")) or [*filter(None, map(shutil.which, ("cc", "gcc", "clang")))][:1]
     if os.environ.get(SWITCH) == "0":
         return f"{SWITCH} is 0"
+    try:
+        compiler = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        return f"CC is no command: {reason(error)}"
+    compiler = compiler or [*filter(None, map(shutil.which, ("cc", "gcc", "clang")))][:1]
     if not compiler or not shutil.which(compiler[0]):
         return f"no C compiler{f' {compiler[0]}' if compiler else ''}"
     source = resources.files("cfgbench.models").joinpath("group_norm.c").read_text()
@@ -50,8 +54,9 @@ def found() -> ctypes.CDLL | str:
             make_folder(path.parent)
             write_atomically(path, lambda target: _compile(compiler, source, target))
         return _declared(ctypes.CDLL(str(path)))
-    except (OSError, UserError, subprocess.SubprocessError) as error:  # no OpenMP, say, or a folder that is read-only
-        return reason(error)
+    except (OSError, UserError, AttributeError, subprocess.SubprocessError) as error:
+        # no OpenMP, say, a folder that is read-only, or a file there that is no such library
+        return reason(error, 300)
 
 
 def library() -> ctypes.CDLL | None:

@@ -128,6 +128,20 @@ def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
         native_group_norm.found.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [("'", "CC is no command: No closing quotation"), ("cc -Dforward_bf16=other", "undefined symbol: forward_bf16")],
+)
+def test_what_is_no_compiler_or_makes_no_library_is_said(monkeypatch, tmp_path, compiler, said):
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", compiler)
+    native_group_norm.found.cache_clear()
+    try:
+        assert said in native_group_norm.why_not()
+    finally:
+        native_group_norm.found.cache_clear()
+
+
 def test_a_compiler_may_have_words_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "cc -DNOTHING=1")
