@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
 import torch
@@ -125,7 +126,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "samples", "ignored",
-        "dimensions", "features_id", "reference", "protocol", "protocol_id",
+        "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -147,14 +148,23 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "others.npz"], "--json others.npz: would overwrite --reference"),
         (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
         (["--json", "."], "--json .: cannot be written"),
+        (["--json", "/dev/fd/PIPE"], "cannot be written"),
+        (["--json", "circle"], "--json circle: cannot be written"),
+        (["--inception-weights", "w.pth"], "--inception-weights w.pth: not for the features digits; leave it out"),
+        (["--features", ""], "--features : should be one of inception"),
     ],
 )
 def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, words, said):
     as_npz(DIGITS[:50])
     as_npz(DIGITS[50:], "others.npz")
     before = {path: path.read_bytes() for path in Path().glob("*.npz")}
+    Path("circle").symlink_to("circle")
+    reading, writing = os.pipe()
+    words = [word.replace("PIPE", str(writing)) for word in words]
     monkeypatch.setattr(external, "_measure", lambda *_: pytest.fail("it worked"))
     code, out, err = run("eval", "samples.npz", "--reference", "others.npz", "--features", "digits", *words)
+    for end in (reading, writing):
+        os.close(end)
     assert (code, out) == (2, "")
     assert said in err
     assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
@@ -205,6 +215,55 @@ def test_what_is_wrong_with_the_reference_is_said_of_it(run):
     as_npz(DIGITS[:1], "one.npz")
     code, _, err = run("eval", "samples.npz", "--reference", "one.npz", "--features", "digits", "--quiet")
     assert (code, err) == (2, "cfgbench: --reference one.npz: 1 images; FID needs at least 2\n")
+    Path("gone.yaml").write_text("name: x\ndataset: {name: folder, path: gone}\ngrid: {w: [0]}\n")
+    _, _, err = run("eval", "samples.npz", "--reference", "gone.yaml", "--features", "digits", "--quiet")
+    assert err == "cfgbench: gone.yaml: dataset.path = gone: no such file or folder\n"
+
+
+def test_the_content_of_the_reference_has_a_name(run):
+    as_npz(DIGITS[:200])
+    as_folder(DIGITS[200:300])
+    as_zip(DIGITS[200:300])
+    for folder in ("others", "same"):
+        Path(folder).mkdir()
+    as_npz(np.ascontiguousarray(DIGITS[200:300][:, :, ::-1]), "others/samples.npz")
+    as_npz(DIGITS[200:300], "same/samples.npz")
+    names = ["samples", "samples.zip", "same/samples.npz", "others/samples.npz"]
+    found = [result(run, "samples.npz", "--reference", name, "--features", "digits") for name in names]
+    ids = [one["reference_id"] for one in found]
+    assert len({*ids}) == 3
+    assert ids[0] == ids[1]
+    assert found[2]["protocol_id"] == found[3]["protocol_id"]
+    Path("s.yaml").write_text(
+        "name: s\ndataset: {name: digits, limit: 300}\nmodel: {channels: 8}\ntraining: {steps: 2}\n"
+        "sampling: {samples: 20}\ngrid: {w: [0], T: [2]}\n"
+    )
+    assert run("sweep", "s.yaml", "--quiet")[0] == 0
+    (row,) = pd.read_parquet("results/s/cells").to_dict("records")
+    assert result(run, "samples.npz", "--reference", "s.yaml")["reference_id"] == row["reference_id"]
+    result(run, "samples.npz", "--reference", "digits", "--save-stats", "stats.npz")
+    Path("s.yaml").write_text(Path("s.yaml").read_text() + "evaluation: {reference: stats.npz}\n")
+    assert run("sweep", "s.yaml", "--quiet")[0] == 0
+    *_, row = pd.read_parquet("results/s/cells").sort_values("created").to_dict("records")
+    assert (
+        result(run, "samples.npz", "--reference", "stats.npz", "--features", "digits")["reference_id"]
+        == (row["reference_id"])
+    )
+
+
+def test_a_pipe_of_weights_is_refused(run):
+    as_npz(DIGITS[:20].repeat(3, axis=1))
+    os.mkfifo("weights.pth")
+    words = "--reference", "samples.npz", "--features", "inception-64", "--inception-weights", "weights.pth"
+    code, _, err = run("eval", "samples.npz", *words, "--quiet")
+    assert (code, "weights.pth: not a regular file" in err) == (2, True)
+
+
+def test_few_images_have_no_inception_score(run):
+    as_npz(DIGITS[:9])
+    _, out, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    assert "IS " not in out.partition("(")[0]
+    assert "note: no Inception Score: its 10 splits take 10 images or more\n" in err
 
 
 def test_why_there_is_no_error_is_said_as_it_is(run):

@@ -24,7 +24,7 @@ LARGEST_SIDE = 4096
 class ImageBatches:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
     `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes. `ignored`
-    counts the files beside them that are no PNG or JPEG."""
+    counts the files beside them that are no PNG or JPEG. `content` is the hash of a data set's (see `Images`)."""
 
     name: str
     count: int
@@ -32,6 +32,7 @@ class ImageBatches:
     order: str
     batches: Callable[[int], Iterator[np.ndarray]]
     ignored: int = 0
+    content: str | None = None
 
 
 def of_images(images: Images) -> ImageBatches:
@@ -43,7 +44,7 @@ def of_images(images: Images) -> ImageBatches:
         # a copy of each batch: what is mapped from a file cannot be written, and torch wants what can
         return (np.array(pixels[first : first + size]) for first in range(0, len(pixels), size))
 
-    return ImageBatches(images.name, len(pixels), pixels.shape[1:], "index order", batches)
+    return ImageBatches(images.name, len(pixels), pixels.shape[1:], "index order", batches, content=images.content)
 
 
 def open_images(path: Path, *, channels: int = 3) -> ImageBatches:

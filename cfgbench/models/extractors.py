@@ -15,6 +15,7 @@ from torch import Tensor
 from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.features import FeatureExtractor, Features
+from cfgbench.files import open_regular
 from cfgbench.models.inception import Body, Runner
 from cfgbench.models.precision import float32_kept
 
@@ -117,7 +118,8 @@ class Inception(Extractor):
         try:
             if weights is not None:
                 # the library unpickles anything: let a file that holds more than tensors fail here first
-                torch.load(weights, map_location="cpu", weights_only=True)
+                with open_regular(weights) as file:
+                    torch.load(file, map_location="cpu", weights_only=True)
             path = None if weights is None else str(weights)
             with redirect_stderr(io.StringIO()):  # a failed download is told in one line, ours
                 network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)

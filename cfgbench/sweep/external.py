@@ -1,13 +1,15 @@
 """FID and Inception Score of images made anywhere, against a data set, other images, or published statistics."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cfgbench import data
@@ -17,11 +19,12 @@ from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import identity, make_folder
+from cfgbench.files import file_digest, identity, make_folder
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
+from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.row import plus_minus
 from cfgbench.sweep.shards import Shards
 from cfgbench.sweep.statistics_files import is_statistics, load_reference
@@ -51,6 +54,7 @@ class ImageScores:
     reference: str
     protocol: str
     protocol_id: str
+    reference_id: str
 
     def __str__(self) -> str:
         numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
@@ -72,6 +76,8 @@ class ImageScores:
             notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
         if self.samples < ENOUGH:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
+        if self.samples < SPLITS:
+            notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
         if self.fid_infinity is not None:
             notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
@@ -84,18 +90,18 @@ class ImageScores:
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
     """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
     output, or that cannot be written; makes their folders."""
-    taken = {path.resolve(): name for name, path in inputs.items() if path.exists()}  # a data set's name is no file
+    taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
     for name, path in outputs.items():
         if path is None:
             continue
-        if other := taken.get(path.resolve()):
+        if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
-        taken[path.resolve()] = name
+        taken[os.path.realpath(path)] = name
         if name == STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
         make_folder(path.parent)
-        place = path.resolve()  # a link is left as it is, and what it leads to is written
-        if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
+        place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
+        if (path.exists() and not path.is_file()) or place.is_symlink() or not os.access(place.parent, os.W_OK):
             raise UserError(f"{name} {path}: cannot be written; name another file")
 
 
@@ -115,8 +121,8 @@ def evaluate(
     the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
     bf16, is the Inception network's. Raises UserError.
     """
-    name = features or _usual_features(reference)
-    _check_precision(precision, name)
+    name = _usual_features(reference) if features is None else features
+    _check_options(precision, weights, name)
     images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
     extractor = packaged_extractor(
         name,
@@ -132,19 +138,19 @@ def evaluate(
     except ValueError as error:
         raise UserError(f"{samples}: {error}") from None
     with _named(f"--reference {reference}", name):
-        against, moments = _statistics(target, extractor, progress)
+        against = _statistics(target, extractor, progress)
     with _named(samples, name):
-        measured = _measure(images, extractor, moments, progress)
+        measured = _measure(images, extractor, against.moments, progress)
     ignored = images.ignored + (target.ignored if isinstance(target, ImageBatches) else 0)
     protocol = (
-        f"features {extractor.id}; reference {against}; {images.count} samples; "
+        f"features {extractor.id}; reference {against.name}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
     return _scores(measured, images.count, ignored, extractor.id, against, protocol), measured.moments
 
 
 def _scores(
-    measured: Measurement, samples: int, ignored: int, features_id: str, reference: str, protocol: str
+    measured: Measurement, samples: int, ignored: int, features_id: str, reference: Reference, protocol: str
 ) -> ImageScores:
     return ImageScores(
         **{column: measured.numbers.get(column) for column in NUMBERS},
@@ -152,9 +158,10 @@ def _scores(
         ignored=ignored,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
-        reference=reference,
+        reference=reference.name,
         protocol=protocol,
         protocol_id=identity(protocol),
+        reference_id=reference.id,
     )
 
 
@@ -178,12 +185,16 @@ def _named(images: object, features: str) -> Iterator[None]:
         raise UserError(f"{images}: {error}{unreached(features)}") from None
 
 
-def _check_precision(precision: str, features: str) -> None:
+def _check_options(precision: str, weights: Path | None, features: str) -> None:
     if precision not in ("fp32", "bf16"):
         raise UserError(f"--feature-precision {brief(precision)}: should be fp32 or bf16")
-    if precision == "bf16" and features not in INCEPTION:
-        way_out = "leave it out, or take --features inception"
+    if features in INCEPTION:
+        return
+    way_out = "leave it out, or take --features inception"
+    if precision == "bf16":
         raise UserError(f"--feature-precision bf16: the features {features} have fp32 only; {way_out}")
+    if weights is not None:
+        raise UserError(f"--inception-weights {weights}: not for the features {features}; {way_out}")
 
 
 def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
@@ -216,7 +227,12 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
     if path.suffix in _SWEEP_FILES:
-        images = data.load(load_sweep(path).dataset, progress)
+        try:
+            images = data.load(load_sweep(path).dataset, progress)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        except UserError as error:
+            raise error if str(error).startswith(f"{path}:") else UserError(f"{path}: {error}") from None
         if images.mixture is not None:
             raise UserError(
                 f"--reference {reference}: its data set is points, not images; run: cfgbench sweep {reference}"
@@ -230,8 +246,18 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     return open_images(path, channels=channels)
 
 
-def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> tuple[str, Moments]:
-    """(what it is in words, its statistics)."""
+def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> Reference:
+    """What is measured against; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Path):
-        return f"statistics {target.name}", load_reference(target, extractor.id, key="--features")
-    return f"{target.name}, {target.count} images", moments_of(target, extractor, progress)
+        moments = load_reference(target, extractor.id, key="--features")
+        return Reference(identity([file_digest(target), extractor.id]), f"statistics {target.name}", moments)
+    digest = hashlib.sha256(repr((target.count, *target.shape)).encode())
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        for batch in target.batches(size):
+            digest.update(np.ascontiguousarray(batch).data)
+            yield batch
+
+    moments = moments_of(target if target.content else replace(target, batches=batches), extractor, progress)
+    content = target.content or digest.hexdigest()
+    return Reference(identity([content, extractor.id]), f"{target.name}, {target.count} images", moments)
