@@ -56,7 +56,7 @@ class Report:
     def notes(self) -> list[str]:
         """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
         missing, others = _missing(self.rows, self._asked), _not_asked(self.counted)
-        lines = ["" if self.mixed else protocols.kept_apart(self.counted)]
+        lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
         if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them

@@ -144,6 +144,8 @@ def test_what_differs_otherwise_needs_no_marks(whole):
     parts = slices(rows, mixed=True)
     assert [dict(part.marks) for part in parts] == [{}, {}]
     assert Report(Path("x"), rows).notes == []
+    (line,) = Report(Path("x"), rows, mixed=True).notes
+    assert line.endswith("nothing to put together: where protocols differ, an axis of the sweep does too")
 
 
 def test_where_all_is_one_protocol_no_point_is_marked(whole, table1):
@@ -168,6 +170,8 @@ def test_one_line_says_what_is_kept_apart(whole, table1):
     (line,) = Report(Path("x"), whole).notes
     assert line == "2 protocols are kept apart: [a] clip on, [b] clip off; --mixed puts them together and marks them"
     assert Report(Path("x"), table1).notes == []
+    assert Report(Path("x"), whole, mixed=True).notes == []
+    assert "all rows have one protocol" in Report(Path("x"), table1, mixed=True).notes[0]
 
 
 def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):

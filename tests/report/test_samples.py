@@ -45,6 +45,10 @@ def tile_shades(figure):
     return pixels[40::step, 40::step]
 
 
+def heading_of(figure):
+    return " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ").replace("\n", " ")
+
+
 def test_sheet_is_classes_by_strength(folder, table1):
     (figure,) = samples(folder, slices(table1))
     ws = np.sort(table1["w"].unique())
@@ -55,7 +59,7 @@ def test_sheet_is_classes_by_strength(folder, table1):
     assert texts[0] == "w 0"
     assert texts[3] == "FID 1.55\nIS 66.1"
     assert texts[-3:] == NAMES
-    heading = " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ")
+    heading = heading_of(figure)
     for words in ("p_uncond 0.1", "digits features", "50,000 images", "scale = 1 + w"):
         assert words in heading
 
@@ -122,6 +126,14 @@ def test_cells_without_images_are_left_out(folder, table1):
 
 def test_cells_with_other_tiles_are_left_out(folder, table1):
     save(folder / "samples" / "cell003.png", 0, labels=[[2, 1, 0]] * 2)
+    (figure,) = samples(folder, slices(table1))
+    assert tile_shades(figure).shape == (6, 13)
+    assert "p_uncond 0.1, without 1 cell of other classes" in heading_of(figure)
+
+
+def test_the_sheet_shows_the_classes_that_most_cells_show(folder, table1):
+    of_one = table1[table1["p_uncond"] == 0.1].sort_values("w")["cell_id"]
+    save(folder / "samples" / f"{of_one.iloc[0]}.png", 0, labels=[[2, 1, 0]] * 2)
     (figure,) = samples(folder, slices(table1))
     assert tile_shades(figure).shape == (6, 13)
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from cfgbench.errors import UserError, printable, reason
+from cfgbench.errors import UserError, counted, printable, reason
 from cfgbench.report.drawing.lettering import written
 from cfgbench.report.rows.best import lowest_fid
 from cfgbench.report.rows.seeds import Seed, seed_of
@@ -50,8 +50,8 @@ class Kept:
 
 def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     """The images of the p_uncond (or T) with the best FID, which folder/samples/<cell_id>.png hold; None where there
-    are none. A cell whose tiles are laid out otherwise is left out. Of more than `most` cells so many: the first, the
-    last, the best, and others evenly between them."""
+    are none. Of more than `most` cells so many: the first, the last, the best, and others evenly between them. Cells
+    whose tiles are laid out otherwise than most of these are left out, and `place` says so."""
     rows = _of_one_seed(folder, part.ok)
     if rows.empty:
         return None
@@ -65,9 +65,11 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
     if cells[0].images.shape[2] == 1:  # points, not images: there is nothing to see
         return None
-    alike = [_alike(cell, cells[0]) for cell in cells]
+    usual = max(cells, key=lambda cell: sum(_alike(cell, other) for other in cells))
+    alike = [_alike(cell, usual) for cell in cells]
     same = [cell for cell, fits in zip(cells, alike, strict=True) if fits]
-    return Kept(part, rows[alike], same, place)
+    other = "" if all(alike) else f", without {counted(len(cells) - len(same), 'cell')} of other classes"
+    return Kept(part, rows[alike], same, place + other)
 
 
 def read_tiles(path: Path) -> Tiles:

@@ -55,6 +55,15 @@ def kept_apart(rows: pd.DataFrame) -> str:
     return f"{len(marks)} protocols are kept apart: {what}; --mixed puts them together and marks them"
 
 
+def left_apart(rows: pd.DataFrame) -> str:
+    """One line where there is nothing to put together, which was asked for; "" where there is."""
+    if "mark" in marked(rows):
+        return ""
+    several = same_measure(rows).nunique() > 1
+    why = "where protocols differ, an axis of the sweep does too" if several else "all rows have one protocol"
+    return f"--mixed finds nothing to put together: {why}"
+
+
 def phrases_of(protocol: Any) -> list[str]:
     """`features digits-1a2b`, `clip on` ...: what a protocol says, one by one."""
     return [phrase.strip() for phrase in str(known(protocol) or "").split(";") if phrase.strip()]
