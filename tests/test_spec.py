@@ -264,6 +264,12 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),
         ("T: [4]", "preset: [adm-64]", "grid.preset: not a key of training or sampling"),
         ("batch_size: 50", "sampler: dim", "sampling.sampler = 'dim': should be one of 'ancestral' or 'ddim'"),
+        (
+            "dataset: {name: digits}",
+            "dataset: {name: folder, path: 2020}",
+            "dataset.path = 2020: should be text; put it",
+        ),
+        ("name: small", "name: 1e4", "name = 10000.0: should be text; put it in quotes"),
         ("batch_size: 50", "clip: no", "sampling.clip = 'no': should be a valid boolean"),
         ("name: small", "name: ../up", "name = '../up': should be a plain folder name"),
         ("features: digits", "features: inception-64", "has no logits for the Inception Score"),

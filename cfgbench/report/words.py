@@ -26,8 +26,6 @@ FID = Metric("fid", "FID", "FID", ERROR_OF["fid"], "min", "fid_min")
 IS = Metric("is_mean", "IS", "Inception Score", ERROR_OF["is_mean"], "max", "is_max")
 METRICS = (FID, IS)
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", ERROR_OF["fid_infinity"], "min")
-ERRORS = {metric.column: metric.se for metric in (*METRICS, INFINITY)}
-"""A metric's column -> that of its standard error."""
 
 NOT_STATED = "not stated"
 _EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier",

@@ -33,6 +33,8 @@ def explain(error: ValidationError) -> str:
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
     message += _WAYS_OUT.get(kind, "")
+    if kind in _TEXTS and isinstance(first["input"], int | float):
+        message = "should be text; put it in quotes"
     if kind == "list_type":
         message += f", such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":
@@ -42,6 +44,8 @@ def explain(error: ValidationError) -> str:
 
 _WAYS_OUT = dict.fromkeys(("bool_type", "bool_parsing"), ": true or false")
 """The validation's kinds of errors -> what more to say of how it would be right."""
+
+_TEXTS = "string_type", "path_type"
 
 _LISTS = {"evaluation.metrics": "[fid, is]"}
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 from cfgbench.errors import UserError, printable, reason
 from cfgbench.files import write_atomically
@@ -20,10 +19,9 @@ from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
+from cfgbench.sweep.row import Row
 from cfgbench.sweep.shards import Shards, remove
 from cfgbench.training.state import TrainingFailed
-
-Row = dict[str, Any]
 
 STOPS_ALL = OSError, UserError
 """What the system says, as of a full disk, and what cannot be used. By any other error, as those of a user's own

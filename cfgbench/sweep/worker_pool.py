@@ -22,7 +22,8 @@ from cfgbench.progress import Progress, end_worker, of_worker, remark
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.division import Division, divide
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.run import Row, make_bench, run
+from cfgbench.sweep.row import Row
+from cfgbench.sweep.run import make_bench, run
 from cfgbench.sweep.worker_process import SECONDS_TO_END, Task
 
 PROGRAM = """

@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.report.drawing.headings import mark_meanings
 from cfgbench.report.drawing.lettering import written
 from cfgbench.report.rows.slice import Slice
-from cfgbench.report.words import ERRORS
 
 CROWDED = 40
 """Points of a curve beyond which they have no marks: the white around each would cover the others and the line."""
@@ -44,7 +44,7 @@ def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
     own = rows[~rows["shared"]] if "shared" in rows else rows
     points, found = own[[x, y]].to_numpy(float), [np.empty((0, 2, 2))]
     for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
-        if (errors := ERRORS.get(column)) in own:
+        if (errors := ERROR_OF.get(column)) in own:
             reach = own[errors].to_numpy(float)[:, None] * direction
             found.append(np.stack([points - reach, points + reach], axis=1))
     ends = np.concatenate(found)

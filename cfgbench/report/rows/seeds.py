@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.report.rows.columns import SEEDS
 from cfgbench.report.rows.doubt import Doubt, Part
-from cfgbench.report.words import ERRORS, known, number, numbers, runs
+from cfgbench.report.words import known, number, numbers, runs
 from cfgbench.sweep.row import Row
 
 
@@ -133,7 +134,7 @@ def mean_of(rows: Sequence[Row], column: str) -> Mean:
     """The mean over those rows that have a number there. Where their noise is alike, its part in the error is that of a
     single row, of those that have one: no less than that of their mean, which only influences tell."""
     there = [row for row in rows if not np.isnan(number(row, column))]
-    single = numbers(there, ERRORS.get(column, ""))
+    single = numbers(there, ERROR_OF.get(column, ""))
     images = float(np.mean(single**2)) if len(single) else np.nan
     return mean_over([seed_of(row) for row in there], numbers(there, column), images)
 
