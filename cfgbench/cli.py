@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -164,7 +164,8 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     from cfgbench.report import print_tables
 
     made = plan.rows()
-    print_tables(made)
+    with suppress(BrokenPipeError):  # the exit code tells of the cells, whether or not the tables are read
+        print_tables(made)
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
@@ -252,6 +253,7 @@ def report(
         for path in written:
             print(printable(path))
         return
+    unread: BrokenPipeError | None = None
     for folder, read in zip(folders, reading, strict=True):
         rows = read()
         if rows.empty:
@@ -259,14 +261,19 @@ def report(
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
         written = made.write(target, request, reference=reference)
-        if claims:
-            print_claims(made.judged)
-        for path in written:
-            print(printable(path))
+        try:
+            if claims:
+                print_claims(made.judged)
+            for path in written:
+                print(printable(path))
+        except BrokenPipeError as error:  # the files of the other sweeps are wanted all the same
+            unread = error
         for line in [] if quiet else made.best:
             tell(printable(f"{folder.name}: {line}"))
         for line in made.notes:
             note(f"{folder.name}: {line}")
+    if unread:
+        raise unread
 
 
 @app.command()

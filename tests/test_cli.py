@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
@@ -259,6 +260,41 @@ def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(s
     )
     assert ended.stdout.strip() == "0"  # nothing was run that could go on
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_what_became_of_the_cells_is_in_the_exit_code_whoever_reads(small, unbuffered):
+    small.write_text(SMALL.replace("T: [3]", "T: [3], temperature: [1, 1.0e+300]"))
+    command = f"{sys.executable} -m cfgbench sweep {small} --quiet --workers 1"
+    for reader in ("cat >/dev/null", "(exec <&-)"):
+        ended = subprocess.run(
+            ["bash", "-c", f"{command} | {reader}; exit ${{PIPESTATUS[0]}}"],
+            **{"capture_output": True, "text": True, "check": False, "env": os.environ | unbuffered},
+        )
+        assert (ended.returncode, "failed; " in ended.stderr) == (1, True), ended.stderr
+    small.write_text(SMALL)
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} | (exec <&-); exit ${{PIPESTATUS[0]}}"],
+        **{"capture_output": True, "text": True, "check": False, "env": os.environ | unbuffered},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_reports_of_several_sweeps_are_all_made_whoever_reads(small, run):
+    for name in ("one", "two"):
+        small.write_text(SMALL.replace("name: digits", f"name: {name}", 1))
+        assert run("sweep", small, "--quiet")[0] == 0
+    command = f"{sys.executable} -u -m cfgbench report one two --table csv | (exec <&-); exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, check=False).returncode == 0
+    assert all(Path("reports", name, "table.csv").exists() for name in ("one", "two"))
+
+
+def test_a_data_set_of_one_image_is_refused_before_anything_is_trained(small, run):
+    Path("photos/cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save("photos/cat/1.png")
+    small.write_text(SMALL.replace("{name: digits, limit: 200}", "{name: folder, path: photos}"))
+    code, _, err = run("sweep", small, "--quiet")
+    assert (code, "dataset: 1 image, which has no statistics to measure against; take 2 or more" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

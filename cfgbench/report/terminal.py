@@ -34,5 +34,7 @@ def print_reference(name: str, *, claims: bool = False) -> None:
 
 def _print(views: Sequence[RenderableType]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    for view in views:
-        console.print(view)
+    with console.capture() as drawn:  # by itself it ends the program where nobody reads what it prints
+        for view in views:
+            console.print(view)
+    print(drawn.get(), end="")

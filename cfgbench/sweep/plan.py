@@ -135,6 +135,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     spec = load_sweep(path)
     try:
         images = data.load(spec.dataset, progress)
+        _check_enough(spec, images)
         _check_network(spec, images)
         shown = _shown(spec.evaluation.show, images)
         dump_yaml(resolved(spec))  # what will be kept with the results can be read again
@@ -229,6 +230,11 @@ def _noted(cell: Cell) -> dict[str, Any]:
         **{key: getattr(cell.sampling, key) for key in ("T", "w", "guidance", "on", "temperature")},
         "settings": {f"{name}.{key}": value for name, part in sections.items() for key, value in part},
     }
+
+
+def _check_enough(spec: SweepSpec, images: Images) -> None:
+    if spec.evaluation.reference is None and images.mixture is None and len(images.images) < 2:
+        raise ValueError("dataset: 1 image, which has no statistics to measure against; take 2 or more")
 
 
 def _check_network(spec: SweepSpec, images: Images) -> None:
