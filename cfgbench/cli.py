@@ -81,8 +81,8 @@ def train(
 
     plan = make_plan(sweep or embedded_sweep(), results, _progress(quiet))
     networks = plan.to_train(p_uncond)
-    from cfgbench.sweep.division import take_threads
     from cfgbench.sweep.networks import ensure_trained
+    from cfgbench.sweep.workers.division import take_threads
     from cfgbench.training.distributed import process_group
     from cfgbench.training.state import TrainingFailed
 
@@ -143,7 +143,7 @@ def sweep(
 
 def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, precision: str, quiet: bool) -> None:
     from cfgbench.sweep.plan import make_plan, prepare_folder
-    from cfgbench.sweep.row import outcome_of, place_of
+    from cfgbench.sweep.results.row import outcome_of, place_of
 
     progress = _progress(quiet)
     plan = make_plan(sweep, results, progress)
@@ -151,7 +151,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
     if plan.missing:
-        from cfgbench.sweep.worker_pool import run_shared
+        from cfgbench.sweep.workers.pool import run_shared
 
         missing = len(plan.missing)
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
@@ -238,8 +238,8 @@ def report(
 
     On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
-    from cfgbench.sweep.folders import chosen_folders
-    from cfgbench.sweep.store import Store
+    from cfgbench.sweep.results.folders import chosen_folders
+    from cfgbench.sweep.results.store import Store
 
     folders = [] if reference and not sweeps else chosen_folders(sweeps or [], results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
@@ -314,7 +314,7 @@ def eval(
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
     from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
-    from cfgbench.sweep.statistics_files import save_reference
+    from cfgbench.sweep.results.statistics_files import save_reference
 
     check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
     result, moments = evaluate(
@@ -366,8 +366,8 @@ def ls(
     results: Results = RESULTS,
 ) -> None:
     """List the sweeps, or a sweep's cells: what is done, failed, missing."""
-    from cfgbench.sweep.folders import chosen_folders
-    from cfgbench.sweep.listing import cells_of, overview
+    from cfgbench.sweep.results.folders import chosen_folders
+    from cfgbench.sweep.results.listing import cells_of, overview
 
     lines = cells_of(chosen_folders([sweep], results, note)[0]) if sweep else overview(results)
     print(
@@ -377,9 +377,9 @@ def ls(
 
 
 def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:
-    from cfgbench.sweep.division import divide
-    from cfgbench.sweep.estimate import forecast, forecast_without_data
+    from cfgbench.sweep.forecast.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
+    from cfgbench.sweep.workers.division import divide
 
     try:
         plan = make_plan(sweep, results, progress)

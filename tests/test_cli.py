@@ -22,9 +22,9 @@ from cfgbench.models import native_group_norm, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
-from cfgbench.sweep import worker_pool
 from cfgbench.sweep.plan import make_plan
-from cfgbench.sweep.worker_pool import run_shared
+from cfgbench.sweep.workers import pool as worker_pool
+from cfgbench.sweep.workers.pool import run_shared
 
 TOP = Path(__file__).parents[1]
 SMALL = """

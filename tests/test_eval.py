@@ -20,8 +20,9 @@ from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
-from cfgbench.sweep import external, statistics_files
+from cfgbench.sweep import external
 from cfgbench.sweep.plan import make_plan
+from cfgbench.sweep.results import statistics_files
 
 DIGITS = data.load(Dataset(name="digits")).images
 

@@ -26,7 +26,7 @@ from cfgbench import machine
 from cfgbench.data import image_batches
 from cfgbench.files import identity
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
-from cfgbench.sweep.row import digest_of
+from cfgbench.sweep.results.row import digest_of
 from cfgbench.tensors import save_tensors
 
 SMALL = """

@@ -14,6 +14,9 @@ PURE = {"diffusion", "evaluation"}
 REPORT = ["words", "request", "output", "rows", "tables", "drawing", "page", "reference", "claims", "figure2",
           "summary", "figures", "published", "measured", "terminal", "__init__"]  # fmt: skip
 
+SWEEP = ["results", "plan", "extractor", "probes", "reference", "bench", "batches", "fill", "networks", "cell", "run",
+         "forecast", "workers", "external"]  # fmt: skip
+
 
 def imports(path, package="cfgbench"):
     """The rooms of the package from which the file imports."""
@@ -36,13 +39,12 @@ def test_a_room_imports_only_from_those_above_it(path):
         assert room not in PURE, f"{path.name} imports {other}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "report").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE / "report"))
-)
-def test_a_room_of_the_report_imports_only_from_those_above_it(path):
-    room = path.relative_to(PACKAGE / "report").parts[0].removesuffix(".py")
-    for other in set(imports(path, "cfgbench.report")) - {room}:
-        assert REPORT.index(other) < REPORT.index(room), f"{path.name} imports {other}"
+@pytest.mark.parametrize(("floor", "order"), [("report", REPORT), ("sweep", ["__init__", *SWEEP])])
+def test_within_a_floor_too(floor, order):
+    for path in sorted((PACKAGE / floor).rglob("*.py")):
+        room = path.relative_to(PACKAGE / floor).parts[0].removesuffix(".py")
+        for other in set(imports(path, f"cfgbench.{floor}")) - {room}:
+            assert order.index(other) < order.index(room), f"{path.name} imports {other}"
 
 
 def test_only_the_specification_knows_pydantic():

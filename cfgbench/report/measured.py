@@ -22,7 +22,7 @@ from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results.store import Store
 
 
 class Report:

@@ -9,8 +9,8 @@ from cfgbench.report.rows.seeds import seed_of, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 
 def summary(influences: Influences, parts: Sequence[Slice]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.evaluation.columns import ERROR_OF
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 
 class Metric(NamedTuple):

@@ -16,8 +16,8 @@ from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.shards import Shards
-from cfgbench.sweep.sheet import sheet_png
+from cfgbench.sweep.results.shards import Shards
+from cfgbench.sweep.results.sheet import sheet_png
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
 from cfgbench.sweep.reference import Reference
-from cfgbench.sweep.row import plus_minus
-from cfgbench.sweep.shards import Shards
-from cfgbench.sweep.statistics_files import is_statistics, load_reference
+from cfgbench.sweep.results.row import plus_minus
+from cfgbench.sweep.results.shards import Shards
+from cfgbench.sweep.results.statistics_files import is_statistics, load_reference
 
 ENOUGH = 10_000
 """Images under which the FID's bias is as large as many differences that people report."""

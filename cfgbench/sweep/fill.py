@@ -20,7 +20,7 @@ from cfgbench.models.precision import autocast, out_of_memory
 from cfgbench.spec import Cell, Sampling
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
-from cfgbench.sweep.shards import Shards
+from cfgbench.sweep.results.shards import Shards
 
 
 def generate(

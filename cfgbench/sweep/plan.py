@@ -37,8 +37,8 @@ from cfgbench.spec import (
     resolved,
 )
 from cfgbench.spec.yaml_file import dump_yaml
-from cfgbench.sweep.sheet import SHEET_COLUMNS, sheet_indices
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
+from cfgbench.sweep.results.store import Store
 from cfgbench.training.diffusion import image_of
 from cfgbench.training.feature_classifier import RECIPE
 

@@ -12,7 +12,7 @@ from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, unreached
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.statistics_files import load_moments, load_reference, save_moments
+from cfgbench.sweep.results.statistics_files import load_moments, load_reference, save_moments
 
 
 class Reference(NamedTuple):

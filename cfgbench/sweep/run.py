@@ -19,8 +19,8 @@ from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
-from cfgbench.sweep.row import Row
-from cfgbench.sweep.shards import Shards, remove
+from cfgbench.sweep.results.row import Row
+from cfgbench.sweep.results.shards import Shards, remove
 from cfgbench.training.state import TrainingFailed
 
 STOPS_ALL = OSError, UserError

@@ -12,7 +12,7 @@ from programs import cfgbench, tiny, write_sweep
 from timing import Contestant, Setup, in_turn, markdown
 
 from cfgbench.files import make_folder
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results.store import Store
 
 TARGETS = {
     "--help": 0.3,

@@ -16,8 +16,8 @@ from cfgbench.models.fast import for_sampling
 from cfgbench.models.precision import autocast
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Dataset, Model, Network, Sampling, Training
-from cfgbench.sweep import flops
 from cfgbench.sweep.fill import generate
+from cfgbench.sweep.forecast import flops
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.diffusion import image_of
 from cfgbench.training.feed import Feed

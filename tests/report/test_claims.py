@@ -17,9 +17,9 @@ from cfgbench.report.claims.text import csv, markdown, plain
 from cfgbench.report.reference import TABLES
 from cfgbench.report.rows.differences import Difference
 from cfgbench.report.rows.doubt import Doubt, Part, sigmas
-from cfgbench.sweep import influences as module
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results import influences as module
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.store import Store
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 

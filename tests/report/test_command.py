@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results.store import Store
 
 TOP = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from cfgbench.report import Report
 from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.summary import summary
-from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.results.influences import Influences
 
 N = 400
 LABELS = np.arange(N) % 4

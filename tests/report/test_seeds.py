@@ -14,7 +14,7 @@ from cfgbench.report.summary import summary
 from cfgbench.report.tables.captions import caption
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.words import METRICS
-from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.results.influences import Influences
 
 SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
 SE = np.sqrt(0.13)

@@ -15,7 +15,7 @@ from cfgbench.report.claims import judge
 from cfgbench.report.rows.slices import arranged, side_by_side, slices
 from cfgbench.report.rows.systems import DEFAULTS, with_systems
 from cfgbench.report.tables.formats import csv, latex, markdown
-from cfgbench.sweep.influences import Influences
+from cfgbench.sweep.results.influences import Influences
 
 CFG, CLASSIFIER, SCALING, LOW = (
     *("classifier-free guidance", "classifier guidance"),

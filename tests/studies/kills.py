@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 PROGRAM = """
 import sys
 from cfgbench import cli
-from cfgbench.sweep import shards
+from cfgbench.sweep.results import shards
 from cfgbench.training import diffusion
 shards.SECONDS, diffusion.SECONDS_BETWEEN_SAVES, diffusion.SHARE_OF_SAVING = 0.0, 2.0, 1.0
 cli.main()

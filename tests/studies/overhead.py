@@ -15,7 +15,8 @@ from typing import Any
 
 from cfgbench import cli, tensors
 from cfgbench.models import checkpoint
-from cfgbench.sweep import cell, influences, networks, probes, run, shards, store
+from cfgbench.sweep import cell, networks, probes, run
+from cfgbench.sweep.results import influences, shards, store
 from cfgbench.training import state
 
 spent: Counter[str] = Counter()

@@ -18,8 +18,8 @@ from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 Judge = Callable[[Influences, Setting], list[Finding]]
 

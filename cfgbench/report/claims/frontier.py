@@ -10,8 +10,8 @@ from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.differences import Difference, Term, combine
 from cfgbench.report.words import as_text, joined, named
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 WORSE = 0.5
 """The p_uncond that the paper finds worse than GOOD, which it finds alike."""

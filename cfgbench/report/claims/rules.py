@@ -11,8 +11,8 @@ from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, with_error
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 MODELS = ("conditional", "unconditional")
 """What a classifier may guide."""

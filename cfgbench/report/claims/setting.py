@@ -11,7 +11,7 @@ from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
 from cfgbench.report.rows.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import compare
 from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, as_text, named, with_error
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 ENOUGH = 256
 """The T that the paper finds enough."""

@@ -10,8 +10,8 @@ from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, IS, joined, with_error
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 SMALL = 1.0
 """The largest w that counts as small: at 1 the scale is 2, the end of the tables' fine grid."""

@@ -9,7 +9,7 @@ import pandas as pd
 from cfgbench.report.rows.columns import PLANE, POINT, SEEDS, comparable
 from cfgbench.report.rows.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 

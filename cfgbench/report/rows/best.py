@@ -5,7 +5,7 @@ from operator import itemgetter
 
 import pandas as pd
 
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 _FIRST = "other_seeds", "fid"
 """The columns by which the best row is the first."""

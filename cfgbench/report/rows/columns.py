@@ -7,7 +7,7 @@ import pandas as pd
 
 from cfgbench.report.rows.systems import DEFAULTS
 from cfgbench.report.words import known
-from cfgbench.sweep.row import COLUMNS
+from cfgbench.sweep.results.row import COLUMNS
 
 PLANE = ("w", "p_uncond", "T")
 """What varies inside a slice (one of the last two at a time). The last two may be null: not stated, or not known."""

@@ -16,8 +16,8 @@ from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.rows.doubt import Doubt, apart, of_images, together
 from cfgbench.report.rows.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import known, number
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Row
 
 _PAIRS = ("samples", "dataset", "features_id", "reference_id")
 

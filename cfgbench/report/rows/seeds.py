@@ -10,7 +10,7 @@ from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.report.rows.columns import SEEDS
 from cfgbench.report.rows.doubt import Doubt, Part
 from cfgbench.report.words import known, number, numbers, runs
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 
 class Seed(NamedTuple):

@@ -11,7 +11,7 @@ from cfgbench.report.rows.columns import PLANE, PROVENANCE
 from cfgbench.report.rows.seeds import Seed
 from cfgbench.report.rows.systems import scaled
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 SeriesKey = Literal["p_uncond", "T", "system"]
 

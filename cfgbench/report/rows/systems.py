@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.report.words import known
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 from cfgbench.wording import strength
 
 DEFAULTS: dict[str, Any] = {"guidance": "cfg", "on": "conditional", "temperature": 1.0}

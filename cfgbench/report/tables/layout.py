@@ -13,7 +13,7 @@ import pandas as pd
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables.entry import Entry
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 
 WIDEST = 6
 """Columns of numbers that are read at a glance; with more, the extrapolated FID has a table of its own, and beside each

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
 from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.row import Read, as_table, begin_reading, read_row
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from typing import Any
 
 from cfgbench.errors import UserError, counted
 from cfgbench.spec import load_sweep, points
-from cfgbench.sweep.row import COLUMNS, numbers_of, place_of, unusual
-from cfgbench.sweep.store import Store, find_sweeps
+from cfgbench.sweep.results.row import COLUMNS, numbers_of, place_of, unusual
+from cfgbench.sweep.results.store import Store, find_sweeps
 
 
 def overview(results: Path) -> list[str]:

@@ -11,8 +11,8 @@ from PIL import Image
 from cfgbench.models import pace
 from cfgbench.models.precision import Compute
 from cfgbench.spec import networks_of
-from cfgbench.sweep import disk
-from cfgbench.sweep.estimate import costs_of
+from cfgbench.sweep.forecast import disk
+from cfgbench.sweep.forecast.estimate import costs_of
 from cfgbench.sweep.plan import make_plan
 from cfgbench.training import feature_classifier
 
@@ -48,7 +48,7 @@ def sweep(tmp_path, monkeypatch):
 
 
 def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
-    monkeypatch.setattr("cfgbench.sweep.estimate.seconds_of_training", lambda images, device: 1200.0)
+    monkeypatch.setattr("cfgbench.sweep.forecast.estimate.seconds_of_training", lambda images, device: 1200.0)
     path = sweep(40)
     out = run("sweep", path, "--dry-run", "--quiet")[1]
     assert "to train: measures the images, 60 steps of 128, 20 min" in out

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfgbench.errors import UserError
-from cfgbench.sweep import row
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results import row
+from cfgbench.sweep.results.store import Store
 
 ROW = {"sweep": "many", "status": "ok", "dataset": "digits", "p_uncond": 0.1, "T": 8, "v": 0.3, "sampler": "ancestral",
        "guidance": "cfg", "seed": 0, "samples": 10, "protocol": "p", "features_id": "digits", "reference_id": "r",
@@ -80,7 +80,7 @@ def test_stopping_a_report_is_one_line_whatever_its_processes_are_at(tmp_path, m
     code = f"""
 import pathlib, time
 from cfgbench import cli
-from cfgbench.sweep import row, store
+from cfgbench.sweep.results import row, store
 row._read, row.forkable_processors, begin = lambda paths: time.sleep(60), lambda: 2, row.begin_reading
 def begin_reading(paths):
     wait = begin(paths)

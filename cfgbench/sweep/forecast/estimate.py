@@ -16,7 +16,7 @@ from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.models.pretrained import load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
-from cfgbench.sweep import disk, flops
+from cfgbench.sweep.forecast import disk, flops
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import ImageFacts, image_of
 from cfgbench.training.feature_classifier import BATCH, seconds_of_training, steps_of

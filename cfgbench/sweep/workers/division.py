@@ -13,7 +13,7 @@ import torch
 from cfgbench import machine
 from cfgbench.errors import UserError, counted
 from cfgbench.spec import INCEPTION, Model
-from cfgbench.sweep import flops
+from cfgbench.sweep.forecast import flops
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import image_of
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cfgbench.errors import UserError
-from cfgbench.sweep.store import Store, find_sweeps
+from cfgbench.sweep.results.store import Store, find_sweeps
 
 
 def chosen_folders(

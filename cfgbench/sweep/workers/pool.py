@@ -20,16 +20,16 @@ from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, end_worker, of_worker, remark
 from cfgbench.sweep.bench import Place
-from cfgbench.sweep.division import Division, divide
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.row import Row
+from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.run import make_bench, run
-from cfgbench.sweep.worker_process import SECONDS_TO_END, Task
+from cfgbench.sweep.workers.division import Division, divide
+from cfgbench.sweep.workers.process import SECONDS_TO_END, Task
 
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-from cfgbench.sweep.worker_process import work
+from cfgbench.sweep.workers.process import work
 work({descriptor})
 """
 SECONDS_BETWEEN_POLLS = 1.0

@@ -17,11 +17,12 @@ import torch
 from cfgbench import progress
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
-from cfgbench.sweep import division, worker_pool
 from cfgbench.sweep.bench import Place
-from cfgbench.sweep.division import Work, best, divide
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.run import run as run_alone
+from cfgbench.sweep.workers import division
+from cfgbench.sweep.workers import pool as worker_pool
+from cfgbench.sweep.workers.division import Work, best, divide
 
 SMALL = """
 name: digits
@@ -32,7 +33,7 @@ sampling: {samples: 100, batch_size: 20}
 grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 """
 LONG = SMALL.replace("steps: 40", "steps: 100000")
-DIGITS = Path(__file__).parents[1] / "sweeps" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 TWO = "--workers", "2", "--precision", "fp32"
 
 
@@ -157,7 +158,7 @@ import torch
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Lines
 from cfgbench.sweep.plan import make_plan, prepare_folder
-from cfgbench.sweep.worker_pool import run_shared
+from cfgbench.sweep.workers.pool import run_shared
 plan = make_plan(Path("small.yaml"), Path("results"))
 prepare_folder(plan)
 print(list(run_shared(plan, Compute(torch.device("cpu"), "fp32"), progress=Lines(), workers=2)))

@@ -8,7 +8,7 @@ import torch
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.sweep.statistics_files import load_moments, save_moments
+from cfgbench.sweep.results.statistics_files import load_moments, save_moments
 
 
 def test_saved_moments_come_back_exactly(tmp_path):

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cfgbench.sweep import cell, row, shards
+from cfgbench.sweep import cell
 from cfgbench.sweep import fill as filling
-from cfgbench.sweep.influences import Influences
-from cfgbench.sweep.store import Store
+from cfgbench.sweep.results import row, shards
+from cfgbench.sweep.results.influences import Influences
+from cfgbench.sweep.results.store import Store
 from cfgbench.tensors import load_tensors, save_tensors
 
 SMALL = """

@@ -1,0 +1,1 @@
+"""What the results folder holds, and how it is written so that no crash loses or spoils it."""
