@@ -78,12 +78,12 @@ class Report:
         """
         if any(request.choice) and "samples" not in request.plots:
             raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
-        shown = self._beside(reference) if reference else self.shown
+        shown = self._beside(reference) if reference is not None else self.shown
         if request.whole:
-            files = self._whole(shown, against=bool(reference))
+            files = self._whole(shown, against=reference is not None)
             self._earlier = _left_in(out, files)
         else:
-            files = self._parts(shown, request, against=bool(reference))
+            files = self._parts(shown, request, against=reference is not None)
         return save(files, out)
 
     def _beside(self, reference: str) -> Shown:
