@@ -241,13 +241,14 @@ def report(
     from cfgbench.sweep.results.folders import chosen_folders
     from cfgbench.sweep.results.store import Store
 
-    folders = [] if reference is not None and not sweeps else chosen_folders(sweeps or [], results, note, with_rows=True)
+    published = reference is not None and not sweeps
+    folders = [] if published else chosen_folders(sweeps or [], results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
     from cfgbench.report import ImageChoice, Report, Request, print_claims, print_reference, write_reference
 
     request = Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
-    if reference is not None and not sweeps:
+    if published:
         written = write_reference(reference, out or Path("reports") / reference, request)
         print_reference(reference, claims=claims)
         for path in written:

@@ -11,6 +11,7 @@ from cfgbench.report.rows.systems import TEMPERATURES
 from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import known, named
+from cfgbench.sweep.results.row import unusual
 from cfgbench.wording import strength
 
 _FIGURES = {
@@ -106,7 +107,8 @@ def _failed(rows: pd.DataFrame) -> str:
     lines = []
     for _, row in failed.iterrows():
         w = strength(row["w"], classifier=row["guidance"] == "classifier")
-        place = ", ".join([w, named("p_uncond", row["p_uncond"]), named("T", row["T"])])
+        how = unusual({key: known(value) for key, value in row.items()})
+        place = ", ".join([w, named("p_uncond", row["p_uncond"]), named("T", row["T"]), *how])
         lines.append((f"`{row.get('cell_id', '')}`", place, escape_markdown(str(row.get("reason")))))
     return f"## Failed cells\n\n{markdown_table(['cell', 'place', 'reason'], lines, 'lll')}"
 

@@ -69,10 +69,12 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path, out, table
 
 
 def test_a_sweep_where_all_failed_has_tables_and_a_page(tmp_path, out, table1):
-    rows = table1.assign(status="failed", reason="NaN in the images", fid=None, is_mean=None)
+    rows = table1.assign(status="failed", reason="NaN in the images", fid=None, is_mean=None, temperature=0.9)
     names = {path.name for path in Report(tmp_path, rows).write(out)}
     assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
-    assert "42 failed" in (out / "index.md").read_text()
+    page = (out / "index.md").read_text()
+    assert "42 failed" in page
+    assert "p_uncond 0.1, T 256, temperature 0.9 | NaN in the images |" in page
 
 
 def test_rows_that_gave_way_are_counted(tmp_path, out, table1):

@@ -120,6 +120,8 @@ def test_steps_have_marks_too(table2):
     rows.loc[rows["T"] == 1024, "protocol"] = THERE
     (figure,) = steps(slices(rows, mixed=True))
     assert list(lines(figure.axes[0])) == ["w = 0 [a, b]", "w = 1 [a, b]", "w = 4 [a, b]"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-2:] == ["[a] clip on", "[b] clip off"]
+    assert "(a, b)" not in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_old_rows_go_by_the_words_of_their_protocol(whole):

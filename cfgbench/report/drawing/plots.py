@@ -1,6 +1,7 @@
 """The figures of a sweep: the trade-off, and what guidance strength and sampling steps do to each metric."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -86,7 +87,8 @@ def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
         for p_uncond, rows in part.ok.dropna(subset="T").groupby("p_uncond", dropna=False):
             setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": known(p_uncond)}
             key = repr(sorted((name, repr(held)) for name, held in setting.items()))
-            groups.setdefault(key, (Slice(part.rows, "T", setting, tuple(apart), part.marks), []))[1].append(rows)
+            one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart)), []))
+            groups[key] = replace(one, marks={**one.marks, **part.marks}), [*held, rows]
     return [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
 
 
