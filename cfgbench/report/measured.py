@@ -22,6 +22,7 @@ from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
+from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
 
 
@@ -34,8 +35,7 @@ class Report:
 
     def __init__(self, folder: Path, rows: pd.DataFrame, *, mixed: bool = False) -> None:
         self.rows, self.mixed = rows, mixed
-        store = Store(folder)
-        self._influences, self._asked = store.influences, store.asked()
+        self._influences, self._asked = Store(folder).influences, cells_asked_for(folder)
         self._earlier: list[str] = []
         self.counted = settled(asked_for(rows, self._asked), where=folder)
         parts = slices(self.counted, where=folder, mixed=mixed)
@@ -115,7 +115,7 @@ class Report:
 
 
 def _missing(rows: pd.DataFrame, asked: Sequence[Mapping[str, Any]] | None) -> int:
-    """How many of the sweep's cells (see Store.asked) have no row; 0 where they are not known."""
+    """How many of the sweep's cells (see results.asked) have no row; 0 where they are not known."""
     return len({cell["cell_id"] for cell in asked or ()} - {*rows["cell_id"]})
 
 

@@ -5,9 +5,8 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,75 +15,20 @@ from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.accumulator import SPLITS
-from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import file_digest, identity, make_folder
+from cfgbench.files import make_folder
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
-from cfgbench.sweep.reference import Reference
-from cfgbench.sweep.results.row import plus_minus
+from cfgbench.sweep.image_scores import ImageScores, scores_of
+from cfgbench.sweep.reference import Reference, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
-from cfgbench.sweep.results.statistics_files import is_statistics, load_reference
+from cfgbench.sweep.results.statistics_files import is_statistics
 
-ENOUGH = 10_000
-"""Images under which the FID's bias is as large as many differences that people report."""
 _SWEEP_FILES = (".yaml", ".yml")
 STATISTICS = "--save-stats"
-NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
-
-    fid: float
-    fid_se: float | None
-    fid_infinity: float | None
-    fid_infinity_se: float | None
-    is_mean: float | None
-    is_std: float | None
-    is_se: float | None
-    samples: int
-    ignored: int
-    dimensions: int
-    features_id: str
-    reference: str
-    protocol: str
-    protocol_id: str
-    reference_id: str
-
-    def __str__(self) -> str:
-        numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
-        if self.fid_infinity is not None:
-            numbers.append(f"{self.fid_infinity:.4f}{plus_minus(self.fid_infinity_se)} of infinitely many")
-        if self.is_mean is not None:
-            numbers.append(f"IS {self.is_mean:.3f}{plus_minus(self.is_se)}")
-        return f"{', '.join(numbers)} ({self.protocol})"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON content."""
-        return asdict(self)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader should know before quoting the numbers."""
-        notes = []
-        if self.ignored:
-            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
-        if self.samples < ENOUGH:
-            notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
-        if self.samples < SPLITS:
-            notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
-        if self.fid_infinity is not None:
-            notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
-        if self.fid_se is None:
-            few = f"it takes more images than the features' {self.dimensions:,} dimensions"
-            flat = "the images do not vary, or hardly, in some directions in which the reference does"
-            notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
-        return notes
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
@@ -146,23 +90,8 @@ def evaluate(
         f"features {extractor.id}; reference {against.name}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
-    return _scores(measured, images.count, ignored, extractor.id, against, protocol), measured.moments
-
-
-def _scores(
-    measured: Measurement, samples: int, ignored: int, features_id: str, reference: Reference, protocol: str
-) -> ImageScores:
-    return ImageScores(
-        **{column: measured.numbers.get(column) for column in NUMBERS},
-        samples=samples,
-        ignored=ignored,
-        dimensions=len(measured.moments.mean),
-        features_id=features_id,
-        reference=reference.name,
-        protocol=protocol,
-        protocol_id=identity(protocol),
-        reference_id=reference.id,
-    )
+    scores = scores_of(measured, against, features_id=extractor.id, protocol=protocol, ignored=ignored)
+    return scores, measured.moments
 
 
 def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[ImageBatches, Path | ImageBatches]:
@@ -227,12 +156,11 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
     if path.suffix in _SWEEP_FILES:
+        dataset = load_sweep(path).dataset
         try:
-            images = data.load(load_sweep(path).dataset, progress)
-        except ValueError as error:
+            images = data.load(dataset, progress)
+        except (UserError, ValueError) as error:
             raise UserError(f"{path}: {error}") from None
-        except UserError as error:
-            raise error if str(error).startswith(f"{path}:") else UserError(f"{path}: {error}") from None
         if images.mixture is not None:
             raise UserError(
                 f"--reference {reference}: its data set is points, not images; run: cfgbench sweep {reference}"
@@ -249,8 +177,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
 def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> Reference:
     """What is measured against; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Path):
-        moments = load_reference(target, extractor.id, key="--features")
-        return Reference(identity([file_digest(target), extractor.id]), f"statistics {target.name}", moments)
+        return of_file(target, extractor.id, key="--features")
     digest = hashlib.sha256(repr((target.count, *target.shape)).encode())
 
     def batches(size: int) -> Iterator[np.ndarray]:
@@ -259,5 +186,4 @@ def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Pro
             yield batch
 
     moments = moments_of(target if target.content else replace(target, batches=batches), extractor, progress)
-    content = target.content or digest.hexdigest()
-    return Reference(identity([content, extractor.id]), f"{target.name}, {target.count} images", moments)
+    return of_images_with(target.content or digest.hexdigest(), target.name, extractor.id, moments)

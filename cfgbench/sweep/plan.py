@@ -9,37 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfgbench import data, machine
+from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
-from cfgbench.models.meta_device import shapes_only
-from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.pretrained import weights_identity
-from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (
     INCEPTION,
     PACKAGED,
     Cell,
-    Checkpoint,
-    Model,
     Network,
     Pretrained,
     SweepSpec,
     load_sweep,
     make_cells,
     networks_of,
-    points,
     resolved,
 )
 from cfgbench.spec.yaml_file import dump_yaml
+from cfgbench.sweep.fits import check_fits
+from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
-from cfgbench.training.diffusion import image_of
 from cfgbench.training.feature_classifier import RECIPE
 
 if TYPE_CHECKING:
@@ -135,8 +130,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     spec = load_sweep(path)
     try:
         images = data.load(spec.dataset, progress)
-        _check_enough(spec, images)
-        _check_network(spec, images)
+        check_fits(spec, images)
         shown = _shown(spec.evaluation.show, images)
         dump_yaml(resolved(spec))  # what will be kept with the results can be read again
         weights = ""
@@ -196,7 +190,7 @@ def prepare_folder(plan: Plan) -> None:
     if not _is_text(folder):
         raise UserError(f"{folder}: no name in UTF-8, which rows cannot be written under; choose another folder")
     make_folder(folder)
-    plan.store.ask([_noted(cell) for cell in plan.cells])
+    note_cells(folder, plan.cells)
     path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
     if not _holds(path, content):
         write_atomically(path, content)
@@ -216,52 +210,3 @@ def _holds(path: Path, content: bytes) -> bool:
         return read_at_most(path, len(content)) == content
     except (FileNotFoundError, ValueError):
         return False
-
-
-def _noted(cell: Cell) -> dict[str, Any]:
-    """What the results folder keeps of a cell that is asked for: which row is its own, and all that the sweep file says
-    of it, for that row has columns for the axes that the file had when it was made."""
-    sections = {"training": cell.training, "sampling": cell.sampling}
-    return {
-        "cell_id": cell.id,
-        "checkpoint_id": cell.checkpoint_id,
-        "classifier_id": cell.classifier and cell.classifier.id,
-        "p_uncond": cell.training.p_uncond,
-        **{key: getattr(cell.sampling, key) for key in ("T", "w", "guidance", "on", "temperature")},
-        "settings": {f"{name}.{key}": value for name, part in sections.items() for key, value in part},
-    }
-
-
-def _check_enough(spec: SweepSpec, images: Images) -> None:
-    if spec.evaluation.reference is None and images.mixture is None and len(images.images) < 2:
-        raise ValueError("dataset: 1 image, which has no statistics to measure against; take 2 or more")
-
-
-def _check_network(spec: SweepSpec, images: Images) -> None:
-    height, width = images.images.shape[2:]
-    squares = isinstance(spec.model, Model | Checkpoint) or spec.classifier.model is not None
-    if height != width and squares:
-        raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
-    if isinstance(spec.model, Model):
-        _check_built(UNet, spec.model, images)
-    classifier = spec.classifier.model_beside(spec.model)
-    if classifier is not None and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
-        try:
-            _check_built(HalfUNet, classifier, images)
-        except ValueError as error:
-            raise ValueError(f"classifier.{error}") from None
-
-
-def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:
-    _check_memory(fewest_parameters(model))
-    with shapes_only():  # building it says what does not fit
-        network = kind(model, **image_of(images))
-    _check_memory(sum(parameter.numel() for parameter in network.parameters()))
-
-
-def _check_memory(parameters: int) -> None:
-    if 4 * parameters > machine.memory():
-        raise ValueError(
-            f"model: {parameters:,} parameters or more, {4 * parameters / 1e9:,.0f} GB of weights, where this machine "
-            f"has {machine.memory() / 1e9:,.0f} GB of memory; take fewer channels, multipliers or blocks"
-        )

@@ -61,7 +61,7 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
 
 
 def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
-    """The rows of the networks that the sweep's `cells` have (see Store.asked), those of these cells with `asked`; all
+    """The rows of the networks that the sweep's `cells` have (see results.asked), those of these with `asked`; all
     where the cells are not known. What the networks made for cells that the sweep no longer has, as those of another w,
     stays.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cfgbench.errors import UserError, counted
 from cfgbench.spec import load_sweep, points
+from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.row import COLUMNS, numbers_of, place_of, unusual
 from cfgbench.sweep.results.store import Store, find_sweeps
 
@@ -22,7 +23,7 @@ def cells_of(folder: Path) -> list[str]:
     in the folder, and the count."""
     store = Store(folder)
     rows, damaged = store.read()
-    asked = store.asked()
+    asked = cells_asked_for(folder)
     wanted = {row["cell_id"] for row in rows} if asked is None else {cell["cell_id"] for cell in asked}
     there = {row["cell_id"] for row in rows} | {path.stem for path in damaged}
     missing = [cell for cell in asked or () if cell["cell_id"] not in there]
@@ -68,7 +69,7 @@ def _where(row: Mapping[str, Any], axes: Sequence[str]) -> str:
 
 def _count_or_why_not(store: Store) -> str:
     try:
-        return _count(store, *store.read(), store.asked())
+        return _count(store, *store.read(), cells_asked_for(store.folder))
     except UserError as error:  # of one sweep, which is not to hide the others
         return str(error)
 

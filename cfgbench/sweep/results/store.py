@@ -1,7 +1,6 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError
-from cfgbench.files import identity, read_at_most, remove_parts, try_lock, write_atomically
+from cfgbench.files import remove_parts, try_lock, write_atomically
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LARGEST_ASKED = 1 << 30
-"""Bytes of the note on a sweep's cells."""
-_NOTED = {"cell_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
-_NOTED_NOW = {"checkpoint_id": str, "classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
-"""What the note says of a cell, by type: always, and since a later version."""
 
 
 class Store:
@@ -102,27 +95,6 @@ class Store:
                 f"{self.folder}: vanished, or its sweep.yaml; bring it back, and the same command goes on from there"
             )
 
-    @property
-    def _asked(self) -> Path:
-        """The note on the sweep's cells."""
-        return self.folder / "asked.json"
-
-    def ask(self, cells: list[dict[str, Any]]) -> None:
-        """Notes which cells the sweep has now: the folder keeps the rows of all that it ever had."""
-        if self.asked() != cells:
-            noted = {"digest": identity(cells), "cells": cells}
-            write_atomically(self._asked, f"{json.dumps(noted)}\n".encode())
-
-    def asked(self) -> list[dict[str, Any]] | None:
-        """The cells of the sweep as it was last run: cell_id, checkpoint_id, and what a row says of where they stand.
-        None where that was not noted, or is damaged."""
-        try:
-            noted = json.loads(read_at_most(self._asked, LARGEST_ASKED))
-            whole = noted["digest"] == identity(noted["cells"]) and all(map(_is_noted, noted["cells"]))
-            return noted["cells"] if whole and isinstance(noted["cells"], list) else None
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return None
-
     def row(self, cell_id: str) -> Path:
         """The file of a cell's row."""
         return self.folder / "cells" / f"{cell_id}.parquet"
@@ -176,12 +148,6 @@ class Store:
             raise
         except Exception:
             return None
-
-
-def _is_noted(cell: Any) -> bool:
-    """Whether this says of a cell what `ask` is given; what is null or missing was not known to an earlier version."""
-    known = isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in _NOTED.items())
-    return known and all(cell.get(key) is None or isinstance(cell[key], kind) for key, kind in _NOTED_NOW.items())
 
 
 def _after(time: str, other: str) -> str:

@@ -1,0 +1,50 @@
+"""Whether what a sweep asks for fits its images and this machine: known before any work starts."""
+
+from cfgbench import machine
+from cfgbench.data import Images
+from cfgbench.models.meta_device import shapes_only
+from cfgbench.models.noisy_classifier import HalfUNet
+from cfgbench.models.unet import UNet, fewest_parameters
+from cfgbench.spec import Checkpoint, Model, SweepSpec, points
+from cfgbench.training.diffusion import image_of
+
+
+def check_fits(spec: SweepSpec, images: Images) -> None:
+    """Raises ValueError for too few images, and for networks that do not fit them or the memory."""
+    _check_enough(spec, images)
+    _check_networks(spec, images)
+
+
+def _check_enough(spec: SweepSpec, images: Images) -> None:
+    if spec.evaluation.reference is None and images.mixture is None and len(images.images) < 2:
+        raise ValueError("dataset: 1 image, which has no statistics to measure against; take 2 or more")
+
+
+def _check_networks(spec: SweepSpec, images: Images) -> None:
+    height, width = images.images.shape[2:]
+    squares = isinstance(spec.model, Model | Checkpoint) or spec.classifier.model is not None
+    if height != width and squares:
+        raise ValueError(f"dataset: images of {width} x {height}; the network needs squares; set dataset.resolution")
+    if isinstance(spec.model, Model):
+        _check_built(UNet, spec.model, images)
+    classifier = spec.classifier.model_beside(spec.model)
+    if classifier is not None and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
+        try:
+            _check_built(HalfUNet, classifier, images)
+        except ValueError as error:
+            raise ValueError(f"classifier.{error}") from None
+
+
+def _check_built(kind: type[UNet | HalfUNet], model: Model, images: Images) -> None:
+    _check_memory(fewest_parameters(model))
+    with shapes_only():  # building it says what does not fit
+        network = kind(model, **image_of(images))
+    _check_memory(sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _check_memory(parameters: int) -> None:
+    if 4 * parameters > machine.memory():
+        raise ValueError(
+            f"model: {parameters:,} parameters or more, {4 * parameters / 1e9:,.0f} GB of weights, where this machine "
+            f"has {machine.memory() / 1e9:,.0f} GB of memory; take fewer channels, multipliers or blocks"
+        )

@@ -1,0 +1,83 @@
+"""What `cfgbench eval` finds, as it is printed and as it is kept."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cfgbench.evaluation.accumulator import SPLITS
+from cfgbench.evaluation.columns import ERROR_OF
+from cfgbench.evaluation.measure import Measurement
+from cfgbench.files import identity
+from cfgbench.sweep.reference import Reference
+from cfgbench.sweep.results.row import plus_minus
+
+ENOUGH = 10_000
+"""Images under which the FID's bias is as large as many differences that people report."""
+NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
+
+    fid: float
+    fid_se: float | None
+    fid_infinity: float | None
+    fid_infinity_se: float | None
+    is_mean: float | None
+    is_std: float | None
+    is_se: float | None
+    samples: int
+    ignored: int
+    dimensions: int
+    features_id: str
+    reference: str
+    protocol: str
+    protocol_id: str
+    reference_id: str
+
+    def __str__(self) -> str:
+        numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
+        if self.fid_infinity is not None:
+            numbers.append(f"{self.fid_infinity:.4f}{plus_minus(self.fid_infinity_se)} of infinitely many")
+        if self.is_mean is not None:
+            numbers.append(f"IS {self.is_mean:.3f}{plus_minus(self.is_se)}")
+        return f"{', '.join(numbers)} ({self.protocol})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON content."""
+        return asdict(self)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know before quoting the numbers."""
+        notes = []
+        if self.ignored:
+            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
+        if self.samples < ENOUGH:
+            notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
+        if self.samples < SPLITS:
+            notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
+        if self.fid_infinity is not None:
+            notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
+        if self.fid_se is None:
+            few = f"it takes more images than the features' {self.dimensions:,} dimensions"
+            flat = "the images do not vary, or hardly, in some directions in which the reference does"
+            notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
+        return notes
+
+
+def scores_of(
+    measured: Measurement, reference: Reference, *, features_id: str, protocol: str, ignored: int
+) -> ImageScores:
+    """The scores of images that were measured against the reference."""
+    return ImageScores(
+        **{column: measured.numbers.get(column) for column in NUMBERS},
+        samples=measured.moments.n,
+        ignored=ignored,
+        dimensions=len(measured.moments.mean),
+        features_id=features_id,
+        reference=reference.name,
+        protocol=protocol,
+        protocol_id=identity(protocol),
+        reference_id=reference.id,
+    )
