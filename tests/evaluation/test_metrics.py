@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfgbench.evaluation import metrics
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.statistics import Moments, Predictions
 
@@ -128,6 +129,25 @@ def test_fewer_images_than_features_are_spared_the_slow_factors_too(monkeypatch,
     for slow in ("svdvals", "eigh"):
         monkeypatch.delattr(torch.linalg, slow)
     assert _fid(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "pivots"),
+    [
+        (lambda x: x, False),
+        (lambda x: np.maximum(x, 0), False),  # as pooled features are
+        (lambda x: x * np.arange(1.0, 601) ** -2, True),  # the first rows would leave much over
+        (lambda x: np.hstack([np.zeros((200, 3)), x[:, 3:]]), True),  # dead features are the first
+        (lambda x: np.hstack([x[:, :50], x[:, :50], x[:, 100:]]), True),  # two of the first are one
+        (lambda x: np.vstack([x[:100], x[:100]]), True),
+    ],
+)
+def test_the_first_features_of_few_images_tell_the_others_unless_they_cannot(monkeypatch, spoil, pivots):
+    x, y, seen = spoil(_set(200, 600, 0)), _set(700, 600, 1) * 1.1, []
+    honest = metrics._pivoted_factor
+    monkeypatch.setattr(metrics, "_pivoted_factor", lambda s: seen.append(s) or honest(s))
+    assert _fid(x, y) == pytest.approx(_by_the_nuclear_norm(x, y), rel=1e-9)
+    assert bool(seen) == pivots
 
 
 @pytest.mark.parametrize(("n", "rank"), [(200, 30), (31, 30), (30, 29), (8, 7), (2, 1)])
