@@ -11,9 +11,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from cfgbench.errors import UserError
 from cfgbench.report.drawing.figure_files import NothingToPlot, png
-from cfgbench.report.drawing.tiles import drawn_names, find_classes, places, read_tiles
+from cfgbench.report.drawing.tiles import drawn_names, find_classes, places
 from cfgbench.report.request import ImageChoice
 from cfgbench.report.rows.slices import slices
+from cfgbench.sweep.results.sheet import read_tiles
 
 NAMES = ["zero", "one", "two"]
 

@@ -219,7 +219,7 @@ def test_the_last_weights_of_training_are_known_for_what_they_are(tmp_path, monk
 
 @pytest.mark.parametrize(("show", "labels"), [("", list(range(10))), ('show: [7, "3"]', [3, 7])])
 def test_the_sheet_shows_the_classes_that_are_asked_for(sweep, run, monkeypatch, show, labels):
-    from cfgbench.report.drawing.tiles import read_tiles
+    from cfgbench.sweep.results.sheet import read_tiles
 
     monkeypatch.setitem(globals(), "SWEEP", SWEEP.replace("grid:", f"evaluation: {{{show}}}\ngrid:"))
     assert sweep("sound")[0] == 0

@@ -1,6 +1,5 @@
 """The images that are kept of cells: what was read, of which classes, and as one picture."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,30 +10,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-from PIL import Image
 
-from cfgbench.errors import UserError, counted, printable, reason
+from cfgbench.errors import UserError, counted
 from cfgbench.report.drawing.lettering import written
 from cfgbench.report.rows.best import lowest_fid
 from cfgbench.report.rows.seeds import Seed, seed_of
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import at, named
+from cfgbench.sweep.results.sheet import Tiles, read_tiles
+from cfgbench.sweep.results.store import Store
 
 GAP = 5
 """Pixels between tiles."""
 TILE = 80
 """Pixels that a tile has at least."""
-MOST_PIXELS = 1 << 26  # of a cell's sheet
 LONGEST_NAME = 40  # characters of a class that are drawn
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """The images kept of a cell: uint8 [rows, columns, height, width, 3]; the class of each [rows, columns]."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
         evenly = np.linspace(0, len(rows) - 1, most - 1).round().astype(int)
         shown = sorted({*evenly.tolist(), rows.index.get_loc(best.name)})
         rows, place = rows.iloc[shown], f"{place}, {len(shown)} of {len(rows)} cells"
-    cells = [read_tiles(_path(folder, cell)) for cell in rows["cell_id"]]
+    cells = [read_tiles(Store(folder).samples(cell)) for cell in rows["cell_id"]]
     if cells[0].images.shape[2] == 1:  # points, not images: there is nothing to see
         return None
     usual = max(cells, key=lambda cell: sum(_alike(cell, other) for other in cells))
@@ -70,30 +60,6 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     same = [cell for cell, fits in zip(cells, alike, strict=True) if fits]
     other = "" if all(alike) else f", without {counted(len(cells) - len(same), 'cell')} of other classes"
     return Kept(part, rows[alike], same, place + other)
-
-
-def read_tiles(path: Path) -> Tiles:
-    """Reads a cell's image grid. Raises UserError for a file that is not a PNG of such tiles."""
-    try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size[0] * image.size[1] > MOST_PIXELS:
-                raise ValueError(f"{image.size[0]} x {image.size[1]} pixels")
-            note = json.loads(image.text["cfgbench"])  # type: ignore[attr-defined]
-            pixels = np.asarray(image.convert("RGB"))
-        labels = np.array(note["labels"])
-        rows, columns = labels.shape
-        height, width = int(note["height"]), int(note["width"])
-        grid = pixels.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
-        names = tuple(printable(str(name)) for name in note["class_names"])
-        if labels.dtype.kind not in "iu" or grid.size == 0 or labels.min() < 0:
-            raise ValueError(f"labels {labels.shape} of {labels.dtype}")
-    except Exception as error:  # a damaged image fails in many ways, all of which mean the same
-        raise UserError(
-            f"{path}: not a grid of sample images ({reason(error)}); delete it to leave that cell out"
-        ) from None
-    return Tiles(grid, labels, names)
 
 
 def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
@@ -190,13 +156,10 @@ def _alike(one: Tiles, other: Tiles) -> bool:
 def _of_one_seed(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that have images, with the cells of that seed that has most of them: along a row the noise is one."""
     cells: dict[Seed, dict[int, str]] = {}
+    store = Store(folder)
     for place, members in rows["members"].items():
         for member in members:
-            if member["status"] == "ok" and _path(folder, member["cell_id"]).is_file():
+            if member["status"] == "ok" and store.samples(member["cell_id"]).is_file():
                 cells.setdefault(seed_of(member), {})[place] = member["cell_id"]
     of_seed = max(cells.values(), key=len, default={})
     return rows.loc[list(of_seed)].assign(cell_id=list(of_seed.values()))
-
-
-def _path(folder: Path, cell_id: str) -> Path:
-    return folder / "samples" / f"{cell_id}.png"
