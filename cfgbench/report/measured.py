@@ -72,7 +72,7 @@ class Report:
         UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
         sheet.
 
-        With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+        With `reference` (see reference.load) the published numbers stand beside the measured: point by point in
         reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
         the trade-off where they share its axes.
         """
