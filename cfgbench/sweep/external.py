@@ -25,7 +25,7 @@ from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
 from cfgbench.sweep.reference import Reference
-from cfgbench.sweep.results.row import plus_minus
+from cfgbench.sweep.results.row import error_text
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import is_statistics, load_reference
 
@@ -57,11 +57,11 @@ class ImageScores:
     reference_id: str
 
     def __str__(self) -> str:
-        numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
+        numbers = [f"FID {self.fid:.4f}{error_text(self.fid_se)}"]
         if self.fid_infinity is not None:
-            numbers.append(f"{self.fid_infinity:.4f}{plus_minus(self.fid_infinity_se)} of infinitely many")
+            numbers.append(f"{self.fid_infinity:.4f}{error_text(self.fid_infinity_se)} of infinitely many")
         if self.is_mean is not None:
-            numbers.append(f"IS {self.is_mean:.3f}{plus_minus(self.is_se)}")
+            numbers.append(f"IS {self.is_mean:.3f}{error_text(self.is_se)}")
         return f"{', '.join(numbers)} ({self.protocol})"
 
     def as_json(self) -> dict[str, Any]:
