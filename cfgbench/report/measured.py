@@ -24,6 +24,9 @@ from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
 from cfgbench.sweep.results.store import Store
 
+_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index"}
+"""The files that a whole report may have, by their names up to a dash or dot."""
+
 
 class Report:
     """What is said of the rows of the sweep in `folder`, where its sample images and influences lie; all is found once.
@@ -126,12 +129,5 @@ def _not_asked(counted: pd.DataFrame) -> int:
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:
     """What a whole report would write into the folder, and did once, but for images that were chosen."""
-    kinds = {
-        *PLOTS,
-        *(name.partition(".")[0].partition("-")[0] for name in files),
-        "comparison",
-        "literature",
-        "reference",
-    }
-    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in kinds)
+    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in _KINDS)
     return sorted(name for name in there if name not in files and "-chosen" not in name)
