@@ -16,7 +16,7 @@ from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
-from cfgbench.report.request import WHOLE, Request, checked_names
+from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows import protocols
 from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
@@ -79,8 +79,8 @@ class Report:
         reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
         the trade-off where they share its axes.
         """
-        if any(request.choice) and "samples" not in request.plots:
-            raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+        if "samples" not in request.plots:
+            refuse_choice(request)
         shown = self._beside(reference) if reference is not None else self.shown
         if request.whole:
             files = self._whole(shown, against=reference is not None)

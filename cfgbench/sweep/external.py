@@ -16,7 +16,7 @@ from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.accumulator import SPLITS
-from cfgbench.evaluation.columns import ERROR_OF
+from cfgbench.evaluation.columns import ERROR_OF, MANY_IMAGES
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity, make_folder
@@ -29,8 +29,6 @@ from cfgbench.sweep.results.row import error_text
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import is_statistics, load_reference
 
-ENOUGH = 10_000
-"""Images under which the FID's bias is as large as many differences that people report."""
 _SWEEP_FILES = (".yaml", ".yml")
 STATISTICS = "--save-stats"
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
@@ -74,8 +72,8 @@ class ImageScores:
         notes = []
         if self.ignored:
             notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
-        if self.samples < ENOUGH:
-            notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
+        if self.samples < MANY_IMAGES:
+            notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:
             notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
         if self.fid_infinity is not None:
