@@ -1,7 +1,7 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from cfgbench.progress import Lines, Progress, clear, silent
 
 if TYPE_CHECKING:
     from cfgbench.models.precision import Compute
+    from cfgbench.report import Request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -238,22 +239,50 @@ def report(
 
     On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
+
+    def request() -> "Request":
+        from cfgbench.report import ImageChoice, Request
+
+        return Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
+
+    if reference is not None and not sweeps:
+        _report_published(reference, request(), out or Path("reports") / reference)
+    else:
+        _report_sweeps(sweeps or [], results, request, reference=reference, mixed=mixed, out=out, quiet=quiet)
+
+
+def _report_published(reference: str, request: "Request", out: Path) -> None:
+    from cfgbench.report import print_reference, print_reference_claims, write_reference
+
+    written = write_reference(reference, out, request)
+    if request.claims:
+        print_reference_claims(reference)
+    else:
+        print_reference(reference)
+    for path in written:
+        print(printable(path))
+
+
+def _report_sweeps(
+    sweeps: list[str],
+    results: Path,
+    request: Callable[[], "Request"],
+    *,
+    reference: str | None,
+    mixed: bool,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """`request` is asked for once the rows are being read: what it takes is long to import."""
     from cfgbench.sweep.results.folders import chosen_folders
     from cfgbench.sweep.results.store import Store
 
-    published = reference is not None and not sweeps
-    folders = [] if published else chosen_folders(sweeps or [], results, note, with_rows=True)
+    folders = chosen_folders(sweeps, results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import ImageChoice, Report, Request, print_claims, print_reference, write_reference
+    from cfgbench.report import Report, print_claims
 
-    request = Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
-    if published:
-        written = write_reference(reference, out or Path("reports") / reference, request)
-        print_reference(reference, claims=claims)
-        for path in written:
-            print(printable(path))
-        return
+    asked = request()
     unread: BrokenPipeError | None = None
     for folder, read in zip(folders, reading, strict=True):
         rows = read()
@@ -261,9 +290,9 @@ def report(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
-        written = made.write(target, request, reference=reference)
+        written = made.write(target, asked, reference=reference)
         try:
-            if claims:
+            if asked.claims:
                 print_claims(made.judged)
             for path in written:
                 print(printable(path))

@@ -1,0 +1,1 @@
+"""Networks: denoisers, classifiers and extractors of features, and how they run fast on the machine at hand."""

@@ -27,7 +27,7 @@ STAGES = {
     2048: ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
 }
 """The network's modules up to the layer of so many features, from the layer before."""
-COMPILE_COSTS = {
+INCEPTION_COMPILE_COSTS = {
     ("cpu", torch.float32): CompileCost(80.0, 0.065), ("cpu", torch.bfloat16): CompileCost(50.0, 0.375),
     ("cuda", torch.float32): CompileCost(20.0, 0.286), ("cuda", torch.bfloat16): CompileCost(25.0, 0.75),
 }  # fmt: skip
@@ -103,9 +103,9 @@ def _folded(module: nn.Module) -> nn.Module:
     return module
 
 
-def compile_cost_on(device: torch.device, dtype: torch.dtype) -> CompileCost:
+def inception_compile_cost_on(device: torch.device, dtype: torch.dtype) -> CompileCost:
     """What compiling the network takes and saves there."""
-    cost = COMPILE_COSTS.get((device.type, dtype), COMPILE_COSTS["cpu", dtype])
+    cost = INCEPTION_COMPILE_COSTS.get((device.type, dtype), INCEPTION_COMPILE_COSTS["cpu", dtype])
     matrices = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
     return cost if matrices else replace(cost, saved=min(cost.saved, WITHOUT_AMX))
 
@@ -158,7 +158,7 @@ class Runner:
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""
         left = self.ahead * seconds
-        if not compile_cost_on(self.device, self.dtype).pays(left):
+        if not inception_compile_cost_on(self.device, self.dtype).pays(left):
             self.compiled, self.note = False, f"not compiled: {left:.0f} s ahead"
         elif no_compiler(self.device):
             self.compiled, self.note = False, "not compiled: no C++ compiler"

@@ -3,7 +3,7 @@
 from cfgbench.report.measured import Report
 from cfgbench.report.published import write_reference
 from cfgbench.report.request import ImageChoice, Request
-from cfgbench.report.terminal import print_claims, print_reference, print_tables
+from cfgbench.report.terminal import print_claims, print_reference, print_reference_claims, print_tables
 
 __all__ = [
     "ImageChoice",
@@ -11,6 +11,7 @@ __all__ = [
     "Request",
     "print_claims",
     "print_reference",
+    "print_reference_claims",
     "print_tables",
     "write_reference",
 ]

@@ -16,7 +16,7 @@ from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
-from cfgbench.report.request import WHOLE, Request, checked_names
+from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows import protocols
 from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
@@ -24,6 +24,9 @@ from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
+
+_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index"}
+"""The files that a whole report may have, by their names up to a dash or dot."""
 
 
 class Report:
@@ -72,12 +75,12 @@ class Report:
         UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
         sheet.
 
-        With `reference` (see reference.REFERENCES) the published numbers stand beside the measured: point by point in
+        With `reference` (see reference.load) the published numbers stand beside the measured: point by point in
         reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
         the trade-off where they share its axes.
         """
-        if any(request.choice) and "samples" not in request.plots:
-            raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+        if "samples" not in request.plots:
+            refuse_choice(request)
         shown = self._beside(reference) if reference is not None else self.shown
         if request.whole:
             files = self._whole(shown, against=reference is not None)
@@ -126,12 +129,5 @@ def _not_asked(counted: pd.DataFrame) -> int:
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:
     """What a whole report would write into the folder, and did once, but for images that were chosen."""
-    kinds = {
-        *PLOTS,
-        *(name.partition(".")[0].partition("-")[0] for name in files),
-        "comparison",
-        "literature",
-        "reference",
-    }
-    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in kinds)
+    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in _KINDS)
     return sorted(name for name in there if name not in files and "-chosen" not in name)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from cfgbench.errors import UserError
 from cfgbench.report.claims import judge_published, text
 from cfgbench.report.drawing.figure_files import Draw, begin
 from cfgbench.report.drawing.plots import tradeoff
@@ -11,7 +10,7 @@ from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
 from cfgbench.report.reference import beside, comparison, load, pages
 from cfgbench.report.reference.agreement import counterpart
-from cfgbench.report.request import WHOLE, Request, checked_names
+from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import CFG
 
@@ -27,8 +26,7 @@ def write_reference(name: str, out: Path, request: Request = WHOLE) -> list[Path
     nothing is written.
     """
     published = load(name)
-    if any(request.choice):
-        raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+    refuse_choice(request)
     kinds = list(pages.FORMATS) if request.whole else checked_names(request.tables, pages.FORMATS, "table")
     files: dict[str, bytes] = {}
     for one in published:

@@ -33,6 +33,12 @@ class Request(NamedTuple):
 WHOLE = Request()
 
 
+def refuse_choice(request: Request) -> None:
+    """Raises UserError if images are chosen: for a report that shows none."""
+    if any(request.choice):
+        raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+
+
 def checked_names(names: Iterable[str], there: Iterable[str], option: str) -> list[str]:
     """The names, each once. Raises UserError for one that is not `there`."""
     for name in names:

@@ -22,14 +22,15 @@ def print_claims(judged: Sequence[Judged]) -> None:
     print(text.plain(judged), end="\n\n")
 
 
-def print_reference(name: str, *, claims: bool = False) -> None:
-    """The published tables, with the models that they quote and what they leave open; or the verdicts on the paper's
-    `claims` by them."""
-    if claims:
-        print_claims([judge_published(one) for one in load(name)])
-        return
+def print_reference(name: str) -> None:
+    """The published tables, with the models that they quote and what they leave open."""
     for one in load(name):
         _print(pages.terminal(one))
+
+
+def print_reference_claims(name: str) -> None:
+    """The verdicts on the paper's claims by the published tables."""
+    print_claims([judge_published(one) for one in load(name)])
 
 
 def _print(views: Sequence[RenderableType]) -> None:

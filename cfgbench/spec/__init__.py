@@ -13,23 +13,9 @@ from cfgbench.spec.cell import Cell, Network, make_cells, networks_of
 from cfgbench.spec.checks import check_together
 from cfgbench.spec.explain import explain
 from cfgbench.spec.grid import check_grid, points
-from cfgbench.spec.sections import (
-    IMAGENET,
-    INCEPTION,
-    OWN,
-    PACKAGED,
-    Checkpoint,
-    ClassifierSection,
-    Dataset,
-    Evaluation,
-    Exact,
-    Factory,
-    Model,
-    Pretrained,
-    Sampling,
-    SweepSpec,
-    Training,
-)
+from cfgbench.spec.models import Checkpoint, Exact, Factory, Model, Pretrained
+from cfgbench.spec.sections import ClassifierSection, Dataset, Evaluation, Sampling, SweepSpec, Training
+from cfgbench.spec.values import IMAGENET, INCEPTION, OWN, PACKAGED
 from cfgbench.spec.yaml_file import load_yaml
 
 __all__ = [

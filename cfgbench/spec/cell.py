@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from cfgbench.files import identity
 from cfgbench.spec.grid import points
-from cfgbench.spec.sections import ClassifierSection, Exact, Model, Pretrained, Sampling, SweepSpec, Training
+from cfgbench.spec.models import Exact, Model, Pretrained
+from cfgbench.spec.sections import ClassifierSection, Sampling, SweepSpec, Training
 from cfgbench.wording import strength
 
 IDENTITY = 2

@@ -3,18 +3,9 @@
 from collections.abc import Sequence
 
 from cfgbench.spec.grid import owner, points
-from cfgbench.spec.sections import (
-    INCEPTION,
-    OWN,
-    Checkpoint,
-    Exact,
-    Factory,
-    Model,
-    Pretrained,
-    Sampling,
-    SweepSpec,
-    Training,
-)
+from cfgbench.spec.models import Checkpoint, Exact, Factory, Model, Pretrained
+from cfgbench.spec.sections import Sampling, SweepSpec, Training
+from cfgbench.spec.values import INCEPTION, OWN
 
 
 def check_together(spec: SweepSpec) -> None:

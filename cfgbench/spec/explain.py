@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from cfgbench.errors import LONGEST, brief
-from cfgbench.spec.sections import Checkpoint, Exact, Factory, Model, Section, SweepSpec, Training
+from cfgbench.spec.models import Checkpoint, Exact, Factory, Model
+from cfgbench.spec.sections import SweepSpec, Training
+from cfgbench.spec.values import Section
 
 Location = tuple[int | str, ...]
 

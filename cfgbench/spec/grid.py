@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from cfgbench.errors import brief
 from cfgbench.spec.explain import did_you_mean, explain
-from cfgbench.spec.sections import Pretrained, Sampling, Section, SweepSpec, Training
+from cfgbench.spec.models import Pretrained
+from cfgbench.spec.sections import Sampling, SweepSpec, Training
+from cfgbench.spec.values import Section
 
 MOST_CELLS = 100_000
 """Of a sweep; each is minutes of work at least."""

@@ -34,3 +34,9 @@ TRAININGS: dict[str, Mapping[str, Any]] = {
     "adm-128": _ADM | {"steps": 2_700_000, "batch_size": 256, "learning_rate": 1e-4},
 }
 """`training: {preset: adm-64}`: constant learning rate, no clipping, as in ADM's released code."""
+
+
+def on_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The section's content on top of its preset's; a name that is no preset is refused by the field's own type."""
+    preset = content.get("preset") if isinstance(content, dict) else None
+    return {**presets.get(preset, {}), **content} if isinstance(preset, str) else content

@@ -1,75 +1,32 @@
-"""The sections of a sweep file: their keys, their types, their bounds. The only file that knows pydantic's models."""
+"""The sections of a sweep file beside `model`, and the whole file: their keys, and what these may say."""
 
-import math
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    model_validator,
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from cfgbench.spec.models import AnyModel, Model, Pretrained
+from cfgbench.spec.presets import TRAININGS, on_preset
+from cfgbench.spec.values import (
+    IMAGENET,
+    OWN,
+    AutoBatchSize,
+    BatchSize,
+    ClassName,
+    Count,
+    DataName,
+    FeaturesName,
+    FilePath,
+    Finite,
+    NonNegative,
+    Numbers,
+    Positive,
+    Preset,
+    Probability,
+    Section,
+    Seed,
+    Side,
+    Steps,
 )
-
-from cfgbench.errors import brief
-from cfgbench.spec.presets import MODELS, TRAININGS
-
-InceptionName = Literal["inception", "inception-768", "inception-192", "inception-64"]
-INCEPTION: tuple[str, ...] = get_args(InceptionName)
-PACKAGED = ("digits", "fashion-mnist")
-IMAGENET = ("imagenet64", "imagenet128")
-OWN = (*PACKAGED, "gaussians")
-"""Data sets with features of their own, which are no use for any other."""
-
-Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
-Probability = Annotated[Finite, Field(ge=0, le=1)]
-Positive = Annotated[Finite, Field(gt=0)]
-NonNegative = Annotated[Finite, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=2**40)]
-Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
-Side = Annotated[int, Field(ge=1, le=4096)]
-ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]  # a folder's: 1
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
-DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
-FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
-
-
-def _named(path: Path) -> Path:
-    """The path, if a file can have that name: the system would answer in many ways where it cannot."""
-    if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path)) >= 4096:
-        raise ValueError("longer than the name of a file can be")
-    return path
-
-
-def _batch(value: Any) -> int | str:
-    """So many images, or auto."""
-    if value == "auto" or (type(value) is int and 1 <= value <= 2**20):
-        return value
-    raise ValueError(f"should be auto, or a number of images from 1 to {2**20:,}")
-
-
-def _numbers(value: Any) -> Any:
-    """Finite numbers in lists of lists: what a covariance is made of."""
-    if isinstance(value, list) and value:
-        return [_numbers(one) for one in value]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{brief(value)} is no finite number")
-    return float(value)
-
-
-class Section(BaseModel):
-    """A mapping of the sweep file: no unknown keys, no text where a number belongs, nothing changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
 
 S = TypeVar("S", bound=Section)
 
@@ -90,71 +47,7 @@ class Dataset(Section):
     limit: Count | None = None
     flip: bool | None = None
     means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)] | None = None
-    covariance: Annotated[Any, AfterValidator(_numbers)] = None
-
-
-def _with_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The section's content on top of its preset's; a name that is no preset is refused by the field's own type."""
-    preset = content.get("preset") if isinstance(content, dict) else None
-    return {**presets.get(preset, {}), **content} if isinstance(preset, str) else content
-
-
-class Model(Section):
-    """The U-Net: `channels` at full resolution, times `multipliers` at each halving, with attention where the feature
-    map's side is in `attention`, in so many `heads` or in heads of `head_channels`. `preset` gives what is not given.
-    """
-
-    name: Literal["unet"] = "unet"
-    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
-    channels: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 64
-    multipliers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=10)] = [1, 2]
-    blocks: Annotated[int, Field(ge=1, le=64)] = 1
-    attention: list[Side] = []
-    head_channels: Annotated[int, Field(ge=1, le=4096)] = 32
-    heads: Annotated[int, Field(ge=1, le=4096)] | None = None
-    dropout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled(cls, content: Any) -> Any:
-        return _with_preset(content, MODELS)
-
-
-class Checkpoint(Section):
-    """A released network that is sampled as it is. ADM's were never trained without their class."""
-
-    checkpoint: FilePath
-    format: Literal["adm"]
-
-    @property
-    def p_uncond(self) -> float:
-        return 0.0
-
-
-class Factory(Section):
-    """A network of the user's own: `function(**arguments)` of an importable module gives it.
-
-    `prediction` says what it predicts, `p_uncond` how often its class was dropped in training: 0 has no null class.
-    """
-
-    factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    prediction: Literal["eps", "x", "v"] = "eps"
-    p_uncond: Probability = 0.0
-    arguments: dict[str, Any] = {}
-
-
-class Exact(Section):
-    """The denoiser in closed form of the data set `gaussians`; it needs no training, and has both branches."""
-
-    name: Literal["gaussians"]
-
-    @property
-    def p_uncond(self) -> float:
-        return 0.5  # of no effect: it says that there is a null class
-
-
-Pretrained = Checkpoint | Factory | Exact
-"""Networks that exist before the sweep: nothing is trained."""
+    covariance: Numbers = None
 
 
 class Training(Section):
@@ -165,15 +58,15 @@ class Training(Section):
     masks of dropout.
     """
 
-    preset: Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)] = None
+    preset: Preset = None
     steps: Steps = 10_000
-    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
+    batch_size: BatchSize = 128
     learning_rate: Positive = 2e-4
     warmup_steps: Annotated[int, Field(ge=0, le=2**40)] = 100
     weight_decay: NonNegative = 0.0
     ema_decay: Annotated[Finite, Field(ge=0, lt=1)] = 0.999
     gradient_clip: NonNegative = 1.0
-    micro_batch_size: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    micro_batch_size: BatchSize | None = None
     recompute: bool = False
     p_uncond: Probability = 0.1
     seed: Seed = 0
@@ -181,7 +74,7 @@ class Training(Section):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, content: Any) -> Any:
-        return _with_preset(content, TRAININGS)
+        return on_preset(content, TRAININGS)
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -222,7 +115,7 @@ class Sampling(Section):
     """
 
     samples: Annotated[int, Field(ge=10, le=2**40)] = 50_000
-    batch_size: Annotated[int | Literal["auto"], PlainValidator(lambda value: _batch(value))] = "auto"
+    batch_size: AutoBatchSize = "auto"
     seed: Seed = 0
     v: Probability = 0.3
     clip: bool = True
@@ -271,15 +164,6 @@ class Evaluation(Section):
     show: Annotated[list[Annotated[int, Field(ge=0)] | str], Field(min_length=1, max_length=10)] | None = None
 
 
-def _kind_of_model(content: Any) -> str:
-    """Which of the kinds of `model` is meant: the key that only one has decides, or its name."""
-    name = content.get("name") if isinstance(content, dict) else getattr(content, "name", None)
-    if name == "gaussians":
-        return "gaussians"
-    keys = content if isinstance(content, dict) else getattr(type(content), "model_fields", ())
-    return next((kind for kind in ("checkpoint", "factory") if kind in keys), "unet")
-
-
 Grid = Annotated[dict[str, list[Any]], Field(min_length=1)]
 
 
@@ -288,13 +172,7 @@ class SweepSpec(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     dataset: Dataset
-    model: Annotated[
-        Annotated[Model, Tag("unet")]
-        | Annotated[Checkpoint, Tag("checkpoint")]
-        | Annotated[Factory, Tag("factory")]
-        | Annotated[Exact, Tag("gaussians")],
-        Discriminator(_kind_of_model),
-    ] = Model()
+    model: AnyModel = Model()
     training: Training = Training()
     classifier: ClassifierSection = ClassifierSection()
     sampling: Sampling = Sampling()

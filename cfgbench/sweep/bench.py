@@ -18,7 +18,7 @@ class Place:
     workers: int = 1
 
 
-ALONE = Place()
+ONE_PROCESS = Place()
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Bench:
     reference: Reference
     compute: Compute
     progress: Progress = silent
-    place: Place = ALONE
+    place: Place = ONE_PROCESS
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
     trained_in: dict[str, str] = field(default_factory=dict)

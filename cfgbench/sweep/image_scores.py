@@ -4,14 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cfgbench.evaluation.accumulator import SPLITS
-from cfgbench.evaluation.columns import ERROR_OF
+from cfgbench.evaluation.columns import ERROR_OF, MANY_IMAGES
 from cfgbench.evaluation.measure import Measurement
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
-from cfgbench.sweep.results.row import plus_minus
+from cfgbench.sweep.results.row import error_text
 
-ENOUGH = 10_000
-"""Images under which the FID's bias is as large as many differences that people report."""
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
@@ -36,11 +34,11 @@ class ImageScores:
     reference_id: str
 
     def __str__(self) -> str:
-        numbers = [f"FID {self.fid:.4f}{plus_minus(self.fid_se)}"]
+        numbers = [f"FID {self.fid:.4f}{error_text(self.fid_se)}"]
         if self.fid_infinity is not None:
-            numbers.append(f"{self.fid_infinity:.4f}{plus_minus(self.fid_infinity_se)} of infinitely many")
+            numbers.append(f"{self.fid_infinity:.4f}{error_text(self.fid_infinity_se)} of infinitely many")
         if self.is_mean is not None:
-            numbers.append(f"IS {self.is_mean:.3f}{plus_minus(self.is_se)}")
+            numbers.append(f"IS {self.is_mean:.3f}{error_text(self.is_se)}")
         return f"{', '.join(numbers)} ({self.protocol})"
 
     def as_json(self) -> dict[str, Any]:
@@ -53,8 +51,8 @@ class ImageScores:
         notes = []
         if self.ignored:
             notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
-        if self.samples < ENOUGH:
-            notes.append(f"FID of {self.samples:,} images is biased upwards; {ENOUGH:,} or more are usual")
+        if self.samples < MANY_IMAGES:
+            notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:
             notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
         if self.fid_infinity is not None:

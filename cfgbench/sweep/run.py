@@ -11,7 +11,7 @@ from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import Progress, remark, wait_for_others
 from cfgbench.spec import Cell, Factory
 from cfgbench.sweep.batches import Ready
-from cfgbench.sweep.bench import ALONE, Bench, Place
+from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
@@ -34,7 +34,7 @@ NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
 """What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
 
 
-def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ALONE) -> Iterator[Row]:
+def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_PROCESS) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
 
     Other processes may run the same sweep at the same time: each network and each cell is made by one of them; `place`
@@ -58,7 +58,7 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ALON
             wait_for_others(progress, len(plan.cells) - sum(map(len, queue)), len(plan.cells))
 
 
-def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ALONE) -> Bench:
+def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     while True:
         with plan.store.claim("extractor") as held:

@@ -27,15 +27,13 @@ WIDTHS = {8: 32}
 """First level's width by image side; 24 for the others: 64 features for 8x8, 96 for 28x28, 192 for 64x64."""
 
 
-def train_classifier(
-    images: Images, *, device: torch.device, epochs: int | None = None, progress: Progress = silent
-) -> FeatureClassifier:
+def train_classifier(images: Images, *, device: torch.device, progress: Progress = silent) -> FeatureClassifier:
     """A classifier of these images: AdamW, one cycle of the learning rate, shifts (and flips where they are allowed).
 
-    Without `epochs`, about 360,000 images are seen, in 6 to 60 epochs. The same machine gives the same weights.
+    About 360,000 images are seen, in 6 to 60 epochs. The same machine gives the same weights.
     """
-    network, losses = _training(images, device, epochs or _epochs(images))
-    steps = steps_of(images, epochs)
+    network, losses = _training(images, device)
+    steps = steps_of(images)
     for step, loss in enumerate(losses):
         if step % 50 == 0 or step + 1 == steps:
             progress(f"train the classifier of {images.name}", step + 1, steps, f"loss {loss.item():.3f}")
@@ -44,7 +42,7 @@ def train_classifier(
 
 def seconds_of_training(images: Images, device: torch.device) -> float:
     """How long `train_classifier` will take, from some of its own steps; the first, which is slow, is not counted."""
-    _, losses = _training(images, device, _epochs(images))
+    _, losses = _training(images, device)
     next(losses).item()  # what is asked for waits for a GPU
     began, count = time.monotonic(), 0
     while time.monotonic() - began < SECONDS_TO_MEASURE and (loss := next(losses, None)) is not None:
@@ -53,9 +51,9 @@ def seconds_of_training(images: Images, device: torch.device) -> float:
     return steps_of(images) * (time.monotonic() - began) / max(1, count)
 
 
-def steps_of(images: Images, epochs: int | None = None) -> int:
+def steps_of(images: Images) -> int:
     """Batches that `train_classifier` sees."""
-    return (epochs or _epochs(images)) * -(-len(images.images) // BATCH)
+    return _epochs(images) * -(-len(images.images) // BATCH)
 
 
 def classifier_of(images: Images) -> FeatureClassifier:
@@ -68,22 +66,22 @@ def _epochs(images: Images) -> int:
     return min(60, max(6, round(360_000 / len(images.images))))
 
 
-def _training(images: Images, device: torch.device, epochs: int) -> tuple[FeatureClassifier, Iterator[Tensor]]:
+def _training(images: Images, device: torch.device) -> tuple[FeatureClassifier, Iterator[Tensor]]:
     """A network, and the losses of its steps: asking for one makes a step."""
     generator = torch.Generator().manual_seed(0)
     network = _initialised(classifier_of(images), generator).to(device)
-    return network, _steps(network, images, generator, device, epochs)
+    return network, _steps(network, images, generator, device)
 
 
 def _steps(
-    network: FeatureClassifier, images: Images, generator: torch.Generator, device: torch.device, epochs: int
+    network: FeatureClassifier, images: Images, generator: torch.Generator, device: torch.device
 ) -> Iterator[Tensor]:
     pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps_of(images, epochs))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps_of(images))
     precision = resolve_precision("auto", device)
     for chosen in (
-        batch for _ in range(epochs) for batch in torch.randperm(len(labels), generator=generator).split(BATCH)
+        batch for _ in range(_epochs(images)) for batch in torch.randperm(len(labels), generator=generator).split(BATCH)
     ):
         x = _augmented(pixels[chosen.to(device)], generator, flips=images.flips)
         with autocast(precision, device):

@@ -9,7 +9,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from cfgbench.models import compile_choice
 from cfgbench.models.compile_choice import NO_GAIN, CompileCost
 from cfgbench.models.extractors import Inception
-from cfgbench.models.inception import Runner, compile_cost_on, prepared, resize
+from cfgbench.models.inception import Runner, inception_compile_cost_on, prepared, resize
 
 CPU = torch.device("cpu")
 
@@ -120,8 +120,8 @@ def test_compiling_pays_where_the_time_that_it_saves_is_longer():
 )
 def test_without_matrix_units_less_is_expected_of_compiling(monkeypatch, dtype, matrices, saved):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrices)
-    assert compile_cost_on(CPU, dtype).saved == saved
-    assert compile_cost_on(torch.device("cuda"), torch.bfloat16).saved == 0.75
+    assert inception_compile_cost_on(CPU, dtype).saved == saved
+    assert inception_compile_cost_on(torch.device("cuda"), torch.bfloat16).saved == 0.75
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(100, "not compiled: 0 s ahead"), (10**9, "asked")])

@@ -12,11 +12,10 @@ from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Training
 from cfgbench.tensors import load_tensors
-from cfgbench.training import diffusion
+from cfgbench.training import diffusion, feature_classifier
 from cfgbench.training import feed as feeds
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
-from cfgbench.training.feature_classifier import train_classifier
 from cfgbench.training.feed import Feed, order
 from cfgbench.training.state import TrainingFailed, begin
 from cfgbench.training.step import Step
@@ -247,7 +246,8 @@ def test_training_leaves_the_global_randomness_alone(images, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_classifier_learns_and_training_it_twice_gives_the_same(images):
-    networks = [train_classifier(images, device=CPU, epochs=8) for _ in range(2)]
+def test_a_classifier_learns_and_training_it_twice_gives_the_same(images, monkeypatch):
+    monkeypatch.setattr(feature_classifier, "_epochs", lambda images: 8)
+    networks = [feature_classifier.train_classifier(images, device=CPU) for _ in range(2)]
     assert accuracy(networks[0], torch.from_numpy(images.images), torch.from_numpy(images.labels)) == 1
     assert torch.equal(networks[0].head.weight, networks[1].head.weight)

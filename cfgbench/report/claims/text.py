@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from cfgbench.errors import printable
-from cfgbench.report.claims import Judged
+from cfgbench.report.claims.judging import Judged
 from cfgbench.report.claims.verdict import Finding, Verdict
 from cfgbench.report.tables import markup
 from cfgbench.report.tables.markup import escape_markdown, markdown_table

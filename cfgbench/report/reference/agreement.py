@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cfgbench.report.reference import TABLES, Published
+from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import as_text, extractor_name, known, named
 

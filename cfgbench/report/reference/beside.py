@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.reference import TABLES, Published
 from cfgbench.report.reference.agreement import Note, agreement, counterpart
 from cfgbench.report.reference.pages import remarks
+from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables import markup
 from cfgbench.report.tables.layout import layout

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.reference import TABLES
 from cfgbench.report.reference.models import Line, lines
+from cfgbench.report.reference.tables import TABLES
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables import markup
 from cfgbench.report.tables.markup import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.reference import TABLES, Published, literature
 from cfgbench.report.reference.agreement import agreement, counterpart
+from cfgbench.report.reference.tables import TABLES, Published, literature
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import CFG, rank, turned
 from cfgbench.report.words import METRICS, known, named, number, plus_minus

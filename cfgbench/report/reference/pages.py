@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cfgbench.report.page import section
-from cfgbench.report.reference import TITLE, Published, literature
+from cfgbench.report.reference.tables import TITLE, Published, literature
 from cfgbench.report.tables import formats, markup
 from cfgbench.report.tables.markup import escape_latex, escape_markdown, latex_row, markdown_table
 

@@ -2,13 +2,11 @@
 
 import numpy as np
 
+from cfgbench.evaluation.columns import MANY_IMAGES
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
-
-MANY_IMAGES = 10_000
-"""From here on FID's bias is small beside the differences that people look at."""
 
 
 def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:

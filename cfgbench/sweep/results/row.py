@@ -181,11 +181,11 @@ def numbers_of(row: Row, *, errors: bool = True) -> list[str]:
     """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or six where it is
     small, as points' are."""
     fid, score = row.get("fid"), row.get("is_mean")
-    numbers = [] if fid is None else [f"FID {fid:.{3 if fid >= 0.1 else 6}f}{plus_minus(row.get('fid_se')) * errors}"]
-    return numbers + ([] if score is None else [f"IS {score:.3f}{plus_minus(row.get('is_se')) * errors}"])
+    numbers = [] if fid is None else [f"FID {fid:.{3 if fid >= 0.1 else 6}f}{error_text(row.get('fid_se')) * errors}"]
+    return numbers + ([] if score is None else [f"IS {score:.3f}{error_text(row.get('is_se')) * errors}"])
 
 
-def plus_minus(se: float | None) -> str:
+def error_text(se: float | None) -> str:
     """` ± 0.0123`, one standard error, with two digits of its own; nothing where there is none."""
     return "" if se is None else f" ± {se:#.2g}"
 

@@ -1,4 +1,4 @@
-"""One of the processes of a `worker_pool`: it is sent a Task, and says rows and progress."""
+"""One of the processes of the `pool`: it is sent a Task, and says rows and progress."""
 
 import contextlib
 import os
