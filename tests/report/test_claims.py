@@ -117,6 +117,43 @@ def test_1_the_best_may_lie_elsewhere(table1, fid, w, outcome):
     assert [finding.outcome for finding in found.findings] == [outcome, HOLDS, HOLDS]
 
 
+GRIDS = [(0, 0.3, 1, 4), (0, 0.5, 1, 2, 4), (0, 0.2, 0.5, 0.8, 1, 2, 4)]
+
+
+@pytest.mark.parametrize("ws", GRIDS)
+def test_1_a_coarse_grid_does_not_refute_what_the_fine_one_shows(table1, ws):
+    found = verdict(errors(table1[table1["w"].isin(ws)]), 1)
+    assert FAILS not in [finding.outcome for finding in found.findings]
+    assert "not swept: a w in (0, 0.1]" in words(found)
+
+
+@pytest.mark.parametrize(("one", "other"), [*((ws, None) for ws in GRIDS), ((0, 0.3, 1, 4), (0, 0.4, 2, 4))])
+def test_5_a_curve_is_not_unlike_itself_for_the_points_at_which_it_was_swept(table2, one, other):
+    rows = table2[table2["T"] == 256]
+    parts = [
+        rows[rows["w"].isin(ws or rows["w"])].assign(p_uncond=p, cell_id=rows["cell_id"] + f"-{p}")
+        for p, ws in ((0.1, one), (0.2, other))
+    ]
+    found = verdict(errors(pd.concat(parts, ignore_index=True)), 5)
+    assert found.outcome in (HOLDS, OPEN)
+
+
+def test_4_and_5_hold_over_the_whole_frontier_or_not_at_all(table1):
+    """Of p_uncond 0.5 the curve from w 1 on, of the others that up to w 2: a third of it is shared."""
+    ends = (table1["w"] >= 0.8) == (table1["p_uncond"] == 0.5)
+    found = verdict(errors(table1[ends | (table1["w"].between(0.8, 1))]), 4)
+    assert [finding.outcome for finding in found.findings] == [OPEN, OPEN]
+    assert "told higher at " in words(found)
+
+
+def test_3_a_curve_that_never_fell_does_not_rise_again(table1):
+    rows = errors(table1.assign(fid=1.0 + table1["w"]))
+    assert verdict(rows, 3).outcome == FAILS
+    found = verdict(rows[rows["w"].isin(GRIDS[0])], 3)
+    assert found.outcome == OPEN
+    assert "FID falls before: cannot be told" in words(found)
+
+
 def test_1_needs_something_to_beat_on_either_side(table1):
     rows = errors(table1)
     assert verdict(rows[rows["w"] > 0], 1).outcome == OPEN
@@ -256,12 +293,25 @@ def test_7_and_8_as_the_paper_has_them(rules):
     assert outcomes(*judge(rules.drop(columns="system"), NOWHERE))[:3] == [HOLDS] * 3  # on the curves of cfg alone
 
 
+@pytest.mark.parametrize(("end", "outcome"), [(2.0, OPEN), (2.5, FAILS)])
+def test_7_a_curve_that_still_falls_where_it_ends_is_not_refuted(rules, end, outcome):
+    """From 6 down to 2 at the largest weight, where 1.8 is without guidance; or up again at the end."""
+    mine = rules["system"] == "unconditional"
+    fids = np.linspace(6, 2.1, mine.sum())
+    fids[-1] = end
+    fid = rules["fid"].copy()
+    fid[mine] = fids
+    found = of(errors(rules.assign(fid=fid)), 7)
+    assert found.outcome == outcome
+    assert ("where FID still falls" in words(found)) == (outcome == OPEN)
+
+
 @pytest.mark.parametrize("system", ["conditional", "unconditional"])
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
         ({"fid": lambda rows: 3 + rows["w"]}, FAILS),  # never better
-        ({"fid": lambda rows: 1.7 - 0.3 * rows["w"]}, FAILS),  # never worse again
+        ({"fid": lambda rows: 1.7 - 0.3 * rows["w"]}, OPEN),  # never worse again: how large a weight is large?
         ({"is_mean": lambda rows: 300 - 10 * rows["w"]}, FAILS),
         ({"fid_se": lambda rows: 20.0}, OPEN),
         ({"is_se": lambda rows: 500.0}, OPEN),

@@ -24,6 +24,9 @@ Between what Table 1 has for those that the paper calls alike (0.1 and 0.2: at m
 worse (0.5: up to 46 % above 0.1, 35 % above 0.2).
 """
 
+SHARED = 0.5
+"""The part of the shorter curve that two curves have to share for what is so there to be so over the whole."""
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -33,6 +36,17 @@ class Gap:
     lower: float
     """The lower of the two FIDs."""
     difference: Difference
+    bent: float | None
+    """The difference if the line between two points were as far below it as convexity lets it be: not above the
+    continuation of the line on either side. None where there is no other side."""
+
+    def told_above(self, over: float = 0.0, looks: int = 1) -> bool:
+        """Whether the difference is told to be more than `over`, and that is not the straight line's doing."""
+        return above(self.difference, over, looks=looks) and self.bent is not None and self.bent > over
+
+    def told_below(self, under: float = 0.0, looks: int = 1) -> bool:
+        """Whether it is told to be less than `under`, likewise."""
+        return below(self.difference, under, looks=looks) and self.bent is not None and self.bent < under
 
     @property
     def relative(self) -> float:
@@ -62,12 +76,14 @@ def rising(curve: Curve) -> list[Row]:
 
 
 def worse_everywhere(influences: Influences, setting: Setting) -> list[Finding]:
-    """p_uncond 0.5 against 0.1 and 0.2: holds if FID is told higher at every point, does not if told lower at one."""
+    """p_uncond 0.5 against 0.1 and 0.2: holds if FID is told higher at every point of half of the shorter curve or
+    more, does not if told lower at one."""
     return [_worse(influences, of, a, b) for of, a, b in _pairs(setting, [(WORSE, good) for good in GOOD])]
 
 
 def alike(influences: Influences, setting: Setting) -> list[Finding]:
-    """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point, does not if told beyond it at one."""
+    """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point of half of the shorter curve or more,
+    does not if told beyond it at one."""
     return [_alike(influences, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
 
 
@@ -75,15 +91,15 @@ def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     found = _shared(influences, of, a, b)
     if isinstance(found, Finding):
         return found
-    higher = [gap for gap in found if above(gap.difference)]
-    lower = [gap for gap in found if below(gap.difference, looks=len(found))]
+    higher = [gap for gap in found if gap.told_above()]
+    lower = [gap for gap in found if gap.told_below(looks=len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
     text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_share(a, b)}"
     unsure = weakest([gap.difference for gap in found])
     text += f"; the least sure {next(_at(gap) for gap in found if gap.difference is unsure)}"
     text += f", told lower at IS {_scores(lower)}" if lower else ""
     text += f", not told at IS {_scores(rest)}" if len(rest) < len(found) and rest else ""
-    outcome = decided(holds=len(higher) == len(found), fails=bool(lower))
+    outcome = decided(holds=len(higher) == len(found) and _shared_part(a, b) >= SHARED, fails=bool(lower))
     return Finding(of, outcome, text, tuple(gap.difference for gap in lower or found))
 
 
@@ -95,7 +111,7 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     far = [gap for gap in found if _beyond(gap, looks=len(found))]
     text = f"{_range(found)}, told to be within {ALIKE:.0%} at {len(near)} of {_points(found)}, {_share(a, b)}"
     text += f", told beyond it at IS {_scores(far)}" if far else ""
-    outcome = decided(holds=len(near) == len(found), fails=bool(far))
+    outcome = decided(holds=len(near) == len(found) and _shared_part(a, b) >= SHARED, fails=bool(far))
     return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
 
 
@@ -106,7 +122,7 @@ def _within(gap: Gap) -> bool:
 
 def _beyond(gap: Gap, looks: int) -> bool:
     margin = ALIKE * gap.lower
-    return above(gap.difference, margin, looks=looks) or below(gap.difference, -margin, looks=looks)
+    return gap.told_above(margin, looks) or gap.told_below(-margin, looks)
 
 
 def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
@@ -142,17 +158,23 @@ def _gap(influences: Influences, point: Row, curve: Sequence[Row], sign: float) 
         F - C(S) = (F - m S) - (1 - t) (F_k - m S_k) - t (F_{k+1} - m S_{k+1}),
     so that the errors of both metrics in all three cells count, paired where the cells share images.
     """
-    scores = np.array([row["is_mean"] for row in curve])
-    k = int(np.clip(np.searchsorted(scores, point["is_mean"], side="right") - 1, 0, len(curve) - 2))
+    score, scores = point["is_mean"], np.array([row["is_mean"] for row in curve])
+    k = int(np.clip(np.searchsorted(scores, score, side="right") - 1, 0, len(curve) - 2))
     left, right = curve[k], curve[k + 1]
-    run = right["is_mean"] - left["is_mean"]
-    slope, t = (right["fid"] - left["fid"]) / run, (point["is_mean"] - left["is_mean"]) / run
+    slope, t = _slope(left, right), (score - left["is_mean"]) / (right["is_mean"] - left["is_mean"])
     shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
     terms = [Term(share, row, "fid") for share, row in shares if share]
     terms += [Term(-slope * share, row, "is_mean") for share, row in shares if share and slope]
     difference = combine(influences, terms)
     other = point["fid"] - sign * difference.value
-    return Gap(float(point["is_mean"]), float(min(point["fid"], other)), difference)
+    beside = [pair for pair in ((k - 1, k), (k + 2, k + 1)) if 0 <= pair[0] < len(curve)]
+    continued = [_slope(curve[i], curve[j]) * (score - scores[j]) + curve[j]["fid"] for i, j in beside]
+    bent = sign * (point["fid"] - max(continued)) if continued else None
+    return Gap(float(score), float(min(point["fid"], other)), difference, difference.value if t in (0, 1) else bent)
+
+
+def _slope(left: Row, right: Row) -> float:
+    return (right["fid"] - left["fid"]) / (right["is_mean"] - left["is_mean"])
 
 
 def _range(found: Sequence[Gap]) -> str:
@@ -166,10 +188,14 @@ def _points(found: Sequence[Gap]) -> str:
 
 
 def _share(*curves: Curve) -> str:
+    return f"{_shared_part(*curves):.0%} of the shorter curve"
+
+
+def _shared_part(*curves: Curve) -> float:
     """How much of the curve with the smaller range of IS the other shares."""
     scores = [[row["is_mean"] for row in rising(curve)] for curve in curves]
     shared = min(max(of) for of in scores) - max(min(of) for of in scores)
-    return f"{shared / min(max(of) - min(of) for of in scores):.0%} of the shorter curve"
+    return shared / min(max(of) - min(of) for of in scores)
 
 
 def _at(gap: Gap) -> str:

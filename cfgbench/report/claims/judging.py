@@ -10,7 +10,7 @@ from cfgbench.report.claims.frontier import ALIKE, GOOD, WORSE, alike, worse_eve
 from cfgbench.report.claims.rules import classifier_trades, cold_does_not
 from cfgbench.report.claims.setting import Curve, Setting, settings
 from cfgbench.report.claims.steps import ENOUGH, steps_help
-from cfgbench.report.claims.strength import SMALL, best_is_small, fid_rises, is_rises
+from cfgbench.report.claims.strength import SMALL, best_is_small, is_rises, rises_again
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
 from cfgbench.sweep.results.influences import Influences
@@ -55,7 +55,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("IS rises with w", _each_curve(is_rises, "is_mean")),
     Claim(
         "FID rises again after its minimum (a trade-off)",
-        _each_curve(fid_rises, "fid"),
+        _each_curve(rises_again, "fid"),
         "The paper's text has FID fall monotonically with w; in both of its tables it rises again.",
     ),
     Claim(f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),

@@ -61,13 +61,13 @@ def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
 
 
 def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
-    rows, start = curve.having("fid", "is_mean"), unguided
+    rows, first, start = curve.having("fid", "is_mean"), unguided, 0.0
     if on == "unconditional":
-        rows = [row for row in rows if row["w"] != 0]
+        rows, start = [row for row in rows if row["w"] != 0], 1.0
     else:
-        start = next((row for row in rows if row["w"] == 0), unguided)
-        rows = rows if start is None or start in rows else [start, *rows]
-    found = trade_off(influences, f"on the {on} model, {curve.name}", rows, start)
+        first = next((row for row in rows if row["w"] == 0), unguided)
+        rows = rows if first is None or first in rows else [first, *rows]
+    found = trade_off(influences, f"on the {on} model, {curve.name}", rows, first, start=start)
     if found.outcome != "does not hold":
         return found
     model = trade_off(influences, curve.name, free.having("fid", "is_mean") if free else [], unguided)

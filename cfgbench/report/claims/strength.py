@@ -16,12 +16,16 @@ from cfgbench.sweep.results.row import Row
 SMALL = 1.0
 """The largest w that counts as small: at 1 the scale is 2, the end of the tables' fine grid."""
 
+FINE = 0.1
+"""The step of the tables' fine grid: between no guidance and a first w that is larger a minimum may hide."""
+
 
 def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether some w in (0, 1] has a lower FID than w = 0 and than every larger w.
 
-    Holds if the best of them is told below each other w; does not if another w is told below all of them. Where no w
-    above 1 was swept the largest of (0, 1] has to be told above the best: else FID may fall on.
+    Holds if the best of them is told below each other w; does not if another w is told below all of them, w = 0 only
+    where a w in (0, 0.1] was swept. Where no w above 1 was swept the largest of (0, 1] has to be told above the best:
+    else FID may fall on.
     """
     small = [row for row in rows if 0 < row["w"] <= SMALL]
     others = [row for row in rows if not 0 < row["w"] <= SMALL]
@@ -33,14 +37,17 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     gaps = [compare(influences, row, best, "fid") for row in [*others, *last]]
     leads = [compare(influences, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
-    fails = all(below(lead, looks=len(others)) for lead in leads)
+    worse = all(below(lead, looks=len(others)) for lead in leads)
+    coarse = worse and rival["w"] == 0 and small[0]["w"] > FINE + 1e-9
     text = f"FID {with_error(best, FID)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
-    return Finding(of, decided(holds=holds, fails=fails), text, tuple(gaps))
+    text += f"; not swept: a w in (0, {FINE:g}]" if coarse else ""
+    return Finding(of, decided(holds=holds, fails=worse and not coarse), text, tuple(gaps))
 
 
 def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether FID at the largest w is told above the minimum; it is not if told below every other w, and w is not
-    small: a curve that ends before it could rise says nothing."""
+    small: a curve that ends before it could rise says nothing. How large a classifier's weight has to be is not known,
+    and such a curve has always ended too early."""
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an FID")
     *earlier, last = rows
@@ -48,10 +55,21 @@ def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     rise = compare(influences, last, best, "fid")
     falls = [compare(influences, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
-    outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and last["w"] > SMALL)
+    far = last["w"] > SMALL and last["guidance"] != "classifier"
+    outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and far)
     text = f"FID {with_error(best, FID)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
-    text += f"; not swept: a w above {SMALL:g}" if falling and last["w"] <= SMALL else ""
+    text += f"; not swept: a w above {max(SMALL, last['w']):g}" if falling and not far else ""
     return Finding(of, outcome, text, (rise,))
+
+
+def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
+    """Whether FID rises (see fid_rises) after it is told to have fallen."""
+    rise = fid_rises(influences, of, rows)
+    if len(rows) < 2:
+        return rise
+    fall = improves(influences, of, rows[1:], rows[0], start=rows[0]["w"])
+    text = rise.text if fall.outcome == "holds" else f"{rise.text}; FID falls before: {fall.outcome}, {fall.text}"
+    return Finding(of, together([rise.outcome, fall.outcome]), text, rise.differences)
 
 
 def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -73,25 +91,42 @@ def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     return Finding(of, decided(holds=above(rise), fails=bool(told)), text, (*(fall for fall, *_ in told), rise))
 
 
-def improves(influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
-    """Whether some row's FID is told below the unguided one's; it does not if each is told above."""
+def improves(
+    influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None, *, start: float = 0.0
+) -> Finding:
+    """Whether some row's FID is told below the unguided one's; it does not if each is told above, of a curve that was
+    swept from within 0.1 of `start`, where there is no guidance, and does not fall at its end."""
     if unguided is None or not rows:
         return unknown(of, "not swept: w 0, and another with an FID")
     gaps = [compare(influences, row, unguided, "fid") for row in rows]
     helps = any(below(gap, looks=len(gaps)) for gap in gaps)
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
-    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than without"
-    return Finding(of, decided(holds=helps, fails=all(above(gap) for gap in gaps)), text, (gap,))
+    harms = all(above(gap) for gap in gaps)
+    lacking = _unswept(influences, rows, start) if harms else ""
+    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than without{lacking}"
+    return Finding(of, decided(holds=helps, fails=harms and not lacking), text, (gap,))
 
 
-def trade_off(influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None) -> Finding:
+def _unswept(influences: Influences, rows: Sequence[Row], start: float) -> str:
+    """Where the rows may have missed a minimum, or nothing."""
+    first, last = rows[0], rows[-1]
+    if first["w"] - start > FINE + 1e-9:
+        return f"; not swept: a w in ({start:g}, {start + FINE:g}]"
+    falls = len(rows) > 1 and lowest(rows) is last and below(compare(influences, last, rows[-2], "fid"))
+    return f"; not swept: a w above {last['w']:g}, where FID still falls" if falls else ""
+
+
+def trade_off(
+    influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None, *, start: float = 0.0
+) -> Finding:
     """Whether FID improves on the unguided one's and rises afterwards, while the Inception Score rises.
 
-    Where the rows have no w = 0 of their own, the unguided row is to be the first of them or stands for itself.
+    Where the rows have no w = 0 of their own, the unguided row is to be the first of them or stands for itself. At
+    `start` there is no guidance.
     """
     guided = [row for row in rows if row["w"] != 0]
     parts = [
-        improves(influences, of, guided, unguided),
+        improves(influences, of, guided, unguided, start=start),
         fid_rises(influences, of, rows),
         is_rises(influences, of, rows),
     ]
