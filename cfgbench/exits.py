@@ -108,7 +108,8 @@ def end(command: Callable[[], int | None]) -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             sys.exit(2)
-        code = say(f"{error.format_message()}; see cfgbench --help", 2)
+        command = getattr(getattr(error, "ctx", None), "command_path", "cfgbench")
+        code = say(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     sys.exit(_flushed(code or 0))
 
 

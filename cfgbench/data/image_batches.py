@@ -18,6 +18,7 @@ from cfgbench.errors import UserError, reason
 LARGEST_BATCH = 1 << 28
 """Bytes."""
 LARGEST_SIDE = 4096
+GREY = "where these features look at grey images"
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
             raise UserError(f"{path}: no such file or folder")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
-    return _from_npz(path) if path.suffix == ".npz" else _from_files(path, channels)
+    return _from_npz(path, channels) if path.suffix == ".npz" else _from_files(path, channels)
 
 
-def _from_npz(path: Path) -> ImageBatches:
+def _from_npz(path: Path, wanted: int) -> ImageBatches:
     if "arr_0" not in npz.members(path):
         raise UserError(f"{path}: has no array arr_0 of images; it has {', '.join(npz.members(path))[:100]}")
     shape, dtype = npz.header(path, "arr_0")
@@ -69,13 +70,17 @@ def _from_npz(path: Path) -> ImageBatches:
         raise UserError(f"{path}: arr_0 {shape} of {dtype}, where images [n, height, width, 1 or 3] of uint8 belong")
     height, width, channels = (*shape[1:], 1)[:3]
     _check_side(f"{path}: arr_0", height, width)
+    kept = min(channels, wanted)
 
     def batches(size: int) -> Iterator[np.ndarray]:
         size = _bounded(size, shape[1:])
         for rows in npz.rows(path, "arr_0", size):
-            yield np.array(rows.reshape(-1, height, width, channels).transpose(0, 3, 1, 2), order="C")
+            images = rows.reshape(-1, height, width, channels)
+            if kept < channels and (images != images[..., :1]).any():
+                raise UserError(f"{path}: arr_0: coloured, {GREY}")
+            yield np.array(images[..., :kept].transpose(0, 3, 1, 2), order="C")
 
-    return ImageBatches(path.name, shape[0], (channels, height, width), "index order", batches)
+    return ImageBatches(path.name, shape[0], (kept, height, width), "index order", batches)
 
 
 def _from_files(path: Path, channels: int) -> ImageBatches:
@@ -101,7 +106,7 @@ def _from_files(path: Path, channels: int) -> ImageBatches:
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         pixels = np.atleast_3d(np.asarray(image))
         if (pixels != pixels[..., :1]).any():
-            raise UserError(f"{source.where}: {name}: coloured, where these features look at grey images")
+            raise UserError(f"{source.where}: {name}: coloured, {GREY}")
         return pixels[..., :1].transpose(2, 0, 1)  # of three that are equal, as many programs save grey
 
     def batches(size: int) -> Iterator[np.ndarray]:

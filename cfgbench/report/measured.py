@@ -59,8 +59,10 @@ class Report:
     def notes(self) -> list[str]:
         """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
         missing, others = _missing(self.rows, self._asked), _not_asked(self.counted)
+        failed = self.rows[self.rows["status"] != "ok"]
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
+        lines += [f"{counted(len(failed), 'cell')} failed, such as: {failed['reason'].iloc[-1]}"] if len(failed) else []
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
         if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")

@@ -36,7 +36,7 @@ WHOLE = Request()
 def refuse_choice(request: Request) -> None:
     """Raises UserError if images are chosen: for a report that shows none."""
     if any(request.choice):
-        raise UserError("--classes and --w choose images: they need --plot samples and a sweep")
+        raise UserError("--classes and --w choose images: add --plot samples, of a sweep")
 
 
 def checked_names(names: Iterable[str], there: Iterable[str], option: str) -> list[str]:

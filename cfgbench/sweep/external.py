@@ -142,10 +142,10 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 
 
 def _usual_features(reference: str) -> str:
-    """The extractor of the data set that is named, or that a sweep file has, where it has one of its own."""
+    """The extractor of the data set that is named, or that a sweep file has, where it exists already."""
     path = Path(reference)
-    name = load_sweep(path).dataset.name if path.suffix in _SWEEP_FILES else reference
-    return name if name in PACKAGED else "inception"
+    name = load_sweep(path).features if path.suffix in _SWEEP_FILES else reference
+    return name if name in (*INCEPTION, *PACKAGED) else "inception"
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:

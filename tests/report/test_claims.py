@@ -79,8 +79,8 @@ def test_the_numbers_of_the_published_tables():
     assert "from IS 53.71 to 225.1, 97% of the shorter curve; the least sure 0.51 ± " in words(first[3])
     assert "-9.6% (IS 78.91) to +3.2% (IS 249) of the lower, told to be within 15% at 25 of 25" in words(first[4])
     assert words(first[5]) == "steps: not swept: a T with half and four times as many steps"
-    assert words(second[3]) == "p_uncond 0.5 against 0.1: not swept: both at one T; " + (
-        "p_uncond 0.5 against 0.2: not swept: both at one T"
+    assert words(second[3]) == "p_uncond 0.5 against 0.1: not swept: both p_uncond, at one T; " + (
+        "p_uncond 0.5 against 0.2: not swept: both p_uncond, at one T"
     )
     assert "T 128 is 0.590 ± 0.033 higher than T 256, 19.5% of it; T 256 is 0.000 ± 0.031 higher" in words(second[5])
 

@@ -153,8 +153,8 @@ def test_images_are_chosen_by_class_and_w(images, run):
         ),
         (("--plot", "samples", "--w", "0.35"), "--w 0.35: not sampled; there are w 0, 0.1, 0.2"),
         (("--plot", "samples", "--w", "nan"), "--w nan: not sampled"),
-        (("--w", "1"), "--classes and --w choose images: they need --plot samples and a sweep"),
-        (("--plot", "tradeoff", "--classes", "a"), "they need --plot samples"),
+        (("--w", "1"), "--classes and --w choose images: add --plot samples, of a sweep"),
+        (("--plot", "tradeoff", "--classes", "a"), "add --plot samples"),
     ],
 )
 def test_what_cannot_be_chosen_is_said(images, run, words, error):

@@ -171,7 +171,7 @@ def test_point_by_point_stands_the_papers_guidance_only(tmp_path, systems):
     Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
     points = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(points) == 42
-    np.testing.assert_allclose(points["fid_difference"], 0, atol=1e-12)
+    np.testing.assert_allclose(points["fid"], points["fid_published"], atol=1e-12)
     text = (tmp_path / "out" / "table.md").read_text()
     (number,) = set(points["table"])
     assert "by p_uncond" in text.split(f"**Table {number}.**")[1].split("**Table")[0]

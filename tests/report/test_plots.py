@@ -38,7 +38,7 @@ def test_tradeoff_draws_the_papers_curves(table1):
         np.testing.assert_array_equal(ys, rows["fid"])
     assert sorted(star[:2] for star in stars(axes)) == [(56.1, 1.91), (64.58, 1.62), (66.11, 1.55)]
     assert axes.get_yscale() == "log"
-    assert axes.get_ylabel() == "FID (digits features)"
+    assert axes.get_ylabel() == "FID (digits features), log scale"
     assert axes.get_xlabel() == "Inception Score (digits features)"
     for text in ("digits:", "50,000 images", "T 256", "v 0.3", "digits features"):
         assert text in words(figure)
@@ -131,7 +131,7 @@ def test_strength_draws_both_metrics_over_w(table1):
     (figure,) = strength(slices(table1))
     left, right = figure.axes
     assert [axes.get_ylabel() for axes in (left, right)] == [
-        "FID (digits features)",
+        "FID (digits features), log scale",
         "Inception Score (digits features)",
     ]
     for axes, column in ((left, "fid"), (right, "is_mean")):
@@ -148,7 +148,7 @@ def test_strength_draws_both_metrics_over_w(table1):
 
 def test_strength_of_one_metric_has_one_panel(table1):
     (figure,) = strength(slices(table1.assign(is_mean=None)))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["FID (digits features)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["FID (digits features), log scale"]
 
 
 def test_steps_draws_a_few_strengths_over_T(table2):

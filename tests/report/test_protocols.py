@@ -165,7 +165,7 @@ def test_other_features_are_named_on_the_axes(whole):
     (part,) = slices(rows, mixed=True)
     assert part.marks["b"] == "clip off; features inception-2048-6726825d"
     (figure,) = tradeoff([part])
-    assert figure.axes[0].get_ylabel() == "FID (digits and inception features)"
+    assert figure.axes[0].get_ylabel() == "FID (digits and inception features), log scale"
 
 
 def test_one_line_says_what_is_kept_apart(whole, table1):

@@ -333,8 +333,15 @@ def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
     names = {path.name for path in Report(tmp_path / "run", table1).write(tmp_path / "out", reference="paper")}
     assert "literature.md" not in names
     text = (tmp_path / "out" / "reference.md").read_text()
-    assert "The protocols differ, so a difference below is not a gain or a loss" in text
+    assert "The protocols differ:\n\n" in text
+    assert "neither FID nor IS is on the same scale" in text
     assert "beside the paper's Table 1" in text
+    assert {len(row) for row in markdown_cells(text)} == {8}  # no column of differences
+    assert "difference" not in text
+    official = table1.assign(features_id="inception-2048-6726825d-tf1")
+    Report(tmp_path / "run", official).write(tmp_path / "out", reference="paper")
+    text = (tmp_path / "out" / "reference.md").read_text()
+    assert "The protocols differ, so a difference below is not a gain or a loss:" in text
     assert {row[6] for row in markdown_cells(text)} == {"+0.00"}
     assert "**About the paper's Table 1.**" in text
     assert "Table 2" not in text
@@ -350,7 +357,8 @@ def test_runs_without_numbers_or_with_one_metric_stand_too(table1):
 
 
 def test_several_slices_are_laid_side_by_side_each(both):
-    laid = [beside.lay_beside(part, number) for number, part in enumerate(slices(both), 1)]
+    parts = slices(both.assign(features_id="inception-2048-6726825d-tf1"))
+    laid = [beside.lay_beside(part, number) for number, part in enumerate(parts, 1)]
     frame = pd.read_csv(io.StringIO(beside.csv(laid)))
     assert frame.groupby("table")["T"].unique().map(list).tolist() == [[8], [16], [32]]
     np.testing.assert_allclose(frame["fid_difference"], 64 / frame["T"], atol=1e-12)

@@ -140,9 +140,9 @@ def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple
 
 def _shared(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
     if a is None or b is None:
-        return unknown(of, "not swept: both at one T")
+        return unknown(of, "not swept: both p_uncond, at one T")
     if min(len(rising(a)), len(rising(b))) < 2:
-        return unknown(of, "not swept: two values of w at each, with FID and rising IS")
+        return unknown(of, "not swept: two values of w at each, with FID, between which IS rises")
     found = gaps(influences, a, b)
     return found if len(found) > 1 else unknown(of, "the curves share no range of IS")
 
@@ -179,7 +179,7 @@ def _slope(left: Row, right: Row) -> float:
 
 def _range(found: Sequence[Gap]) -> str:
     low, high = min(found, key=lambda gap: gap.relative), max(found, key=lambda gap: gap.relative)
-    ends = (f"{gap.relative:+.1%} (IS {gap.score:.4g})" for gap in (low, high))
+    ends = (f"{round(gap.relative, 3) + 0.0:+.1%} (IS {gap.score:.4g})" for gap in (low, high))  # no -0.0%
     return f"FID at equal IS differs by {' to '.join(ends)} of the lower"
 
 

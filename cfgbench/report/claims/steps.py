@@ -23,7 +23,8 @@ def steps_help(influences: Influences, setting: Setting) -> list[Finding]:
     """For each p_uncond: M / 2 to M steps and M to 4 M, by the best FID over the w that all three have.
 
     M is 256, or else the middle one of those T of which half and four times were swept too. Holds if the first gain
-    is told above HARDLY and the second below it; does not if either is told to be otherwise.
+    is told above HARDLY and the second below it; does not if either is told to be otherwise, of 256: of another M only
+    that it is not the T that was meant.
     """
     curves = setting.curves()
     networks = list(dict.fromkeys(curve.p_uncond for curve in curves)) or [None]
@@ -59,12 +60,13 @@ def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row])
     few, middle, many = best[M / 2], best[M], best[4 * M]
     first, second = compare(influences, few, middle, "fid"), compare(influences, middle, many, "fid")
     one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
-    outcome = decided(holds=above(first, one) and below(second, other), fails=below(first, one) or above(second, other))
+    otherwise = below(first, one) or above(second, other)
+    outcome = decided(holds=above(first, one) and below(second, other), fails=otherwise and M == ENOUGH)
     listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
         f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of it; "
         f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"
     )
-    return Finding(
-        of, outcome, f"best FID over w {listed}; {gains}; a gain counts from {HARDLY:.0%} on", (first, second)
-    )
+    lacking = f"; not swept: T {ENOUGH // 2}, {ENOUGH} and {4 * ENOUGH}" if otherwise and M != ENOUGH else ""
+    text = f"best FID over the w that all have {listed}; {gains}; a gain counts from {HARDLY:.0%} on{lacking}"
+    return Finding(of, outcome, text, (first, second))

@@ -26,6 +26,7 @@ def canvas(width: float, height: float, title: str, subtitle: str, panels: int =
         one.spines[["top", "right"]].set_visible(False)
         one.spines[["left", "bottom"]].set_color("#999999")
         one.tick_params(colors=INK, labelsize=9)
+        one.ticklabel_format(useOffset=False)  # 45.35 and 45.36, not +4.535e1 in a corner
     return figure, axes
 
 

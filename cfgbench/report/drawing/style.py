@@ -45,6 +45,7 @@ def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> 
     if metric.column != "fid" or values.min() <= 0 or values.max() < LOG_FROM * values.min():
         return
     axes.set_yscale("log")
+    axes.set_ylabel(f"{axis_name(metric, part)}, log scale", color=INK)
     decades = np.log10(values.max() / values.min())
     steps = (1, 2, 3, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=steps))

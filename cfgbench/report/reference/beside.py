@@ -21,7 +21,7 @@ class Beside:
     """A measured slice, which table `number` shows, beside a published table.
 
     `rows` are the points that both have: w, p_uncond, T, and for each metric its column, `..._published`,
-    `..._difference` (measured - published) and `..._printed`, the paper's digits.
+    `..._difference` (measured - published, none where the features differ) and `..._printed`, the paper's digits.
     """
 
     number: int
@@ -31,6 +31,11 @@ class Beside:
     alone: int
     """Measured points that the published table does not have."""
     notes: tuple[Note, ...]
+
+    @property
+    def one_scale(self) -> bool:
+        """Whether numbers may be subtracted: the features are the same."""
+        return all(note.what != "features" for note in self.of_kind("differs"))
 
     def of_kind(self, kind: str) -> list[Note]:
         """Those that say `same`, `differs` or `not stated`."""
@@ -48,10 +53,12 @@ def lay_beside(part: Slice, number: int = 1) -> Beside:
     rows = ours.drop(columns=numbers[1::2], errors="ignore").merge(
         theirs[[*place, *numbers]].rename(columns={m.column: f"{m.column}_published" for m in METRICS}), on=place
     )
-    for metric in _metrics(part):
-        rows[f"{metric.column}_difference"] = rows[metric.column] - rows[f"{metric.column}_published"]
     rows = rows.sort_values([published.key, published.unstated, "w"], ignore_index=True)
-    return Beside(number, part, published, rows, len(part.ok) - len(rows), tuple(agreement(part, published)))
+    laid = Beside(number, part, published, rows, len(part.ok) - len(rows), tuple(agreement(part, published)))
+    for metric in _metrics(part):
+        difference = rows[metric.column] - rows[f"{metric.column}_published"]
+        rows[f"{metric.column}_difference"] = difference if laid.one_scale else np.nan
+    return laid
 
 
 def markdown(laid: Sequence[Beside]) -> str:
@@ -95,7 +102,8 @@ def _markdown(one: Beside) -> str:
 
 def _protocols(one: Beside) -> str:
     different = [f"- {escape_markdown(note.text)}" for note in one.of_kind("differs")]
-    head = "The protocols differ, so a difference below is not a gain or a loss:" if different else ""
+    which = ", so a difference below is not a gain or a loss" if one.one_scale else ""
+    head = f"The protocols differ{which}:"
     same = ", ".join(note.text for note in one.of_kind("same"))
     unstated = "; ".join(note.text for note in one.of_kind("not stated"))
     parts = [
@@ -108,11 +116,12 @@ def _protocols(one: Beside) -> str:
 
 def _numbers(one: Beside) -> str:
     metrics, keys = _metrics(one.measured), [one.published.key, one.published.unstated]
-    heads = [f"{m.name}<br>{word}" for m in metrics for word in ("measured", "published", "difference")]
+    words = ("measured", "published", "difference")[: 3 if one.one_scale else 2]
+    heads = [f"{m.name}<br>{word}" for m in metrics for word in words]
     decimals, rows = layout(one.measured).decimals, []
     for _, row in one.rows.iterrows():
         place = [*(as_text(row[key]) for key in keys), f"{row['w']:g}", f"{1 + row['w']:g}"]
-        cells = [text for metric in metrics for text in _cells(row, metric, decimals[metric.column])]
+        cells = [text for m in metrics for text in _cells(row, m, decimals[m.column])[: len(words)]]
         rows.append([*place, *cells])
     return markdown_table([*keys, "w", "scale", *heads], rows)
 

@@ -29,6 +29,8 @@ SAMPLED, TRAINED = 437e12, 368e12
 """FLOP/s of the GPU that is spoken of: what adm-64 reached on an H200, compiled and in bf16, sampling 256 images at a
 time and training 128 (tests/benchmarks/RESULTS.md)."""
 GPUS = 1, 8, 64
+LARGE = 50e9
+"""Operations of a network pass from which on a GPU does them as fast as these networks'."""
 AT_ONCE = 512
 """Images that go through the network at a time, at most, when a pass is measured."""
 
@@ -103,15 +105,18 @@ def forecast_without_data(path: Path) -> list[str] | None:
 
 
 def _counted(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
-    """Operations, and how long they take on 1, 8 and 64 GPUs."""
+    """Operations, and how long those of large networks take on 1, 8 and 64 GPUs."""
     counted = flops.of_sweep(cells, untrained, image)
+    said = (
+        f"counted: {counted.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {counted.sampling:.3g} FLOP, training "
+        f"{counted.training:.3g} FLOP"
+    )
+    if counted.one_pass < LARGE:
+        return said
     seconds = counted.sampling / SAMPLED + counted.training / TRAINED
     where = ", ".join(f"{_duration(seconds / gpus)} on {gpus}" for gpus in GPUS)
-    return (
-        f"counted: {counted.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {counted.sampling:.3g} FLOP, training "
-        f"{counted.training:.3g} FLOP; on GPUs that sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} "
-        f"TFLOP/s (an H200, measured): {where}"
-    )
+    rates = f"sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} TFLOP/s (an H200, measured)"
+    return f"{said}; on GPUs that {rates}: {where}"
 
 
 def _is_there(plan: Plan, network: Network) -> bool:
