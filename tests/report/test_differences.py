@@ -6,7 +6,7 @@ import pytest
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.rows.differences import Difference, compare
+from cfgbench.report.rows.differences import Difference, Term, combine, compare
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.summary import summary
 from cfgbench.sweep.results.influences import Influences
@@ -189,6 +189,19 @@ def test_a_mean_and_a_single_row_compare_at_the_seed_of_that(tmp_path, table1):
     assert compare(Influences(tmp_path), mean, single, "fid").value == pytest.approx(0.1)
     another = single | {"seed": 7}  # none in common
     assert compare(Influences(tmp_path), mean, another, "fid").value == pytest.approx(5.3)
+
+
+def test_unpaired_an_image_pulls_both_metrics_of_its_row(tmp_path):
+    """FID + IS of one cell, whose images pull them against each other, beside those of another data set."""
+    influences = Influences(tmp_path)
+    influences.put("a", {"label": LABELS, "fid": half(0.4), "is_mean": -half(0.3)})
+    rows = [row(name, 1.0, 0.4, is_mean=2.0, is_se=0.3, dataset=name) for name in "ab"]
+    terms = [
+        Term(sign, one, metric) for one, sign in zip(rows, (1.0, -1.0), strict=True) for metric in ("fid", "is_mean")
+    ]
+    difference = combine(influences, terms)
+    assert not difference.paired
+    assert difference.se == pytest.approx(np.sqrt(0.1**2 + 0.4**2 + 0.3**2), rel=1e-2)  # of b it is not known
 
 
 @pytest.mark.parametrize(("several", "told"), [(5, None), (1, True)])

@@ -4,7 +4,7 @@ Cells with the same seed share the noise of every image, and so most of their er
 (see evaluation.standard_error) take out what is shared. Several seeds are compared seed by seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     unpaired.
 
     Unpaired, terms of one metric and sign may still share their images, so that their errors add up; the errors of
-    different metrics and signs are taken as independent.
+    different metrics and signs are taken as independent, but for those of one row whose influences are known.
     """
     members = [_members(term.row) for term in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
@@ -86,7 +86,7 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     if totals and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
         return _of_few(members, _single(influences, of_seed(*totals)))
     if len(totals) < 2:
-        return _of_few(members, _unpaired(terms))
+        return _of_few(members, _unpaired(influences, terms))
     images = _over_images(influences, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
     mean = mean_over(list(totals), np.array(list(totals.values())), images)
     return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
@@ -101,7 +101,7 @@ def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> 
     """
     found = [_pulls(influences, terms) for terms in of_seeds]
     if any(one is None for one in found):
-        single = [_unpaired(terms).se for terms in of_seeds]
+        single = [_unpaired(influences, terms).se for terms in of_seeds]
         known_ones = [se for se in single if not np.isnan(se)]
         return float(np.mean(np.square(known_ones))) if known_ones else np.nan
     pulls, labels = [pulls for pulls, _ in found], found[0][1]
@@ -131,19 +131,38 @@ def _total(terms: Iterable[Term]) -> float:
 def _single(influences: Influences, terms: Sequence[Term]) -> Difference:
     same_noise = len({seed_of(term.row).sampling for term in terms}) == 1
     pulls = _pulls(influences, terms) if same_noise and _same_measure(terms) else None
-    return _unpaired(terms) if pulls is None else Difference(_total(terms), standard_error(*pulls), True)
+    if pulls is None:
+        return _unpaired(influences, terms)
+    return Difference(_total(terms), standard_error(*pulls), True)
 
 
-def _unpaired(terms: Sequence[Term]) -> Difference:
+def _unpaired(influences: Influences, terms: Sequence[Term]) -> Difference:
+    rows: dict[int, list[Term]] = {}
+    for term in terms:
+        rows.setdefault(id(term.row), []).append(term)
     errors: dict[tuple[str, bool], float] = {}
     doubts: dict[tuple[str, bool], list[Doubt]] = {}
-    for coefficient, row, metric in terms:
-        side, doubt = (metric, coefficient > 0), _doubt(row, metric)
-        se = np.nan if np.isnan(doubt.images.variance) else number(row, ERROR_OF[metric])
-        errors[side] = errors.get(side, 0.0) + abs(coefficient) * se
-        doubts.setdefault(side, []).append(doubt.times(coefficient))
+    for of_row in rows.values():
+        for (metric, positive), se, doubt in _of_row(influences, of_row):
+            side = metric, positive
+            errors[side] = errors.get(side, 0.0) + se
+            doubts.setdefault(side, []).append(doubt)
     se = float(np.sqrt(sum(error**2 for error in errors.values())))
     return Difference(_total(terms), se, False, apart([together(of_side) for of_side in doubts.values()]))
+
+
+def _of_row(influences: Influences, terms: Sequence[Term]) -> Iterator[tuple[tuple[str, bool], float, Doubt]]:
+    """(metric and sign, error, what it is made of) of each of one row's terms; of several metrics as of one, the
+    first, where the images' pull on all of them is known: an image that raises FID mostly lowers IS."""
+    single = len(terms) > 1 and len(_members(terms[0].row)) == 1 and "cell_id" in terms[0].row
+    if single and (pulls := _pulls(influences, terms)) is not None:
+        se = standard_error(*pulls)
+        yield (terms[0].metric, terms[0].coefficient > 0), se, of_images(se)
+        return
+    for coefficient, row, metric in terms:
+        doubt = _doubt(row, metric)
+        se = np.nan if np.isnan(doubt.images.variance) else number(row, ERROR_OF[metric])
+        yield (metric, coefficient > 0), abs(coefficient) * se, doubt.times(coefficient)
 
 
 def _doubt(row: Row, metric: str) -> Doubt:
