@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from programs import NOBODY, foreground, read_by
 
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
@@ -230,51 +231,31 @@ def test_a_notebooks_backend_of_figures_stops_nothing(small):
 
 
 def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(small):
-    program = f"{sys.executable} -m cfgbench"
-    ended = subprocess.run(
-        ["bash", "-c", f"{program} sweep {small} --workers 1 | (read; true); echo ${{PIPESTATUS[0]}}"],
-        **{"capture_output": True, "text": True, "check": True},
-    )
-    assert ended.stdout.strip() == "1"
-    assert "nobody reads the output any more; what is finished is kept" in ended.stderr
-    ended = subprocess.run(
-        ["bash", "-c", f"for i in 1 2 3; do {program} ls digits | (exec <&-); echo ${{PIPESTATUS[0]}}; done"],
-        **{"capture_output": True, "text": True, "check": True},
-    )
-    assert ended.stdout.split() == ["0", "0", "0"]
-    assert ended.stderr == ""
-    ended = subprocess.run(
-        ["bash", "-c", f"{program} sweep {small} --dry-run --quiet | (exec <&-); echo ${{PIPESTATUS[0]}}"],
-        **{"capture_output": True, "text": True, "check": True},
-    )
-    assert ended.stdout.strip() == "0"  # nothing was run that could go on
-    assert ended.stderr == ""
+    code, err = read_by("(read; true)", "sweep", small, "--workers", 1)
+    assert code == 1
+    assert "nobody reads the output any more; what is finished is kept" in err
+    for _ in range(3):
+        assert read_by(NOBODY, "ls", "digits") == (0, "")
+    assert read_by(NOBODY, "sweep", small, "--dry-run", "--quiet") == (0, "")  # nothing was run that could go on
 
 
 @pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_what_became_of_the_cells_is_in_the_exit_code_whoever_reads(small, unbuffered):
     small.write_text(SMALL.replace("T: [3]", "T: [3], temperature: [1, 1.0e+300]"))
-    command = f"{sys.executable} -m cfgbench sweep {small} --quiet --workers 1"
-    for reader in ("cat >/dev/null", "(exec <&-)"):
-        ended = subprocess.run(
-            ["bash", "-c", f"{command} | {reader}; exit ${{PIPESTATUS[0]}}"],
-            **{"capture_output": True, "text": True, "check": False, "env": os.environ | unbuffered},
-        )
-        assert (ended.returncode, "failed; " in ended.stderr) == (1, True), ended.stderr
+    words = "sweep", small, "--quiet", "--workers", 1
+    for reader in ("cat >/dev/null", NOBODY):
+        code, err = read_by(reader, *words, **unbuffered)
+        assert (code, "failed; " in err) == (1, True), err
     small.write_text(SMALL)
-    ended = subprocess.run(
-        ["bash", "-c", f"{command} | (exec <&-); exit ${{PIPESTATUS[0]}}"],
-        **{"capture_output": True, "text": True, "check": False, "env": os.environ | unbuffered},
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert read_by(NOBODY, *words, **unbuffered) == (0, "")
 
 
 def test_reports_of_several_sweeps_are_all_made_whoever_reads(small, run):
     for name in ("one", "two"):
         small.write_text(SMALL.replace("name: digits", f"name: {name}", 1))
         assert run("sweep", small, "--quiet")[0] == 0
-    command = f"{sys.executable} -u -m cfgbench report one two --table csv | (exec <&-); exit ${{PIPESTATUS[0]}}"
-    assert subprocess.run(["bash", "-c", command], capture_output=True, check=False).returncode == 0
+    code, err = read_by(NOBODY, "report", "one", "two", "--table", "csv", PYTHONUNBUFFERED="1")
+    assert code == 0, err
     assert all(Path("reports", name, "table.csv").exists() for name in ("one", "two"))
 
 
@@ -484,8 +465,6 @@ def test_the_scale_is_told_wherever_w_is_and_not_of_a_classifiers_weight(small, 
 def test_stopping_politely_says_how_to_go_on(small, name):
     small.write_text(SMALL.replace("steps: 12", "steps: 100000"))
     command = [sys.executable, "-c", "from cfgbench.cli import main; main()", "sweep", str(small)]
-    # a suite started in the background inherits an ignored Ctrl-C; the program under test is one in the foreground
-    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=foreground)
     while "train" not in process.stderr.readline():
         pass

@@ -13,6 +13,7 @@ import kills
 import pyarrow.parquet as pq
 import pytest
 import torch
+from programs import foreground
 
 from cfgbench.sweep import cell
 from cfgbench.sweep import fill as filling
@@ -72,7 +73,6 @@ def mount(tmp_path):
 
 def start(small, results, *more):
     command = [*PROGRAM, "sweep", str(small), "--results", str(results), *more]
-    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=foreground)
 
 

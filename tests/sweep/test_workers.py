@@ -13,6 +13,7 @@ from pathlib import Path
 import kills
 import pytest
 import torch
+from programs import alive, foreground
 
 from cfgbench import progress
 from cfgbench.errors import UserError
@@ -44,7 +45,6 @@ def program():
     started = []
 
     def start(words, begun):
-        foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
         with Path("out").open("w") as out, Path("err").open("w") as err:
             command = [sys.executable, *words]
             process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True, preexec_fn=foreground)
@@ -96,12 +96,6 @@ def workers_killed(monkeypatch):
 def locks():
     """What is trained or sampled now."""
     return [path for path in Path("results/digits/locks").glob("[!.]*") if path.name != "extractor"]
-
-
-def alive(pids):
-    """Those of the processes that have not ended; nobody may be there to notice that they have."""
-    states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
-    return [pid for pid, stat in states.items() if stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"]
 
 
 def children(process):
