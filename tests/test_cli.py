@@ -39,6 +39,22 @@ grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}
 MEASURED = ["seconds", "images_per_second", "created", "digest"]
 
 
+@pytest.fixture(scope="module")
+def first_results(tmp_path_factory):
+    """Where those of SMALL are kept, once there are any."""
+    return tmp_path_factory.mktemp("first") / "results"
+
+
+@pytest.fixture
+def finished(small, run, first_results):
+    """The results of SMALL stand in the working folder: the first test runs it, the others have copies."""
+    if first_results.exists():
+        shutil.copytree(first_results, "results")
+    else:
+        assert run("sweep", small)[0] == 0
+        shutil.copytree("results", first_results)
+
+
 def rows(folder="results/digits"):
     table = pd.read_parquet(f"{folder}/cells")
     return table.sort_values("cell_id", ignore_index=True).drop(columns=MEASURED)
@@ -63,8 +79,7 @@ def test_a_sweep_gives_a_row_a_cell_and_the_second_time_no_work(small, run):
     assert before == {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
 
 
-def test_one_more_w_runs_only_the_new_cells(small, run):
-    run("sweep", small)
+def test_one_more_w_runs_only_the_new_cells(small, finished, run):
     before = rows()
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
     _, out, _ = run("sweep", small, "--dry-run")
@@ -78,8 +93,7 @@ def test_one_more_w_runs_only_the_new_cells(small, run):
     pd.testing.assert_frame_equal(after[after["w"] != 0.5].reset_index(drop=True), before)
 
 
-def test_ls_counts_the_cells_that_the_sweep_has_now(small, run):
-    run("sweep", small)
+def test_ls_counts_the_cells_that_the_sweep_has_now(small, finished, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1, 2]"))
     run("train", small)
     assert "2 of 4 cells done, 2 missing, 2 networks trained, 2 rows of other cells" in run("ls")[1]
@@ -139,8 +153,7 @@ def test_cells_are_told_apart_by_all_that_varies(small, run):
     assert sorted(others) == ["sampler ancestral, seed 7", "sampler ddim, seed 0", "sampler ddim, seed 7"]
 
 
-def test_a_report_says_what_is_missing_and_what_is_shown_beside(small, run):
-    run("sweep", small)
+def test_a_report_says_what_is_missing_and_what_is_shown_beside(small, finished, run):
     first = next(Path("results/digits/cells").glob("*.parquet"))
     kept = first.read_bytes()
     first.unlink()
@@ -171,8 +184,7 @@ def test_figures_of_an_earlier_report_are_told_of(small, run):
     assert "4 networks trained, 1 training not at its end" in run("ls")[1]
 
 
-def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, run):
-    run("sweep", small)
+def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, finished, run):
     for command in ("ls", "report"):
         assert "not as it was run" not in run(command, small)[2]
     small.write_text(SMALL.replace("steps: 12", "steps: 9999"))
@@ -182,8 +194,7 @@ def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, run):
         assert f"note: {small} is not as it was run; this is the sweep of results/digits/sweep.yaml" in err
 
 
-def test_without_a_name_the_newest_sweep_with_rows_is_reported(small, run):
-    run("sweep", small)
+def test_without_a_name_the_newest_sweep_with_rows_is_reported(small, finished, run):
     other = Path("other.yaml")
     other.write_text(SMALL.replace("name: digits\n", "name: later\n").replace("steps: 12", "steps: 3"))
     run("train", other, "--p-uncond", "0.1")
@@ -291,8 +302,7 @@ def test_a_network_of_ones_own_that_fails_fails_its_cells(small, run, monkeypatc
     assert failed["reason"].str.startswith("Odd" if "Odd" in error else error).all()
 
 
-def test_one_broken_sweep_does_not_hide_the_others(small, run):
-    run("sweep", small)
+def test_one_broken_sweep_does_not_hide_the_others(finished, run):
     Path("results/broken/cells").mkdir(parents=True)
     Path("results/broken/sweep.yaml").touch()
     Path("results/broken/cells/x.parquet").symlink_to("nowhere")
