@@ -29,14 +29,7 @@ from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.results.row import digest_of
 from cfgbench.tensors import save_tensors
 
-SMALL = """
-name: small
-dataset: {name: digits, limit: 40}
-model: {channels: 8, multipliers: [1]}
-training: {steps: 3, batch_size: 4}
-sampling: {samples: 10, batch_size: 10}
-grid: {w: [0, 1], T: [2]}
-"""
+SMALL = fuzz.SMALL
 TRAIN = ("--p-uncond", "0.123456")
 """Loads and plans all, then refuses."""
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
+from programs import alive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="one process works alone there")
 
@@ -29,17 +29,11 @@ def program(code):
     return done.returncode, *said
 
 
-def alive(pid):
-    """Whether the process has not ended; nobody may be there to notice that it has."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"
-
-
 def test_those_of_a_process_that_is_killed_end():
     code, out, err = program(KILLED)
     pids, began = [int(pid) for pid in out.split()], time.monotonic()
     try:
-        while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() - began < 10:
+        while (left := alive(pids)) and time.monotonic() - began < 10:
             time.sleep(0.05)
         assert (code, len(pids), left, err) == (-signal.SIGKILL, 3, [], "")
     finally:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from closeness import apart
 
 from cfgbench.models.cuda_graphs import KEPT, Graphed
 from cfgbench.models.fast import Compiled, Replayed, for_sampling
@@ -26,10 +27,6 @@ def call(denoiser, precision, b=5, seed=1):
     z = torch.randn(b, 1, 8, 8, generator=torch.Generator().manual_seed(seed)).to(GPU)
     with torch.inference_mode(), autocast(precision, GPU):
         return denoiser(z, torch.linspace(-5, 5, b, device=GPU), torch.arange(b, device=GPU) % 3)
-
-
-def apart(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

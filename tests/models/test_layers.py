@@ -1,5 +1,6 @@
 import pytest
 import torch
+from closeness import apart
 from torch.nn import functional as F
 
 from cfgbench.models import native_group_norm
@@ -42,10 +43,6 @@ def by_torch(norm, x, embedded):
         scale, shift = embedded.double()[:, None, None].chunk(2, dim=-1)
         y = (1 + scale) * y + shift
     return F.silu(y) if norm.silu else y
-
-
-def apart(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 @pytest.mark.parametrize("silu", [True, False])

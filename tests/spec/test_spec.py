@@ -226,6 +226,8 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("dataset:", "datast:", "datast: unknown key; did you mean dataset?"),
         ("T: [4]", "T: [4]\n  T: [8]", "key 'T' stands there twice"),
         ("p_uncond: [0.1, 0.5]", "p_uncond: [1.2]", "grid.p_uncond[0] = 1.2: should be less than or equal to 1"),
+        ("batch_size: 50", "batch_size: 0", "sampling.batch_size = 0: should be auto, or a number of"),
+        ("batch_size: 50", "batch_size: many", "sampling.batch_size = 'many': should be auto, or a number"),
         ("batch_size: 50", "p_uncond: 1.2", "sampling.p_uncond: unknown key"),
         ("steps: 10", "p_uncond: 1.2", "training.p_uncond = 1.2"),
         ("[fid, is]", "''", "evaluation.metrics = '': should be a valid list, such as [fid, is]"),

@@ -13,6 +13,7 @@ import kills
 import pyarrow.parquet as pq
 import pytest
 import torch
+from programs import foreground
 
 from cfgbench.sweep import cell
 from cfgbench.sweep import fill as filling
@@ -72,7 +73,6 @@ def mount(tmp_path):
 
 def start(small, results, *more):
     command = [*PROGRAM, "sweep", str(small), "--results", str(results), *more]
-    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=foreground)
 
 
@@ -206,8 +206,19 @@ def test_damaged_rows_are_made_again_and_never_believed(small, calm, run):
         assert untouched or "1 damaged" in out
         if trial < 59:
             path.write_bytes(whole)
+    assert run("sweep", small)[0] == 0
+    same(calm, Path("results"))
+
+
+def test_a_row_that_ends_early_is_named_by_the_report_and_made_again(small, calm, run):
+    shutil.copytree(calm, "results")
+    (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-50])
+    assert "1 damaged" in run("ls")[1]
+    code, _, err = run("report", "digits")
+    assert (code, f"{path}: not a row of results" in err) == (2, True)
     code, out, _ = run("sweep", small)
-    assert code == 0
+    assert (code, "1/1" in out) == (0, True)
     same(calm, Path("results"))
 
 
@@ -245,12 +256,13 @@ def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again
         path.unlink()
     (first, *_) = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))
     whole = first.read_bytes()
-    for _ in range(20):
-        flip(first, randomness)
-        code, _, err = run("sweep", small, "--quiet")
-        assert code == 2
-        assert f"{first}: not a whole file of cfgbench" in err
+    for trial in range(21):
+        flip(first, randomness) if trial < 20 else first.write_bytes(whole[:-50])
+        for command in ("sweep", "train"):
+            code, _, err = run(command, small, "--quiet")
+            assert (code, f"{first}: not a whole file of cfgbench" in err) == (2, True)
         first.write_bytes(whole)
+    first.unlink()  # it is trained again
     (reference,) = Path("results/digits/references").glob("*.npz")
     reference.write_bytes(reference.read_bytes()[:-100])
     for path in Path("results/digits/influence").glob("*.parquet"):

@@ -11,7 +11,6 @@ from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.models.extractors import ClassifierFeatures
-from cfgbench.sweep.plan import _shown
 from cfgbench.sweep.probes import _check_null, _Probe
 from cfgbench.tensors import load_tensors, save_tensors
 
@@ -217,41 +216,6 @@ def test_the_last_weights_of_training_are_known_for_what_they_are(tmp_path, monk
     assert "not their average (EMA) but the last ones of training" in err
 
 
-@pytest.mark.parametrize(("show", "labels"), [("", list(range(10))), ('show: [7, "3"]', [3, 7])])
-def test_the_sheet_shows_the_classes_that_are_asked_for(sweep, run, monkeypatch, show, labels):
-    from cfgbench.sweep.results.sheet import read_tiles
-
-    monkeypatch.setitem(globals(), "SWEEP", SWEEP.replace("grid:", f"evaluation: {{{show}}}\ngrid:"))
-    assert sweep("sound")[0] == 0
-    found = [read_tiles(path) for path in Path("results/probed/samples").glob("*.png")]
-    assert len(found) == 2
-    assert all(tiles.labels.tolist() == [labels, labels] for tiles in found)
-
-
-def test_a_class_that_is_not_there_cannot_be_shown(sweep, monkeypatch):
-    monkeypatch.setitem(globals(), "SWEEP", SWEEP.replace("grid:", "evaluation: {show: [3, 10]}\ngrid:"))
-    code, _, err = sweep("sound")
-    assert code == 2
-    assert "evaluation.show[1] = 10: no such class; there are ids below 10, or names such as 0" in err
-
-
-@pytest.mark.parametrize(
-    ("show", "shown"),
-    [(["crane"], (0, 2)), (["crane", 1], (0, 1, 2)), ([2], (2,)), (["Paris, Texas"], (3,)), (["3"], (4,))],
-)
-def test_all_classes_of_a_name_are_shown(show, shown):
-    assert _shown(show, images_of("crane", "lion", "crane", "Paris, Texas", "3")) == shown
-
-
-def test_a_name_of_many_classes_is_no_sheet():
-    with pytest.raises(ValueError, match=r"evaluation\.show: names 11 classes; at most 10 are shown, give ids"):
-        _shown(["crane"], images_of(*["crane"] * 11))
-
-
-def images_of(*names):
-    return Images("some", np.zeros((len(names), 1, 8, 8), np.uint8), np.arange(len(names)), names, flips=False)
-
-
 class Convolution(torch.nn.Module):
     """A network of 1,000 classes; one alone and one in a batch may differ by rounding. `null` is what acts as null."""
 
@@ -270,7 +234,8 @@ class Convolution(torch.nn.Module):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-5])
 def test_the_null_class_is_compared_with_each_of_a_thousand(scale):
-    pixels = images_of(*map(str, range(1000)))
+    names = tuple(map(str, range(1000)))
+    pixels = Images("some", np.zeros((1000, 1, 8, 8), np.uint8), np.arange(1000), names, flips=False)
     for alike in (2, 437, 998):
         with pytest.raises(UserError, match=f"who: its null class acts as class {alike}: "):
             _check_null(_Probe(Convolution(alike, scale), pixels, torch.device("cpu")), "who")

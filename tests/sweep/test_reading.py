@@ -6,6 +6,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from programs import foreground
 
 from cfgbench.errors import UserError
 from cfgbench.sweep.results import row
@@ -92,7 +93,6 @@ store.begin_reading = begin_reading
 cli.main()
 """
     command = [sys.executable, "-c", code, "report", "many", "--results", many.folder.parent, "--out", tmp_path / "out"]
-    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(command, preexec_fn=foreground, **options) as process:
         while process.poll() is None and not waits.exists():

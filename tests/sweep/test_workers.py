@@ -13,8 +13,8 @@ from pathlib import Path
 import kills
 import pytest
 import torch
+from programs import alive, foreground
 
-from cfgbench import progress
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
 from cfgbench.sweep.bench import Place
@@ -44,7 +44,6 @@ def program():
     started = []
 
     def start(words, begun):
-        foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a background suite ignores it)
         with Path("out").open("w") as out, Path("err").open("w") as err:
             command = [sys.executable, *words]
             process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True, preexec_fn=foreground)
@@ -96,12 +95,6 @@ def workers_killed(monkeypatch):
 def locks():
     """What is trained or sampled now."""
     return [path for path in Path("results/digits/locks").glob("[!.]*") if path.name != "extractor"]
-
-
-def alive(pids):
-    """Those of the processes that have not ended; nobody may be there to notice that they have."""
-    states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
-    return [pid for pid, stat in states.items() if stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"]
 
 
 def children(process):
@@ -322,62 +315,3 @@ def test_no_more_threads_than_cores_and_no_more_processes_than_memory_has_room_f
         assert found.workers * found.threads <= cores
     assert best(work, cores, processes=1000).workers > 1
     assert "memory" in best(work, cores, processes=1).reason
-
-
-# what is shown
-
-
-@pytest.fixture
-def shown(monkeypatch, capsys):
-    """shown(terminal) gives (the progress of two workers, a function that lets seconds pass, what was printed)."""
-    clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-
-    def go(terminal):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-        monkeypatch.setattr(progress, "_width", lambda: 80)
-        lines = progress.Lines()
-
-        def later(seconds):
-            clock[0] += seconds
-
-        return [progress.of_worker(lines, number) for number in range(2)], later, lambda: capsys.readouterr().err
-
-    return go
-
-
-def test_tasks_side_by_side_do_not_restart_each_others_time_left(shown):
-    (one, other), later, said = shown(terminal=True)
-    for done in range(0, 60, 10):
-        one("train a", done, 100, "loss 0.1")
-        other("train b", done // 2, 100, "loss 0.1")
-        later(1.0)
-    last = said().split("\r\x1b[K")[-1]
-    assert last == "train a: 50/100, 5 s left | train b: 20/100, 16 s left"
-    other("train b", 100, 100, "loss 0.1")
-    assert said() == "\r\x1b[Ktrain b: 100/100, loss 0.1, 6 s\n"
-    one("train a", 60, 100, "loss 0.1")
-    assert said() == "\r\x1b[Ktrain a: 60/100, loss 0.1, 4 s left"
-    later(1.0)
-    one("a task of a name that is longer than all of what the terminal shows in one of its lines", 1, 9, "")
-    one("a task of a name that is longer than all of what the terminal shows in one of its lines", 2, 9, "")
-    assert len(said().removeprefix("\r\x1b[K")) == 79
-    one.func.__self__.clear()
-    assert said() == "\r\x1b[K"
-
-
-def test_lines_of_tasks_side_by_side_come_no_more_often_than_those_of_one(shown):
-    (one, other), later, said = shown(terminal=False)
-    for done in range(600):
-        one("train a", done, 1000, "")
-        other("train b", done, 1000, "")
-        later(0.1)
-    assert 5 <= said().count("\n") <= 8
-    other("waiting for another process", 0, 9, "")
-    later(100.0)
-    other("waiting for another process", 0, 9, "")
-    assert said() == ""
-    progress.end_worker(one.func.__self__, 0)
-    later(100.0)
-    other("waiting for another process", 0, 9, "")
-    assert said() == "waiting for another process: 0/9\n"

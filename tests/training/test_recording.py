@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from closeness import apart
 
 from cfgbench.data import load
 from cfgbench.models.precision import Compute
@@ -33,10 +34,6 @@ def made(digits, precision="fp32", kind="denoiser", recorded=True, **keys):
 
 def weights(step):
     return torch.cat([parameter.detach().flatten() for parameter in step.state.ema])
-
-
-def apart(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "classifier"])
