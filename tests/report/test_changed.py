@@ -70,3 +70,9 @@ def test_a_note_of_before_tells_nothing_of_classifiers(table1):
     rows = table1.assign(checkpoint_id="a", classifier_id="b")
     assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a"}])) == len(rows)
     assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a", "classifier_id": "d"}])) == 0
+
+
+def test_what_the_sweep_says_now_of_a_network_made_elsewhere_is_shown():
+    rows = pd.DataFrame([{"cell_id": "c", "checkpoint_id": "a", "p_uncond": 0.1}])
+    assert asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a", "p_uncond": 0.5}])["p_uncond"].tolist() == [0.5]
+    assert asked_for(rows, [{"cell_id": "d", "checkpoint_id": "a", "p_uncond": 0.5}])["p_uncond"].tolist() == [0.1]

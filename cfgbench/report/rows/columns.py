@@ -76,6 +76,10 @@ def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> 
         mine &= rows["classifier_id"].isna() | rows["classifier_id"].isin(guides)
     rows = rows[mine].reset_index(drop=True)
     settings = [by_id.get(cell_id, {}).get("settings") for cell_id in rows["cell_id"]]
+    said = [
+        by_id.get(cell_id, {}).get("p_uncond", p) for cell_id, p in zip(rows["cell_id"], rows["p_uncond"], strict=True)
+    ]
+    rows = rows.assign(p_uncond=said)  # of a network made elsewhere it is what the sweep says, and no part of its cells
     return _stated(rows, settings).assign(asked=rows["cell_id"].isin(by_id))
 
 
