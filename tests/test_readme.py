@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+
+from cfgbench.spec import ClassifierSection, Dataset, Evaluation, Model, Sampling, Training
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -28,3 +31,12 @@ def test_the_table_of_verdicts_is_that_of_the_reports(name):
     assert {number: verdict.split(":")[0].replace("–", "cannot be told") for number, verdict in told.items()} == (
         found.to_dict()
     )
+
+
+@pytest.mark.parametrize("section", [Dataset, Model, Training, ClassifierSection, Sampling, Evaluation])
+def test_the_table_of_keys_has_all_with_their_defaults(section):
+    name = section.__name__.removesuffix("Section").lower()
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` | ")]
+    told = [key.partition(": ") for key in re.findall(r"`([^`]+)`", line)[1:]]
+    fields = {key: None if field.is_required() else field.default for key, field in section.model_fields.items()}
+    assert {key: yaml.safe_load(value) for key, _, value in told} == fields
