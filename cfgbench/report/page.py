@@ -18,7 +18,11 @@ _FIGURES = {
     "tradeoff": ("Trade-off", "FID against Inception Score as guidance grows; points are labelled with w."),
     "strength": ("Over guidance strength", "The w axis is nearly linear up to 0.5 and logarithmic beyond."),
     "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
-    "samples": ("Samples", "Rows are classes, columns are w; along a row all images begin with the same noise."),
+    "samples": (
+        "Samples",
+        "Rows are classes, columns are w; along a row all images begin with the same noise. Of several "
+        "p_uncond (or T) the one with the best FID.",
+    ),
 }
 
 
