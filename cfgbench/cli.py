@@ -13,6 +13,7 @@ from cfgbench.errors import UserError, counted, printable
 from cfgbench.exits import end, goes_on, note, prepare, say, tell
 from cfgbench.machine import keep_to_processors
 from cfgbench.progress import Lines, Progress, clear, silent
+from cfgbench.signals import held_back
 
 if TYPE_CHECKING:
     from cfgbench.models.precision import Compute
@@ -43,6 +44,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")
 MOST_WORKERS = 256
+
+
+def _load_torch() -> None:
+    """The import that takes longest; Ctrl-C within it would be an error of some library's."""
+    with held_back():
+        import torch  # noqa: F401
 
 
 def _version(wanted: bool) -> None:
@@ -77,6 +84,7 @@ def train(
 
     Several GPUs train one network together: torchrun --nproc-per-node 8 -m cfgbench train SWEEP.yaml
     """
+    _load_torch()
     from cfgbench.models.precision import find_compute
     from cfgbench.sweep.plan import make_plan, prepare_folder
 
@@ -131,6 +139,7 @@ def sweep(
     short, or have large networks, the Inception network, networks made elsewhere or a GPU are not.
     """
     with nullcontext() if dry_run else goes_on():
+        _load_torch()
         from cfgbench.models.precision import find_compute
         from cfgbench.training.distributed import under_torchrun
 
@@ -280,7 +289,8 @@ def _report_sweeps(
     folders = chosen_folders(sweeps, results, note, with_rows=True)
     reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
 
-    from cfgbench.report import Report, print_claims
+    with held_back():
+        from cfgbench.report import Report, print_claims
 
     asked = request()
     unread: BrokenPipeError | None = None
@@ -339,6 +349,7 @@ def eval(
     quiet: Quiet = False,
 ) -> None:
     """Measure FID and Inception Score of images made anywhere."""
+    _load_torch()
     from json import dumps
 
     from cfgbench.files import write_atomically
@@ -377,6 +388,7 @@ def gaussians(
 
     On standard error: the integrals of the densities, and how far the samples are from them.
     """
+    _load_torch()
     from cfgbench.data.gaussians import mixture_of
     from cfgbench.files import make_folder
     from cfgbench.models.precision import find_device

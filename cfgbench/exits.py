@@ -66,8 +66,9 @@ def goes_on() -> Iterator[None]:
 
 def prepare() -> None:
     """Takes the terminal and the signals as they may be: streams that are closed, names that it cannot show, a
-    connection that ends, a backend of figures that a notebook has chosen."""
+    connection that ends, settings of figures that are a notebook's or the user's own."""
     os.environ["MPLBACKEND"] = "agg"  # matplotlib ends where it does not know the notebook's
+    os.environ["MATPLOTLIBRC"] = os.devnull  # figures are the same everywhere, and no setting of another's breaks them
     for name in ("stdout", "stderr"):  # closed by whoever began us
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for as long as we are)

@@ -42,8 +42,7 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
     try:
         if not path.is_file():  # a pipe would never end
             raise ValueError("not a regular file")
-        if not os.access(path, os.R_OK):
-            raise UserError(f"{path}: cannot be read (permission denied); nothing is made in its place")
+        check_readable(path)
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["cfgbench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -55,6 +54,12 @@ def load_tensors(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
         why = reason(error, 120)
         way = "install cfgbench again" if expected else "delete it, and it is made again"
         raise UserError(f"{path}: not a whole file of cfgbench ({why}); {way}") from None
+
+
+def check_readable(path: Path) -> None:
+    """Raises UserError for a file that may not be read: whether it is whole is not known."""
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise UserError(f"{path}: cannot be read (permission denied); nothing is made in its place")
 
 
 def digest(tensors: dict[str, Tensor], header: str = "") -> str:

@@ -234,8 +234,9 @@ def test_few_images_of_many_classes_have_a_note(small, run):
     assert said not in run("sweep", small)[2]
 
 
-def test_a_notebooks_backend_of_figures_stops_nothing(small):
-    environment = os.environ | {"MPLBACKEND": "module://not_installed.backend"}
+def test_others_settings_of_figures_stop_nothing(small):
+    Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
+    environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}
     for words in (["sweep", str(small), "--quiet"], ["report"]):
         command = [sys.executable, "-m", "cfgbench", *words]
         assert subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0

@@ -135,7 +135,7 @@ class _Zip:
             raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)})") from None
 
     def names(self) -> Iterable[str]:
-        for entry in self.archive.infolist():
+        for entry in self.archive.NameToInfo.values():  # of two of one name the later one, which is what is read
             name = PurePosixPath(entry.filename)
             if not name.parts:
                 raise UserError(f"{self.where}: a file without a name; make the zip anew")

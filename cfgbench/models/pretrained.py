@@ -3,9 +3,11 @@
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -64,7 +66,7 @@ def weights_identity(model: Pretrained, images: Images) -> str:
 
 
 class Predicting(nn.Module):
-    """A Denoiser of a network that predicts the image x, or v = alpha eps - sigma x (Salimans & Ho 2022)."""
+    """A Denoiser of a network that predicts eps, the image x, or v = alpha eps - sigma x (Salimans & Ho 2022)."""
 
     def __init__(self, network: Callable[[Tensor, Tensor, Tensor], Tensor], prediction: str, num_classes: int) -> None:
         super().__init__()
@@ -100,15 +102,27 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     _look_where_the_user_stands()
     try:
         with contextlib.chdir("."):  # results lie where the user stands, wherever that code goes
-            network = getattr(importlib.import_module(module), function)(**model.arguments)
+            make = getattr(importlib.import_module(module), function)
+            _check_place(model, make)
+            network = make(**model.arguments)
             num_classes = int(network.num_classes)
-    except MemoryError:
+            if isinstance(network, nn.Module):
+                network = network.to(device).eval().requires_grad_(False)
+    except (MemoryError, UserError):
         raise
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
         raise _failed(model, error) from None
-    if isinstance(network, nn.Module):
-        network = network.to(device).eval().requires_grad_(False)
-    return network if model.prediction == "eps" else Predicting(network, model.prediction, num_classes)
+    return Predicting(network, model.prediction, num_classes)
+
+
+def _check_place(model: Factory, make: Any) -> None:
+    """What names the network's numbers is the file of the module that is named: the function has to be in it. Raises
+    UserError."""
+    module, _, function = model.factory.partition(":")
+    place = make.__module__ if isinstance(make, FunctionType | type) else module
+    if place != module and place in sys.modules:
+        way_out = f"write {place}:{getattr(make, '__qualname__', function)}, whose file then names its numbers"
+        raise UserError(f"model.factory = {model.factory}: {function} is defined in {place}; {way_out}")
 
 
 def _failed(model: Factory, error: BaseException) -> UserError:
@@ -138,8 +152,9 @@ def _files_in(arguments: Any) -> Iterator[Path]:
     if isinstance(arguments, dict | list):
         for value in arguments.values() if isinstance(arguments, dict) else arguments:
             yield from _files_in(value)
-    elif isinstance(arguments, str) and _is_file(arguments):
-        yield Path(arguments)
+    elif isinstance(arguments, str):
+        named = {arguments, os.path.expanduser(arguments)}  # noqa: PTH111 (a text that may be no path)
+        yield from (Path(one) for one in named if _is_file(one))
 
 
 def _is_file(text: str) -> bool:

@@ -92,11 +92,12 @@ class _Probe:
         self.lam = torch.tensor(LOG_SNRS, device=device)
 
     def call(self, c: int) -> Float[Tensor, "b ch h w"]:
-        return self.denoiser(self.z, self.lam, torch.full((len(self.z),), c, device=self.z.device))
+        c_of_each = torch.full((len(self.z),), c, device=self.z.device)
+        return self.denoiser(self.z, self.lam, c_of_each).clone()  # it may give the same memory each time
 
     def alone(self, c: int) -> Float[Tensor, "1 ch h w"]:
         """What `call` gives the first image, without the others."""
-        return self.denoiser(self.z[:1], self.lam[:1], torch.full((1,), c, device=self.z.device))
+        return self.denoiser(self.z[:1], self.lam[:1], torch.full((1,), c, device=self.z.device)).clone()
 
     def distance(self, a: Tensor, b: Tensor) -> float:
         """|a - b| / |a|."""

@@ -88,8 +88,12 @@ def load(path: Path, state: State, header: dict[str, Any]) -> None:
     if not isinstance(found, dict) or not isinstance(found.get("step"), int):
         raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
     step, scaler, compiled = found.pop("step"), found.pop("scaler", {}), found.pop("compiled", None)
-    if {"id": header.get("id")} | found != header:  # earlier versions noted no id
-        return  # another precision, or other data: numbers of two kinds are not mixed
+    found = {"id": header.get("id")} | found  # earlier versions noted no id
+    if step and found != header == found | {"precision": header["precision"]}:
+        begun = found["precision"]
+        raise UserError(f"{path}: begun in {begun}; take --precision {begun}, or delete it to train from the beginning")
+    if found != header:
+        return  # of other data
     try:
         _restore(state, tensors, scaler, step)
         state.compiled = compiled

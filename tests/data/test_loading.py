@@ -214,6 +214,15 @@ def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
     assert load(tmp_path / "tiny", split="train").labels.tolist() == [0] * 3 + [1] * 3
 
 
+def test_of_two_files_of_one_name_in_a_zip_the_later_one_counts(folder, tmp_path):
+    zipped(folder, tmp_path / "photos.zip")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.write(folder / "cat" / "2.png", "cat/0.png")
+    found = load(tmp_path / "photos.zip")
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.images[0].tolist() == found.images[2].tolist()
+
+
 @pytest.mark.parametrize("name", ["../out/0.png", "/etc/0.png", "cat/../../0.png"])
 def test_a_zip_that_climbs_out_is_refused(folder, tmp_path, name):
     with pytest.raises(UserError, match="climbs out"):

@@ -74,6 +74,13 @@ def fails(**more):
 def fills(**more):
     raise MemoryError
 
+def double(**more):
+    class Double(torch.nn.Module):
+        num_classes = "3"
+        def forward(self, z, lam, c):
+            return z.double()
+    return Double()
+
 def moves(**more):
     import os
     os.chdir("/")
@@ -161,6 +168,30 @@ def test_a_package_that_cannot_be_imported_says_why(module, source, said):
     (package / "__init__.py").write_text(source)
     with pytest.raises(UserError, match=said):
         weights_identity(Factory(factory="package.net:make"), IMAGES)
+
+
+def test_the_function_has_to_be_in_the_file_that_is_digested(module):
+    package = module.parent / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from package.net import make")
+    (package / "net.py").write_text(SOURCE)
+    with pytest.raises(UserError, match=r"make is defined in package\.net; write package\.net:make, whose file"):
+        load_pretrained(Factory(factory="package:make"), IMAGES, CPU)
+    load_pretrained(Factory(factory="package.net:make", arguments={"prediction": "eps"}), IMAGES, CPU)
+
+
+def test_a_file_at_home_is_digested(module, monkeypatch):
+    monkeypatch.setenv("HOME", str(module.parent))
+    (module.parent / "w.bin").write_bytes(b"1")
+    before = weights_identity(factory(path="~/w.bin"), IMAGES)
+    (module.parent / "w.bin").write_bytes(b"2")
+    assert weights_identity(factory(path="~/w.bin"), IMAGES) != before
+
+
+def test_what_a_network_gives_is_brought_to_the_images_type(module):
+    denoiser = load_pretrained(factory(function="double"), IMAGES, CPU)
+    z, lam, c = torch.randn(2, 3, 8, 8), torch.zeros(2), torch.tensor([0, 1])
+    assert denoiser(z, lam, c).dtype == torch.float32
 
 
 def test_memory_that_runs_out_is_not_the_functions_fault(module):

@@ -15,6 +15,8 @@ import pytest
 import torch
 from programs import foreground
 
+from cfgbench.errors import UserError
+from cfgbench.evaluation.features import Features
 from cfgbench.sweep import cell
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.results import row, shards
@@ -247,6 +249,17 @@ def test_a_checkpoint_of_someone_else_is_not_called_damaged(small, calm, run, mo
     monkeypatch.setattr(os, "access", lambda asked, mode: Path(asked).name != path.name and allowed(asked, mode))
     said = f"cfgbench: {path}: cannot be read (permission denied); nothing is made in its place\n"
     assert run("train", small, "--quiet")[::2] == (2, said)
+
+
+def test_a_shard_of_someone_else_is_not_called_damaged(tmp_path, monkeypatch):
+    first = shards.Shards(tmp_path / "features" / "cell", 4, "key")
+    first.add(0, Features(torch.ones(4, 2), None), torch.zeros(0))
+    first.flush()
+    (path,) = (tmp_path / "features" / "cell").glob("*.safetensors")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="permission denied"):
+        shards.Shards(tmp_path / "features" / "cell", 4, "key")
+    assert path.exists()
 
 
 def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again(small, calm, run):

@@ -1,5 +1,6 @@
 """Networks and extractors that are broken in ways that no number shows: each stops the sweep with what was seen."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,14 @@ class Ends(Denoiser):
             raise self.error
         return super().forward(z, lam, c)
 
+def reuses(): return Reuses()
 def mixes(): return Mixes()
+
+class Reuses(Denoiser):
+    def forward(self, z, lam, c):
+        eps = super().forward(z, lam, c)
+        self.memory = {**getattr(self, "memory", {})}
+        return self.memory.setdefault(eps.shape, eps).copy_(eps)
 
 class Mixes(Denoiser):
     def forward(self, z, lam, c):
@@ -112,8 +120,24 @@ def test_a_network_that_raises_is_a_line_in_a_dry_run_too(sweep, run):
     assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[0] == 2
 
 
-def test_a_sound_network_passes(sweep):
-    assert sweep("sound")[0] == 0
+@pytest.mark.parametrize("function", ["sound", "reuses"])
+def test_a_sound_network_passes(sweep, function):
+    assert sweep(function)[0] == 0
+
+
+def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch):
+    from cfgbench.sweep import networks
+
+    honest = networks.load_pretrained
+
+    def changed(*given):
+        Path("brokenmodel.py").write_text(f"{NETWORKS}# a change")
+        return honest(*given)
+
+    monkeypatch.delitem(sys.modules, "brokenmodel", raising=False)  # of another test, from another folder
+    monkeypatch.setattr(networks, "load_pretrained", changed)
+    code, _, err = sweep("sound")
+    assert (code, "its weights or its function changed while the sweep runs; run it again" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

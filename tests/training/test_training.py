@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cfgbench.data import Images
+from cfgbench.errors import UserError
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.feature_classifier import accuracy
 from cfgbench.models.precision import Compute, resolve_precision
@@ -82,6 +83,21 @@ def test_ctrl_c_saves_where_it_was(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), progress=stop)
     assert load_tensors(tmp_path / "a.partial")[1]["step"] == 20
+
+
+def test_a_training_in_progress_is_gone_on_from_in_its_precision_or_not_at_all(images, tmp_path):
+    def stop(task, done, total, note):
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a.safetensors", spec(), progress=stop, precision="bf16")
+    before = (tmp_path / "a.partial").read_bytes()
+    said = r"a\.partial: begun in bf16; take --precision bf16, or delete it to train from the beginning"
+    with pytest.raises(UserError, match=said):
+        run(images, tmp_path / "a.safetensors", spec())
+    assert (tmp_path / "a.partial").read_bytes() == before
+    run(images, tmp_path / "a.safetensors", spec(), precision="bf16")
 
 
 @pytest.mark.parametrize(("name", "first"), [("a", 20), ("b", 0)])

@@ -1,8 +1,9 @@
 """Figures as files, drawn by as many processes as there are processors: most of a report's time goes there."""
 
+import contextlib
 import gc
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -65,10 +66,19 @@ def _draw_apart(draws: Mapping[str, Draw]) -> Files:
 
 def _draw_all(draws: Mapping[str, Draw]) -> Files:
     files: Files = {}
-    for stem, draw in draws.items():
-        files |= _files_of(stem, draw)
-        gc.collect(0)  # a figure is a circle of things that hold each other, all of them young
+    with plainly():
+        for stem, draw in draws.items():
+            files |= _files_of(stem, draw)
+            gc.collect(0)  # a figure is a circle of things that hold each other, all of them young
     return files
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Figures are the same everywhere, whatever a matplotlibrc or a notebook has set."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def png(figure: Figure) -> bytes:

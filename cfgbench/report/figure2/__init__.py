@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cfgbench.report.drawing.figure_files import png, svg
+from cfgbench.report.drawing.figure_files import plainly, png, svg
 from cfgbench.report.figure2.experiment import StrengthResult, run_experiment
 from cfgbench.report.figure2.figure import draw
 from cfgbench.report.figure2.table import csv, markdown
@@ -15,8 +15,9 @@ __all__ = ["run_experiment", "summary", "write"]
 
 def write(results: Sequence[StrengthResult], out: Path) -> list[Path]:
     """Writes figure-2.png, .svg, .md and .csv into `out`; returns the files' paths. Raises UserError."""
-    drawn = draw(results)
-    files = {"png": png(drawn), "svg": svg(drawn), "md": markdown(results).encode(), "csv": csv(results).encode()}
+    with plainly():
+        drawn = draw(results)
+        files = {"png": png(drawn), "svg": svg(drawn), "md": markdown(results).encode(), "csv": csv(results).encode()}
     return save({f"figure-2.{kind}": content for kind, content in files.items()}, out)
 
 

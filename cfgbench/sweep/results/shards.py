@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
-from cfgbench.tensors import load_tensors, save_tensors
+from cfgbench.tensors import check_readable, load_tensors, save_tensors
 
 SECONDS = 30.0
 BYTES = 16 << 20
@@ -44,6 +44,7 @@ class Shards:
             self._take_up(path)
 
     def _take_up(self, path: Path) -> None:
+        check_readable(path)
         try:
             tensors, header = load_tensors(path)
             images = range(header["first"], header["stop"])
