@@ -20,6 +20,8 @@ from cfgbench.spec import Cell, Exact
 from cfgbench.tensors import digest
 
 LOG_SNRS = -2.0, 2.0
+ENDS = -20.0, 20.0
+"""Where sampling begins and ends: networks may do otherwise there."""
 SAME = 1e-7
 """Relative: predictions closer than this differ by rounding."""
 ROUNDING = 1e-4
@@ -50,13 +52,8 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
     probe = _Probe(denoiser, images, device)
     last = denoiser.num_classes - 1
     _check_inputs_kept(probe, [last, last + (cell.training.p_uncond > 0)], who)
-    if probe.distance(probe.call(0), probe.call(0)) > ROUNDING:
-        raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
-    if probe.distance(probe.alone(0), probe.call(0)[:1]) > BATCHED:
-        raise UserError(
-            f"{who}: predicts otherwise for an image alone than beside another: batch norm is in training mode, or the "
-            "images are mixed; set it to evaluation"
-        )
+    for one in (probe, _Probe(denoiser, images, device, ENDS)):
+        _check_steady(one, who)
     if isinstance(cell.model, Exact):  # classes may be equal, and far apart the null class acts as the nearest
         return
     p_uncond = cell.training.p_uncond
@@ -64,6 +61,16 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
         _check_classes(probe, who)
         if p_uncond > 0:
             _check_null(probe, who)
+
+
+def _check_steady(probe: "_Probe", who: str) -> None:
+    if probe.distance(probe.call(0), probe.call(0)) > ROUNDING:
+        raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
+    if probe.distance(probe.alone(0), probe.call(0)[:1]) > BATCHED:
+        raise UserError(
+            f"{who}: predicts otherwise for an image alone than beside another: batch norm is in training mode, or the "
+            "images are mixed; set it to evaluation"
+        )
 
 
 def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, device: torch.device) -> None:
@@ -85,11 +92,13 @@ def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, de
 class _Probe:
     """A network's predictions at the same noisy images for each class."""
 
-    def __init__(self, denoiser: Denoiser, images: Images, device: torch.device) -> None:
+    def __init__(
+        self, denoiser: Denoiser, images: Images, device: torch.device, log_snrs: tuple[float, ...] = LOG_SNRS
+    ) -> None:
         self.denoiser, self.classes = denoiser, denoiser.num_classes
-        indices = torch.arange(len(LOG_SNRS), device=device)
+        indices = torch.arange(len(log_snrs), device=device)
         self.z = noise(0, indices, 0, images.images.shape[1:])
-        self.lam = torch.tensor(LOG_SNRS, device=device)
+        self.lam = torch.tensor(log_snrs, device=device)
 
     def call(self, c: int) -> Float[Tensor, "b ch h w"]:
         c_of_each = torch.full((len(self.z),), c, device=self.z.device)

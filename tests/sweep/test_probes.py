@@ -73,6 +73,11 @@ class Ends(Denoiser):
 
 def reuses(): return Reuses()
 def mixes(): return Mixes()
+def random_at_the_end(): return Random()
+
+class Random(Denoiser):
+    def forward(self, z, lam, c):
+        return super().forward(z, lam, c) + torch.randn_like(z) * (lam.abs() > 3)[:, None, None, None]
 
 class Reuses(Denoiser):
     def forward(self, z, lam, c):
@@ -147,6 +152,7 @@ def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch)
         ("aliased", "its null class acts as class 9: their eps differ by 0.0e+00"),
         ("third", "its null class acts as class 3: their eps differ by 0.0e+00"),
         ("drops", "gives other values when called again: dropout is active"),
+        ("random_at_the_end", "gives other values when called again: dropout is active"),
         ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
         ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
         ("mixes", "predicts otherwise for an image alone than beside another: batch norm is in training mode"),
