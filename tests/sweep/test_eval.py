@@ -95,6 +95,8 @@ def test_grey_images_may_be_saved_in_three_channels(run):
         assert run("eval", samples, "--reference", "digits", "--json", f"{samples}.json", "--quiet")[0] == 0
     one, three = (json.loads(Path(f"{samples}.json").read_text()) for samples in ("samples", "three"))
     assert one["fid"] == three["fid"]
+    grey, same = (result(run, as_npz(DIGITS[:20].repeat(n, axis=1)), "--reference", "digits") for n in (1, 3))
+    assert grey["fid"] == same["fid"]
     Image.fromarray(np.tile(np.uint8([1, 2, 3]), (8, 8, 1))).save("three/coloured.png")
     assert "coloured.png: coloured, where" in run("eval", "three", "--reference", "digits", "--quiet")[2]
     assert "--reference: empty" in run("eval", "samples", "--reference", "", "--quiet")[2]
@@ -325,7 +327,7 @@ def published(dimensions=2048, **more):
         (["object.npz", "--reference", "digits"], "object.npz: arr_0 cannot be read"),
         (["cut.npz", "--reference", "digits"], "cut.npz: not a whole .npz file"),
         (["large.npz", "--reference", "digits"], "looks at 8 x 8 pixels, not (16, 16)"),
-        (["colour.npz", "--reference", "digits"], "looks at 1 channels, not 3"),
+        (["colour.npz", "--reference", "digits"], "colour.npz: arr_0: coloured, where these features look at grey"),
         (["samples.npz", "--reference", "digits", "--features", "inception-768", "--inception-weights", "none.pth"],
          "weights-inception-2015-12-05-6726825d.pth (SHA-256 begins 6726825d)"),
         (["samples.npz", "--reference", "digits", "--feature-precision", "bf16"],
@@ -348,8 +350,9 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(run, words, 
     np.savez("object.npz", np.array([None, 1], dtype=object))
     Path("cut.npz").write_bytes(Path("samples.npz").read_bytes()[:500])
     as_npz(np.kron(DIGITS[:4], np.ones((1, 1, 2, 2), np.uint8)), "large.npz")
-    as_npz(DIGITS[:4].repeat(3, axis=1), "colour.npz")
-    as_folder(DIGITS[:4].repeat(3, axis=1) + np.arange(3, dtype=np.uint8).reshape(1, 3, 1, 1), "coloured")
+    coloured = DIGITS[:4].repeat(3, axis=1) + np.arange(3, dtype=np.uint8).reshape(1, 3, 1, 1)
+    as_npz(coloured, "colour.npz")
+    as_folder(coloured, "coloured")
     for name, pixels in (("mixed", np.zeros((9, 8), np.uint8)), ("broken", None)):
         Path(name).mkdir()
         Image.fromarray(DIGITS[0, 0]).save(f"{name}/0.png")
