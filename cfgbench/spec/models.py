@@ -1,8 +1,9 @@
 """The kinds of network that a sweep file may name: one that is trained, or one that exists before the sweep."""
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from cfgbench.spec.presets import MODELS, on_preset
 from cfgbench.spec.values import FilePath, Finite, Preset, Probability, Section, Side
@@ -49,7 +50,7 @@ class Factory(Section):
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     prediction: Literal["eps", "x", "v"] = "eps"
     p_uncond: Probability = 0.0
-    arguments: dict[str, Any] = {}
+    arguments: Annotated[dict[str, Any], AfterValidator(lambda arguments: _finite(arguments))] = {}
 
 
 class Exact(Section):
@@ -64,6 +65,15 @@ class Exact(Section):
 
 Pretrained = Checkpoint | Factory | Exact
 """Networks that exist before the sweep: nothing is trained."""
+
+
+def _finite(value: Any) -> Any:
+    """The arguments, whose numbers name the network among other things."""
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(one)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number; give it as text, and let the function read it")
+    return value
 
 
 def _kind_of_model(content: Any) -> str:

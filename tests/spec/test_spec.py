@@ -272,6 +272,11 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
             "dataset.path = 2020: should be text; put it",
         ),
         ("name: small", "name: 1e4", "name = 10000.0: should be text; put it in quotes"),
+        (
+            "{name: unet, channels: 16, multipliers: [1, 2]}",
+            "{factory: 'a:b', arguments: {x: [1, {y: .nan}]}}",
+            "model.arguments = {'x': [1, {'y': nan}]}: nan is no finite number; give it as text",
+        ),
         ("batch_size: 50", "clip: no", "sampling.clip = 'no': should be a valid boolean"),
         ("name: small", "name: ../up", "name = '../up': should be a plain folder name"),
         ("features: digits", "features: inception-64", "has no logits for the Inception Score"),
