@@ -49,7 +49,7 @@ def weights_identity(model: Pretrained, images: Images) -> str:
     module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
-        with contextlib.chdir("."):
+        with _as_it_was():
             source = importlib.util.find_spec(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):  # one that the user's own package asks for
@@ -101,7 +101,7 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
-        with contextlib.chdir("."):  # results lie where the user stands, wherever that code goes
+        with _as_it_was():
             make = getattr(importlib.import_module(module), function)
             _check_place(model, make)
             network = make(**model.arguments)
@@ -113,6 +113,23 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
         raise _failed(model, error) from None
     return Predicting(network, model.prediction, num_classes)
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """What a user's code changes for the whole program is undone: results lie where the user stands, and what measures
+    computes as it always does."""
+    grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+    matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
+    try:
+        with contextlib.chdir("."):
+            yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul)
+        torch.set_autocast_enabled("cpu", cast)
 
 
 def _check_place(model: Factory, make: Any) -> None:

@@ -84,6 +84,11 @@ def double(**more):
 def moves(**more):
     import os
     os.chdir("/")
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    torch.set_autocast_enabled("cpu", True)
+    torch.set_num_threads(torch.get_num_threads() + 1)
     return make(**more)
 """
 CPU = torch.device("cpu")
@@ -199,8 +204,14 @@ def test_memory_that_runs_out_is_not_the_functions_fault(module):
         load_pretrained(factory(function="fills"), IMAGES, CPU)
 
 
-def test_a_function_that_goes_elsewhere_leaves_the_user_where_he_stood(module):
+def test_what_a_function_changes_for_the_whole_program_is_undone(module):
+    def settings():
+        matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
+        return torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads(), matmul, cast
+
+    before = settings()
     load_pretrained(factory(function="moves"), IMAGES, CPU)
+    assert settings() == before
     assert Path.cwd() == module.parent
 
 
