@@ -253,12 +253,12 @@ def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(s
 
 @pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_what_became_of_the_cells_is_in_the_exit_code_whoever_reads(small, unbuffered):
-    small.write_text(SMALL.replace("T: [3]", "T: [3], temperature: [1, 1.0e+300]"))
+    few = SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.1]")
+    small.write_text(few.replace("T: [3]", "T: [3], temperature: [1, 1.0e+300]"))
     words = "sweep", small, "--quiet", "--workers", 1
-    for reader in ("cat >/dev/null", NOBODY):
-        code, err = read_by(reader, *words, **unbuffered)
-        assert (code, "failed; " in err) == (1, True), err
-    small.write_text(SMALL)
+    code, err = read_by(NOBODY, *words, **unbuffered)
+    assert (code, "failed; " in err) == (1, True), err
+    small.write_text(few)
     assert read_by(NOBODY, *words, **unbuffered) == (0, "")
 
 
