@@ -136,9 +136,10 @@ def _check_place(model: Factory, make: Any) -> None:
     """What names the network's numbers is the file of the module that is named: the function has to be in it. Raises
     UserError."""
     module, _, function = model.factory.partition(":")
-    place = make.__module__ if isinstance(make, FunctionType | type) else module
-    if place != module and place in sys.modules:
-        way_out = f"write {place}:{getattr(make, '__qualname__', function)}, whose file then names its numbers"
+    if not isinstance(make, FunctionType | type) or "<locals>" in make.__qualname__:  # such as what a decorator made
+        return
+    if (place := make.__module__) != module and place in sys.modules:
+        way_out = f"write {place}:{make.__qualname__}, whose file then names its numbers"
         raise UserError(f"model.factory = {model.factory}: {function} is defined in {place}; {way_out}")
 
 

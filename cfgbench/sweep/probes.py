@@ -64,9 +64,10 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
 
 
 def _check_steady(probe: "_Probe", who: str) -> None:
-    if probe.distance(probe.call(0), probe.call(0)) > ROUNDING:
+    found = probe.call(0)
+    if probe.distance(found, probe.call(0)) > ROUNDING:
         raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
-    if probe.distance(probe.alone(0), probe.call(0)[:1]) > BATCHED:
+    if probe.distance(probe.alone(0), found[:1]) > BATCHED:
         raise UserError(
             f"{who}: predicts otherwise for an image alone than beside another: batch norm is in training mode, or the "
             "images are mixed; set it to evaluation"

@@ -183,6 +183,10 @@ def test_the_function_has_to_be_in_the_file_that_is_digested(module):
     with pytest.raises(UserError, match=r"make is defined in package\.net; write package\.net:make, whose file"):
         load_pretrained(Factory(factory="package:make"), IMAGES, CPU)
     load_pretrained(Factory(factory="package.net:make", arguments={"prediction": "eps"}), IMAGES, CPU)
+    decorator = "def timed(make):\n    def inner(**more): return make(**more)\n    return inner"
+    (package / "timed.py").write_text(decorator)
+    (package / "own.py").write_text(f"from package.timed import timed\n{SOURCE}\nmake = timed(make)")
+    load_pretrained(Factory(factory="package.own:make", arguments={"prediction": "eps"}), IMAGES, CPU)
 
 
 def test_a_file_at_home_is_digested(module, monkeypatch):
