@@ -179,8 +179,7 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
     write_atomically(store.samples(cell.id), result.sheet)
     store.influences.put(cell.id, result.influences)
     row = _put(bench, result.row)
-    if not bench.plan.spec.evaluation.keep_features:
-        shards.clear()
+    shards.clear(keep=bench.plan.spec.evaluation.keep_features)
     return row
 
 

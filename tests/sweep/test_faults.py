@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import kills
@@ -378,6 +379,28 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     same(calm, Path("results"))
 
 
+def test_images_made_in_one_precision_outlive_a_run_in_another(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
+    usual = pq.read_table(path)["precision"][0].as_py()
+    path.unlink()
+    honest, made = filling.generate, []
+
+    def generate(*all, stop_at):
+        if len(made) == stop_at:
+            raise KeyboardInterrupt
+        made.append(int(all[2][0]))
+        return honest(*all)
+
+    other = "bf16" if usual == "fp32" else "fp32"
+    for stop_at, precision in (3, usual), (5, other), (-1, usual):
+        monkeypatch.setattr(filling, "generate", partial(generate, stop_at=stop_at))
+        code, *_ = run("sweep", small, "--quiet", "--precision", precision)
+        assert code == (0 if stop_at < 0 else 130)
+    assert made == [0, 20, 40, 0, 20, *range(60, 400, 20)]
+    same(calm, Path("results"))
+
+
 @pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, "x", None])
 def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
     assert taken_up(tmp_path, {}, seconds=1.5)
@@ -421,6 +444,27 @@ def test_any_split_into_shards_gives_the_same_row(small, calm, run, monkeypatch)
         monkeypatch.setattr(shards, "BYTES", size)
         assert run("sweep", small, "--results", str(size), "--quiet")[0] == 0
         assert kills.differences(calm, Path(str(size))) == []
+
+
+def test_shards_of_another_key_are_kept_until_all_is_done(tmp_path):
+    def begun(key):
+        return shards.Shards(tmp_path / "features" / "cell", 4, key)
+
+    for key in ("a", "b"):
+        one = begun(key)
+        one.add(0, Features(torch.full((2, 3), float(key == "b")), None), torch.zeros(0))
+        one.flush()
+    assert begun("a").missing() == begun("b").missing() == [range(2, 4)]
+    last = begun("b")
+    last.add(2, Features(torch.ones(2, 3), None), torch.zeros(0))
+    last.flush()
+    ((_, features),) = last.blocks()
+    assert features.pooled.equal(torch.ones(4, 3))
+    last.clear(keep=True)
+    assert begun("a").missing() == [range(4)]
+    assert begun("b").missing() == []
+    last.clear()
+    assert not last.folder.exists()
 
 
 def test_features_are_kept_where_that_is_asked(small, run):

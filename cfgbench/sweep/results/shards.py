@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
+from cfgbench.files import identity
 from cfgbench.tensors import check_readable, load_tensors, save_tensors
 
 SECONDS = 30.0
@@ -25,9 +26,9 @@ BLOCK = 1000
 class Shards:
     """Files of consecutive images' features in one folder; one process at a time writes there.
 
-    A file <first>-<stop>.safetensors holds `pooled` [b, d], `logits` [b, k] where there are some, and `kept`, the
-    pixels of those of its images that the sample sheet shows. `key` says what made them: files of another key, and
-    damaged ones, are removed, and their images made again.
+    A file <first>-<stop>.<key>.safetensors holds `pooled` [b, d], `logits` [b, k] where there are some, and `kept`, the
+    pixels of those of its images that the sample sheet shows. `key` says what made them (anything JSON can hold). Files
+    of another key are left for a run that asks for them, until all is done; damaged ones are made again.
     """
 
     def __init__(self, folder: Path, total: int, key: Any) -> None:
@@ -47,13 +48,12 @@ class Shards:
         check_readable(path)
         try:
             tensors, header = load_tensors(path)
+            if header["key"] != self.key:
+                return
             images = range(header["first"], header["stop"])
-            known = header["key"] == self.key and 0 <= images.start < images.stop <= self.total
-            if (
-                known
-                and _whole(tensors, header, len(images))
-                and not any(_overlap(images, other) for other in self.files)
-            ):
+            fits = 0 <= images.start < images.stop <= self.total
+            fits = fits and not any(_overlap(images, other) for other in self.files)
+            if fits and _whole(tensors, header, len(images)):
                 self.files[images] = path
                 self.seconds += header["seconds"]
                 return
@@ -91,7 +91,7 @@ class Shards:
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
             tensors["kept"] = torch.cat(self._kept)
-            path = self.folder / f"{images.start:012d}-{images.stop:012d}.safetensors"
+            path = self.folder / f"{images.start:012d}-{images.stop:012d}.{identity(self.key)}.safetensors"
             header = {"first": images.start, "stop": images.stop, "seconds": self._took, "key": self.key}
             save_tensors(path, tensors, header)
             self.files[images] = path
@@ -133,15 +133,16 @@ class Shards:
         for images in sorted(self.files, key=lambda images: images.start):
             yield images, load_tensors(self.files[images])[0]
 
-    def clear(self) -> None:
-        """Removes all shards."""
-        remove(self.folder)
+    def clear(self, *, keep: bool = False) -> None:
+        """Removes all shards, or with `keep` those of other keys."""
+        remove(self.folder, set(self.files.values()) if keep else frozenset())
 
 
-def remove(folder: Path) -> None:
-    """Removes the shards in a folder, and the folder where nothing else is in it."""
+def remove(folder: Path, keep: Set[Path] = frozenset()) -> None:
+    """Removes the shards in a folder but those to keep, and the folder where nothing else is in it."""
     for path in folder.glob("[0-9.]*.*"):
-        path.unlink(missing_ok=True)
+        if path not in keep:
+            path.unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 
