@@ -204,6 +204,25 @@ def test_unpaired_an_image_pulls_both_metrics_of_its_row(tmp_path):
     assert difference.se == pytest.approx(np.sqrt(0.1**2 + 0.4**2 + 0.3**2), rel=1e-2)  # of b it is not known
 
 
+@pytest.mark.parametrize("slope", [-1.0, 2.0])
+def test_unpaired_seeds_tell_how_both_metrics_of_a_mean_err_together(tmp_path, slope):
+    """FID falls where IS rises, from seed to seed of each of two data sets that share no seed."""
+    fids = {"a": np.array([1.0, 1.3, 1.7]), "b": np.array([2.0, 2.6, 2.1])}
+    scores = {name: 5.0 - fid**2 for name, fid in fids.items()}
+    sums = {name: fids[name] - slope * scores[name] for name in fids}
+    terms = []
+    for name, sign, first in ("a", 1.0, 0), ("b", -1.0, 7):
+        pairs = zip(fids[name], scores[name], strict=True)
+        more = {"is_se": 1.0, "dataset": name}
+        members = tuple(row(name, fid, is_mean=score, seed=first + k, **more) for k, (fid, score) in enumerate(pairs))
+        mean = row(name, fids[name].mean(), is_mean=scores[name].mean(), members=members, seeds=3, **more)
+        terms += [Term(sign, mean, "fid"), Term(-sign * slope, mean, "is_mean")]
+    difference = combine(Influences(tmp_path), terms)
+    assert not difference.paired
+    assert difference.value == pytest.approx(sums["a"].mean() - sums["b"].mean())
+    assert difference.se == pytest.approx(np.sqrt(sum(total.var(ddof=1) / 3 for total in sums.values())))
+
+
 @pytest.mark.parametrize(("several", "told"), [(5, None), (1, True)])
 @pytest.mark.parametrize("first", [0, 7])
 def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, several, told, first):

@@ -23,8 +23,8 @@ Ho et al. (2020) have 9.46 ± 0.11 over ten splits of 50,000 images: 1.2 %, over
 
 NOTE = (
     "The table has no errors. Allowed for is what new images would change: one standard error of FID is "
-    f"{FID_REPEATS:.0%} at FID {FID_THERE:g} and goes with sqrt(FID), of IS {IS_REPEATS:.1%}. "
-    "Another training is not allowed for; rounding (0.01) is less."
+    f"{FID_REPEATS:.0%} at FID {FID_THERE:g} and goes with sqrt(FID), of IS {IS_REPEATS:.1%}; "
+    "the two are taken as independent. Another training is not allowed for; rounding (0.01) is less."
 )
 
 

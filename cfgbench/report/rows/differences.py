@@ -71,24 +71,35 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     unpaired.
 
     Unpaired, terms of one metric and sign may still share their images, so that their errors add up; the errors of
-    different metrics and signs are taken as independent, but for those of one row whose influences are known.
+    different metrics and signs are taken as independent, but for those of one row whose seeds or influences are known.
     """
     members = [_members(term.row) for term in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
         rows = [row for held in members for row in held.values()]
         return _single(influences, [term._replace(row=row) for term, row in zip(terms, rows, strict=True)])
 
-    def of_seed(seed: Seed) -> list[Term]:
-        return [term._replace(row=held[seed]) for term, held in zip(terms, members, strict=True)]
+    of_seeds = _by_seed(terms, members) if _same_measure(terms) else {}
+    if of_seeds and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
+        return _of_few(members, _single(influences, *of_seeds.values()))
+    return _over_seeds(influences, of_seeds) or _of_few(members, _unpaired(influences, terms))
 
-    shared = [seed for seed in members[0] if all(seed in held for held in members)] if _same_measure(terms) else []
-    totals = {seed: total for seed in shared if not np.isnan(total := _total(of_seed(seed)))}
-    if totals and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
-        return _of_few(members, _single(influences, of_seed(*totals)))
-    if len(totals) < 2:
-        return _of_few(members, _unpaired(influences, terms))
-    images = _over_images(influences, list(map(of_seed, totals))) if alike_noise(list(totals)) else 0.0
-    mean = mean_over(list(totals), np.array(list(totals.values())), images)
+
+def _by_seed(terms: Sequence[Term], members: Sequence[Mapping[Seed, Row]]) -> dict[Seed, list[Term]]:
+    """The combination of each seed that all of the terms have, with numbers."""
+    shared = [seed for seed in members[0] if all(seed in held for held in members)]
+    found = {
+        seed: [term._replace(row=held[seed]) for term, held in zip(terms, members, strict=True)] for seed in shared
+    }
+    return {seed: of_seed for seed, of_seed in found.items() if not np.isnan(_total(of_seed))}
+
+
+def _over_seeds(influences: Influences, of_seeds: Mapping[Seed, Sequence[Term]]) -> Difference | None:
+    """The mean of the combinations, one a seed, with the spread over seeds as its error; None for less than two."""
+    if len(of_seeds) < 2:
+        return None
+    seeds, combinations = list(of_seeds), list(of_seeds.values())
+    images = _over_images(influences, combinations) if alike_noise(seeds) else 0.0
+    mean = mean_over(seeds, np.array(list(map(_total, combinations))), images)
     return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
 
 
@@ -153,16 +164,27 @@ def _unpaired(influences: Influences, terms: Sequence[Term]) -> Difference:
 
 def _of_row(influences: Influences, terms: Sequence[Term]) -> Iterator[tuple[tuple[str, bool], float, Doubt]]:
     """(metric and sign, error, what it is made of) of each of one row's terms; of several metrics as of one, the
-    first, where the images' pull on all of them is known: an image that raises FID mostly lowers IS."""
-    single = len(terms) > 1 and len(_members(terms[0].row)) == 1 and "cell_id" in terms[0].row
-    if single and (pulls := _pulls(influences, terms)) is not None:
-        se = standard_error(*pulls)
-        yield (terms[0].metric, terms[0].coefficient > 0), se, of_images(se)
+    first, where the row's seeds or its images' influences tell how they err together: an image that raises FID mostly
+    lowers IS."""
+    if len(terms) > 1 and (joint := _joint(influences, terms)) is not None:
+        yield (terms[0].metric, terms[0].coefficient > 0), *joint
         return
     for coefficient, row, metric in terms:
         doubt = _doubt(row, metric)
         se = np.nan if np.isnan(doubt.images.variance) else number(row, ERROR_OF[metric])
         yield (metric, coefficient > 0), abs(coefficient) * se, doubt.times(coefficient)
+
+
+def _joint(influences: Influences, terms: Sequence[Term]) -> tuple[float, Doubt] | None:
+    """The error of the sum of one row's terms, and what it is made of; None where nothing tells."""
+    members = _members(terms[0].row)
+    over_seeds = _over_seeds(influences, _by_seed(terms, [members] * len(terms)))
+    if over_seeds is not None and over_seeds.doubt is not None:
+        return over_seeds.se, over_seeds.doubt
+    if len(members) == 1 and "cell_id" in terms[0].row and (pulls := _pulls(influences, terms)) is not None:
+        se = standard_error(*pulls)
+        return se, of_images(se)
+    return None
 
 
 def _doubt(row: Row, metric: str) -> Doubt:
