@@ -98,6 +98,13 @@ def digits(error: float) -> int:
     return int(np.clip(1 - np.floor(np.log10(float(f"{error:.1e}"))), 2, 6)) if error > 0 else 2
 
 
+def significant(value: float, count: int) -> str:
+    """The number with so many significant digits, zeros at the end among them, but all of those before the point and no
+    more than six behind it: `2.50`, `0.80`, `1234`."""
+    size = int(np.floor(np.log10(abs(float(f"{value:.{count - 1}e}"))))) if value else 0
+    return f"{value:.{np.clip(count - 1 - size, 0, 6)}f}"
+
+
 def plus_minus(value: float, se: float) -> str:
     """`0.334 ± 0.012`: the error with two significant digits; without an error four of the number's own."""
     return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}" if np.isfinite(se) else f"{value:.4g}"

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from drawn import bars, steps, strength, tradeoff
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from cfgbench.report.drawing import style
 from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
 from cfgbench.report.rows.slices import slices
 
@@ -20,6 +22,16 @@ def curves(axes):
 
 def stars(axes):
     return [(*line.get_xdata(), *line.get_ydata(), line.get_color()) for line in axes.lines if line.get_marker() == "*"]
+
+
+def test_of_stars_that_lie_on_each_other_those_below_look_out():
+    axes = Figure().subplots()
+    axes.plot([0, 10], [1, 2], ".")
+    style.stars(axes, [(5.0, 1.51, "blue"), (5.01, 1.5, "red"), (9.0, 1.6, "green"), (5.0, 1.51, "blue")])
+    found = [(line.get_color(), line.get_markersize()) for line in axes.lines[1:]]
+    usual = found[0][1]
+    assert found == [("green", usual), ("blue", found[1][1]), ("red", usual)]  # the last on top
+    assert found[1][1] > 1.5 * usual
 
 
 def words(figure):

@@ -183,7 +183,7 @@ def test_along_a_row_of_several_seeds_stand_images_of_one(tmp_path, table1):
             save(tmp_path / "samples" / f"{cell_id}.png", 100 * seed)
     (figure,) = samples(tmp_path, slices(pd.concat(both, ignore_index=True)))
     np.testing.assert_array_equal(tile_shades(figure)[0], [100] * 14)
-    assert figure.axes[0].texts[1].get_text() == "FID 2.3\nIS 53.7"
+    assert figure.axes[0].texts[1].get_text() == "FID 2.30\nIS 53.7"
     assert "images of one seed, numbers are means" in " ".join(text.get_text() for text in figure.texts)
 
 

@@ -24,7 +24,7 @@ from cfgbench.report.drawing.tiles import GAP, TILE, Kept, Tiles, compose, drawn
 from cfgbench.report.request import ALL_IMAGES, ImageChoice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import HIGH_TEMPERATURE, LOW_TEMPERATURE, SIGNS
-from cfgbench.report.words import METRICS
+from cfgbench.report.words import METRICS, significant
 
 _HOW = {
     LOW_TEMPERATURE: "at lower and lower temperature",
@@ -133,4 +133,6 @@ def _head(row: pd.Series, part: Slice) -> str:
 
 
 def _numbers(row: pd.Series, part: Slice) -> str:
-    return "\n".join(f"{metric.name} {row[metric.column]:.3g}" for metric in METRICS if metric in part.metrics)
+    return "\n".join(
+        f"{metric.name} {significant(row[metric.column], 3)}" for metric in METRICS if metric in part.metrics
+    )

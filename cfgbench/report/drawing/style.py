@@ -92,10 +92,19 @@ def curve_name(series: str, value: Any) -> str:
     return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
 
+_STAR, _LARGER = 15.0, 12.0
+"""Points: the size of a star, and by how much more that of one below another."""
+
+
 def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
-    """Marks the best points (x, FID, colour) of the curves, the lowest FID on top where they lie on each other."""
-    for x, y, colour in sorted(best, key=lambda mark: -mark[1]):
-        axes.plot([x], [y], "*", markersize=15, color=colour, markeredgecolor="white", zorder=5, label="_best")
+    """Marks the best points (x, FID, colour) of the curves, the lowest FID on top where they lie on each other: those
+    below are larger, and look out."""
+    axes.get_xlim()  # the limits are settled when they are asked for
+    lowest_first = sorted(set(best), key=lambda mark: mark[1])
+    places = [axes.transData.transform(mark[:2]) / axes.figure.dpi * 72 for mark in lowest_first]
+    for k, (x, y, colour) in reversed(list(enumerate(lowest_first))):
+        size = _STAR + _LARGER * sum(np.hypot(*(places[k] - above)) < _STAR / 2 for above in places[:k])
+        axes.plot([x], [y], "*", markersize=size, color=colour, markeredgecolor="white", zorder=5, label="_best")
 
 
 def star_entry() -> Line2D:

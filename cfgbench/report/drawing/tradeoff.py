@@ -28,7 +28,7 @@ from cfgbench.report.rows import knobs
 from cfgbench.report.rows.best import best_fid
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import SIGNS, UNTURNED
-from cfgbench.report.words import FID, IS, as_text
+from cfgbench.report.words import FID, IS, as_text, significant
 
 INSIDE = 6
 """Curves of which the axes hold the legend, at most: one of more lies on the data."""
@@ -145,4 +145,4 @@ def _by_importance(labels: list[Label]) -> list[Label]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.2f}" if value >= 1 else as_text(float(f"{value:.2g}"))
+    return f"{value:.2f}" if value >= 1 else significant(value, 2)
