@@ -10,6 +10,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from cfgbench.report.drawing.lettering import DPI, balanced, filled, written
 from cfgbench.report.drawing.style import EDGE, FAINT, GRID, INK
 
+NARROWEST = 720
+"""Pixels of a figure of images at least: a heading in narrower lines would be as high as they."""
 SHORT = 24
 """Characters of a condition that stands on one line."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cfgbench.report.drawing.canvas import PixelCanvas
+from cfgbench.report.drawing.canvas import NARROWEST, PixelCanvas
 from cfgbench.report.drawing.headings import image_conditions, subject
 from cfgbench.report.drawing.style import INK
 from cfgbench.report.drawing.tiles import Kept, Tiles, compose, drawn_names, places, show
@@ -16,7 +16,7 @@ from cfgbench.report.tables.layout import layout
 from cfgbench.report.words import METRICS, joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side
-_NARROWEST = 300  # pixels that a caption needs
+_SLOT = 300  # pixels that a caption needs
 _BETWEEN, _CAPTION, _MARGIN = 30, 70, 20  # pixels between panels, below each, around all
 _TILE, _LARGE_TILE = 80, 130  # pixels that a tile has at least; where a panel is of few
 _DRAWS = 4  # images of a class at most
@@ -69,15 +69,15 @@ def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, s
     """Pictures of one size side by side, as many as there is room for, each over its caption. One pixel of a picture is
     one of the PNG."""
     height, width = pictures[0].shape[:2]
-    slot = max(width, _NARROWEST)
+    slot = max(width, _SLOT)
     across = min(len(pictures), max(1, (_WIDEST + _BETWEEN) // (slot + _BETWEEN)))
     down = -(-len(pictures) // across)
-    total = max(across * (slot + _BETWEEN) - _BETWEEN + 2 * _MARGIN, 1100)
+    total = max(across * (slot + _BETWEEN) - _BETWEEN + 2 * _MARGIN, NARROWEST)
     canvas = PixelCanvas(total, down * (height + _CAPTION) + _MARGIN, title, subtitle)
     for number, (picture, text) in enumerate(zip(pictures, captions, strict=True)):
         left = _MARGIN + number % across * (slot + _BETWEEN) + (slot - width) // 2
         axes = canvas.axes(left, number // across * (height + _CAPTION), width, height)
         show(axes, picture)
-        lines = text if width >= 1.3 * _NARROWEST else text.replace(": ", ":\n", 1)
+        lines = text if width >= 1.3 * _SLOT else text.replace(": ", ":\n", 1)
         axes.text(width / 2, height + 10, lines, ha="center", va="top", fontsize=9, color=INK, linespacing=1.3)
     return canvas.figure

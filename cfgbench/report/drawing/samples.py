@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfgbench.errors import UserError
-from cfgbench.report.drawing.canvas import PixelCanvas
+from cfgbench.report.drawing.canvas import NARROWEST, PixelCanvas
 from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
 from cfgbench.report.drawing.headings import image_conditions, subject
 from cfgbench.report.drawing.lettering import width
@@ -98,7 +98,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     grid = compose(tiles, max(TILE, math.ceil(_widest(heads, _HEADS[-1])) + GAP))
     high, wide = grid.shape[:2]
     left, right, above, margin = 20 + round(max(width(name, 8) for name in names)), 20, 95 + 21 * bool(part.marks), 20
-    total = max(left + wide + right, 1100)
+    total = max(left + wide + right, NARROWEST)
     how = _HOW.get(rows["system"].iloc[0], "under growing guidance")
     title = f"{subject(part)}: the same noise {how} ({more})"
     subtitle = " · ".join(image_conditions(part, more))

@@ -19,7 +19,7 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names
 EDGE = 0.1
 """Inches of white around headings."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
-NARROWEST = 0.004
+_NEAREST_TICKS = 0.004
 """Of an axis' width between two ticks: two pixels."""
 ROOM_OF_A_TICK = 0.058
 """Of an axis' width: three characters."""
@@ -68,7 +68,7 @@ def fixed_ticks(axes: Axes, values: Sequence[float]) -> None:
         if all(abs(places[value] - places[other]) >= _room(value, other) for other in written):
             written.append(value)
     axes.xaxis.set_major_locator(FixedLocator(sorted(written)))
-    small = {round(places[value] / NARROWEST): value for value in sorted(set(values) - set(written))}
+    small = {round(places[value] / _NEAREST_TICKS): value for value in sorted(set(values) - set(written))}
     axes.xaxis.set_minor_locator(FixedLocator(list(small.values())))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
