@@ -18,7 +18,6 @@ from cfgbench.models.fast import OURS, Compiled, choose, for_sampling, forget, h
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
-from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.progress import Progress, remark, silent, wait_for_others
 from cfgbench.spec import Cell, Exact, Network, Pretrained
 from cfgbench.sweep.batches import Ready
@@ -104,9 +103,7 @@ def ready_for(bench: Bench, cell: Cell) -> Ready | None:
         return None
     images, device = bench.plan.images, bench.compute.device
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, images, device)
-        if weights_identity(cell.model, images) != cell.weights:
-            raise UserError("model: its weights or its function changed while the sweep runs; run it again")
+        denoiser = bench.plan.pretrained(cell, device)
     else:
         denoiser = _loaded(bench, cell.denoiser, load_denoiser)
     classifier = None

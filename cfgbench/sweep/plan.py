@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from cfgbench import data
 from cfgbench.data import Images
+from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import UserError, brief, counted, reason
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
-from cfgbench.models.pretrained import weights_identity
+from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (
     INCEPTION,
@@ -88,6 +90,17 @@ class Plan:
         for cell in self.missing:
             by_networks.setdefault((cell.checkpoint_id, cell.classifier.id if cell.classifier else ""), []).append(cell)
         return iter(by_networks.values())
+
+    def pretrained(self, cell: Cell, device: torch.device) -> Denoiser:
+        """The network that the cell's model names, which exists already. Raises UserError where it cannot be had, or is
+        another than when the plan was made."""
+        try:
+            denoiser = load_pretrained(cell.model, self.images, device)
+            if weights_identity(cell.model, self.images) != cell.weights:
+                raise UserError("model: its weights or its function changed while the sweep runs; run it again")
+        except UserError as error:
+            raise UserError(f"{cell.sweep}: {error}") from None
+        return denoiser
 
     def networks(self) -> list[Network]:
         """What the sweep trains, each once: denoisers, then classifiers."""

@@ -121,8 +121,8 @@ def sweep(tmp_path, monkeypatch, run):
 def test_a_network_that_raises_is_a_line_in_a_dry_run_too(sweep, run):
     code, _, err = sweep("fails")
     assert code == 2
-    assert "model: does not fit the images: 'boom'" in err
-    assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[0] == 2
+    assert err == "cfgbench: probed: model: does not fit the images: 'boom'\n"
+    assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[::2] == (2, err)
 
 
 @pytest.mark.parametrize("function", ["sound", "reuses"])
@@ -131,16 +131,16 @@ def test_a_sound_network_passes(sweep, function):
 
 
 def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch):
-    from cfgbench.sweep import networks
+    from cfgbench.sweep import plan
 
-    honest = networks.load_pretrained
+    honest = plan.load_pretrained
 
     def changed(*given):
         Path("brokenmodel.py").write_text(f"{NETWORKS}# a change")
         return honest(*given)
 
     monkeypatch.delitem(sys.modules, "brokenmodel", raising=False)  # of another test, from another folder
-    monkeypatch.setattr(networks, "load_pretrained", changed)
+    monkeypatch.setattr(plan, "load_pretrained", changed)
     code, _, err = sweep("sound")
     assert (code, "its weights or its function changed while the sweep runs; run it again" in err) == (2, True)
 

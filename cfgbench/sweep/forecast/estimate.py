@@ -14,7 +14,6 @@ from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
-from cfgbench.models.pretrained import load_pretrained
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
 from cfgbench.sweep.forecast import disk, flops
 from cfgbench.sweep.plan import Plan
@@ -164,7 +163,7 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
     training, size = {}, {}
     denoiser = None
     if isinstance(cell.model, Pretrained):
-        denoiser = load_pretrained(cell.model, images, compute.device)
+        denoiser = plan.pretrained(cell, compute.device)
     for one in {network.kind: network for network in plan.networks()}.values():
         network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
