@@ -22,9 +22,17 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
+def said(value: object) -> str:
+    """str(value), or nothing: the exceptions of a user's own code may fail at that, too."""
+    try:
+        return str(value)
+    except Exception:
+        return ""
+
+
 def brief(value: Any, *, quoted: bool = True) -> str:
     """A value for a message, cut to 60 characters; a text in quotes unless it is a message of its own, up to 200."""
-    text, longest = (repr(value), LONGEST) if quoted else (" ".join(str(value).split()), 200)
+    text, longest = (repr(value), LONGEST) if quoted else (" ".join(said(value).split()), 200)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
@@ -35,5 +43,5 @@ def counted(count: int, thing: str) -> str:
 
 def reason(error: BaseException, longest: int = 100) -> str:
     """What an error says, on one line: without number and path where the system says it."""
-    text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+    text = " ".join(str(getattr(error, "strerror", None) or said(error)).split())
     return (text or type(error).__name__)[:longest]

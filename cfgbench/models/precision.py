@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, reason, said
 
 PRECISIONS = "auto", "fp32", "bf16", "fp16"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -86,4 +86,4 @@ _NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a p
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is memory that ran out, on a GPU or on the processor."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in _NO_MEMORY)
+    return known or any(words in said(error) for words in _NO_MEMORY)

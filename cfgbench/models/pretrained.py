@@ -161,8 +161,9 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
         with torch.inference_mode():
             _prediction(denoiser(z, lam, c.to(device)), z)
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
-        said = f"{'SystemExit: ' * isinstance(error, SystemExit)}{brief(error, quoted=False)}"
-        raise UserError(f"model: does not fit the images: {said}") from None
+        text, kind = brief(error, quoted=False), type(error).__name__
+        words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
+        raise UserError(f"model: does not fit the images: {words}") from None
 
 
 def _files_in(arguments: Any) -> Iterator[Path]:

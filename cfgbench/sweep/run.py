@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from cfgbench.errors import UserError, printable, reason
+from cfgbench.errors import UserError, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import Progress, remark, wait_for_others
-from cfgbench.spec import Cell, Factory
+from cfgbench.spec import Cell, Factory, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
@@ -43,6 +43,7 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_
     """
     if not plan.missing:
         return
+    _try_model(plan, compute)
     bench = make_bench(plan, compute, progress, place)
     queue, busy = deque(plan.groups()), 0
     queue.rotate(-(place.number * len(queue) // place.workers))  # each begins with a network of its own
@@ -56,6 +57,15 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_
         busy = busy + 1 if left == cells else 0
         if busy > len(queue) > 0:  # a whole round without a cell to make
             wait_for_others(progress, len(plan.cells) - sum(map(len, queue)), len(plan.cells))
+
+
+def _try_model(plan: Plan, compute: Compute) -> None:
+    """Loads a network that was made elsewhere: what is wrong with it is told before the data set is measured, which may
+    take hours."""
+    cell = plan.missing[0]
+    if isinstance(cell.model, Pretrained):
+        with suppress(MemoryError):  # a reason for its cells to fail
+            plan.pretrained(cell, compute.device)
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
@@ -184,8 +194,8 @@ def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
 
 
 def _failed(bench: Bench, cell: Cell, error: BaseException) -> Row:
-    said = printable(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
-    return describe(cell, bench) | {"status": "failed", "reason": said}
+    words = printable(f"{type(error).__name__}: {' '.join(said(error).split())}")[:300]
+    return describe(cell, bench) | {"status": "failed", "reason": words}
 
 
 def _put(bench: Bench, row: Row) -> Row:

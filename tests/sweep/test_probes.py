@@ -79,6 +79,11 @@ class Random(Denoiser):
     def forward(self, z, lam, c):
         return super().forward(z, lam, c) + torch.randn_like(z) * (lam.abs() > 3)[:, None, None, None]
 
+class Mute(RuntimeError):
+    def __str__(self): raise TypeError("no words")
+
+def mute(): return Ends((1, 2), Mute())
+
 class Reuses(Denoiser):
     def forward(self, z, lam, c):
         eps = super().forward(z, lam, c)
@@ -111,8 +116,8 @@ def sweep(tmp_path, monkeypatch, run):
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("brokenmodel.py").write_text(NETWORKS)
 
-    def sweep(function):
-        Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", function))
+    def sweep(function, more=""):
+        Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", function) + more)
         return run("sweep", "sweep.yaml", "--quiet")
 
     return sweep
@@ -123,6 +128,16 @@ def test_a_network_that_raises_is_a_line_in_a_dry_run_too(sweep, run):
     assert code == 2
     assert err == "cfgbench: probed: model: does not fit the images: 'boom'\n"
     assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[::2] == (2, err)
+
+
+def test_what_a_network_raises_may_say_nothing(sweep, run):
+    assert sweep("mute")[::2] == (2, "cfgbench: probed: model: does not fit the images: Mute\n")
+
+
+def test_a_network_that_fails_does_so_before_the_data_set_is_measured(sweep, monkeypatch):
+    code, _, err = sweep("misspelt", "evaluation: {features: classifier}")
+    assert (code, "probed: model.factory = brokenmodel:misspelt: AttributeError" in err) == (2, True)
+    assert not any(Path("results").rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("function", ["sound", "reuses"])

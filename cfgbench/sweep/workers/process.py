@@ -14,7 +14,7 @@ from typing import Any
 
 from cfgbench import data
 from cfgbench.data import Images
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, said
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset
 from cfgbench.sweep.bench import Place
@@ -93,6 +93,6 @@ def _same_data(dataset: Dataset, content: str) -> Images:
 def _sendable(error: BaseException) -> BaseException:
     """The error with where it was raised; what it says, where another process may not know its type."""
     known = isinstance(error, UserError) or type(error).__module__ == "builtins"
-    found = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+    found = error if known else RuntimeError(f"{type(error).__name__}: {said(error)}")
     found.add_note("".join(traceback.format_exception(error)))
     return found
