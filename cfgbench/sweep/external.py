@@ -142,9 +142,14 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 
 
 def _usual_features(reference: str) -> str:
-    """The extractor of the data set that is named, or that a sweep file has, where it exists already."""
-    path = Path(reference)
-    name = load_sweep(path).features if path.suffix in _SWEEP_FILES else reference
+    """The extractor of the data set that is named, or that a sweep file has, where it exists already; else Inception.
+    Raises UserError where the sweep trains its own."""
+    if Path(reference).suffix not in _SWEEP_FILES:
+        return reference if reference in PACKAGED else "inception"
+    name = load_sweep(Path(reference)).features
+    if name == "classifier":
+        way_out = "name others, such as --features inception"
+        raise UserError(f"--reference {reference}: its features are a classifier that the sweep trains; {way_out}")
     return name if name in (*INCEPTION, *PACKAGED) else "inception"
 
 

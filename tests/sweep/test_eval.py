@@ -59,6 +59,10 @@ def test_a_sweep_files_data_set_is_looked_at_with_its_own_features(run):
     Path("mine.yaml").write_text("name: mine\ndataset: {name: digits, limit: 200}\ngrid: {w: [0], T: [4]}\n")
     code, out, err = run("eval", "samples.npz", "--reference", "mine.yaml", "--quiet")
     assert (code, "features digits-" in out) == (0, True), err
+    Path("mine.yaml").write_text(Path("mine.yaml").read_text() + "evaluation: {features: classifier}\n")
+    said = "its features are a classifier that the sweep trains; name others, such as --features inception"
+    refused = run("eval", "samples.npz", "--reference", "mine.yaml", "--quiet")
+    assert refused == (2, "", f"cfgbench: --reference mine.yaml: {said}\n")
 
 
 @pytest.mark.parametrize("buffered", [True, False])
