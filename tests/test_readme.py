@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cfgbench.spec import ClassifierSection, Dataset, Evaluation, Model, Sampling, Training
+from cfgbench.sweep.results.row import COLUMNS
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -40,3 +41,10 @@ def test_the_table_of_keys_has_all_with_their_defaults(section):
     told = [key.partition(": ") for key in re.findall(r"`([^`]+)`", line)[1:]]
     fields = {key: None if field.is_required() else field.default for key, field in section.model_fields.items()}
     assert {key: yaml.safe_load(value) for key, _, value in told} == fields
+
+
+def test_the_table_of_columns_has_all():
+    _, _, after = README.partition("| columns of a row |")
+    lines = after.partition("\n\n")[0].splitlines()[2:]
+    told = [name for line in lines for name in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+    assert sorted(told) == sorted(COLUMNS)
