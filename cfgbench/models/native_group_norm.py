@@ -11,6 +11,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from cfgbench.errors import UserError, reason
-from cfgbench.files import cache_folder, make_folder, write_atomically
+from cfgbench.files import cache_folder, file_digest, make_folder, write_atomically
 
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()
 OPTIMIZE = ("-O3", "-march=native", *WIDE, "-fno-math-errno", "-fno-trapping-math")
@@ -49,10 +50,8 @@ def found() -> ctypes.CDLL | str:
     try:
         machine = [platform.machine(), *sorted(_features()), *compiler, *FLAGS, source]
         name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
-        path = cache_folder() / "native" / f"group_norm-{name}.so"
-        if not path.exists():
-            make_folder(path.parent)
-            write_atomically(path, lambda target: _compile(compiler, source, target))
+        folder = cache_folder() / "native" / f"group_norm-{name}"
+        path = _kept(folder) or _made(folder, _compiled(compiler, source))
         return _declared(ctypes.CDLL(str(path)))
     except (OSError, UserError, AttributeError, subprocess.SubprocessError) as error:
         # no OpenMP, say, a folder that is read-only, or a file there that is no such library
@@ -78,9 +77,29 @@ def _features() -> set[str]:
     return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
 
 
-def _compile(compiler: Sequence[str], source: str, target: Path) -> None:
-    command = [*compiler, *FLAGS, "-x", "c", "-", "-o", str(target), "-lm"]
-    subprocess.run(command, input=source.encode(), check=True, capture_output=True, timeout=TIMEOUT)
+def _kept(folder: Path) -> Path | None:
+    """The library in the folder, which is called after the digest of its bytes: to load one that is damaged would end
+    the program."""
+    for path in folder.glob("[!.]*.so"):
+        if file_digest(path) == path.stem:
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _made(folder: Path, library: bytes) -> Path:
+    make_folder(folder)
+    path = folder / f"{hashlib.sha256(library).hexdigest()}.so"
+    write_atomically(path, library)
+    return path
+
+
+def _compiled(compiler: Sequence[str], source: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "group_norm.so"
+        command = [*compiler, *FLAGS, "-x", "c", "-", "-o", str(target), "-lm"]
+        subprocess.run(command, input=source.encode(), check=True, capture_output=True, timeout=TIMEOUT)
+        return target.read_bytes()
 
 
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
