@@ -157,6 +157,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     progress = _progress(quiet)
     plan = make_plan(sweep, results, progress)
+    compute = plan.computed_with(compute)
     from cfgbench.sweep.run import clean_up
 
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller

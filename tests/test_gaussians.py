@@ -175,6 +175,14 @@ def test_classes_that_are_one_and_classes_far_apart_are_sampled_too(sweep, run):
         assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize("asked", ["auto", "bf16"])
+def test_what_is_exact_is_not_called_half_precision(sweep, run, asked):
+    path = sweep(sampling={"samples": 300, "T": 4}, grid={"w": [0]})
+    assert run("sweep", path, "--quiet", "--precision", asked)[::2] == (0, "")
+    row = pd.read_parquet("results/gaussians/cells").iloc[0]
+    assert (row["precision"], row["protocol"].split("; ")[-1]) == ("fp32", "fp32")
+
+
 def test_there_is_nothing_to_train(sweep, run):
     code, _, err = run("train", sweep())
     assert code == 2

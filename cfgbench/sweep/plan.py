@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,14 @@ from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
+from cfgbench.models.precision import Compute
 from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.progress import Progress, silent
 from cfgbench.spec import (
     INCEPTION,
     PACKAGED,
     Cell,
+    Exact,
     Network,
     Pretrained,
     SweepSpec,
@@ -90,6 +92,10 @@ class Plan:
         for cell in self.missing:
             by_networks.setdefault((cell.checkpoint_id, cell.classifier.id if cell.classifier else ""), []).append(cell)
         return iter(by_networks.values())
+
+    def computed_with(self, asked: Compute) -> Compute:
+        """What is asked for; of a model in closed form float32, for nothing of it is done in half precision."""
+        return replace(asked, precision="fp32") if isinstance(self.spec.model, Exact) else asked
 
     def pretrained(self, cell: Cell, device: torch.device) -> Denoiser:
         """The network that the cell's model names, which exists already. Raises UserError where it cannot be had, or is
