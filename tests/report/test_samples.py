@@ -337,3 +337,5 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     guided, scaled = samples(folder, parts, ImageChoice((), (1.0, 4.0)))
     assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
     assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")
+    (alone,) = samples(folder, parts, ImageChoice((), (0.0, 4.0)))  # score scaling has the unguided one only, lent
+    assert "classifier-free guidance: the same seeds at w 0 and 4 " in alone.texts[0].get_text().replace("\n", " ")

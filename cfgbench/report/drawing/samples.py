@@ -49,7 +49,10 @@ def samples(folder: Path, parts: Sequence[Slice], choice: ImageChoice = ALL_IMAG
     _check_ws(turning_w, parts, choice.ws)
     classes = [find_classes(images.cells[0], choice.classes) for images in turning_w]
     chosen = [chosen_cells(images, choice.ws) for images in turning_w]
-    return [partial(panels, *of_slice) for of_slice in zip(turning_w, classes, chosen, strict=True) if of_slice[-1]]
+    drawn = list(zip(turning_w, classes, chosen, strict=True))
+    # images of the unguided network that another system lends are there already
+    own = [of_slice for of_slice in drawn if not of_slice[0].rows["shared"].iloc[of_slice[-1]].all()]
+    return [partial(panels, *of_slice) for of_slice in own]
 
 
 def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]) -> None:
