@@ -27,10 +27,10 @@ def stars(axes):
 def test_of_stars_that_lie_on_each_other_those_below_look_out():
     axes = Figure().subplots()
     axes.plot([0, 10], [1, 2], ".")
-    style.stars(axes, [(5.0, 1.51, "blue"), (5.01, 1.5, "red"), (9.0, 1.6, "green"), (5.0, 1.51, "blue")])
+    style.stars(axes, [(5.0, 1.51, "blue"), (5.01, 1.5, "red"), (9.0, 1.6, "green"), (9.0, 1.6, "yellow")])
     found = [(line.get_color(), line.get_markersize()) for line in axes.lines[1:]]
     usual = found[0][1]
-    assert found == [("green", usual), ("blue", found[1][1]), ("red", usual)]  # the last on top
+    assert found == [(style.INK, usual), ("blue", found[1][1]), ("red", usual)]  # the last on top
     assert found[1][1] > 1.5 * usual
 
 

@@ -97,13 +97,15 @@ _STAR, _LARGER = 15.0, 12.0
 
 
 def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
-    """Marks the best points (x, FID, colour) of the curves, the lowest FID on top where they lie on each other: those
-    below are larger, and look out."""
+    """Marks the best points (x, FID, colour) of the curves; one that several have in common in no curve's colour. The
+    lowest FID is on top where they lie on each other: those below are larger, and look out."""
     axes.get_xlim()  # the limits are settled when they are asked for
-    lowest_first = sorted(set(best), key=lambda mark: mark[1])
-    places = [axes.transData.transform(mark[:2]) / axes.figure.dpi * 72 for mark in lowest_first]
-    for k, (x, y, colour) in reversed(list(enumerate(lowest_first))):
+    colours = {(x, y): {of for *place, of in best if place == [x, y]} for x, y, _ in best}
+    lowest_first = sorted(colours, key=lambda mark: mark[1])
+    places = [axes.transData.transform(mark) / axes.figure.dpi * 72 for mark in lowest_first]
+    for k, (x, y) in reversed(list(enumerate(lowest_first))):
         size = _STAR + _LARGER * sum(np.hypot(*(places[k] - above)) < _STAR / 2 for above in places[:k])
+        colour = next(iter(colours[x, y])) if len(colours[x, y]) == 1 else INK
         axes.plot([x], [y], "*", markersize=size, color=colour, markeredgecolor="white", zorder=5, label="_best")
 
 
