@@ -577,6 +577,7 @@ def test_the_command(tmp_path, monkeypatch, run, table1):
     code, out, err = run("report", "digits", "--claims")
     assert (code, "best FID" in err) == (0, True)
     assert "4. p_uncond 0.5 is worse than 0.1 and 0.2 over the whole frontier: holds\n" in out
+    assert "7. Classifier guidance gives a similar trade-off: cannot be told (cells are missing)\n" in out
     assert out.splitlines()[-2:] == ["reports/digits/claims.md", "reports/digits/claims.csv"]
     assert {path.name for path in Path("reports/digits").iterdir()} == {"claims.md", "claims.csv"}
     code, out, _ = run("report", "digits", "--claims", "--table", "md", "--quiet")

@@ -144,7 +144,7 @@ def _shared(influences: Influences, of: str, a: Curve | None, b: Curve | None) -
     if min(len(rising(a)), len(rising(b))) < 2:
         return unknown(of, "not swept: two values of w at each, with FID, between which IS rises")
     found = gaps(influences, a, b)
-    return found if len(found) > 1 else unknown(of, "the curves share no range of IS")
+    return found if len(found) > 1 else Finding(of, "cannot be told", "the curves share no range of IS")
 
 
 def _inside(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:

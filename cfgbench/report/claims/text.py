@@ -60,7 +60,7 @@ def _head(one: Judged) -> str:
 
 
 def _block(verdict: Verdict) -> str:
-    lines = [_wrapped(f"{verdict.number}. {verdict.claim}: {verdict.outcome}", "")]
+    lines = [_wrapped(f"{verdict.number}. {verdict.claim}: {verdict.words}", "")]
     lines += [_wrapped(_line(verdict, finding), "   ") for finding in verdict.findings]
     return "\n".join([*lines, *([_wrapped(f"Note: {verdict.note}", "   ")] if verdict.note else [])])
 
@@ -76,13 +76,13 @@ def _wrapped(text: str, indent: str) -> str:
 
 
 def _markdown(one: Judged) -> str:
-    rows = [(str(v.number), escape_markdown(v.claim), v.outcome) for v in one.verdicts]
+    rows = [(str(v.number), escape_markdown(v.claim), v.words) for v in one.verdicts]
     table = markdown_table(["", "claim", "verdict"], rows, "rll")
     head = [f"**{escape_markdown(one.name)}**", escape_markdown(one.note)]
     return "\n\n".join(part for part in (*head, table, *map(_numbers, one.verdicts)) if part)
 
 
 def _numbers(verdict: Verdict) -> str:
-    lines = [f"{verdict.number}. {escape_markdown(verdict.claim)}: **{verdict.outcome}**."]
+    lines = [f"{verdict.number}. {escape_markdown(verdict.claim)}: **{verdict.words}**."]
     lines += [f"   - {escape_markdown(_line(verdict, finding))}" for finding in verdict.findings]
     return "\n".join([*lines, *([f"   - {escape_markdown(verdict.note)}"] if verdict.note else [])])

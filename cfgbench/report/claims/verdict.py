@@ -19,6 +19,8 @@ class Finding:
     text: str
     differences: tuple[Difference, ...] = ()
     """The comparisons that the outcome rests on."""
+    swept: bool = True
+    """Whether the sweep has the cells that tell."""
 
     @property
     def difference(self) -> Difference | None:
@@ -45,6 +47,13 @@ class Verdict:
         """That of all findings (see `together`)."""
         return together(finding.outcome for finding in self.findings)
 
+    @property
+    def words(self) -> str:
+        """The outcome, and whether it is for want of cells alone: `cannot be told (cells are missing)`."""
+        return (
+            self.outcome if any(finding.swept for finding in self.findings) else f"{self.outcome} (cells are missing)"
+        )
+
 
 def decided(*, holds: bool, fails: bool) -> Outcome:
     """`cannot be told` where neither could be shown."""
@@ -59,4 +68,4 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
 
 def unknown(of: str, why: str) -> Finding:
     """What the sweep does not have the cells for."""
-    return Finding(of, "cannot be told", why)
+    return Finding(of, "cannot be told", why, swept=False)
