@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from cfgbench.report.drawing import style
+from cfgbench.report.drawing.curves import look_out
 from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
 from cfgbench.report.rows.slices import slices
 
@@ -32,6 +33,16 @@ def test_of_stars_that_lie_on_each_other_those_below_look_out():
     usual = found[0][1]
     assert found == [(style.INK, usual), ("blue", found[1][1]), ("red", usual)]  # the last on top
     assert found[1][1] > 1.5 * usual
+
+
+def test_of_curves_that_lie_on_each_other_those_below_are_wider():
+    axes = Figure().subplots()
+    for xs, name in (([0, 1, 2], "below"), ([0, 3, 2], "apart"), ([1, 2, 5], "above"), ([1, 2.1, 4], "one point")):
+        axes.plot(xs, np.square(xs), label=name)
+    look_out(axes)
+    found = {line.get_label(): (line.get_linewidth(), line.get_markersize()) for line in axes.lines}
+    assert found["apart"] == found["above"] == found["one point"]
+    assert found["below"] == (found["above"][0] + 2, found["above"][1] + 2)
 
 
 def words(figure):

@@ -17,6 +17,8 @@ _MARK = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
 _HOLLOW = {"markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.1, "zorder": 2.5}
 _RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _LETTER = {"linestyle": "none", "markersize": 5.5, "markeredgewidth": 0}
+_WIDER = 2.0
+"""Points: by how much a curve becomes wider for each that lies on it."""
 _BAR = {"linewidth": 0.9, "alpha": 0.6, "solid_capstyle": "butt"}
 
 
@@ -37,6 +39,22 @@ def draw(
         return axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=name, **_LINE, **marks)
     strands = [rows] if rows[along].is_unique else [of_mark for _, of_mark in rows.groupby("mark", sort=False)]
     return [line for strand in strands for line in _strand(axes, strand, x, y, name, colour)]
+
+
+def look_out(axes: Axes) -> None:
+    """Where curves lie on each other those below become wider, so that each is seen. Comes after the legend."""
+    axes.get_xlim()  # the limits are settled when they are asked for
+    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    places = [axes.transData.transform(line.get_xydata()) / axes.figure.dpi * 72 for line in lines]
+    for number, line in enumerate(lines):
+        wider = _WIDER * sum(_run_along(places[number], above) for above in places[number + 1 :])
+        line.set(linewidth=line.get_linewidth() + wider, markersize=line.get_markersize() + wider)
+
+
+def _run_along(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two points on end of the curve `a` [n, 2] are points of `b` [m, 2], to a point of a printed page."""
+    near = (np.hypot(*(a[:, None] - b).transpose(2, 0, 1)) < 1).any(axis=1)
+    return bool((near[1:] & near[:-1]).any())
 
 
 def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:

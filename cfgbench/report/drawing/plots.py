@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfgbench.report.drawing.canvas import canvas, settle
-from cfgbench.report.drawing.curves import draw, mark_entries
+from cfgbench.report.drawing.curves import draw, look_out, mark_entries
 from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
 from cfgbench.report.drawing.headings import subtitle, title
 from cfgbench.report.drawing.style import (
@@ -74,6 +74,8 @@ def _strength(part: Slice) -> Figure:
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
+    for axes in panels:
+        look_out(axes)
     settle(figure)
     return figure
 
@@ -105,6 +107,8 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
         axes.set_xlabel("sampling steps $T$")
         fixed_ticks(axes, sorted(rows["T"].unique()))
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *mark_entries(part, FAINT)])
+    for axes in panels:
+        look_out(axes)
     settle(figure)
     return figure
 

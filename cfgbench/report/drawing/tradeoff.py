@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfgbench.report.drawing.canvas import canvas, settle
-from cfgbench.report.drawing.curves import bars, draw, mark_entries
+from cfgbench.report.drawing.curves import bars, draw, look_out, mark_entries
 from cfgbench.report.drawing.headings import subtitle, title
 from cfgbench.report.drawing.labels import Label, place
 from cfgbench.report.drawing.style import (
@@ -60,6 +60,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     stars(axes, marks)
     handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
     _legend(figure, axes, handles, inside=inside, key=knobs.in_legend(part))
+    look_out(axes)
     settle(figure)
     place(axes, _by_importance(labels), [*_lines([*curves, *published]), *_bars(axes, curves)])
     return figure
