@@ -63,6 +63,8 @@ class Report:
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
         lines += [f"{counted(len(failed), 'cell')} failed, such as: {failed['reason'].iloc[-1]}"] if len(failed) else []
+        unused = int(self.counted["unused"].sum())
+        lines += [f"{counted(unused, 'row')} of seeds that most of their curve lack, left out"] if unused else []
         lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
         if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import bars, tradeoff
+from drawn import bars, steps, tradeoff
 
+from cfgbench.report import Report
 from cfgbench.report.rows.seeds import Seed, mean_over
 from cfgbench.report.rows.slices import side_by_side, slices
 from cfgbench.report.summary import summary
@@ -153,9 +154,61 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
 
 
-def test_while_one_more_seed_is_sampled_its_first_points_stand_apart(table1):
-    (part,) = slices(repeated(table1.query("p_uncond == 0.1")).query("seed < 2 or w == 0"))
-    assert part.rows.set_index("w")["other_seeds"].tolist() == [True] + [False] * 13
+def test_while_one_more_seed_is_sampled_its_first_points_stand_at_the_seeds_of_the_others(tmp_path, table1):
+    rows = repeated(table1.query("p_uncond == 0.1")).query("seed < 2 or w == 0")
+    (part,) = slices(rows)
+    own = ["unused", "members"]
+    pd.testing.assert_frame_equal(part.rows.drop(columns=own), slices(rows.query("seed < 2"))[0].rows.drop(columns=own))
+    assert part.rows.set_index("w")["unused"].tolist() == [1] + [0] * 13
+    assert "1 row of seeds that most of their curve lack, left out" in Report(tmp_path / "digits", rows).notes
+
+
+def test_a_point_of_more_seeds_is_judged_at_the_seed_of_its_curve(tmp_path, table1):
+    """w 0 is best at seed 0, and worst as the mean over three."""
+    rows = table1.query("p_uncond == 0.1").assign(seed=0, training_seed=0)
+    rows.loc[rows["w"] == 0, "fid"] = 1.0
+    more = rows[rows["w"] == 0].assign(fid=50.0)
+    rows = pd.concat([rows, *(more.assign(seed=k, cell_id=f"more{k}") for k in (1, 2))], ignore_index=True)
+    parts = slices(rows)
+    assert summary(Influences(tmp_path), parts)[0].startswith("p_uncond 0.1: best FID 1 at w 0 (scale 1) ")
+    assert cell(markdown(parts), 0, 2) == "**1.00**"
+    assert "mean over" not in caption(parts[0], METRICS)
+
+
+def test_a_system_begins_at_its_own_seed_where_the_unguided_network_has_more(table1):
+    cfg = repeated(table1.query("p_uncond == 0.1"))
+    cold = cfg[(cfg["w"] == 0) & (cfg["seed"] == 0)]
+    cold = pd.concat([cold.assign(temperature=t, cell_id=f"cold{t}", fid=9.0) for t in (0.9, 0.8)])
+    parts = slices(pd.concat([cfg, cold], ignore_index=True))
+    (found,) = (part for part in parts if part.setting["system"] == "low temperature")
+    assert found.rows["at"].tolist() == [1, 0.9, 0.8]
+    assert found.rows["fid"].tolist() == [pytest.approx(1.8 + SHIFTS[0]), 9.0, 9.0]
+    assert found.rows["shared"].tolist() == [True, False, False]
+    assert not found.seeds
+
+
+def test_steps_are_compared_at_the_seeds_that_all_of_them_have(table1):
+    few = table1.query("p_uncond == 0.1").assign(T=128, seed=0, fid=lambda rows: rows["fid"] + 1)
+    few["cell_id"] += "-128"
+    rows = pd.concat([repeated(table1.query("p_uncond == 0.1")), few], ignore_index=True)
+    long, short = sorted(slices(rows), key=lambda part: -part.rows["T"].iloc[0])
+    assert (len(long.seeds), len(short.seeds)) == (3, 0)
+    (figure,) = steps(slices(rows))
+    line = next(line for line in figure.axes[0].lines if line.get_label().startswith("w = 0"))
+    assert line.get_xydata().tolist() == [[128, pytest.approx(2.8)], [256, pytest.approx(1.8 + SHIFTS[0])]]
+    assert "mean over" not in figure.texts[1].get_text()
+
+
+def test_a_curve_of_fewer_trainings_than_the_others_is_hollow_and_has_a_best(table1):
+    rows = repeated(table1, "training.seed")
+    rows = rows[(rows["p_uncond"] < 0.5) | (rows["training.seed"] == 0)]
+    (part,) = slices(rows)
+    assert part.rows.groupby("p_uncond")["hollow"].agg(["min", "max"]).to_numpy().tolist() == (
+        [[False] * 2, [False] * 2, [True] * 2]
+    )
+    (figure,) = tradeoff([part])
+    assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
+    assert "FID 1.61 at w 0.1" in " ".join(line.get_label() for line in figure.axes[0].lines)
 
 
 @pytest.mark.parametrize("lack", ["not run", "failed"])

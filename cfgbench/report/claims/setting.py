@@ -89,11 +89,11 @@ def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting
 
 
 def _together(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Rows that differ in seeds and systems only, as one group where each system has seeds of its own: comparisons take
-    those that two have in common."""
+    """Rows that differ in seeds and systems only, as one group where each system has seeds of its own at each T:
+    comparisons take those that two have in common."""
     groups = comparable(rows, without=("system",))
-    systems = [system for group in groups for system in group["system"].unique()]
-    return [rows] if len(systems) == len(set(systems)) else groups
+    curves = [curve for group in groups for curve in {*zip(group["system"], group["T"].map(repr), strict=True)}]
+    return [rows] if len(curves) == len(set(curves)) else groups
 
 
 def _name(rows: pd.DataFrame, apart: list[str]) -> str:

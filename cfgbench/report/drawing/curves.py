@@ -33,7 +33,7 @@ def draw(
     _error_bars(axes, rows, x, y, colour)
     if "mark" not in rows:
         marks = {"marker": marker, **_MARK} if len(rows) <= CROWDED else {}
-        others = rows[rows["other_seeds"]]
+        others = rows[rows["hollow"]]
         if len(others):
             axes.plot(others[x], others[y], marker, label="_other seeds", markeredgecolor=colour, **_HOLLOW)
         return axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), color=colour, label=name, **_LINE, **marks)

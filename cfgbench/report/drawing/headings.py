@@ -41,5 +41,5 @@ def subtitle(part: Slice) -> str:
         f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
     ]
     words = [*conditions, f"{part.extractor} features", spread(part, part.metrics)]
-    words.append("hollow: a mean over other seeds" if part.ok["other_seeds"].any() else "")
+    words.append("hollow: a mean over other seeds" if part.ok["hollow"].any() else "")
     return " · ".join(word for word in words if word).replace("± ", "±\N{NO-BREAK SPACE}")  # not at the end of a line

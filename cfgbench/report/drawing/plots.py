@@ -24,8 +24,11 @@ from cfgbench.report.drawing.style import (
 )
 from cfgbench.report.drawing.tradeoff import frontier
 from cfgbench.report.rows import knobs
+from cfgbench.report.rows.averages import shared_by
 from cfgbench.report.rows.best import best_fid
+from cfgbench.report.rows.columns import SEEDS
 from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.slices import with_other_seeds
 from cfgbench.report.rows.systems import LOW_TEMPERATURE
 from cfgbench.report.words import FID, IS, METRICS, Metric, known
 
@@ -85,13 +88,20 @@ def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
     several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
     for part in parts:
-        apart = [key for key in part.apart if key not in ("T", "p_uncond")] + ["p_uncond"] * several
+        apart = [key for key in part.apart if key not in ("T", "p_uncond", *SEEDS)] + ["p_uncond"] * several
         for p_uncond, rows in part.ok.dropna(subset="T").groupby("p_uncond", dropna=False):
             setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": known(p_uncond)}
-            key = repr(sorted((name, repr(held)) for name, held in setting.items()))
+            key = repr(sorted((name, repr(held)) for name, held in setting.items() if name not in SEEDS))
             one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart)), []))
             groups[key] = replace(one, marks={**one.marks, **part.marks}), [*held, rows]
-    return [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
+    return [_at_one_kind_of_seeds(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
+
+
+def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> tuple[Slice, pd.DataFrame]:
+    """The same at the seeds that all T have at most of their points, where there are such."""
+    rows = with_other_seeds(shared_by(rows, "T"), "at")
+    seeds = {key: rows[key].iloc[0] for key in SEEDS if key in part.setting}
+    return replace(part, rows=rows, setting=part.setting | seeds), rows
 
 
 def _steps(part: Slice, rows: pd.DataFrame) -> Figure:

@@ -13,6 +13,9 @@ from cfgbench.sweep.results.row import Row
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
+_GIVEN = ("guidance", "on", "system", "knob", "at", "shared", "mark")
+"""What a row may have been given after its seeds were averaged, as one from which another system begins."""
+
 
 def average(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that differ only in a seed, and in what follows from it, become one.
@@ -22,10 +25,20 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
     `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
     column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
 
-    Rows of whose kind no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one member.
+    Rows of whose kind and T no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one
+    member. A point that has more seeds than most of its curve is taken at theirs; `unused` counts its other rows.
     """
     groups = comparable(rows, without=tuple(SEEDS))
-    return pd.concat([_merged(group) if _several(group) else _single(group) for group in groups], ignore_index=True)
+    of_steps = [part for group in groups for _, part in group.groupby("T", dropna=False, sort=False)]
+    kept = map(_at_usual_seeds, of_steps)
+    return pd.concat([_merged(group) if _several(group) else _single(group) for group in kept], ignore_index=True)
+
+
+def at_seeds(rows: pd.DataFrame, seeds: frozenset[Seed]) -> pd.DataFrame:
+    """Rows of `average` over these seeds alone; without those that have none of them."""
+    records = rows[["members", *(key for key in _GIVEN if key in rows)]].to_dict("records")
+    kept = [(row, member) for row in records for member in row.pop("members") if seed_of(member) in seeds]
+    return average(pd.DataFrame([member | row for row, member in kept])) if kept else rows[:0]
 
 
 def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -34,16 +47,35 @@ def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     in common, keep theirs."""
     groups = comparable(rows, without=(*SEEDS, "system"))
     places = [place for group in groups for _, place in group.groupby(list(PLANE[1:]), dropna=False, sort=False)]
-    return pd.concat(map(_at_shared, places), ignore_index=True)
+    return pd.concat([shared_by(place, "system") for place in places], ignore_index=True)
 
 
-def _at_shared(group: pd.DataFrame) -> pd.DataFrame:
-    held = [usual_of(map(with_numbers, of_system["members"])) for _, of_system in group.groupby("system")]
+def shared_by(group: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Rows of `average` over the seeds that those of each value of `key` have at most of their points; as they are
+    where all have the same, or none in common."""
+    held = [usual_of(map(with_numbers, alike["members"])) for _, alike in group.groupby(key, dropna=False)]
     shared = frozenset.intersection(*held)
-    if not shared or all(seeds == shared for seeds in held):
+    return group if not shared or all(seeds == shared for seeds in held) else at_seeds(group, shared)
+
+
+def _at_usual_seeds(group: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of seeds that most points of their curve lack, where a point has them beside the usual: on
+    a curve points are told apart at the same seeds."""
+    group = group.assign(unused=0)
+    if not _several(group):
         return group
-    members = [member for members in group["members"] for member in members if seed_of(member) in shared]
-    return average(pd.DataFrame(members))
+    seeds = [seed_of(row) for row in group.to_dict("records")]
+    points = group.groupby(list(POINT), dropna=False, sort=False).ngroup().to_numpy()
+    done = (group["status"] == "ok").to_numpy()
+    held: dict[int, set[Seed]] = {point: set() for point in points}
+    for point, seed, ok in zip(points, seeds, done, strict=True):
+        held[point] |= {seed} if ok else set()
+    more = np.zeros(len(group), bool)
+    for _, places in group.groupby("p_uncond", dropna=False, sort=False).indices.items():
+        usual = usual_of(frozenset(held[point]) for point in dict.fromkeys(points[places]))
+        more[places] = [bool(usual) and held[points[k]] > usual and seeds[k] not in usual for k in places]
+    unused = np.bincount(points, weights=more)[points].astype(int)
+    return group.assign(unused=unused)[~more]
 
 
 def _several(group: pd.DataFrame) -> bool:

@@ -6,20 +6,21 @@ Features, reference and protocol may differ where that was asked for; then every
 another knob than w, that takes the place of w.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from cfgbench.errors import UserError
-from cfgbench.report.rows.averages import at_shared_seeds, average
-from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, comparable, conditions, current
+from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average
+from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions, current
 from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
-from cfgbench.report.rows.seeds import other_seeds
+from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
 from cfgbench.report.words import INFINITY, METRICS, known
+from cfgbench.sweep.results.row import Row
 
 
 def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
@@ -62,10 +63,24 @@ def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame
     """(the rows that count, with those from which systems begin; the conditions that may differ in a slice)."""
     rows = settled(rows, where=where)
     rows, without = (marked(rows), PROVENANCE) if mixed else (rows, ())
-    groups = comparable(rows, without=(*without, "system"))
-    begun = [row for group in groups if group["system"].nunique() > 1 for row in origins(group)]
+    groups = comparable(rows, without=(*without, "system", *SEEDS))
+    begun = [row for group in groups if group["system"].nunique() > 1 for row in _begun(group)]
     rows = rows.assign(shared=False)
     return (pd.concat([rows, pd.DataFrame(begun)], ignore_index=True) if begun else rows), without
+
+
+def _begun(group: pd.DataFrame) -> Iterator[Row]:
+    """The rows from which the systems begin (see `systems.origins`), each at the seeds of most of its system's points;
+    none where there are no such seeds."""
+    for row in origins(group):
+        own = group[(group["system"] == row["system"]) & (group["T"].map(known) == known(row["T"]))]
+        usual = usual_of(map(with_numbers, own["members"]))
+        if with_numbers(row["members"]) == usual:
+            yield row
+            continue
+        seeds = {key: own.iloc[0][key] for key in (*SEEDS, "asked_seeds") if key in own}
+        for at_usual in at_seeds(pd.DataFrame([row]), usual).to_dict("records"):
+            yield at_usual | seeds
 
 
 def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:
@@ -128,15 +143,19 @@ def _in_order(rows: pd.DataFrame, series: SeriesKey) -> pd.DataFrame:
     ordered = rows.assign(_first=first, _along=along)
     keys = ["_first", "_along", *(["mark"] if "mark" in rows else [])]
     ordered = ordered.sort_values(keys, ignore_index=True).drop(columns=["_first", "_along"])
-    return ordered.assign(other_seeds=_other_seeds(ordered, series))
+    return with_other_seeds(ordered, series)
 
 
-def _other_seeds(rows: pd.DataFrame, series: SeriesKey) -> pd.Series:
-    """See seeds.other_seeds; of each curve by itself."""
+def with_other_seeds(rows: pd.DataFrame, curves: str) -> pd.DataFrame:
+    """The rows with `hollow`, whether they are means over other seeds than most of them, and `other_seeds`, whether
+    than most of their curve: where a whole curve is hollow, one of its points is its best all the same."""
+    return rows.assign(hollow=other_seeds(rows.to_dict("records")), other_seeds=_other_seeds(rows, curves))
+
+
+def _other_seeds(rows: pd.DataFrame, curves: str) -> pd.Series:
     found = pd.Series(False, index=rows.index)
-    if rows["asked_seeds"].iloc[0]:
-        for _, curve in rows.groupby(series, dropna=False):
-            found[curve.index] = other_seeds(curve.to_dict("records"))
+    for _, curve in rows.groupby(curves, dropna=False):
+        found[curve.index] = other_seeds(curve.to_dict("records"))
     return found
 
 
