@@ -73,7 +73,7 @@ def _ats(ats: Sequence[float], knob: str) -> str:
 
 def _of_seeds(row: Row) -> str:
     if row["seeds"] < 2:
-        return ""
+        return ", of one seed" if row["asked_seeds"] else ""
     seeds = [seed_of(member) for member in row["members"] if member["status"] == "ok"]
     held, _, _ = seeds_phrase(seeds).partition(" (")
     return f", mean of {held} (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"

@@ -199,13 +199,14 @@ def test_steps_are_compared_at_the_seeds_that_all_of_them_have(table1):
     assert "mean over" not in figure.texts[1].get_text()
 
 
-def test_a_curve_of_fewer_trainings_than_the_others_is_hollow_and_has_a_best(table1):
+def test_a_curve_of_fewer_trainings_than_the_others_is_hollow_and_has_a_best(tmp_path, table1):
     rows = repeated(table1, "training.seed")
     rows = rows[(rows["p_uncond"] < 0.5) | (rows["training.seed"] == 0)]
     (part,) = slices(rows)
     assert part.rows.groupby("p_uncond")["hollow"].agg(["min", "max"]).to_numpy().tolist() == (
         [[False] * 2, [False] * 2, [True] * 2]
     )
+    assert "p_uncond 0.5: best FID 1.61 at w 0.1 (scale 1.1), of one seed;" in summary(Influences(tmp_path), [part])[2]
     (figure,) = tradeoff([part])
     assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
     assert "FID 1.61 at w 0.1" in " ".join(line.get_label() for line in figure.axes[0].lines)
