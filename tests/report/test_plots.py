@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from cfgbench.report.drawing import style
+from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import look_out
 from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
 from cfgbench.report.rows.slices import slices
@@ -37,12 +38,26 @@ def test_of_stars_that_lie_on_each_other_those_below_look_out():
 
 def test_of_curves_that_lie_on_each_other_those_below_are_wider():
     axes = Figure().subplots()
-    for xs, name in (([0, 1, 2], "below"), ([0, 3, 2], "apart"), ([1, 2, 5], "above"), ([1, 2.1, 4], "one point")):
+    several = ([0, 1, 2, 3], "below"), ([0, 1, 2, 2.5], "parts"), ([1, 2, 3, 5], "above"), ([2.1, 3], "one point")
+    for xs, name in several:
         axes.plot(xs, np.square(xs), label=name)
     look_out(axes)
     found = {line.get_label(): (line.get_linewidth(), line.get_markersize()) for line in axes.lines}
-    assert found["apart"] == found["above"] == found["one point"]
+    assert found["parts"] == found["above"] == found["one point"]
     assert found["below"] == (found["above"][0] + 2, found["above"][1] + 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier-free guidance at temperature 0.5: FID 25.97 at w 0", "word " * 30, "short"]
+)
+def test_no_name_in_a_legend_is_cut(name):
+    figure, (axes,) = canvas(8, 5.4, "title", "subtitle")
+    style.legend_above(figure, [axes.plot([0], [n], label=f"{n} {name}")[0] for n in range(7)])
+    settle(figure)
+    ends, top = figure.legends[0].get_window_extent(), axes.get_window_extent().y1
+    assert ends.x0 >= 0
+    assert ends.x1 <= figure.bbox.width
+    assert ends.y0 > top
 
 
 def words(figure):

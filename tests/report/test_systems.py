@@ -353,3 +353,14 @@ def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, sys
     told = [finding.text for verdict in judged.verdicts[6:] for finding in verdict.findings]
     assert len(told) == 4
     assert not any("not swept" in text for text in told)
+
+
+def test_where_guidance_at_a_temperature_begins_is_not_called_unguided(systems):
+    cold = systems[(systems["temperature"] == 0.98)]
+    guided = cold.assign(w=1.0, cell_id="both", fid=30.0)
+    (part,) = side_by_side(pd.concat([systems, guided], ignore_index=True))
+    (figure,) = tradeoff([part])
+    told = {text.get_text(): text.xy for text in figure.axes[0].texts}
+    names = [name for name in told if name.startswith(("unguided", "τ 0.98"))]
+    assert sorted(names) == ["unguided", "τ 0.98"]
+    assert tuple(told["τ 0.98"]) == tuple(cold[["is_mean", "fid"]].to_numpy()[0])

@@ -247,6 +247,13 @@ def test_below_ten_thousand_images_the_bias_is_said(table1, write):
     assert "biased" not in write(slices(few.drop(columns=["fid", "fid_se"])))
 
 
+def test_an_excess_that_is_none_is_no_measure_of_the_bias(table1):
+    rows = with_infinity(table1.assign(samples=9_999)).assign(fid_infinity=lambda rows: rows["fid"] + 0.1)
+    text = markdown(slices(rows))
+    assert "FID of 9,999 images is biased upwards." in text
+    assert "here by about" not in text
+
+
 def test_the_bias_is_a_mean_over_the_cells_where_it_was_measured(table1):
     rows = table1.assign(samples=1000, fid_infinity=None)
     rows.loc[0, "fid_infinity"] = 1.8 - 0.1

@@ -52,9 +52,14 @@ def look_out(axes: Axes) -> None:
 
 
 def _run_along(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two points on end of the curve `a` [n, 2] are points of `b` [m, 2], to a point of a printed page."""
-    near = (np.hypot(*(a[:, None] - b).transpose(2, 0, 1)) < 1).any(axis=1)
-    return bool((near[1:] & near[:-1]).any())
+    """Whether the curves `a` [n, 2] and `b` [m, 2] are one where they are side by side: of each the points in the
+    other's range of x lie on points of the other, to a point of a printed page, and they are three or more."""
+    beside = [
+        one[(one[:, 0] > other[:, 0].min() - 1) & (one[:, 0] < other[:, 0].max() + 1)]
+        for one, other in ((a, b), (b, a))
+    ]
+    near = np.hypot(*(beside[0][:, None] - beside[1]).transpose(2, 0, 1)) < 1
+    return len(near) > 2 and bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
 def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What all figures share: colours, axes, names of curves, legends."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cfgbench.report.drawing.lettering import written
+from cfgbench.report.drawing.lettering import DPI, filled, width, written
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import NOT_STATED, Metric
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it names fonts that nobody asked for
+_LEGEND = 9.0
+"""Points of the letters of a legend."""
 EDGE = 0.1
 """Inches of white around headings."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
@@ -117,18 +120,35 @@ def star_entry() -> Line2D:
 def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, between heading and axes, where it covers nothing."""
     engine = figure.get_layout_engine()
-    left, bottom, width, height = engine.get()["rect"]
-    names = [str(handle.get_label()) for handle in handles]
-    per_row = 2 if any(name.startswith("[") or len(name) > 26 for name in names) else 6  # a mark's meaning is long
-    room = 0.24 * -(-len(handles) // per_row) / figure.get_figheight()
-    engine.set(rect=(left, bottom, width, height - room))
+    left, bottom, wide, height = engine.get()["rect"]
+    per_row, lines = _legend_columns(handles, (figure.get_figwidth() - 2 * EDGE) * DPI)
+    room = 0.24 * lines / figure.get_figheight()
+    engine.set(rect=(left, bottom, wide, height - room))
     figure.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(EDGE / figure.get_figwidth(), bottom + height),
-        ncols=min(per_row, len(handles)),
+        ncols=per_row,
         borderaxespad=0,
         borderpad=0,
         frameon=False,
-        fontsize=9,
+        fontsize=_LEGEND,
     )
+
+
+def _legend_columns(handles: Sequence[Line2D], room: float) -> tuple[int, int]:
+    """(columns of a legend that has so many pixels, its lines). A name that is wider by itself is divided."""
+    names = [str(handle.get_label()) for handle in handles]
+    most = 2 if any(name.startswith("[") or len(name) > 26 for name in names) else 6  # a mark's meaning is long
+    sign, between = (3 * _LEGEND * DPI / 72, 2 * _LEGEND * DPI / 72)
+    widths = [sign + width(re.sub(r"\\[a-z]+|[${}]", "", name), _LEGEND) for name in names]
+    for count in range(min(most, len(names)), 1, -1):
+        columns = np.array_split(widths, count)  # as matplotlib divides them
+        if sum(column.max() for column in columns) + (count - 1) * between <= room:
+            return count, -(-len(names) // count)
+    lines = 0
+    for handle, name, wide in zip(handles, names, widths, strict=True):
+        parts = [name] if wide <= room else filled(name, room - sign, _LEGEND)
+        handle.set_label("\n".join(parts))
+        lines += len(parts)
+    return 1, lines

@@ -44,7 +44,7 @@ def frontier(part: Slice, behind: Slice | None) -> Figure:
     inside = not systems and len(curves) <= INSIDE
     note = "" if inside else f" · labels: {knobs.in_legend(part)}"
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
-    height = 5.9 if systems else 5.4 if inside else 5.4 + 0.12 * len(curves)
+    height = 5.9 + 0.24 * max(0, len(curves) - 5) if systems else 5.4 if inside else 5.4 + 0.12 * len(curves)
     figure, (axes,) = canvas(8, height, title(part, what), subtitle(part) + note)
     every = pd.concat([rows for _, rows in [*curves, *published]])
     metric_axis(axes, FID, every["fid"].to_numpy(), part)
@@ -126,7 +126,13 @@ def _starts(axes: Axes, curves: Curves) -> list[Label]:
     points = pd.concat(begun).drop_duplicates(["is_mean", "fid"]) if begun else pd.DataFrame()
     for x, y in points[["is_mean", "fid"]].itertuples(index=False) if len(points) else ():
         axes.plot([x], [y], "o", markersize=6, color=INK, markeredgecolor="white", zorder=4.5, label="_start")
-    return [Label(row["is_mean"], row["fid"], _STARTS[row["w"]], INK, required=True) for _, row in points.iterrows()]
+    return [Label(row["is_mean"], row["fid"], _start(row), INK, required=True) for _, row in points.iterrows()]
+
+
+def _start(row: pd.Series) -> str:
+    """What the row is called from which systems begin: the network as it is, or at another temperature."""
+    temperature = row["temperature"]
+    return _STARTS[row["w"]] if temperature == UNTURNED["temperature"] else f"{SIGNS['temperature']} {temperature:g}"
 
 
 def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
