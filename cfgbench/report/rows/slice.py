@@ -13,6 +13,8 @@ from cfgbench.report.rows.systems import scaled
 from cfgbench.report.words import FID, INFINITY, METRICS, Metric, extractor_name, known, named
 from cfgbench.sweep.results.row import Row
 
+LONGEST = 50
+"""Characters of a condition by which a slice is told from others."""
 SeriesKey = Literal["p_uncond", "T", "system"]
 
 
@@ -105,12 +107,24 @@ class Slice:
     @property
     def differs(self) -> str:
         """What tells this slice from the others of its sweep, in a line, or nothing: `T 8, seed 1`."""
+        protocol = "protocol" in self._apart
+        words = self.told_apart_by
+        if not words and protocol:
+            return _shortened(f"protocol {'; '.join(self.own) or self.setting['protocol']}")
+        return ", ".join(map(_shortened, (*words, *self.own)))
+
+    @property
+    def told_apart_by(self) -> tuple[str, ...]:
+        """The same but for what protocols have of their own."""
+        return tuple(named(key, self.setting[key]) for key in self._apart if key != "protocol")
+
+    @property
+    def _apart(self) -> list[str]:
         hidden = (*PROVENANCE, *(["guidance"] if "system" in self.apart else []))
         keys = [key for key in self.apart if key not in hidden]
         if {"features_id", "reference_id"} & {*self.apart} or not keys:  # what else is apart follows from the first
             keys += [key for key in PROVENANCE if key in self.apart][:1]
-        words = [*(named(key, self.setting[key]) for key in keys), *self.own]
-        return ", ".join(word if len(word) <= 50 else f"{word[:9]}…{word[-40:]}" for word in words)
+        return keys
 
     @property
     def conditions(self) -> list[str]:
@@ -124,3 +138,12 @@ class Slice:
         """What the numbers are measured with and against: features, reference, protocol."""
         names = {"features_id": "features", "reference_id": "reference", "protocol": "protocol"}
         return {name: str(value) for key, name in names.items() if known(value := self.setting.get(key)) is not None}
+
+
+def _shortened(text: str) -> str:
+    """The text without words in its middle where it is long."""
+    if len(text) <= LONGEST:
+        return text
+    first, _, rest = text.partition(" ")
+    end = rest[-(LONGEST - 12) :]
+    return f"{first[:9]} …{end.partition(' ')[2] or end}"

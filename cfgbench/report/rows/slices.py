@@ -106,11 +106,11 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]])
 def _own(parts: Sequence[Slice]) -> list[tuple[str, ...]]:
     """Of each slice the words of its protocol that not all have that are told alike."""
     words = [phrases_of(part.setting.get("protocol")) for part in parts]
-    alike: dict[str, list[list[str]]] = {}
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
     for part, said in zip(parts, words, strict=True):
-        alike.setdefault(part.differs, []).append(said)
+        alike.setdefault(part.told_apart_by, []).append(said)
     return [
-        tuple(word for word in said if not all(word in other for other in alike[part.differs]))
+        tuple(word for word in said if not all(word in other for other in alike[part.told_apart_by]))
         for part, said in zip(parts, words, strict=True)
     ]
 
