@@ -181,6 +181,7 @@ def test_what_is_exact_is_not_called_half_precision(sweep, run, asked):
     assert run("sweep", path, "--quiet", "--precision", asked)[::2] == (0, "")
     row = pd.read_parquet("results/gaussians/cells").iloc[0]
     assert (row["precision"], row["protocol"].split("; ")[-1]) == ("fp32", "fp32")
+    assert " in fp32" in run("sweep", path, "--dry-run", "--precision", asked)[1]
 
 
 def test_there_is_nothing_to_train(sweep, run):

@@ -101,6 +101,7 @@ def digits(error: float) -> int:
 def significant(value: float, count: int) -> str:
     """The number with so many significant digits, zeros at the end among them, but all of those before the point and no
     more than six behind it: `2.50`, `0.80`, `1234`."""
+    value += 0.0  # no -0.00
     size = int(np.floor(np.log10(abs(float(f"{value:.{count - 1}e}"))))) if value else 0
     return f"{value:.{np.clip(count - 1 - size, 0, 6)}f}"
 

@@ -33,5 +33,7 @@ class Bench:
     place: Place = ONE_PROCESS
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Networks that were loaded -> the digest of their weights: a network that is trained again may be another."""
     trained_in: dict[str, str] = field(default_factory=dict)
     """Networks that were loaded -> the precision that they were trained in, where their files say it."""

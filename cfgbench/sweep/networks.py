@@ -121,6 +121,7 @@ def _loaded(bench: Bench, network: Network, load: Callable[[Path, torch.device],
     path = bench.plan.store.checkpoint(network.id)
     found = load(path, bench.compute.device)
     check_same(path, found.facts, network, bench.plan.images)
+    bench.weights[network.id] = str(found.facts.get("ema", ""))
     if isinstance(precision := found.facts.get("precision"), str):
         bench.trained_in[network.id] = precision
     return found

@@ -43,7 +43,6 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_
     """
     if not plan.missing:
         return
-    _try_model(plan, compute)
     bench = make_bench(plan, compute, progress, place)
     queue, busy = deque(plan.groups()), 0
     queue.rotate(-(place.number * len(queue) // place.workers))  # each begins with a network of its own
@@ -70,6 +69,7 @@ def _try_model(plan: Plan, compute: Compute) -> None:
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
+    _try_model(plan, compute)
     while True:
         with plan.store.claim("extractor") as held:
             if held:
@@ -173,7 +173,8 @@ def clean_up(plan: Plan) -> None:
 
 def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
     plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
-    key = [cell.id, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
+    weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
+    key = [cell.id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
     return Shards(plan.store.features(cell.id), cell.sampling.samples, key)
 
 

@@ -339,3 +339,24 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")
     (alone,) = samples(folder, parts, ImageChoice((), (0.0, 4.0)))  # score scaling has the unguided one only, lent
     assert "classifier-free guidance: the same seeds at w 0 and 4 " in alone.texts[0].get_text().replace("\n", " ")
+
+
+def test_a_cell_without_one_of_the_metrics_has_no_number_of_it(folder, table1):
+    rows = table1.assign(is_mean=table1["is_mean"].where(table1["w"] > 0))
+    (sheet,) = samples(folder, slices(rows))
+    heads = [text.get_text() for text in sheet.axes[0].texts]
+    assert heads[1] == "FID 1.80"
+    assert heads[3] == "FID 1.55\nIS 66.1"
+    (figure,) = samples(folder, slices(rows), ImageChoice((), (0.0, 4.0)))
+    captions = [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+    assert captions == ["(a) w = 0.0: FID=1.80", "(b) w = 4.0: FID=26.22, IS=260.20"]
+
+
+def test_unguided_images_that_the_lender_does_not_show_are_shown(folder, table1):
+    """Classifier-free guidance is best, and seen, at another p_uncond than where it lends its unguided images."""
+    lender = pd.concat([table1.query("p_uncond == 0.1 and w == 0"), table1.query("p_uncond == 0.2 and w > 0")])
+    other = table1.query("p_uncond == 0.1 and w == 1").assign(guidance="classifier", cell_id="c", classifier_id="c")
+    save(folder / "samples" / "c.png", 100)
+    parts = slices(pd.concat([lender, other], ignore_index=True))
+    (figure,) = samples(folder, parts, ImageChoice((), (0.0,)))
+    assert "classifier guidance: the same seeds at w 0 " in figure.texts[0].get_text().replace("\n", " ")

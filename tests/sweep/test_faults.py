@@ -401,6 +401,30 @@ def test_images_made_in_one_precision_outlive_a_run_in_another(small, calm, run,
     same(calm, Path("results"))
 
 
+def test_images_of_a_network_that_was_trained_again_to_others_are_not_taken_over(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
+    row = pq.read_table(path).to_pylist()[0]
+    path.unlink()
+    honest, made = filling.generate, []
+
+    def generate(*all, stop_at):
+        if len(made) == stop_at:
+            raise KeyboardInterrupt
+        made.append(int(all[2][0]))
+        return honest(*all)
+
+    monkeypatch.setattr(filling, "generate", partial(generate, stop_at=3))
+    assert run("sweep", small, "--quiet")[0] == 130
+    Path(f"results/digits/checkpoints/{row['checkpoint_id']}.safetensors").unlink()
+    other = "bf16" if row["precision"] == "fp32" else "fp32"
+    assert run("train", small, "--quiet", "--precision", other)[0] == 0
+    monkeypatch.setattr(filling, "generate", partial(generate, stop_at=-1))
+    assert run("sweep", small, "--quiet")[0] == 0
+    assert made == [0, 20, 40, *range(0, 400, 20)]
+    assert f"trained in {other}" in pq.read_table(path)["protocol"][0].as_py()
+
+
 @pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, "x", None])
 def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
     assert taken_up(tmp_path, {}, seconds=1.5)

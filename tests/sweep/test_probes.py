@@ -134,8 +134,10 @@ def test_what_a_network_raises_may_say_nothing(sweep, run):
     assert sweep("mute")[::2] == (2, "cfgbench: probed: model: does not fit the images: Mute\n")
 
 
-def test_a_network_that_fails_does_so_before_the_data_set_is_measured(sweep, monkeypatch):
-    code, _, err = sweep("misspelt", "evaluation: {features: classifier}")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_network_that_fails_does_so_before_the_data_set_is_measured(sweep, run, workers):
+    sweep("misspelt", "evaluation: {features: classifier}")
+    code, _, err = run("sweep", "sweep.yaml", "--quiet", "--workers", workers)
     assert (code, "probed: model.factory = brokenmodel:misspelt: AttributeError" in err) == (2, True)
     assert not any(Path("results").rglob("*.safetensors"))
 

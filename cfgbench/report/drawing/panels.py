@@ -13,7 +13,7 @@ from cfgbench.report.drawing.style import INK
 from cfgbench.report.drawing.tiles import Kept, Tiles, compose, drawn_names, places, show
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables.layout import layout
-from cfgbench.report.words import METRICS, joined, letter
+from cfgbench.report.words import joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side
 _SLOT = 300  # pixels that a caption needs
@@ -55,14 +55,15 @@ def _grid(tiles: Tiles, labels: Sequence[int]) -> list[list[tuple[int, int]]]:
     return [found[0][start : start + wide] for start in range(0, draws, wide)]
 
 
-def _caption(number: int, row: pd.Series, part: Slice) -> str:
+def _caption(position: int, row: pd.Series, part: Slice) -> str:
     """`(b) w = 1.0: FID=12.60, IS=170.10`, with the decimals of the table; `w = 1.0 [a]: ...` where there are marks:
     letters of two kinds would be taken for each other."""
     decimals = layout(part).decimals
-    found = [metric for metric in METRICS if metric in part.metrics]
+    found = [metric for metric in part.metrics if pd.notna(row.get(metric.column))]
     numbers = ", ".join(f"{m.name}={row[m.column]:.{decimals[m.column]}f}" for m in found)
     w = f"{row['at']:.1f}" if round(row["at"], 1) == row["at"] else f"{row['at']:g}"
-    return f"w = {w} [{row['mark']}]: {numbers}" if part.marks else f"({letter(number)}) w = {w}: {numbers}"
+    place = f"w = {w} [{row['mark']}]" if part.marks else f"({letter(position)}) w = {w}"
+    return f"{place}: {numbers}" if numbers else place
 
 
 def _draw(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, subtitle: str) -> Figure:

@@ -4,7 +4,7 @@ Where some w are chosen, a panel for each of them instead, as in the appendix of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -50,9 +50,15 @@ def samples(folder: Path, parts: Sequence[Slice], choice: ImageChoice = ALL_IMAG
     classes = [find_classes(images.cells[0], choice.classes) for images in turning_w]
     chosen = [chosen_cells(images, choice.ws) for images in turning_w]
     drawn = list(zip(turning_w, classes, chosen, strict=True))
-    # images of the unguided network that another system lends are there already
-    own = [of_slice for of_slice in drawn if not of_slice[0].rows["shared"].iloc[of_slice[-1]].all()]
-    return [partial(panels, *of_slice) for of_slice in own]
+    own = {cell for images, _, at in drawn for cell in images.rows.iloc[at].query("not shared")["cell_id"]}
+    # images of the unguided network that another system lends alone are left out where that shows them
+    shown = [one for one in drawn if one[2] and not _lent(one[0].rows.iloc[one[2]], own)]
+    return [partial(panels, *of_slice) for of_slice in shown]
+
+
+def _lent(rows: pd.DataFrame, own: Set[str]) -> bool:
+    """Whether all of these rows are another system's, and among its `own`."""
+    return bool(rows["shared"].all()) and own.issuperset(rows["cell_id"])
 
 
 def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]) -> None:
@@ -97,7 +103,7 @@ def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, 
     """`tiles` [rows, columns, height, width, 3]; `names` of the classes, nothing where a row is of the one before's;
     `rows` are the cells of the columns. One image pixel is a whole number of pixels of the PNG, so that nothing is
     blurred."""
-    heads = [(_head(row, part), _numbers(row, part)) for _, row in rows.iterrows()]
+    heads = [(_head(row, part), _numbers(row)) for _, row in rows.iterrows()]
     grid = compose(tiles, max(TILE, math.ceil(_widest(heads, _HEADS[-1])) + GAP))
     high, wide = grid.shape[:2]
     left, right, above, margin = 20 + round(max(width(name, 8) for name in names)), 20, 95 + 21 * bool(part.marks), 20
@@ -135,7 +141,6 @@ def _head(row: pd.Series, part: Slice) -> str:
     return f"{SIGNS[part.knob]} {row['at']:g}" + (f"\n[{row['mark']}]" if part.marks else "")
 
 
-def _numbers(row: pd.Series, part: Slice) -> str:
-    return "\n".join(
-        f"{metric.name} {significant(row[metric.column], 3)}" for metric in METRICS if metric in part.metrics
-    )
+def _numbers(row: pd.Series) -> str:
+    there = [metric for metric in METRICS if pd.notna(row.get(metric.column))]
+    return "\n".join(f"{metric.name} {significant(row[metric.column], 3)}" for metric in there)

@@ -56,6 +56,7 @@ class Costs:
 
 def forecast(plan: Plan, compute: Compute) -> list[str]:
     """A line a cell, a line a network, and what is missing in all, for a person to read before it begins."""
+    compute = plan.computed_with(compute)
     costs = costs_of(plan, compute)
     missing = plan.missing
     untrained = [network for network in networks_of(missing) if not _is_there(plan, network)]
