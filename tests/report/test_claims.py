@@ -1,6 +1,7 @@
 """The paper's claims held against its own tables as a reader would, against rows that contradict them, and paired."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,21 @@ def test_3_a_curve_that_never_fell_does_not_rise_again(table1):
     found = verdict(rows[rows["w"].isin(GRIDS[0])], 3)
     assert found.outcome == OPEN
     assert "FID falls before: cannot be told" in words(found)
+
+
+def test_3_guidance_falls_from_w_0_wherever_the_curve_begins(table1):
+    rows = errors(table1[table1["p_uncond"] == 0.1])
+    rises = rows.assign(fid=1.0 + rows["w"])
+    below = rises.iloc[[0, 0]].assign(w=[-1.0, -0.5], fid=[9.0, 4.0], cell_id=["no class", "half"])
+    found = verdict(pd.concat([below, rises], ignore_index=True), 3)
+    assert found.outcome == FAILS
+    assert "FID falls before: does not hold, FID 1.100 " in words(found)
+    assert re.search(r"at w 0\.1 \(scale 1\.1\), 0\.100 ± \S+ higher than without", words(found))
+    without = verdict(rises[rises["w"] >= 0.5], 3)
+    assert "higher than at w 0.5" in words(without)
+    assert "without" not in words(without)
+    before = verdict(pd.concat([below, rises.iloc[:1]], ignore_index=True), 3)
+    assert "FID falls before" not in words(before)  # from w -1
 
 
 def test_1_needs_something_to_beat_on_either_side(table1):

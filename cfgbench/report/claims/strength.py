@@ -63,11 +63,13 @@ def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
 
 
 def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
-    """Whether FID rises (see fid_rises) after it is told to have fallen."""
+    """Whether FID rises (see fid_rises) after it is told to have fallen: from w = 0, or from the first w where the
+    curve was not swept from 0 on."""
     rise = fid_rises(influences, of, rows)
     if len(rows) < 2:
         return rise
-    fall = improves(influences, of, rows[1:], rows[0], start=rows[0]["w"])
+    first = next((row for row in rows[:-1] if row["w"] == 0), rows[0])
+    fall = improves(influences, of, [row for row in rows if row["w"] > first["w"]], first, start=first["w"])
     text = rise.text if fall.outcome == "holds" else f"{rise.text}; FID falls before: {fall.outcome}, {fall.text}"
     return Finding(of, together([rise.outcome, fall.outcome]), text, rise.differences)
 
@@ -94,8 +96,9 @@ def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
 def improves(
     influences: Influences, of: str, rows: Sequence[Row], unguided: Row | None, *, start: float = 0.0
 ) -> Finding:
-    """Whether some row's FID is told below the unguided one's; it does not if each is told above, of a curve that was
-    swept from within 0.1 of `start`, where there is no guidance, and does not fall at its end."""
+    """Whether some row's FID is told below that of `unguided`, which may be of another w than 0; it does not if each is
+    told above, of a curve that was swept from within 0.1 of `start`, where there is no guidance, and does not fall at
+    its end."""
     if unguided is None or not rows:
         return unknown(of, "not swept: w 0, and another with an FID")
     gaps = [compare(influences, row, unguided, "fid") for row in rows]
@@ -103,7 +106,8 @@ def improves(
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
     harms = all(above(gap) for gap in gaps)
     lacking = _unswept(influences, rows, start) if harms else ""
-    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than without{lacking}"
+    where = "without" if unguided["w"] == 0 else f"at w {unguided['w']:g}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than {where}{lacking}"
     return Finding(of, decided(holds=helps, fails=harms and not lacking), text, (gap,))
 
 
