@@ -173,10 +173,11 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
                     print(f"{position}/{missing} {printable(said)}", flush=True)
     clean_up(plan)
     from cfgbench.report import print_tables
+    from cfgbench.sweep.results.asked import cells_asked_for
 
     made = plan.rows()
     with suppress(BrokenPipeError):  # the exit code tells of the cells, whether or not the tables are read
-        print_tables(made)
+        print_tables(made, cells_asked_for(plan.store.folder))
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")

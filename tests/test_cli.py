@@ -93,6 +93,18 @@ def test_one_more_w_runs_only_the_new_cells(small, finished, run):
     pd.testing.assert_frame_equal(after[after["w"] != 0.5].reset_index(drop=True), before)
 
 
+def test_one_more_axis_leaves_a_curve_whole_at_once(small, run):
+    grid = SMALL.index("grid:")
+    small.write_text(f"{SMALL[:grid]}grid: {{w: [0, 1], T: [3]}}\n")
+    run("sweep", small)
+    small.write_text(f"{SMALL[:grid]}grid: {{w: [0, 0.5, 1], T: [3], clip: [true, false]}}\n")
+    _, out, _ = run("sweep", small)
+    assert "4/4" in out
+    words = " ".join(out.split())
+    assert "not stated" not in words
+    assert sorted(re.findall("features, clip (True|False)", words)) == ["False", "True"]
+
+
 def test_ls_counts_the_cells_that_the_sweep_has_now(small, finished, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1, 2]"))
     run("train", small)

@@ -1,19 +1,22 @@
 """Tables and verdicts on the terminal; elsewhere as plain text that is as wide as it needs."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.console import Console, RenderableType
 
 from cfgbench.report.claims import Judged, judge_published, text
 from cfgbench.report.reference import load, pages
+from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, side_by_side, slices
 from cfgbench.report.tables import formats
 
 
-def print_tables(rows: pd.DataFrame) -> None:
-    """The sweep's tables."""
+def print_tables(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """The sweep's tables; its `cells` (see results.asked) say what its axes are, where they are known."""
+    rows = asked_for(rows, cells)
     _print(formats.terminal(arranged(slices(rows), side_by_side(rows))))
 
 
