@@ -105,6 +105,18 @@ def test_one_more_axis_leaves_a_curve_whole_at_once(small, run):
     assert sorted(re.findall("features, clip (True|False)", words)) == ["False", "True"]
 
 
+def test_ls_tells_rows_of_other_cells_from_the_sweeps_own(small, run):
+    grid = SMALL.index("grid:")
+    for steps in (12, 13):
+        text = SMALL[:grid].replace("steps: 12", f"steps: {steps}")
+        small.write_text(f"{text}grid: {{w: [1], T: [3]}}\n")
+        run("sweep", small)
+    own, _, other, _ = run("ls", "digits")[1].splitlines()
+    place = "p_uncond 0.1, T 3, w 1 (scale 2)"
+    assert f"{place}:" in own
+    assert re.search(rf"{re.escape(place)}, .*checkpoint_id \w+:", other)
+
+
 def test_ls_counts_the_cells_that_the_sweep_has_now(small, finished, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1, 2]"))
     run("train", small)

@@ -32,7 +32,7 @@ def cells_of(folder: Path) -> list[str]:
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
     lines += [f"{cell['cell_id']}  missing  {_where(cell, axes)}" for cell in sorted(missing, key=_order)]
     others = [row for row in sorted(rows, key=_order) if row["cell_id"] not in wanted]
-    lines += ["rows of other cells:", *(_line(row, _differing(others)) for row in others)] if others else []
+    lines += ["rows of other cells:", *(_line(row, _differing(rows)) for row in others)] if others else []
     return [*lines, f"{folder.name}: {_count(store, rows, damaged, asked)}"]
 
 
