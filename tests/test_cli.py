@@ -188,6 +188,8 @@ def test_a_report_says_what_is_missing_and_what_is_shown_beside(small, finished,
     small.write_text(SMALL.replace("w: [0, 1]", "w: [1]"))
     run("sweep", small)
     assert "note: digits: 2 rows of cells that the sweep no longer has, shown too" in run("report")[2]
+    said = "2 cells: 2 done, 0 failed; 2 rows of cells that the sweep no longer has are shown too."
+    assert said in Path("reports/digits/index.md").read_text().splitlines()
     (Path("results/digits/influence") / first.name).write_bytes(b"damaged")
     assert "note: digits: 1 cell without readable influences, compared without pairing" in run("report")[2]
 

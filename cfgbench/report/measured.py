@@ -117,7 +117,8 @@ class Report:
         files = texts("table", formats.FORMATS, shown.arranged, formats.FORMATS)
         published = beside_published(shown, formats.FORMATS) if against else {}
         files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
-        page = index(shown.folder.name, self.rows, _missing(self.rows, self._asked), shown.parts, files, lines)
+        cells = None if self._asked is None else {cell["cell_id"] for cell in self._asked}
+        page = index(shown.folder.name, self.rows, cells, shown.parts, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
 
 

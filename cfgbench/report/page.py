@@ -1,6 +1,6 @@
 """The page of a sweep: index.md, which GitHub shows with its figures and tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 import pandas as pd
@@ -29,15 +29,15 @@ _FIGURES = {
 def index(
     name: str,
     rows: pd.DataFrame,
-    missing: int,
+    cells: Collection[str] | None,
     parts: Sequence[Slice],
     files: Mapping[str, bytes],
     lines: Sequence[str],
 ) -> str:
-    """The page in Markdown. `rows` are all rows, `missing` cells have none yet; `parts` are the rows' slices, `files`
-    the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are the summary (see
-    summary.py)."""
-    sections = [f"# {escape_markdown(name)}", _summary(rows, missing, parts, lines)]
+    """The page in Markdown. `rows` are all rows, `cells` the ids of the cells that the sweep has now, where they are
+    known; `parts` are the rows' slices, `files` the other files, of which it shows figures, tables, verdicts and
+    published numbers; `lines` are the summary (see summary.py)."""
+    sections = [f"# {escape_markdown(name)}", _summary(rows, cells, parts, lines)]
     unguided = [name for name in TEMPERATURES if any((part.rows["system"] == name).any() for part in parts)]
     figures = {kind: _figures(kind, files, unguided) for kind in _FIGURES}
     if figures["tradeoff"]:
@@ -55,22 +55,37 @@ def section(title: str, files: Mapping[str, bytes], *names: str) -> str:
     return "\n\n".join([f"## {title}", *texts]) if texts else ""
 
 
-def _summary(rows: pd.DataFrame, missing: int, parts: Sequence[Slice], summary: Sequence[str]) -> str:
-    done = int((rows["status"] == "ok").sum())
-    to_do = f", {missing} not run yet" if missing else ""
-    lines = [f"{counted(len(rows) + missing, 'cell')}: {done} done, {len(rows) - done} failed{to_do}.", ""]
+def _summary(rows: pd.DataFrame, cells: Collection[str] | None, parts: Sequence[Slice], summary: Sequence[str]) -> str:
+    shown = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
+    others = sum(not member.get("asked", True) for members in shown for member in members)
+    lines = [f"{_counts(rows, cells)}{_beside(others)}.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
     counts = dict.fromkeys(part.setting["samples"] for part in parts)
     alike = [[part for part in parts if part.setting["samples"] == count] for count in counts]
     if notes := [note for group in alike if (note := bias(*group))]:
         lines += ["", *notes]
-    shown = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
     if left := len(rows) - sum(map(len, shown)):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
         ]
     return "\n".join(lines)
+
+
+def _counts(rows: pd.DataFrame, cells: Collection[str] | None) -> str:
+    """`4 cells: 2 done, 1 failed, 1 not run yet`, of the cells that the sweep has; of all rows where those are not
+    known."""
+    own = rows if cells is None else rows[rows["cell_id"].isin(cells)]
+    total = len(own) if cells is None else len(cells)
+    done, missing = int((own["status"] == "ok").sum()), total - len(own)
+    to_do = f", {missing} not run yet" if missing else ""
+    return f"{counted(total, 'cell')}: {done} done, {len(own) - done} failed{to_do}"
+
+
+def _beside(others: int) -> str:
+    """What a sentence ends with where so many rows are of other cells."""
+    shown = f"{'is' if others == 1 else 'are'} shown too"
+    return f"; {counted(others, 'row')} of cells that the sweep no longer has {shown}" if others else ""
 
 
 def _figures(kind: str, files: Iterable[str], unguided: Sequence[str]) -> str:
