@@ -137,7 +137,8 @@ def trade_off(
     names = ("FID improves", "FID rises afterwards", "IS rises")
     text = "; ".join(f"{name}: {part.outcome}, {part.text}" for name, part in zip(names, parts, strict=True))
     differences = tuple(one for part in parts for one in part.differences)
-    return Finding(of, together(part.outcome for part in parts), text, differences)
+    swept = any(part.swept for part in parts)
+    return Finding(of, together(part.outcome for part in parts), text, differences, swept)
 
 
 def _others(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:

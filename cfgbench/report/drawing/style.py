@@ -103,7 +103,9 @@ def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
     """Marks the best points (x, FID, colour) of the curves; one that several have in common in no curve's colour. The
     lowest FID is on top where they lie on each other: those below are larger, and look out."""
     axes.get_xlim()  # the limits are settled when they are asked for
-    colours = {(x, y): {of for *place, of in best if place == [x, y]} for x, y, _ in best}
+    colours: dict[tuple[float, float], set[str]] = {}
+    for x, y, colour in best:
+        colours.setdefault((x, y), set()).add(colour)
     lowest_first = sorted(colours, key=lambda mark: mark[1])
     places = [axes.transData.transform(mark) / axes.figure.dpi * 72 for mark in lowest_first]
     for k, (x, y) in reversed(list(enumerate(lowest_first))):
