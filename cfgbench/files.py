@@ -113,7 +113,8 @@ def _umask() -> int:
 def read_at_most(path: Path, largest: int) -> bytes:
     """The content of a regular file. Raises OSError, and ValueError for a file of more than `largest` bytes."""
     with open_regular(path) as file:
-        content = file.read(largest + 1)
+        there = os.fstat(file.fileno()).st_size  # as much memory is asked for, not as could be there
+        content = file.read(min(there, largest) + 1)
     if len(content) > largest:
         raise ValueError(f"larger than {largest:,} bytes")
     return content
