@@ -12,7 +12,7 @@ from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.drawing.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
-from cfgbench.report.page import index
+from cfgbench.report.page import index, not_asked
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
@@ -58,7 +58,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
-        missing, others = _missing(self.rows, self._asked), _not_asked(self.counted)
+        missing, others = _missing(self.rows, self._asked), not_asked(self.counted["members"])
         failed = self.rows[self.rows["status"] != "ok"]
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
@@ -125,11 +125,6 @@ class Report:
 def _missing(rows: pd.DataFrame, asked: Sequence[Mapping[str, Any]] | None) -> int:
     """How many of the sweep's cells (see results.asked) have no row; 0 where they are not known."""
     return len({cell["cell_id"] for cell in asked or ()} - {*rows["cell_id"]})
-
-
-def _not_asked(counted: pd.DataFrame) -> int:
-    """How many of the rows that are shown the sweep no longer asks for."""
-    return sum(not member.get("asked", True) for members in counted["members"] for member in members)
 
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:

@@ -11,7 +11,7 @@ from cfgbench.report.rows.systems import TEMPERATURES
 from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import known, named
-from cfgbench.sweep.results.row import unusual
+from cfgbench.sweep.results.row import Row, unusual
 from cfgbench.wording import strength
 
 _FIGURES = {
@@ -57,7 +57,7 @@ def section(title: str, files: Mapping[str, bytes], *names: str) -> str:
 
 def _summary(rows: pd.DataFrame, cells: Collection[str] | None, parts: Sequence[Slice], summary: Sequence[str]) -> str:
     shown = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
-    others = sum(not member.get("asked", True) for members in shown for member in members)
+    others = not_asked(shown)
     lines = [f"{_counts(rows, cells)}{_beside(others)}.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
     counts = dict.fromkeys(part.setting["samples"] for part in parts)
@@ -70,6 +70,11 @@ def _summary(rows: pd.DataFrame, cells: Collection[str] | None, parts: Sequence[
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
         ]
     return "\n".join(lines)
+
+
+def not_asked(shown: Iterable[Sequence[Row]]) -> int:
+    """How many of the rows that are shown, by the members of what is averaged, the sweep no longer asks for."""
+    return sum(not member.get("asked", True) for members in shown for member in members)
 
 
 def _counts(rows: pd.DataFrame, cells: Collection[str] | None) -> str:

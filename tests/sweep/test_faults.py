@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import kills
@@ -45,6 +44,27 @@ def calm(tmp_path_factory):
     command = [*PROGRAM, "sweep", str(folder / "small.yaml"), "--results", str(folder / "results"), "--quiet"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     return folder / "results"
+
+
+class Batches(list):
+    """The first image of each batch that was sampled; Ctrl-C comes when there are `most`."""
+
+    most = None
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Takes note of the batches."""
+    honest, found = filling.generate, Batches()
+
+    def generate(*all):
+        if len(found) == found.most:
+            raise KeyboardInterrupt
+        found.append(int(all[2][0]))
+        return honest(*all)
+
+    monkeypatch.setattr(filling, "generate", generate)
+    return found
 
 
 @pytest.fixture
@@ -352,20 +372,12 @@ def test_a_training_state_with_a_flipped_bit_is_refused(small, run):
     assert f"{partial}: not a whole file of cfgbench" in err
 
 
-def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, monkeypatch):
+def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, made, monkeypatch):
     shutil.copytree(calm, "results")
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     path.unlink()
     monkeypatch.setattr(shards, "SECONDS", 0.0)
-    honest, made = filling.generate, []
-
-    def breaks(networks, sampling, indices, *rest):
-        if len(made) == 10:
-            raise KeyboardInterrupt
-        made.append(int(indices[0]))
-        return honest(networks, sampling, indices, *rest)
-
-    monkeypatch.setattr(filling, "generate", breaks)
+    made.most = 10
     code, _, err = run("sweep", small)
     assert code == 130
     assert "goes on from here" in err
@@ -373,53 +385,36 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     assert len(files) == len(made) == 10
     flip(files[3], random.Random(1))
     files[7].write_bytes(files[7].read_bytes()[:-1])
-    monkeypatch.setattr(filling, "generate", lambda *all: made.append(int(all[2][0])) or honest(*all))
+    made.most = None
     assert run("sweep", small)[0] == 0
     assert sorted(made[10:]) == [60, 140, *range(200, 400, 20)]
     same(calm, Path("results"))
 
 
-def test_images_made_in_one_precision_outlive_a_run_in_another(small, calm, run, monkeypatch):
+def test_images_made_in_one_precision_outlive_a_run_in_another(small, calm, run, made):
     shutil.copytree(calm, "results")
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     usual = pq.read_table(path)["precision"][0].as_py()
     path.unlink()
-    honest, made = filling.generate, []
-
-    def generate(*all, stop_at):
-        if len(made) == stop_at:
-            raise KeyboardInterrupt
-        made.append(int(all[2][0]))
-        return honest(*all)
-
     other = "bf16" if usual == "fp32" else "fp32"
-    for stop_at, precision in (3, usual), (5, other), (-1, usual):
-        monkeypatch.setattr(filling, "generate", partial(generate, stop_at=stop_at))
+    for made.most, precision in (3, usual), (5, other), (None, usual):
         code, *_ = run("sweep", small, "--quiet", "--precision", precision)
-        assert code == (0 if stop_at < 0 else 130)
+        assert code == (130 if made.most else 0)
     assert made == [0, 20, 40, 0, 20, *range(60, 400, 20)]
     same(calm, Path("results"))
 
 
-def test_images_of_a_network_that_was_trained_again_to_others_are_not_taken_over(small, calm, run, monkeypatch):
+def test_images_of_a_network_that_was_trained_again_to_others_are_not_taken_over(small, calm, run, made):
     shutil.copytree(calm, "results")
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     row = pq.read_table(path).to_pylist()[0]
     path.unlink()
-    honest, made = filling.generate, []
-
-    def generate(*all, stop_at):
-        if len(made) == stop_at:
-            raise KeyboardInterrupt
-        made.append(int(all[2][0]))
-        return honest(*all)
-
-    monkeypatch.setattr(filling, "generate", partial(generate, stop_at=3))
+    made.most = 3
     assert run("sweep", small, "--quiet")[0] == 130
     Path(f"results/digits/checkpoints/{row['checkpoint_id']}.safetensors").unlink()
     other = "bf16" if row["precision"] == "fp32" else "fp32"
     assert run("train", small, "--quiet", "--precision", other)[0] == 0
-    monkeypatch.setattr(filling, "generate", partial(generate, stop_at=-1))
+    made.most = None
     assert run("sweep", small, "--quiet")[0] == 0
     assert made == [0, 20, 40, *range(0, 400, 20)]
     assert f"trained in {other}" in pq.read_table(path)["protocol"][0].as_py()
