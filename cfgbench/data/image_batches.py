@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,12 +86,14 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
 
 def _from_files(path: Path, channels: int) -> ImageBatches:
     """Files come in an order shuffled by the hash of their names: in order of names, each of the Inception Score's
-    splits would hold a few classes only."""
+    splits would hold a few classes only. Folders that hold all of them do not count: a zip of a folder itself has the
+    splits of that folder."""
     source = open_source(path)
     there = list(source.names())
     files = [name for name in there if is_picture(name)]
     ignored = sum(not any(map(hidden, PurePosixPath(name).parts)) for name in there) - len(files)
-    files.sort(key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    outer = os.path.commonprefix(files).rfind("/") + 1  # noqa: RUF071, cut where a folder ends
+    files.sort(key=lambda name: hashlib.sha256(name[outer:].encode("utf-8", "surrogateescape")).digest())
     if not files:
         raise UserError(f"{path}: no PNG or JPEG in it")
     width, height = decode(source, files[0], check=lambda size: _check_side(f"{source.where}: {files[0]}", *size)).size

@@ -118,7 +118,7 @@ class Report:
         published = beside_published(shown, formats.FORMATS) if against else {}
         files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
         cells = None if self._asked is None else {cell["cell_id"] for cell in self._asked}
-        page = index(shown.folder.name, self.rows, cells, shown.parts, files, lines)
+        page = index(shown, self.rows, cells, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
 
 

@@ -6,6 +6,7 @@ from pathlib import PurePath
 import pandas as pd
 
 from cfgbench.errors import counted
+from cfgbench.report.figures import Shown
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import TEMPERATURES
 from cfgbench.report.tables.captions import bias
@@ -15,37 +16,38 @@ from cfgbench.sweep.results.row import Row, unusual
 from cfgbench.wording import strength
 
 _FIGURES = {
-    "tradeoff": ("Trade-off", "FID against Inception Score as guidance grows; points are labelled with w."),
+    "tradeoff": (
+        "Trade-off",
+        "FID against Inception Score as guidance grows; points are labelled with w where there is room.",
+    ),
     "strength": ("Over guidance strength", "The w axis is nearly linear up to 0.5 and logarithmic beyond."),
     "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
     "samples": (
         "Samples",
-        "Rows are classes, columns are w; along a row all images begin with the same noise. Of several "
-        "p_uncond (or T) the one with the best FID.",
+        "Rows are classes, columns are w; along a row all images begin with the same noise. Of the "
+        "p_uncond (or T) of a table only the one with the best FID is shown.",
     ),
 }
 
 
 def index(
-    name: str,
+    shown: Shown,
     rows: pd.DataFrame,
     cells: Collection[str] | None,
-    parts: Sequence[Slice],
     files: Mapping[str, bytes],
     lines: Sequence[str],
 ) -> str:
     """The page in Markdown. `rows` are all rows, `cells` the ids of the cells that the sweep has now, where they are
-    known; `parts` are the rows' slices, `files` the other files, of which it shows figures, tables, verdicts and
-    published numbers; `lines` are the summary (see summary.py)."""
-    sections = [f"# {escape_markdown(name)}", _summary(rows, cells, parts, lines)]
-    unguided = [name for name in TEMPERATURES if any((part.rows["system"] == name).any() for part in parts)]
-    figures = {kind: _figures(kind, files, unguided) for kind in _FIGURES}
+    known; `files` are the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are
+    the summary (see summary.py)."""
+    sections = [f"# {escape_markdown(shown.folder.name)}", _summary(rows, cells, shown, lines)]
+    figures = {kind: _figures(kind, files, shown.parts) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
     sections.append(section("Beside the published numbers", files, "comparison.md", "reference.md"))
     sections += figures.values()
-    sections += [_protocol(rows, parts), _failed(rows), _files(files)]
+    sections += [_protocol(rows, shown.parts), _failed(rows), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -55,16 +57,17 @@ def section(title: str, files: Mapping[str, bytes], *names: str) -> str:
     return "\n\n".join([f"## {title}", *texts]) if texts else ""
 
 
-def _summary(rows: pd.DataFrame, cells: Collection[str] | None, parts: Sequence[Slice], summary: Sequence[str]) -> str:
-    shown = [members for part in parts for members in part.rows.loc[~part.rows["shared"], "members"]]
-    others = not_asked(shown)
+def _summary(rows: pd.DataFrame, cells: Collection[str] | None, shown: Shown, summary: Sequence[str]) -> str:
+    averaged = [members for part in shown.parts for members in part.rows.loc[~part.rows["shared"], "members"]]
+    others = not_asked(averaged)
     lines = [f"{_counts(rows, cells)}{_beside(others)}.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
-    counts = dict.fromkeys(part.setting["samples"] for part in parts)
-    alike = [[part for part in parts if part.setting["samples"] == count] for count in counts]
+    tables = [table for part in shown.arranged for table in part.by_knob]
+    counts = dict.fromkeys(table.setting["samples"] for table in tables)
+    alike = [[table for table in tables if table.setting["samples"] == count] for count in counts]
     if notes := [note for group in alike if (note := bias(*group))]:
         lines += ["", *notes]
-    if left := len(rows) - sum(map(len, shown)):
+    if left := len(rows) - sum(map(len, averaged)):
         lines += [
             "",
             f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
@@ -93,14 +96,21 @@ def _beside(others: int) -> str:
     return f"; {counted(others, 'row')} of cells that the sweep no longer has {shown}" if others else ""
 
 
-def _figures(kind: str, files: Iterable[str], unguided: Sequence[str]) -> str:
-    """The figures of a kind with their caption; it says what stands for w in systems that are `unguided`."""
+def _figures(kind: str, files: Iterable[str], parts: Sequence[Slice]) -> str:
+    """The figures of a kind with their caption; it says what stands for w in systems that turn the temperature."""
     title, caption = _FIGURES[kind]
-    caption += f" At {' and '.join(unguided)} w gives way to the temperature, τ." if unguided else ""
+    turned = [system for system in TEMPERATURES if _shows(kind, pd.concat([part.ok for part in parts]), system)]
+    caption += f" At {' and '.join(turned)} w gives way to the temperature, τ." if turned else ""
     images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
     if not images:
         return ""
     return "\n\n".join([f"## {title}", *(f"![{title}]({image})" for image in images), caption])
+
+
+def _shows(kind: str, rows: pd.DataFrame, system: str) -> bool:
+    """Whether figures of that kind show the system: those over T where it has several."""
+    own = rows[rows["system"] == system]
+    return own["T"].nunique() > 1 if kind == "steps" else len(own) > 0
 
 
 def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:

@@ -7,7 +7,7 @@ from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.seeds import seed_of, seeds_phrase
 from cfgbench.report.rows.slice import Slice
-from cfgbench.report.rows.systems import UNTURNED, turned
+from cfgbench.report.rows.systems import DEFAULTS, UNTURNED, turned
 from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
@@ -49,7 +49,8 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
         apart = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
         apart = apart if difference.told_apart is not None else ""
         other = f" ({counted(unguided['seeds'], 'seed')})" if unguided["seeds"] != best["seeds"] else ""
-        parts.append(f"{with_error(unguided, FID)} without guidance{other}{apart}")
+        branch = "" if unguided["on"] == DEFAULTS["on"] else f" of the {unguided['on']} model"
+        parts.append(f"{with_error(unguided, FID)}{branch} without guidance{other}{apart}")
     return "; ".join(parts)
 
 

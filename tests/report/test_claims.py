@@ -11,7 +11,7 @@ import pytest
 from cfgbench.report import Report, Request
 from cfgbench.report.claims import CLAIMS, judge, judge_published
 from cfgbench.report.claims.allowance import with_allowance
-from cfgbench.report.claims.chance import above, below, weakest
+from cfgbench.report.claims.chance import above, below, shift, weakest
 from cfgbench.report.claims.frontier import gaps, rising
 from cfgbench.report.claims.setting import settings
 from cfgbench.report.claims.text import csv, markdown, plain
@@ -83,7 +83,8 @@ def test_the_numbers_of_the_published_tables():
     assert words(second[3]) == "p_uncond 0.5 against 0.1: not swept: both p_uncond, at one T; " + (
         "p_uncond 0.5 against 0.2: not swept: both p_uncond, at one T"
     )
-    assert "T 128 is 0.590 ± 0.033 higher than T 256, 19.5% of it; T 256 is 0.000 ± 0.031 higher" in words(second[5])
+    gains = "T 128 is 0.590 ± 0.033 higher than T 256, 19.5% of its FID; T 256 is 0.000 ± 0.031 higher"
+    assert gains in words(second[5])
 
 
 def test_what_hangs_on_the_allowance(table1):
@@ -116,6 +117,10 @@ def test_1_the_best_may_lie_elsewhere(table1, fid, w, outcome):
     found = verdict(change(errors(table1), "fid", fid, w=w, p_uncond=0.1), 1)
     assert found.outcome == outcome
     assert [finding.outcome for finding in found.findings] == [outcome, HOLDS, HOLDS]
+    refuted = found.findings[0]
+    assert (f"w {w} told lower than every w in (0, 1]" in refuted.text) == (outcome == FAILS)
+    assert ("not told to be higher" in refuted.text) == (outcome == OPEN)
+    assert (refuted.difference.value < 0) == (outcome == FAILS or fid == 1.54)  # it is what the outcome rests on
 
 
 GRIDS = [(0, 0.3, 1, 4), (0, 0.5, 1, 2, 4), (0, 0.2, 0.5, 0.8, 1, 2, 4)]
@@ -144,7 +149,8 @@ def test_4_and_5_hold_over_the_whole_frontier_or_not_at_all(table1):
     ends = (table1["w"] >= 0.8) == (table1["p_uncond"] == 0.5)
     found = verdict(errors(table1[ends | (table1["w"].between(0.8, 1))]), 4)
     assert [finding.outcome for finding in found.findings] == [OPEN, OPEN]
-    assert "told higher at " in words(found)
+    assert all("% of the shorter curve, less than the 50% that are needed; the least" in f.text for f in found.findings)
+    assert "that are needed" not in words(verdict(errors(table1), 4))
 
 
 def test_3_a_curve_that_never_fell_does_not_rise_again(table1):
@@ -305,8 +311,26 @@ def test_7_and_8_as_the_paper_has_them(rules):
         "on the conditional model",
         "on the unconditional model",
     ]
-    assert "FID 1.90 ± 0.019 at temperature 0.98" in words(cold).replace("1.900", "1.90").replace("0.0195", "0.019")
+    assert re.search(r"lowest FID 1\.900? ± 0\.019\d? at temperature 0\.98", words(cold))
+    assert re.search(r"; highest 15\.00\d? ± \S+ at temperature 0\.7", words(cold))
     assert outcomes(*judge(rules.drop(columns="system"), NOWHERE))[:3] == [HOLDS] * 3  # on the curves of cfg alone
+
+
+def test_7_what_a_classifier_on_the_unconditional_model_is_held_against_has_a_name(rules):
+    on_conditional, on_unconditional = of(rules, 7).findings
+    assert "lower than without; FID rises" in on_conditional.text
+    assert "lower than that of the conditional model without guidance; FID rises" in on_unconditional.text
+
+
+def test_a_difference_of_the_same_images_is_none():
+    assert shift(Difference(0.0, 0.0, True)) == "no different"
+    assert shift(Difference(0.0, 0.01, True)) == "0.000 ± 0.010 higher"
+
+
+def test_of_exact_scores_no_training_is_spoken(table1):
+    for dataset, note in (("digits", "own: what another training would change is not in them."), ("gaussians", "own.")):
+        (judged,) = judge(errors(table1).assign(dataset=dataset), NOWHERE)
+        assert judged.note == f"The errors are the images' {note}"
 
 
 @pytest.mark.parametrize(("end", "outcome"), [(2.0, OPEN), (2.5, FAILS)])

@@ -100,6 +100,14 @@ def test_no_heading_leaves_the_page(title):
     assert edges(figure) == 0
 
 
+def test_no_line_of_a_title_ends_between_a_name_and_its_number():
+    for wide in range(2, 12):
+        figure, _ = canvas(wide, 12, "digits: the same noise under guidance at w 0, 0.5 and 1 (p_uncond 0.1, T 32)", "")
+        lines = figure.texts[0].get_text().split("\n")
+        assert not any(line.endswith((" w", "p_uncond", "T", "and")) for line in lines)
+        assert len(lines) > 1 or wide > 6
+
+
 @pytest.mark.parametrize("name", ["W" * 40, "W" * 14, "i"])
 def test_sheets_have_room_for_their_headings_and_the_names_of_their_classes(tmp_path, table1, name):
     rows = table1[table1["p_uncond"] == 0.1].iloc[:6].assign(dataset="digits, score scaling")

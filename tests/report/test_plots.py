@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import bars, steps, strength, tradeoff
+from drawn import bars, heading_of, steps, strength, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -60,10 +60,6 @@ def test_no_name_in_a_legend_is_cut(name):
     assert ends.y0 > top
 
 
-def words(figure):
-    return " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ")
-
-
 def test_tradeoff_draws_the_papers_curves(table1):
     (figure,) = tradeoff(slices(table1))
     (axes,) = figure.axes
@@ -79,7 +75,7 @@ def test_tradeoff_draws_the_papers_curves(table1):
     assert axes.get_ylabel() == "FID (digits features), log scale"
     assert axes.get_xlabel() == "Inception Score (digits features)"
     for text in ("digits:", "50,000 images", "T 256", "v 0.3", "digits features"):
-        assert text in words(figure)
+        assert text in heading_of(figure)
 
 
 def test_a_curve_of_many_points_is_seen(table1):
@@ -128,6 +124,23 @@ def test_tradeoff_labels_lie_free_and_name_their_points(table1, table2):
         assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes)
 
 
+@pytest.mark.parametrize("squeezed", [1.0, 3.0, 8.0])
+def test_a_label_is_nearest_to_its_own_point_of_those_in_its_colour(table1, table2, squeezed):
+    crowd = table2.assign(is_mean=table2["is_mean"].where(table2["w"] > 1, 290 + table2["is_mean"] / squeezed))
+    for rows in (table1, crowd):
+        (axes,) = tradeoff(slices(rows))[0].axes
+        axes.figure.draw_without_rendering()
+        lines = {to_rgb(line.get_color()): line.get_xydata() for line in axes.lines if len(line.get_xydata()) > 1}
+        beside = [note for note in axes.texts if note.arrow_patch is None]
+        assert len(beside) > 8
+        for note in beside:
+            (x0, y0), (x1, y1) = Text.get_window_extent(note).get_points()
+            x, y = axes.transData.transform(lines[to_rgb(note.get_color())]).T
+            apart = np.hypot(np.maximum(x0 - x, x - x1).clip(0), np.maximum(y0 - y, y - y1).clip(0))
+            nearest = lines[to_rgb(note.get_color())][apart < apart.min() + 0.5]
+            assert note.xy in map(tuple, nearest)
+
+
 @pytest.mark.parametrize(("fid_se", "is_se"), [(0.1, 4.0), (0.4, 8.0), (3.0, 1.0)])  # bars below 0 have no end
 def test_tradeoff_labels_keep_off_error_bars(table1, fid_se, is_se):
     rows = table1[table1["w"].isin([0, 0.2, 0.4, 1, 2, 4]) & (table1["p_uncond"] == 0.1)]
@@ -154,6 +167,18 @@ def test_a_narrow_range_has_a_linear_axis(table1):
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_figures_that_are_held_against_each_other_have_axes_of_one_kind(both):
+    parts = slices(both.assign(fid=both["fid"] - 1))
+    ranges = [part.rows["fid"].max() / part.rows["fid"].min() for part in parts]
+    assert min(ranges) < style.LOG_FROM < max(ranges)
+    for figures in (tradeoff(parts), strength(parts), tradeoff(parts[:2]), strength(parts[:2])):
+        axes = [figure.axes[0] for figure in figures]
+        assert {one.get_yscale() for one in axes} == {"log" if len(axes) == 3 else "linear"}
+        for one in axes:
+            low, high = one.get_ylim()
+            assert sum(low <= tick <= high for tick in one.yaxis.get_majorticklocs()) >= 3
+
+
 def test_failed_cells_are_not_drawn(with_failures):
     (figure,) = tradeoff(slices(with_failures))
     assert [len(xs) for xs, _ in curves(figure.axes[0]).values()] == [12, 13, 14]
@@ -162,7 +187,7 @@ def test_failed_cells_are_not_drawn(with_failures):
 def test_a_figure_for_each_part_that_does_not_compare(both):
     parts = slices(both)
     for figures in (tradeoff(parts), strength(parts)):
-        assert [f"(T {T})" in words(figure) for T, figure in zip((8, 16, 32), figures, strict=True)] == [True] * 3
+        assert [f"(T {T})" in heading_of(figure) for T, figure in zip((8, 16, 32), figures, strict=True)] == [True] * 3
 
 
 def test_strength_draws_both_metrics_over_w(table1):
@@ -204,7 +229,7 @@ def test_steps_draws_a_few_strengths_over_T(table2):
 
 def test_steps_of_several_models_are_kept_apart(both):
     figures = steps(slices(both))
-    assert [f"(p_uncond {p})" in words(f) for p, f in zip((0.1, 0.2, 0.5), figures, strict=True)] == [True] * 3
+    assert [f"(p_uncond {p})" in heading_of(f) for p, f in zip((0.1, 0.2, 0.5), figures, strict=True)] == [True] * 3
     for p, figure in zip((0.1, 0.2, 0.5), figures, strict=True):
         xs, ys = curves(figure.axes[0])["w = 0"]
         rows = both.query(f"p_uncond == {p} and w == 0").sort_values("T")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import steps, tradeoff
+from drawn import heading_of, steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
@@ -157,7 +157,7 @@ def test_figures_draw_the_papers_points(number):
         ws = [w for w, other in printed(number) if other == value]
         drawn |= {(w, value): point for w, point in zip(ws, zip(*line.get_data(), strict=True), strict=True)}
     assert drawn == {place: (float(score), float(fid)) for place, (fid, score) in printed(number).items()}
-    words = " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ").replace("\n", " ")
+    words = heading_of(figure)
     for text in (f"source Ho & Salimans 2022, Table {number}", "not stated", "50,000 images", f"v 0.{4 - number}"):
         assert text in words
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import samples
+from drawn import heading_of, samples, title_of
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -46,10 +46,6 @@ def tile_shades(figure):
     return pixels[40::step, 40::step]
 
 
-def heading_of(figure):
-    return " ".join(text.get_text() for text in figure.texts).replace("\u00a0", " ").replace("\n", " ")
-
-
 def test_sheet_is_classes_by_strength(folder, table1):
     (figure,) = samples(folder, slices(table1))
     ws = np.sort(table1["w"].unique())
@@ -79,7 +75,7 @@ def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
     assert (shown[0], 103 in shown, shown[-1]) == (0, True, 199)
     assert np.diff(shown.astype(int)).max() < 12
     assert [text.get_text() for text in figure.axes[0].texts[:48:2]] == [f"w {w}" for w in shown]
-    assert "24 of 200 cells" in " ".join(text.get_text() for text in figure.texts)
+    assert "24 of 200 cells" in heading_of(figure)
     (panels,) = samples(tmp_path, slices(rows), ImageChoice(ws=[77.0]))  # asked for, each is there
     assert "w = 77.0" in panels.axes[0].texts[0].get_text()
 
@@ -172,7 +168,7 @@ def test_images_of_a_model_of_unknown_p_uncond(folder, table1):
     rows = table1[table1["p_uncond"] == 0.1].assign(p_uncond=None)
     (figure,) = samples(folder, slices(rows))
     assert tile_shades(figure).shape == (6, 14)
-    assert "p_uncond not stated" in figure.texts[0].get_text()
+    assert "p_uncond not stated" in title_of(figure)
 
 
 def test_along_a_row_of_several_seeds_stand_images_of_one(tmp_path, table1):
@@ -184,7 +180,7 @@ def test_along_a_row_of_several_seeds_stand_images_of_one(tmp_path, table1):
     (figure,) = samples(tmp_path, slices(pd.concat(both, ignore_index=True)))
     np.testing.assert_array_equal(tile_shades(figure)[0], [100] * 14)
     assert figure.axes[0].texts[1].get_text() == "FID 2.30\nIS 53.7"
-    assert "images of one seed, numbers are means" in " ".join(text.get_text() for text in figure.texts)
+    assert "images of one seed, numbers are means" in heading_of(figure)
 
 
 def panels_of(figure):
@@ -207,7 +203,7 @@ def test_chosen_w_have_panels_with_the_same_images_at_the_same_place(folder, tab
     ]
     for (_, shades), w in zip(found, (1, 0, 3), strict=True):
         np.testing.assert_allclose(shades, 10 + 20 * w + np.array([[20, 0], [21, 1]]), atol=1)
-    heading = " ".join(text.get_text() for text in figure.texts).replace("\n", " ").replace("\u00a0", " ")
+    heading = heading_of(figure)
     for words in (
         "the same seeds at w 1, 0 and 3 (p_uncond 0.1)",
         "classes, left to right: two, zero",
@@ -318,7 +314,7 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     for number, cell in enumerate(("s1", "s2", "t1", "t2")):
         save(folder / "samples" / f"{cell}.png", 100 + 20 * number)
     parts = slices(pd.concat([table1, scaling, low], ignore_index=True))
-    figures = {figure.texts[0].get_text().replace("\n", " "): figure for figure in samples(folder, parts)}
+    figures = {title_of(figure): figure for figure in samples(folder, parts)}
     assert list(figures) == [
         "digits, classifier-free guidance: the same noise under growing guidance (p_uncond 0.1)",
         "digits, score scaling: the same noise under growing guidance (p_uncond 0.1)",
@@ -332,13 +328,13 @@ def test_each_system_has_a_sheet_and_panels_at_the_w_that_it_has(folder, table1)
     hot = slices(pd.concat([table1, low.assign(temperature=[1.5, 1.25])], ignore_index=True))
     figure = samples(folder, hot)[-1]
     title = "digits, high temperature: the same noise at higher and higher temperature (p_uncond 0.1)"
-    assert figure.texts[0].get_text().replace("\n", " ") == title
+    assert title_of(figure) == title
     assert [text.get_text() for text in figure.axes[0].texts][:6:2] == ["τ 1", "τ 1.25", "τ 1.5"]
     guided, scaled = samples(folder, parts, ImageChoice((), (1.0, 4.0)))
     assert [len(figure.axes) for figure in (guided, scaled)] == [2, 1]
-    assert "score scaling: the same seeds at w 1 " in scaled.texts[0].get_text().replace("\n", " ")
+    assert "score scaling: the same seeds at w 1 " in title_of(scaled)
     (alone,) = samples(folder, parts, ImageChoice((), (0.0, 4.0)))  # score scaling has the unguided one only, lent
-    assert "classifier-free guidance: the same seeds at w 0 and 4 " in alone.texts[0].get_text().replace("\n", " ")
+    assert "classifier-free guidance: the same seeds at w 0 and 4 " in title_of(alone)
 
 
 def test_a_cell_without_one_of_the_metrics_has_no_number_of_it(folder, table1):
@@ -359,4 +355,4 @@ def test_unguided_images_that_the_lender_does_not_show_are_shown(folder, table1)
     save(folder / "samples" / "c.png", 100)
     parts = slices(pd.concat([lender, other], ignore_index=True))
     (figure,) = samples(folder, parts, ImageChoice((), (0.0,)))
-    assert "classifier guidance: the same seeds at w 0 " in figure.texts[0].get_text().replace("\n", " ")
+    assert "classifier guidance: the same seeds at w 0 " in title_of(figure)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import steps, strength, tradeoff
+from drawn import bars, steps, strength, title_of, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
@@ -188,7 +188,7 @@ def test_the_figure_per_p_uncond_stays_and_what_is_told_is_not_repeated(tmp_path
     page = (tmp_path / "out" / "index.md").read_text()
     assert "53 cells: 53 done" in page
     assert "earlier version" not in page
-    assert page.count("points are labelled with w. At low temperature w gives way to the temperature, τ.") == 1
+    assert page.count("labelled with w where there is room. At low temperature w gives way to the temperature, τ.") == 1
     assert (tmp_path / "out" / "table.md").read_text().strip() in page
 
 
@@ -222,6 +222,7 @@ def test_markdown_has_a_table_a_knob(systems):
     assert rows["-1"] == ["0", "20.00", "", "", ""]
     assert rows["0"] == ["1", "1.80", "1.80", "20.00", "1.80"]
     assert rows["2"] == ["3", "21.03", "1.60", "", "90.00"]
+    assert rows["8"] == ["", "", "3.50", "", ""]  # a classifier's weight is no scale
     assert cells(third) == [["1", "1.80", "53.71"], ["0.98", "1.90", "54.00"], ["0.9", "5.00", "50.00"]]
     assert "the unguided one (w 0) and the unconditional one (w -1) of classifier-free guidance stand in" in first
     assert "without guidance (w 0)" in third
@@ -264,13 +265,23 @@ def test_strength_has_a_figure_a_knob(systems):
     assert curves(guided.axes[0])[SCALING].tolist() == [[0, 1.8], [0.5, 9], [2, 90]]
     assert curves(cooled.axes[0]).keys() == {LOW}
     assert curves(cooled.axes[1])[LOW].tolist() == [[1, 53.71], [0.98, 54], [0.9, 50]]
+    assert guided.axes[0].get_xlabel() == "guidance strength w\n(scale = 1 + w; of a classifier w is the weight)"
     assert cooled.axes[0].get_xlabel() == "temperature"
     assert cooled.axes[0].xaxis_inverted()
 
 
+def test_a_point_that_systems_share_has_one_pair_of_error_bars_in_each_figure(systems):
+    rows = systems.assign(fid_se=0.01, is_se=0.1)
+    guided, cooled = strength(side_by_side(rows))
+    own = sum(len(points) for name, (_, points) in POINTS.items() if name != LOW)
+    assert [len(bars(axes)) for axes in guided.axes] == [15 + own] * 2
+    assert [len(bars(axes)) for axes in cooled.axes] == [3, 3]  # the unguided one among them
+    assert len(bars(tradeoff(side_by_side(rows))[0].axes[0])) == 2 * (15 + own + 2)
+
+
 def test_steps_of_each_system_go_by_its_knob(systems):
     rows = pd.concat([systems.assign(T=T, cell_id=systems["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
-    figures = {figure.texts[0].get_text().replace("\n", " "): figure for figure in steps(slices(rows))}
+    figures = {title_of(figure): figure for figure in steps(slices(rows))}
     (cooled,) = (figure for title, figure in figures.items() if LOW in title)
     assert list(curves(cooled.axes[0])) == ["temperature = 0.9", "temperature = 1 (best FID)"]
     (scaling,) = (figure for title, figure in figures.items() if SCALING in title)
@@ -281,6 +292,8 @@ def test_a_line_a_system_says_its_best_by_its_knob(tmp_path, systems):
     lines = Report(tmp_path, systems).best
     assert len(lines) == 7
     assert f"p_uncond 0.1, {CLASSIFIER}: best FID 1.6 at w 2; 1.8 without guidance (digits features)" in lines
+    of_branch = f"p_uncond 0.1, {UNCONDITIONAL}: best FID 2.5 at w 3; 20 of the unconditional model without guidance"
+    assert any(line.startswith(of_branch) for line in lines)
     assert f"p_uncond 0.1, {LOW}: best FID 1.8 at temperature 1 (digits features)" in lines
     assert f"p_uncond 0.1, {CFG}: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)" in lines
 
@@ -298,7 +311,7 @@ def test_more_noise_than_there_should_be_is_no_low_temperature(systems):
     assert at["high temperature"] == [1, 1.125, 1.25]  # from the unguided one on, as the knob is turned
     assert [row[0] for row in cells(markdown([part]).split("**Table ")[3])] == ["1.25", "1.125", "1", "0.98", "0.9"]
     both = pd.concat([rows.assign(T=T, cell_id=rows["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
-    (heated,) = (figure for figure in steps(slices(both)) if "high temperature" in figure.texts[0].get_text())
+    (heated,) = (figure for figure in steps(slices(both)) if "high temperature" in title_of(figure))
     assert list(curves(heated.axes[0])) == ["temperature = 1 (best FID)", "temperature = 1.25"]
 
 
@@ -306,6 +319,26 @@ def test_a_page_names_the_temperatures_that_it_has(tmp_path, systems):
     hot = systems["temperature"].map({0.9: 1.25}).fillna(systems["temperature"])
     Report(tmp_path / "digits", systems.assign(temperature=hot)).write(tmp_path / "out")
     assert "At low temperature and high temperature w gives way to" in (tmp_path / "out" / "index.md").read_text()
+
+
+def test_a_page_tells_the_bias_of_its_tables(tmp_path, systems):
+    few = systems.assign(samples=1000, fid_infinity=systems["fid"] - 0.01 * systems.index)
+    Report(tmp_path / "digits", few).write(tmp_path / "out")
+    above, below = (tmp_path / "out" / "index.md").read_text().split("## Tables")
+    ends = re.search(r"here by about (\S+) to (\S+) \(FID − FID∞, mean over each table\)", above).groups()
+    told = re.findall(r"here by about (\S+) \(FID − FID∞, mean over the table\)", below)
+    assert len(told) == 3
+    assert ends == (min(told, key=float), max(told, key=float))
+
+
+def test_a_page_speaks_of_temperatures_where_it_shows_them(tmp_path, systems):
+    guided = systems[systems["guidance"].eq("cfg") & systems["temperature"].isna()]
+    rows = pd.concat([systems, guided.assign(T=8, cell_id=guided["cell_id"] + "-8")], ignore_index=True)
+    Report(tmp_path / "digits", rows).write(tmp_path / "out")
+    sections = (tmp_path / "out" / "index.md").read_text().split("\n## ")
+    told = {section.split("\n")[0] for section in sections if "gives way to the temperature" in section}
+    assert "![Over sampling steps]" in "".join(sections)
+    assert told == {"Trade-off", "Over guidance strength"}
 
 
 def test_seeds_of_a_system_are_averaged_at_each_temperature(systems):
@@ -364,3 +397,5 @@ def test_where_guidance_at_a_temperature_begins_is_not_called_unguided(systems):
     names = [name for name in told if name.startswith(("unguided", "τ 0.98"))]
     assert sorted(names) == ["unguided", "τ 0.98"]
     assert tuple(told["τ 0.98"]) == tuple(cold[["is_mean", "fid"]].to_numpy()[0])
+    lent = "the unguided one (w 0), the unconditional one (w -1) and the unguided one (w 0, temperature 0.98) of"
+    assert lent in markdown([part])

@@ -85,11 +85,14 @@ def test_only_images_count_and_others_are_told_of(run):
             archive.write(file, file.as_posix())
             archive.writestr(f"__MACOSX/samples/._{file.name}", b"a Mac's own")
         archive.writestr("__MACOSX/thumbnail.png", b"its own too")
+    scores = set()
     for samples in ("samples", "mac.zip"):
         code, _, err = run("eval", samples, "--reference", samples, "--features", "digits", "--json", "result.json")
         found = json.loads(Path("result.json").read_text())
+        scores.add(found["is_mean"])
         assert (code, found["samples"], found["ignored"]) == (0, 20, 2), err
         assert "note: 2 files are no PNG or JPEG and were passed over" in err
+    assert len(scores) == 1  # the splits are the same, whatever folder holds all of them
 
 
 def test_grey_images_may_be_saved_in_three_channels(run):

@@ -31,7 +31,9 @@ def weakest(differences: Sequence[Difference]) -> Difference:
 
 
 def shift(difference: Difference) -> str:
-    """`0.25 ± 0.03 higher`."""
+    """`0.25 ± 0.03 higher`; `no different` of the same images' numbers."""
+    if difference.value == 0 and difference.se == 0:
+        return "no different"
     return f"{plus_minus(abs(difference.value), difference.se)} {'higher' if difference.value >= 0 else 'lower'}"
 
 

@@ -95,6 +95,7 @@ def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     lower = [gap for gap in found if gap.told_below(looks=len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
     text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_share(a, b)}"
+    text += _too_little(a, b) if len(higher) == len(found) else ""
     unsure = weakest([gap.difference for gap in found])
     text += f"; the least sure {next(_at(gap) for gap in found if gap.difference is unsure)}"
     text += f", told lower at IS {_scores(lower)}" if lower else ""
@@ -110,6 +111,7 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     near = [gap for gap in found if _within(gap)]
     far = [gap for gap in found if _beyond(gap, looks=len(found))]
     text = f"{_range(found)}, told to be within {ALIKE:.0%} at {len(near)} of {_points(found)}, {_share(a, b)}"
+    text += _too_little(a, b) if len(near) == len(found) else ""
     text += f", told beyond it at IS {_scores(far)}" if far else ""
     outcome = decided(holds=len(near) == len(found) and _shared_part(a, b) >= SHARED, fails=bool(far))
     return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
@@ -189,6 +191,11 @@ def _points(found: Sequence[Gap]) -> str:
 
 def _share(*curves: Curve) -> str:
     return f"{_shared_part(*curves):.0%} of the shorter curve"
+
+
+def _too_little(*curves: Curve) -> str:
+    """Why points that are all told alike do not tell of the curves."""
+    return f", less than the {SHARED:.0%} that are needed" if _shared_part(*curves) < SHARED else ""
 
 
 def _shared_part(*curves: Curve) -> float:

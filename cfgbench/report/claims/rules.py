@@ -88,15 +88,13 @@ def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, u
     better = any(below(gap, looks=len(gaps)) for gap in gaps)
     worse = any(above(gap, looks=len(gaps)) for gap in gaps) and all(above(gap, looks=len(warm)) for gap in behind)
     outcome = decided(holds=helps.outcome == "holds" and worse, fails=better)
-    ends = "; ".join(_told(*pair) for pair in _ends(list(zip(cold, gaps, strict=True))))
-    return Finding(of, outcome, f"{ends}; guidance: {helps.text}", (*gaps, *behind, *helps.differences))
+    return Finding(of, outcome, f"{_ends(cold, gaps)}; guidance: {helps.text}", (*gaps, *behind, *helps.differences))
 
 
-def _ends(gaps: Sequence[tuple[Row, Difference]]) -> list[tuple[Row, Difference]]:
-    """The best, and the worst where there is another."""
-    ordered = sorted(gaps, key=lambda pair: pair[1].value)
-    return ordered[:1] + ordered[1:][-1:]
-
-
-def _told(row: Row, gap: Difference) -> str:
-    return f"FID {with_error(row, FID)} at {turned(row)}, {shift(gap)} than without"
+def _ends(rows: Sequence[Row], gaps: Sequence[Difference]) -> str:
+    """The lowest FID, and the highest where there is another."""
+    first, *others = sorted(zip(rows, gaps, strict=True), key=lambda pair: pair[1].value)
+    ends = [("lowest FID", first), *(("highest", pair) for pair in others[-1:])]
+    return "; ".join(
+        f"{end} {with_error(row, FID)} at {turned(row)}, {shift(gap)} than without" for end, (row, gap) in ends
+    )

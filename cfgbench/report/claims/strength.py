@@ -39,9 +39,11 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     worse = all(below(lead, looks=len(others)) for lead in leads)
     coarse = worse and rival["w"] == 0 and small[0]["w"] > FINE + 1e-9
-    text = f"FID {with_error(best, FID)} at {turned(best)}; {_others([*others, *last], gaps, len(inner))}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}; {_nearest([*others, *last], gaps)}"
+    lower = f"; w {rival['w']:g} told lower than every w in (0, {SMALL:g}]"
+    text += lower if worse else _not_higher([*others, *last], gaps, len(inner))
     text += f"; not swept: a w in (0, {FINE:g}]" if coarse else ""
-    return Finding(of, decided(holds=holds, fails=worse and not coarse), text, tuple(gaps))
+    return Finding(of, decided(holds=holds, fails=worse and not coarse), text, tuple(leads if worse else gaps))
 
 
 def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -106,9 +108,15 @@ def improves(
     gap, best = min(zip(gaps, rows, strict=True), key=lambda pair: pair[0].value)
     harms = all(above(gap) for gap in gaps)
     lacking = _unswept(influences, rows, start) if harms else ""
-    where = "without" if unguided["w"] == 0 else f"at w {unguided['w']:g}"
-    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than {where}{lacking}"
+    text = f"FID {with_error(best, FID)} at {turned(best)}, {shift(gap)} than {_without(unguided, best)}{lacking}"
     return Finding(of, decided(holds=helps, fails=harms and not lacking), text, (gap,))
+
+
+def _without(unguided: Row, guided: Row) -> str:
+    """What a guided row is held against; of another network, the branch that it guides not, by name."""
+    if unguided["w"] != 0:
+        return f"at w {unguided['w']:g}"
+    return "without" if unguided["on"] == guided["on"] else f"that of the {unguided['on']} model without guidance"
 
 
 def _unswept(influences: Influences, rows: Sequence[Row], start: float) -> str:
@@ -141,17 +149,21 @@ def trade_off(
     return Finding(of, together(part.outcome for part in parts), text, differences, swept)
 
 
-def _others(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
-    """The distance to w = 0 and to the nearest larger w, and which w are not told to be above."""
+def _nearest(rows: Sequence[Row], gaps: Sequence[Difference]) -> str:
+    """The distance to w = 0 and to the nearest larger w."""
     larger = [(gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] > 0]
     at_zero = next((gap, row) for gap, row in zip(gaps, rows, strict=True) if row["w"] == 0)
     nearest = [at_zero, min(larger, key=lambda pair: pair[0].value)]
-    words = [f"w {row['w']:g} is {shift(gap)}" for gap, row in nearest]
+    return ", ".join(f"w {row['w']:g} is {shift(gap)}" for gap, row in nearest)
+
+
+def _not_higher(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
+    """Which w are not told to be above; nothing where all are, or an error is not known."""
     known_errors = not any(np.isnan(gap.se) for gap in gaps)
     open_ = [
         f"{row['w']:g}" for gap, row in zip(gaps, rows, strict=True) if known_errors and not above(gap, looks=looks)
     ]
-    return ", ".join(words) + (f"; w {joined(open_)} not told to be higher" if open_ else "")
+    return f"; w {joined(open_)} not told to be higher" if open_ else ""
 
 
 def _falls(falls: Sequence[tuple[Difference, Row, Row]], how: str) -> str:

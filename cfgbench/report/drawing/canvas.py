@@ -1,5 +1,6 @@
 """What figures are drawn on: white under a heading, on which axes are laid out, or stand where they are put."""
 
+import re
 from collections.abc import Callable
 
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ NARROWEST = 720
 """Pixels of a figure of images at least: a heading in narrower lines would be as high as they."""
 SHORT = 24
 """Characters of a condition that stands on one line."""
+_NAMED = re.compile(r"(?<![,\d]) (?=-?\d)")
+"""The space between a name and its number."""
 
 
 def canvas(width: float, height: float, title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -60,7 +63,7 @@ def header(figure: Figure, title: str, subtitle: str, *, height: Callable[[float
     """Writes title and subtitle at the top; returns the inches they take, from which `height` makes the figure's."""
     width = figure.get_figwidth()
     room = (width - 2 * EDGE) * DPI
-    titles = filled(written(title, bold=True), room, 12, bold=True)
+    titles = filled(_NAMED.sub("\u00a0", written(title, bold=True)), room, 12, bold=True)
     lines = balanced(_bound(written(subtitle)), room, 8.5)
     below_title = 0.16 + 0.2 * len(titles)
     heading = below_title + 0.09 + 0.17 * len(lines)

@@ -63,8 +63,8 @@ def _run_along(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
-    """The error bars of points that no other curve shares, [n, 2, 2]: (x, y) of both ends of each."""
-    own = rows[~rows["shared"]] if "shared" in rows else rows
+    """The error bars of points that no other curve lends, [n, 2, 2]: (x, y) of both ends of each."""
+    own = rows[~rows["lent"]] if "lent" in rows else rows
     points, found = own[[x, y]].to_numpy(float), [np.empty((0, 2, 2))]
     for column, direction in ((x, (1.0, 0.0)), (y, (0.0, 1.0))):
         if (errors := ERROR_OF.get(column)) in own:

@@ -34,13 +34,17 @@ class Label:
 def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Annotation]:
     """Writes labels into the axes, required ones first; returns those that found room.
 
-    `lines` are curves and error bars (xs, ys) in data units; labels keep off them and off the legend. The figure has to
-    be settled. Greedy: each label takes the nearest free place around its point.
+    `lines` are curves and error bars (xs, ys) in data units; labels keep off them and off the legend, and are nearest
+    to their own point of all in their colour. The figure has to be settled. Greedy: each label takes the nearest free
+    place around its point.
     """
     renderer = axes.get_figure(root=True).canvas.get_renderer()
     points = np.concatenate([_dense(axes.transData.transform(np.column_stack(line))) for line in lines])
     legend = axes.get_legend()
     taken = np.empty((0, 4)) if legend is None else np.array([legend.get_window_extent(renderer).extents])
+    colours = {label.colour for label in labels}
+    marks = {colour: _pixels(axes, [label for label in labels if label.colour == colour]) for colour in colours}
+    near = _LEADER_FROM * len(_ANGLES)
     sizes: dict[tuple[str, bool], np.ndarray] = {}
     placed = []
     for label in sorted(labels, key=lambda label: not label.required):
@@ -48,11 +52,17 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
             sizes[look] = _size(axes, label, renderer)
         offsets, boxes = _candidates(axes, label, sizes[look])
         costs = _costs(boxes, taken, points, axes.bbox.extents, required=label.required)
+        costs[:near] += 100.0 * _mistaken(boxes[:near], _pixels(axes, [label])[0], marks[label.colour])
         best = int(np.argmin(costs))
         if costs[best] == 0 or label.required:
             taken = np.concatenate([taken, boxes[best : best + 1]])
-            placed.append(_annotation(axes, label, tuple(offsets[best]), leader=best >= _LEADER_FROM * len(_ANGLES)))
+            placed.append(_annotation(axes, label, tuple(offsets[best]), leader=best >= near))
     return placed
+
+
+def _pixels(axes: Axes, labels: Sequence[Label]) -> np.ndarray:
+    """Where the labels' points are, [n, 2]."""
+    return axes.transData.transform([(label.x, label.y) for label in labels])
 
 
 def _annotation(axes: Axes, label: Label, offset: tuple[float, float], *, leader: bool) -> Annotation:
@@ -85,7 +95,7 @@ def _candidates(axes: Axes, label: Label, size: np.ndarray) -> tuple[np.ndarray,
     radii = _RADII if label.required else _RADII[:2]
     offsets = np.concatenate([_DIRECTIONS * radius for radius in radii])
     offsets += np.tile(size / 2 / scale * np.clip(_DIRECTIONS * 1.4, -1, 1), (len(radii), 1))
-    centres = axes.transData.transform((label.x, label.y)) + offsets * scale
+    centres = _pixels(axes, [label]) + offsets * scale
     return offsets, np.hstack([centres - size / 2, centres + size / 2])
 
 
@@ -104,6 +114,16 @@ def _costs(
     if asked.any():
         costs[asked] += _covered(boxes[asked], points)
     return costs
+
+
+def _mistaken(boxes: np.ndarray, own: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Which of the boxes [n, 4] are nearer to another of the marks [m, 2], which are pixels, than to their own: by what
+    lies between mark and edge."""
+    corners = boxes.reshape(-1, 1, 2, 2)
+    gaps = np.maximum(corners[:, :, 0] - marks, marks - corners[:, :, 1]).clip(min=0)
+    apart = np.hypot(gaps[..., 0], gaps[..., 1])
+    mine = np.hypot(*(marks - own).T) < 1
+    return apart[:, ~mine].min(axis=1, initial=np.inf) < apart[:, mine].min(axis=1)
 
 
 def _covered(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -19,10 +19,11 @@ from cfgbench.report.drawing.style import (
     legend_above,
     looks,
     metric_axis,
+    spread,
     star_entry,
     stars,
 )
-from cfgbench.report.drawing.tradeoff import frontier
+from cfgbench.report.drawing.tradeoff import fids, frontier
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.averages import shared_by
 from cfgbench.report.rows.best import best_fid
@@ -42,7 +43,9 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
     drawn = [part for part in parts if any(len(rows) > 1 for _, rows in part.curves(FID, IS))]
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
-    return [partial(frontier, part, behind(part)) for part in drawn]
+    pairs = [(part, behind(part)) for part in drawn]
+    log = any(spread(fids(*pair)) for pair in pairs)
+    return [partial(frontier, *pair, log=log) for pair in pairs]
 
 
 def strength(parts: Sequence[Slice]) -> list[Draw]:
@@ -51,7 +54,8 @@ def strength(parts: Sequence[Slice]) -> list[Draw]:
     drawn = [part for part in knobs if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
     if not drawn:
         raise NothingToPlot("strength: needs finished cells at two values of w or more; none are there")
-    return [partial(_strength, part) for part in drawn]
+    log = any(spread(part.ok["fid"].dropna().to_numpy()) for part in drawn if "fid" in part.ok)
+    return [partial(_strength, part, log=log) for part in drawn]
 
 
 def steps(parts: Sequence[Slice]) -> list[Draw]:
@@ -59,10 +63,11 @@ def steps(parts: Sequence[Slice]) -> list[Draw]:
     drawn = [rows for rows in _over_steps(parts) if rows[1]["T"].nunique() > 1]
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
-    return [partial(_steps, part, rows) for part, rows in drawn]
+    log = any(spread(_at_chosen(rows)["fid"].dropna().to_numpy()) for _, rows in drawn if "fid" in rows)
+    return [partial(_steps, part, rows, log=log) for part, rows in drawn]
 
 
-def _strength(part: Slice) -> Figure:
+def _strength(part: Slice, *, log: bool) -> Figure:
     metrics = [metric for metric in METRICS if any(len(rows) > 1 for _, rows in part.curves(metric))]
     names = " and ".join(metric.long_name for metric in metrics)
     what = f"{names} over {knobs.name(part)}"
@@ -71,7 +76,7 @@ def _strength(part: Slice) -> Figure:
         curves = list(part.curves(metric))
         if part.knob == "w":
             axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
-        _panel(axes, metric, part, [(curve_name(part.series, value), rows) for value, rows in curves], "at")
+        _panel(axes, metric, part, [(curve_name(part.series, value), rows) for value, rows in curves], "at", log=log)
         axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
@@ -104,7 +109,7 @@ def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> tuple[Slice, pd.Da
     return replace(part, rows=rows, setting=part.setting | seeds), rows
 
 
-def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
+def _steps(part: Slice, rows: pd.DataFrame, *, log: bool) -> Figure:
     metrics = [metric for metric in METRICS if metric.column in rows and rows[metric.column].notna().any()]
     names = " and ".join(metric.long_name for metric in metrics)
     figure, panels = canvas(
@@ -113,7 +118,7 @@ def _steps(part: Slice, rows: pd.DataFrame) -> Figure:
     for axes, metric in zip(panels, metrics, strict=True):
         curves = [(_at_name(rows, at), rows[rows["at"] == at].sort_values("T", kind="stable")) for at in _chosen(rows)]
         axes.set_xscale("log", base=2)
-        _panel(axes, metric, part, curves, "T")
+        _panel(axes, metric, part, curves, "T", log=log)
         axes.set_xlabel("sampling steps $T$")
         fixed_ticks(axes, sorted(rows["T"].unique()))
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *mark_entries(part, FAINT)])
@@ -134,15 +139,21 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     return sorted(chosen & there)
 
 
+def _at_chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["at"].isin(_chosen(rows))]
+
+
 def _at_name(rows: pd.DataFrame, at: float) -> str:
     best = best_fid(rows)
     return f"{rows['knob'].iloc[0]} = {at:g}" + (" (best FID)" if best is not None and best["at"] == at else "")
 
 
-def _panel(axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str) -> None:
+def _panel(
+    axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str, *, log: bool
+) -> None:
     """Curves of one metric over the column `x`, the best FID of each starred where x is the knob's."""
     drawn = [(name, rows.dropna(subset=[metric.column])) for name, rows in curves]
-    metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part)
+    metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part, log=log)
     marks: list[tuple[float, float, str]] = []
     for number, (name, rows) in enumerate(drawn):
         colour, marker = looks(number, len(drawn))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from cfgbench.report.drawing.lettering import DPI, filled, width, written
 from cfgbench.report.rows.slice import Slice
@@ -42,18 +42,31 @@ def looks(number: int, count: int) -> tuple[str, str]:
     return matplotlib.colors.to_hex(shade), _MARKERS[number % len(_MARKERS)]
 
 
-def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice) -> None:
-    """The y axis of a metric: named with its extractor, logarithmic where the values ask for it."""
+def spread(fids: np.ndarray) -> bool:
+    """Whether these FIDs ask for a logarithmic axis."""
+    return bool(len(fids) and fids.min() > 0 and fids.max() >= LOG_FROM * fids.min())
+
+
+def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice, *, log: bool) -> None:
+    """The y axis of a metric: named with its extractor; that of positive FIDs logarithmic with `log`, as all figures of
+    a kind are where one of them asks for it (see `spread`): they are held against each other."""
     axes.set_ylabel(axis_name(metric, part), color=INK)
-    if metric.column != "fid" or values.min() <= 0 or values.max() < LOG_FROM * values.min():
+    if metric.column != "fid" or values.min() <= 0 or not log:
         return
     axes.set_yscale("log")
     axes.set_ylabel(f"{axis_name(metric, part)}, log scale", color=INK)
-    decades = np.log10(values.max() / values.min())
-    steps = (1, 2, 3, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_locator(_log_ticks(values.max() / values.min()))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _log_ticks(ratio: float) -> Locator:
+    """About six ticks where the largest value is so many times the smallest."""
+    if ratio < 3:
+        return MaxNLocator(6, steps=[1, 2, 5, 10])
+    decades = np.log10(ratio)
+    fine = (1, 1.5, 2, 3, 5, 7) if ratio < LOG_FROM else (1, 2, 3, 5)
+    return LogLocator(subs=fine if decades < 2 else (1, 3) if decades < 4 else (1,))
 
 
 def axis_name(metric: Metric, part: Slice) -> str:
@@ -95,7 +108,7 @@ def curve_name(series: str, value: Any) -> str:
     return f"{symbol} {NOT_STATED}" if value is None else f"{symbol} = {value:g}"
 
 
-_STAR, _LARGER = 15.0, 12.0
+_STAR, _LARGER = 15.0, 8.0
 """Points: the size of a star, and by how much more that of one below another."""
 
 

@@ -69,8 +69,8 @@ def _caption(results: Sequence[StrengthResult]) -> str:
         f"the sampler: {points:,} a class, classifier-free guidance of the exact "
         f"denoiser, ancestral sampler, T {T}, v {V:g}, no clipping. Fréchet distance of their mean and covariance to "
         f"the density's; total variation of shares in squares of {2 * EDGE * BIN / CELLS:g}; both beside what as many "
-        f"exact draws of the density give (mean ± standard deviation of {DRAWS} times). Radius: of the class's mean "
+        f"exact draws of the density give (mean ± standard deviation over {DRAWS} draws). Radius: of the class's mean "
         f"around the mixture's. Deviation: root of the mean variance of a coordinate. At w = 0 the two laws are one; "
         f"under guidance they are not, since the guided scores are not those of the noised density. The densities' "
-        f"integrals by another quadrature are 1 to {error:.1g}."
+        f"integrals by another quadrature differ from 1 by at most {error:.1g}."
     )

@@ -13,17 +13,17 @@ def name(part: Slice) -> str:
 
 
 def on_axis(part: Slice) -> str:
-    """`guidance strength w (scale = 1 + w)`, `temperature`."""
-    return f"{name(part)} w{_in_brackets(part)}" if part.knob == "w" else name(part)
+    """`guidance strength w (scale = 1 + w)`, `temperature`; on two lines where w is several things."""
+    if part.knob == "temperature":
+        return name(part)
+    return f"{name(part)} w{' ' if len(_meanings(part)) == 1 else chr(10)}({'; '.join(_meanings(part))})"
 
 
 def in_caption(part: Slice) -> str:
     """What is turned down the table: `guidance strength w (scale = 1 + w)`, or of what the temperature is."""
     if part.knob == "temperature":
         return "the temperature of the reverse process's noise, without guidance (w 0)"
-    weight = any(not scaled(system) for system in part.rows["system"].unique())
-    words = [_SCALE] * part.scaled + ["of a classifier w is the weight"] * weight
-    return f"{name(part)} w ({'; '.join(words)})"
+    return f"{name(part)} w ({'; '.join(_meanings(part))})"
 
 
 def in_heading(part: Slice) -> list[str]:
@@ -38,6 +38,12 @@ def in_legend(part: Slice) -> str:
         words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
         return " and ".join(words[one.knob] for one in part.by_knob)
     return f"w{_in_brackets(part)}" if part.knob == "w" else _TEMPERATURE
+
+
+def _meanings(part: Slice) -> list[str]:
+    """What w is: of most systems a scale less 1, of those with a classifier its weight."""
+    weight = any(not scaled(system) for system in part.rows["system"].unique())
+    return [_SCALE] * part.scaled + ["of a classifier w is the weight"] * weight
 
 
 def _in_brackets(part: Slice) -> str:

@@ -36,8 +36,9 @@ class Slice:
 
     @cached_property
     def ok(self) -> pd.DataFrame:
-        """The rows that have numbers."""
-        return self.rows[self.rows["status"] == "ok"]
+        """The rows that have numbers; `lent` are those that another curve here has as its own."""
+        ok = self.rows[self.rows["status"] == "ok"]
+        return ok.assign(lent=ok["shared"] & ok["cell_id"].isin(ok.loc[~ok["shared"], "cell_id"]))
 
     @cached_property
     def records(self) -> dict[int, Row]:

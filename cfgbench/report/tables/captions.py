@@ -6,6 +6,7 @@ from cfgbench.evaluation.columns import MANY_IMAGES
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
 
 
@@ -32,8 +33,13 @@ def _begun(part: Slice) -> str:
     if shared.empty:
         return ""
     lack = f"Where a system has no cell at {part.knob} {shared['at'].iloc[0]:g}"
-    whose = [f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g})" for w in shared["w"].unique()]
+    starts = shared[["w", "temperature"]].drop_duplicates().itertuples(index=False)
+    whose = [f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g}{_at(turned)})" for w, turned in starts]
     return f"{lack}, {joined(whose)} of classifier-free guidance stand{'s' * (len(whose) == 1)} in."
+
+
+def _at(temperature: float) -> str:
+    return "" if temperature == UNTURNED["temperature"] else f", temperature {temperature:g}"
 
 
 def reading(part: Slice, metrics: tuple[Metric, ...]) -> str:

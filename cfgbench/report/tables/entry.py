@@ -30,13 +30,19 @@ class Entry:
 
         `join` stands before the best of several seeds. An error that `decimals` would show as zero gets its own.
         """
+        decimals = self._decimals(decimals)
         ends = [f"[{self.mark}]" * bool(self.mark), f"({self.note})" * bool(self.note)]
         if np.isnan(self.value):
             return " ".join(end for end in [dash if self.note else "", *ends] if end) if self.note else ""
-        if np.isfinite(self.se) and 0 < self.se < 0.5 * 10.0**-decimals:
-            decimals = digits(self.se)
         error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
         several = self.seeds > 1 and np.isfinite(self.extreme)
         extreme = f"({self.word} of {self.seeds}: {self.extreme:.{decimals}f})" if several else ""
-        mean = f"{self.printed or f'{self.value:.{decimals}f}'}{error}"
+        mean = f"{self.number(decimals)}{error}"
         return " ".join([f"{mean}{join}{extreme}" if extreme else mean, *(end for end in ends if end)])
+
+    def number(self, decimals: int) -> str:
+        """The number alone, rounded as in `text`."""
+        return self.printed or f"{self.value:.{self._decimals(decimals)}f}"
+
+    def _decimals(self, decimals: int) -> int:
+        return digits(self.se) if np.isfinite(self.se) and 0 < self.se < 0.5 * 10.0**-decimals else decimals

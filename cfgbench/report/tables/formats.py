@@ -81,9 +81,9 @@ def _markdown(table: Layout, number: int, continued: bool) -> str:
     part = table.slice
     heads = [*table.stub, *(f"{metric.name}<br>{named(part.series, value)}" for metric, value in table.columns)]
     rows = []
-    for at, entries in table.rows():
+    for place, entries in table.rows():
         cells = [f"**{escape_markdown(text)}**" if best else escape_markdown(text) for text, best in entries]
-        rows.append([*table.place(at), *cells])
+        rows.append([*place, *cells])
     head = f"**Table {number}{', continued' * continued}.** {escape_markdown(_caption(table))}"
     return "\n\n".join([head, markdown_table(heads, rows), *map(escape_markdown, _below(table))])
 
@@ -91,7 +91,7 @@ def _markdown(table: Layout, number: int, continued: bool) -> str:
 def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     """The table's numbers, and the columns that say under which conditions they hold."""
     part = table.slice
-    scale = {"scale": [round(1 + w, 12) for w in table.ws]} if part.scaled else {}
+    scale = {"scale": table.scales} if part.scaled else {}
     frame = pd.DataFrame({"table": number, part.knob: table.ws, **scale})
     for j, (metric, value) in enumerate(table.columns):
         entries = [row[j] for row in table.body]
@@ -117,10 +117,10 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     stub = ["$w$" if head == "w" else head for head in table.stub]
     heads = [*stub, *(_head(part.series, value) for _, value in table.columns)]
     body = []
-    for at, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
+    for place, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
         stacked = [(rf"\shortstack[r]{{{text}}}" if r"\\" in text else text, best) for text, best in entries]
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
-        body.append(latex_row([*table.place(at), *cells]))
+        body.append(latex_row([*place, *cells]))
     top = [latex_row([*[""] * before, *groups]), "".join(rules), latex_row(heads)]
     notes = [*_below(table), *more]
     return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=bool(part.seeds), notes=notes)
@@ -151,7 +151,7 @@ def _terminal(table: Layout) -> Table:
     for metric, value in table.columns:
         below_name = textwrap.wrap(value, NARROW) if part.series == "system" else [part.series, as_text(value)]
         view.add_column("\n".join([metric.name, *below_name]), justify="right")
-    for at, entries in table.rows(join="\n"):  # the best of several seeds below
+    for place, entries in table.rows(join="\n"):  # the best of several seeds below
         cells = [Text(text, style="bold green" if best else "") for text, best in entries]
-        view.add_row(*table.place(at), *cells)
+        view.add_row(*place, *cells)
     return view

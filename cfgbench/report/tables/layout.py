@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import scaled
 from cfgbench.report.tables.entry import Entry
 from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
 from cfgbench.sweep.results.row import Row
@@ -23,11 +24,13 @@ other so have the metrics of systems, whose names are long."""
 @dataclass(frozen=True)
 class Layout:
     """A table of the paper's shape. `columns` are (metric, value of p_uncond, T or system); `body[i][j]` belongs to
-    `ws[i]`, values of w or of the slice's other knob, and `columns[j]`; `notes` are (letter, what failed and why);
-    `decimals` hold per metric. A `w` stands there several times where the protocols differ."""
+    `ws[i]`, values of w or of the slice's other knob, and `columns[j]`; `scales` are the same as others call them, NaN
+    on a line of classifiers alone, whose weight is no scale; `notes` are (letter, what failed and why); `decimals` hold
+    per metric. A `w` stands there several times where the protocols differ."""
 
     slice: Slice
     ws: tuple[float, ...]
+    scales: tuple[float, ...]
     columns: tuple[tuple[Metric, Any], ...]
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[tuple[str, str], ...]
@@ -47,15 +50,12 @@ class Layout:
         """The heads of the columns before the numbers: w and scale where that means something, or the other knob."""
         return (self.slice.knob, *(["scale"] if self.slice.scaled else []))
 
-    def place(self, at: float) -> list[str]:
-        """What stands in those columns."""
-        return [f"{at:g}", f"{1 + at:g}"][: len(self.stub)]
-
-    def rows(self, **options: str) -> Iterator[tuple[float, list[tuple[str, bool]]]]:
-        """(w, [(text, whether it is its column's best)]) of each row; `options` as in `Entry.text`."""
-        for w, entries in zip(self.ws, self.body, strict=True):
+    def rows(self, **options: str) -> Iterator[tuple[list[str], list[tuple[str, bool]]]]:
+        """(what stands in the stub, [(text, whether it is its column's best)]) of each row; `options` as in
+        `Entry.text`."""
+        for w, scale, entries in zip(self.ws, self.scales, self.body, strict=True):
             yield (
-                w,
+                [f"{w:g}", "" if np.isnan(scale) else f"{scale:g}"][: len(self.stub)],
                 [
                     (entry.text(self.decimals[metric.column], **options), entry.best)
                     for (metric, _), entry in zip(self.columns, entries, strict=True)
@@ -80,23 +80,25 @@ def _layouts(part: Slice) -> list[Layout]:
 
 
 def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
-    """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with ties; a column
-    whose entries were measured by different protocols has no best."""
+    """Arranges a slice's rows as the paper does. Best are a column's lowest FID and its highest IS, with all that are
+    printed alike; a column whose entries were measured by different protocols has no best."""
     metrics = metrics or part.metrics
     columns = tuple((metric, value) for metric in metrics for value in part.values)
     notes = _notes(part)
-    lines, table = [], []
+    ws, scales, table = [], [], []
     for w, there in _lines(part):
         at_place = {known(row[part.series]): row for row in there}
-        lines.append(w)
+        ws.append(w)
+        scales.append(round(1 + w, 12) if any(scaled(row["system"]) for row in there) else np.nan)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
+    decimals = {metric.column: _decimals(part, metric) for metric in metrics}
     by_column = [
-        _mark_best(column, metric) for (metric, _), column in zip(columns, zip(*table, strict=True), strict=True)
+        _mark_best(column, metric, decimals[metric.column])
+        for (metric, _), column in zip(columns, zip(*table, strict=True), strict=True)
     ]
     body = tuple(zip(*by_column, strict=True))
-    decimals = {metric.column: _decimals(part, metric) for metric in metrics}
     footnotes = tuple((mark, f"{place}: {reason}") for reason, (mark, place) in notes.items())
-    return Layout(part, tuple(lines), columns, body, footnotes, decimals)
+    return Layout(part, tuple(ws), tuple(scales), columns, body, footnotes, decimals)
 
 
 def _lines(part: Slice) -> Iterator[tuple[float, list[Row]]]:
@@ -153,13 +155,14 @@ def _entry(row: Row | None, metric: Metric, notes: dict[str, tuple[str, str]]) -
     )
 
 
-def _mark_best(entries: tuple[Entry, ...], metric: Metric) -> list[Entry]:
+def _mark_best(entries: tuple[Entry, ...], metric: Metric, decimals: int) -> list[Entry]:
     there = [entry for entry in entries if not np.isnan(entry.value)]
     if len({entry.mark for entry in there}) > 1:
         return list(entries)
     alike = [entry for entry in there if not entry.other_seeds] or there
-    best = (min if metric.best == "min" else max)((entry.value for entry in alike), default=np.nan)
-    return [replace(entry, best=entry.value == best and entry in alike) for entry in entries]
+    best = (min if metric.best == "min" else max)(alike, key=lambda entry: entry.value, default=Entry())
+    printed = {id(entry) for entry in alike if entry.number(decimals) == best.number(decimals)}
+    return [replace(entry, best=id(entry) in printed) for entry in entries]
 
 
 def _decimals(part: Slice, metric: Metric) -> int:
