@@ -11,8 +11,8 @@ PACKAGE = Path(cfgbench.__file__).parent
 ORDER = ["errors", "wording", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
          "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "cli", "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
-REPORT = ["words", "request", "output", "rows", "tables", "drawing", "page", "reference", "claims", "figure2",
-          "summary", "figures", "published", "measured", "terminal", "__init__"]  # fmt: skip
+REPORT = ["words", "request", "output", "rows", "tables", "drawing", "figures", "page", "reference", "claims",
+          "figure2", "summary", "published", "measured", "terminal", "__init__"]  # fmt: skip
 
 SWEEP = ["results", "fits", "plan", "extractor", "probes", "reference", "bench", "batches", "fill", "networks", "cell",
          "run", "forecast", "workers", "image_scores", "external"]  # fmt: skip

@@ -20,11 +20,15 @@ DIGESTS = {
 """Of the shipped weights, which are older than digests in files."""
 
 
+SMALLEST = 4
+"""The side of an image whose last level has more than one position."""
+
+
 class FeatureClassifier(nn.Module):
     """Images [b, channels, side, side] in [-1, 1] to pooled features [b, d] and logits [b, classes].
 
     Two 3x3 convolutions with batch norm a level; each level halves the side and doubles the width; pooled features are
-    the mean over positions. Sides from 8 on.
+    the mean over positions. Sides from SMALLEST on.
     """
 
     def __init__(self, channels: int, side: int, classes: int, width: int) -> None:

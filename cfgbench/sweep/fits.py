@@ -2,22 +2,48 @@
 
 from cfgbench import machine
 from cfgbench.data import Images
+from cfgbench.models.feature_classifier import SMALLEST
 from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import UNet, fewest_parameters
-from cfgbench.spec import Checkpoint, Model, SweepSpec, points
+from cfgbench.spec import IMAGENET, Checkpoint, Model, SweepSpec, points
 from cfgbench.training.diffusion import image_of
 
 
 def check_fits(spec: SweepSpec, images: Images) -> None:
-    """Raises ValueError for too few images, and for networks that do not fit them or the memory."""
+    """Raises ValueError for too few images or too small ones, and for networks that do not fit them or the memory."""
     _check_enough(spec, images)
+    _check_side(spec, images)
+    _check_numbers(spec, images)
     _check_networks(spec, images)
 
 
 def _check_enough(spec: SweepSpec, images: Images) -> None:
     if spec.evaluation.reference is None and images.mixture is None and len(images.images) < 2:
         raise ValueError("dataset: 1 image, which has no statistics to measure against; take 2 or more")
+
+
+def _check_side(spec: SweepSpec, images: Images) -> None:
+    height, width = images.images.shape[2:]
+    if spec.features == "classifier" and min(height, width) < SMALLEST:
+        raise ValueError(
+            f"dataset: images of {width} x {height}, which the classifier that measures them cannot divide; "
+            f"{SMALLEST} x {SMALLEST} is the least"
+        )
+
+
+def numbered_otherwise(spec: SweepSpec, images: Images) -> bool:
+    """Whether the network's classes have other numbers than those of the data: ADM's go by ImageNet's sorted folder
+    names, those of its npz batches by the challenge's own list."""
+    return isinstance(spec.model, Checkpoint) and spec.dataset.name in IMAGENET and images.class_names[0].isdecimal()
+
+
+def _check_numbers(spec: SweepSpec, images: Images) -> None:
+    if numbered_otherwise(spec, images) and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
+        raise ValueError(
+            "guidance = classifier: ADM's networks number the classes otherwise than the npz batches do, on which the "
+            "classifier is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path"
+        )
 
 
 def _check_networks(spec: SweepSpec, images: Images) -> None:

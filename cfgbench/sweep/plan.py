@@ -35,7 +35,7 @@ from cfgbench.spec import (
     resolved,
 )
 from cfgbench.spec.yaml_file import dump_yaml
-from cfgbench.sweep.fits import check_fits
+from cfgbench.sweep.fits import check_fits, numbered_otherwise
 from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
@@ -69,11 +69,14 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What a reader should know of the numbers before they are there."""
-        split = self.spec.sampling.samples // SPLITS
-        if "is" not in self.spec.evaluation.metrics or split >= self.images.num_classes:
-            return []
-        held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
-        return [f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"]
+        split, lines = self.spec.sampling.samples // SPLITS, []
+        if "is" in self.spec.evaluation.metrics and split < self.images.num_classes:
+            held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
+            kept = "it is too low, and compares for as many images only"
+            lines.append(f"a split of the Inception Score holds {held}: {kept}")
+        if numbered_otherwise(self.spec, self.images):
+            lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
+        return lines
 
     @property
     def feature_classifier(self) -> Path | None:
