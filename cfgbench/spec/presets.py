@@ -4,7 +4,7 @@ Ho & Salimans 2022 take architecture and optimiser from there, with continuous t
 fewer steps: 400 thousand at 64x64, 2.7 million at 128x128.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 MODELS: dict[str, Mapping[str, Any]] = {
@@ -39,4 +39,13 @@ TRAININGS: dict[str, Mapping[str, Any]] = {
 def on_preset(content: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
     """The section's content on top of its preset's; a name that is no preset is refused by the field's own type."""
     preset = content.get("preset") if isinstance(content, dict) else None
-    return {**presets.get(preset, {}), **content} if isinstance(preset, str) else content
+    if not isinstance(preset, str):
+        return content
+    out = displaced(content)
+    return {key: value for key, value in presets.get(preset, {}).items() if key not in out} | content
+
+
+def displaced(given: Collection[str]) -> set[str]:
+    """The keys of a section that do not stand beside those that are given over it: `heads`, which decides where it is
+    there, beside `head_channels` alone."""
+    return {"heads"} if "head_channels" in given and "heads" not in given else set()

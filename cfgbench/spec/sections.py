@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cfgbench.spec.models import AnyModel, Model, Pretrained
-from cfgbench.spec.presets import TRAININGS, on_preset
+from cfgbench.spec.presets import TRAININGS, displaced, on_preset
 from cfgbench.spec.values import (
     IMAGENET,
     OWN,
@@ -84,8 +84,8 @@ class Training(Section):
 
 def _over(section: S, given: S | None) -> S:
     """The section with the keys that are given in place of its own."""
-    keys = () if given is None else given.model_fields_set
-    return section.model_copy(update={key: getattr(given, key) for key in keys})
+    keys = set() if given is None else given.model_fields_set
+    return section.model_copy(update=dict.fromkeys(displaced(keys)) | {key: getattr(given, key) for key in keys})
 
 
 class ClassifierSection(Section):
