@@ -78,16 +78,18 @@ def cfg(denoiser: Denoiser, c: Int[Tensor, "b"], w: float | Float[Tensor, "b"]) 
 
 
 def by_classifier(
-    denoiser: Denoiser, classifier: NoisyClassifier, c: Int[Tensor, "b"], w: float | Float[Tensor, "b"]
+    denoiser: Denoiser, classifier: NoisyClassifier | None, c: Int[Tensor, "b"], w: float | Float[Tensor, "b"]
 ) -> Guided:
     """Classifier guidance of strength w, one number or one per image; on the null branch through `unconditional`.
 
-    Costs a network call, and a pass through the classifier forwards and back; the call alone where every w is 0. Raises
-    ValueError for a w that is not finite.
+    Costs a network call, and a pass through the classifier forwards and back; the call alone where every w is 0, which
+    needs no classifier. Raises ValueError for a w that is not finite, and for another than 0 without a classifier.
     """
     strength = _strength(w, c)
     if (strength == 0).all():
         return lambda z, lam: denoiser(z, lam, c)
+    if classifier is None:
+        raise ValueError("guidance by a classifier: there is none")
 
     def guided(z: Tensor, lam: Tensor) -> Tensor:
         noise = sigma(lam.double()).to(z)[:, None, None, None]

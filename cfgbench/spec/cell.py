@@ -69,8 +69,8 @@ class Cell:
 
     @cached_property
     def classifier(self) -> Network | None:
-        """The classifier that is trained for the cell; None where it needs none, or has it in closed form."""
-        if self.sampling.guidance != "classifier" or isinstance(self.model, Exact):
+        """The classifier that is trained for the cell; None where it needs none, as at w = 0, or has it in closed form."""
+        if self.sampling.guidance != "classifier" or self.sampling.w == 0 or isinstance(self.model, Exact):
             return None
         model = self.noisy_classifier.model_beside(self.model)
         training = self.noisy_classifier.training_beside(self.training)

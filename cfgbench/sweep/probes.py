@@ -161,7 +161,8 @@ def _check_null(probe: _Probe, who: str) -> None:
 
 
 def _check_unguided(networks: Networks, cell: Cell, images: Images, device: torch.device) -> None:
-    """w = 0, alone and beside another strength in one batch, is the network of the branch."""
+    """w = 0, alone and beside another strength in one batch, is the network of the branch; a cell at w = 0 may have no
+    classifier for another strength."""
     branch = BRANCHES[cell.sampling.on](networks.denoiser)
     probe = _Probe(branch, images, device)
     has_null = 0 < cell.training.p_uncond < 1
@@ -170,7 +171,7 @@ def _check_unguided(networks: Networks, cell: Cell, images: Images, device: torc
     c = torch.zeros(len(probe.z), dtype=torch.int64, device=device)
     strengths = torch.arange(len(c), device=device) * float(has_null)  # the first is 0
     rule = cell.sampling.guidance
-    for w in (0.0, strengths):
+    for w in (0.0,) if rule == "classifier" and networks.classifier is None else (0.0, strengths):
         found = GUIDANCES[rule](replace(networks, denoiser=branch), c, w)(probe.z, probe.lam)
         apart = probe.distance(probe.call(0)[:1], found[:1])
         if apart > ROUNDING:

@@ -88,7 +88,10 @@ def test_equation_5_subtracts_sigma_times_the_classifiers_gradient(w):
 
 def test_without_strength_the_classifier_is_not_asked():
     classifier, table = Linear(), Table()
-    assert by_classifier(table, classifier, C, 0.0)(Z, LAM)[:, 0, 0, 0].tolist() == [1, 2, 5]
+    for one in (classifier, None):
+        assert by_classifier(table, one, C, 0.0)(Z, LAM)[:, 0, 0, 0].tolist() == [1, 2, 5]
+    with pytest.raises(ValueError, match="there is none"):
+        by_classifier(table, None, C, torch.tensor([0.0, 0.0, 1.0]))
     assert (classifier.passes, len(table.calls)) == (0, 1)
 
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from cfgbench.errors import UserError
-from cfgbench.spec import Sampling, load_sweep, make_cells, resolved
+from cfgbench.spec import ClassifierSection, Sampling, load_sweep, make_cells, resolved
 from cfgbench.spec.yaml_file import dump_yaml
 
 BASE = """
@@ -191,6 +191,16 @@ def test_the_classifier_is_in_the_identity_of_what_it_guides_alone(sweep):
     assert len({cell.classifier.id for cell in first if cell.classifier}) == 1
 
 
+def test_at_w_0_there_is_no_classifier_whatever_the_rule(sweep):
+    path = several(sweep, "unconditional], w: [1]", "unconditional], w: [0, 1]")
+    first = cells(path)
+    path.write_text(path.read_text().replace("grid:", "classifier: {training: {steps: 3}}\ngrid:"))
+    changed = [one.id != other.id for one, other in zip(first, cells(path), strict=True)]
+    guided = [cell.sampling.guidance == "classifier" and cell.sampling.w != 0 for cell in first]
+    assert changed == guided == [cell.classifier is not None for cell in first]
+    assert len({cell.id for cell in first}) == len(first)
+
+
 def test_the_classifier_takes_what_is_not_given_from_the_network(sweep):
     path = several(sweep)
     text = path.read_text().replace("grid:", "classifier: {model: {blocks: 2}, training: {steps: 3}}\ngrid:")
@@ -367,6 +377,21 @@ def test_a_preset_fills_in_what_is_not_given_and_is_the_same_as_its_keys_written
     again.write_text(yaml.safe_dump(resolved(spec)))
     assert "preset" not in again.read_text()
     assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(path)]
+
+
+def test_heads_of_a_preset_give_way_to_channels_a_head(sweep, tmp_path):
+    path = sweep("{name: unet, channels: 16, multipliers: [1, 2]}", "{preset: adm-128, head_channels: 64}")
+    assert (load_sweep(path).model.heads, load_sweep(path).model.head_channels) == (None, 64)
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(resolved(load_sweep(path))))
+    assert [cell.id for cell in cells(again)] == [cell.id for cell in cells(path)]
+    plain = sweep("{name: unet, channels: 16, multipliers: [1, 2]}", "{preset: adm-128}")
+    model = load_sweep(plain).model
+    assert model.heads == 4
+    beside = ClassifierSection.model_validate({"model": {"preset": "adm-64"}}).model_beside(model)
+    assert (beside.channels, beside.heads, beside.head_channels) == (192, None, 64)
+    kept = ClassifierSection.model_validate({"model": {"channels": 64}}).model_beside(model)
+    assert (kept.channels, kept.heads) == (64, 4)
 
 
 def test_how_training_is_divided_does_not_change_the_identity(sweep):

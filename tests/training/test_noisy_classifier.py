@@ -164,6 +164,19 @@ def test_a_sweep_trains_one_classifier_for_both_branches_and_says_what_it_costs(
     assert "w 0 (scale 1), temperature 0.9: FID" in listed
 
 
+def test_cells_at_w_0_need_no_classifier(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    grid = "grid: [{guidance: [classifier], on: [conditional, unconditional], w: [0]}, {w: [-1, 0]}]"
+    Path("guided.yaml").write_text(SWEEP.partition("grid:")[0].replace("STEPS", "1") + grid)
+    code, _, err = run("sweep", "guided.yaml", "--quiet")
+    assert code == 0, err
+    assert len(list(Path("results/guided/checkpoints").glob("*.safetensors"))) == 1
+    found = {(row["guidance"], row["on"], row["w"]): row for row in rows("results/guided")}
+    assert all(row["nfe"] == row["T"] and row["classifier_id"] is None for row in found.values())
+    for on, w in (("conditional", 0), ("unconditional", -1)):
+        assert found["classifier", on, 0]["fid"] == found["cfg", "conditional", w]["fid"]
+
+
 def test_a_classifier_that_knows_nothing_stops_the_sweep(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     Path("guided.yaml").write_text(SWEEP.replace("STEPS", "1"))

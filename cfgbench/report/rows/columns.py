@@ -33,7 +33,7 @@ _RESULTS = {
     *("fid_printed", "is_mean_printed"),  # the digits of a published number
     # of the report's own making
     *("seeds", "asked_seeds", "members", "fid_min", "is_max", "shortfall", "unused", "mark", "asked"),
-    *("system", "knob", "at", "shared", "other_seeds", "hollow"),
+    *("system", "knob", "at", "shared", "lent", "other_seeds", "hollow"),
 }
 """What follows from the rest, or is told elsewhere: `on` and `temperature` by the system."""
 
