@@ -69,7 +69,7 @@ class Cell:
 
     @cached_property
     def classifier(self) -> Network | None:
-        """The classifier that is trained for the cell; None where none is needed, as at w = 0, or it is in closed form."""
+        """The classifier that is trained for the cell; None where it needs none, as at w = 0, or has a closed form."""
         if self.sampling.guidance != "classifier" or self.sampling.w == 0 or isinstance(self.model, Exact):
             return None
         model = self.noisy_classifier.model_beside(self.model)
