@@ -8,7 +8,7 @@ from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.seeds import seed_of, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import DEFAULTS, UNTURNED, turned
-from cfgbench.report.words import FID, digits, joined, named, number, plus_minus, with_error
+from cfgbench.report.words import FID, digits, extractor_name, joined, named, number, plus_minus, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -19,7 +19,7 @@ def summary(influences: Influences, parts: Sequence[Slice]) -> list[str]:
     Different protocols have lines of their own.
     """
     return [
-        f"{place}: {_line(influences, curve)} ({part.extractor} features)"
+        f"{place}: {_line(influences, curve)} ({extractor_name(str(curve[0]['features_id']))} features)"
         for part in parts
         for place, curve in _curves(part)
     ]

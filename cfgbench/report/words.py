@@ -67,7 +67,7 @@ def named(key: str, value: Any) -> str:
         return str(value)
     if key == "samples":
         return f"{int(value):,} images"
-    several = "s" if key.endswith("seed") and ", " in str(value) else ""
+    several = "s" if key.endswith("seed") and any(sign in str(value) for sign in (", ", " to ")) else ""
     return f"{key.removesuffix('_id')}{several} {as_text(value)}"
 
 

@@ -34,8 +34,9 @@ def _check_side(spec: SweepSpec, images: Images) -> None:
 
 def numbered_otherwise(spec: SweepSpec, images: Images) -> bool:
     """Whether the network's classes have other numbers than those of the data: ADM's go by ImageNet's sorted folder
-    names, those of its npz batches by the challenge's own list."""
-    return isinstance(spec.model, Checkpoint) and spec.dataset.name in IMAGENET and images.class_names[0].isdecimal()
+    names, those of its npz batches, 1 to 1000, by the challenge's own list."""
+    numbers = all(name.isdecimal() and not name.startswith("0") for name in images.class_names)
+    return isinstance(spec.model, Checkpoint) and spec.dataset.name in IMAGENET and numbers
 
 
 def _check_numbers(spec: SweepSpec, images: Images) -> None:

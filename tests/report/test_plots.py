@@ -14,6 +14,7 @@ from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import look_out
 from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
 from cfgbench.report.rows.slices import slices
+from cfgbench.report.words import FID
 
 
 def curves(axes):
@@ -177,6 +178,40 @@ def test_figures_that_are_held_against_each_other_have_axes_of_one_kind(both):
         for one in axes:
             low, high = one.get_ylim()
             assert sum(low <= tick <= high for tick in one.yaxis.get_majorticklocs()) >= 3
+    models = steps(slices(both.assign(fid=both["fid"] * np.where(both["p_uncond"] == 0.1, both["w"] + 0.1, 1))))
+    assert {figure.axes[0].get_yscale() for figure in models} == {"log"}
+    drawn = steps(slices(both.assign(fid=np.where(both["w"] == 0.2, 500.0, both["fid"] + 100))))
+    assert {figure.axes[0].get_yscale() for figure in drawn} == {"linear"}  # w 0.2 is none of the curves
+
+
+@pytest.mark.parametrize("ratio", [1.2, 2, 4, 7.9, 30, 1e3, 1e6])
+@pytest.mark.parametrize("low", [0.0123, 1.7, 80])
+def test_a_logarithmic_axis_has_ticks_whatever_its_range(table1, ratio, low):
+    (part,) = slices(table1)
+    axes = Figure().subplots()
+    values = np.array([low, low * ratio])
+    style.metric_axis(axes, FID, values, part, log=True)
+    axes.plot([0, 1], values)
+    ticks = [tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= low * ratio]
+    assert 3 <= len(ticks) <= 8 or ratio == 1.2
+
+
+@pytest.mark.parametrize("count", [12, 28, 60])
+def test_axes_have_room_below_a_long_legend(table1, count):
+    one = table1[table1["p_uncond"] == 0.1]
+    parts = [
+        one.assign(p_uncond=0.005 * k, cell_id=one["cell_id"] + f"-{k}", fid=one["fid"] + k)
+        for k in range(1, count + 1)
+    ]
+    for figure in strength(slices(pd.concat(parts, ignore_index=True))):
+        figure.draw_without_rendering()
+        legend, title = figure.legends[0].get_window_extent(), figure.texts[1].get_window_extent()
+        assert title.y0 > legend.y1
+        for axes in figure.axes:
+            frame = axes.get_window_extent()
+            assert frame.height > 1.7 * figure.dpi
+            assert frame.y1 < legend.y0
+        assert figure.texts[0].get_window_extent().y1 < figure.bbox.height
 
 
 def test_failed_cells_are_not_drawn(with_failures):

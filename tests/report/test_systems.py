@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from cfgbench.report import Report, print_tables
 from cfgbench.report.claims import judge
+from cfgbench.report.rows.columns import conditions
 from cfgbench.report.rows.slices import arranged, side_by_side, slices
 from cfgbench.report.rows.systems import DEFAULTS, with_systems
 from cfgbench.report.tables.formats import csv, latex, markdown
@@ -224,7 +225,7 @@ def test_markdown_has_a_table_a_knob(systems):
     assert rows["2"] == ["3", "21.03", "1.60", "", "90.00"]
     assert rows["8"] == ["", "", "3.50", "", ""]  # a classifier's weight is no scale
     assert cells(third) == [["1", "1.80", "53.71"], ["0.98", "1.90", "54.00"], ["0.9", "5.00", "50.00"]]
-    assert "the unguided one (w 0) and the unconditional one (w -1) of classifier-free guidance stand in" in first
+    assert "the unguided one (w 0) and the unconditional one (w -1) of another system stand in" in first
     assert "without guidance (w 0)" in third
 
 
@@ -277,6 +278,18 @@ def test_a_point_that_systems_share_has_one_pair_of_error_bars_in_each_figure(sy
     assert [len(bars(axes)) for axes in guided.axes] == [15 + own] * 2
     assert [len(bars(axes)) for axes in cooled.axes] == [3, 3]  # the unguided one among them
     assert len(bars(tradeoff(side_by_side(rows))[0].axes[0])) == 2 * (15 + own + 2)
+
+
+def test_low_and_high_temperature_begin_with_one_pair_of_error_bars(systems):
+    hot = systems[systems["temperature"] == 0.9].assign(temperature=1.25, cell_id="hot", fid=9.0)
+    rows = pd.concat([systems, hot], ignore_index=True).assign(fid_se=0.01, is_se=0.1)
+    _, turned = strength(side_by_side(rows))
+    assert [len(bars(axes)) for axes in turned.axes] == [4, 4]
+
+
+def test_what_figures_ask_for_is_no_condition(systems):
+    for part in (*slices(systems), *side_by_side(systems)):
+        assert conditions(part.ok) == conditions(part.rows)
 
 
 def test_steps_of_each_system_go_by_its_knob(systems):
@@ -370,6 +383,26 @@ def test_marks_of_protocols_stand_in_the_systems_table_too(systems):
     assert all(SCALING not in part.values for part in side_by_side(rows))
     (part,) = side_by_side(rows, mixed=True)
     assert SCALING in part.values
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_mixed_marks_systems_that_were_measured_otherwise(tmp_path, systems, again):
+    mine = systems["guidance"] == "classifier"
+    other = {"features_id": "inception-2048-0123", "protocol": "clip off; fp32"}
+    other = systems[mine].assign(**other, cell_id=systems["cell_id"] + "-other")
+    rows = pd.concat([systems if again else systems[~mine], other], ignore_index=True)
+    (part,) = side_by_side(rows, mixed=True)
+    assert len(part.marks) == 2
+    assert part.rows["mark"].notna().all()
+    Report(tmp_path / "digits", rows, mixed=True).write(tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "table.csv").query("table == 1")
+    assert found[f"FID system={CFG}"].notna().sum() == 15
+    of_mark = part.rows.groupby("mark")["features_id"].agg(set)
+    assert of_mark.tolist() == [{"digits-0123456789ab"}, {"inception-2048-0123"}]
+    lines = Report(tmp_path, rows, mixed=True).best
+    (best,) = (line for line in lines if f" {CLASSIFIER}, " in line and "[b]" in line)
+    assert best.endswith("(inception features)")
+    assert "without guidance" not in best  # that was measured otherwise
 
 
 def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, systems):

@@ -20,6 +20,11 @@ def below(difference: Difference, under: float = 0.0, *, looks: int = 1) -> bool
     return above(replace(difference, value=-difference.value), -under, looks=looks)
 
 
+def part_of(value: float, whole: float) -> float:
+    """value / whole; of nothing an infinite part, or none."""
+    return value / whole if whole else np.copysign(np.inf, value) if value else 0.0
+
+
 def weakest(differences: Sequence[Difference]) -> Difference:
     """The one that is nearest to zero as a part of what chance allows; one of unknown error where there is any."""
 

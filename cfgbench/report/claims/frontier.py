@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfgbench.report.claims.chance import above, below, shift, weakest
+from cfgbench.report.claims.chance import above, below, part_of, shift, weakest
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.differences import Difference, Term, combine
@@ -51,7 +51,7 @@ class Gap:
     @property
     def relative(self) -> float:
         """The difference as a part of the lower FID."""
-        return self.difference.value / self.lower
+        return part_of(self.difference.value, self.lower)
 
 
 def gaps(influences: Influences, a: Curve, b: Curve) -> list[Gap]:

@@ -66,8 +66,7 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """In the order in which they are numbered, from 1."""
 
-_OF_IMAGES = "The errors are the images' own"
-_ONE_TRAINING = "what another training would change is not in them"
+_ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
 
 
 def judge(rows: pd.DataFrame, influences: Influences) -> list[Judged]:
@@ -93,11 +92,4 @@ def _judged(setting: Setting, influences: Influences, contradictions: Sequence[s
         Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
-    return Judged(setting.name, tuple(verdicts), _errors(setting))
-
-
-def _errors(setting: Setting) -> str:
-    """What the errors have in them, where that is not all."""
-    if setting.trainings > 1:
-        return ""
-    return f"{_OF_IMAGES}." if setting.exact else f"{_OF_IMAGES}: {_ONE_TRAINING}."
+    return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)

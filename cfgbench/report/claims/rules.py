@@ -56,8 +56,10 @@ _ASKED = {"score-scale": "guidance score-scale", "temperature": "temperature bel
 
 
 def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
-    """(p_uncond, T) -> the conditional model's own row."""
-    return {curve.place: row for curve in setting.curves() for row in curve.having("fid") if row["w"] == 0}
+    """(p_uncond, T) -> the conditional model's own row; of whichever rule, best of guidance without a classifier."""
+    rules = setting.curves("score-scale"), setting.curves("classifier"), setting.curves()
+    curves = [curve for of_rule in rules for curve in of_rule]
+    return {curve.place: row for curve in curves for row in curve.having("fid") if row["w"] == 0}
 
 
 def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:

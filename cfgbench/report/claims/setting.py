@@ -46,11 +46,6 @@ class Setting:
         means. Those that have no number do not count."""
         return max(1, *(len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]))
 
-    @property
-    def exact(self) -> bool:
-        """Whether the scores are the data's own, and nothing was trained."""
-        return bool((self.rows["dataset"] == "gaussians").all())
-
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1."""
         return self._over_w.get(SYSTEMS[guidance, on], [])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cfgbench.report.claims.chance import above, below, shift
+from cfgbench.report.claims.chance import above, below, part_of, shift
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
@@ -64,8 +64,8 @@ def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row])
     outcome = decided(holds=above(first, one) and below(second, other), fails=otherwise and M == ENOUGH)
     listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
-        f"T {M / 2:g} is {shift(first)} than T {M:g}, {first.value / few['fid']:.1%} of its FID; "
-        f"T {M:g} is {shift(second)} than T {4 * M:g}, {second.value / middle['fid']:.1%}"
+        f"T {M / 2:g} is {shift(first)} than T {M:g}, {part_of(first.value, few['fid']):.1%} of its FID; "
+        f"T {M:g} is {shift(second)} than T {4 * M:g}, {part_of(second.value, middle['fid']):.1%}"
     )
     lacking = f"; not swept: T {ENOUGH // 2}, {ENOUGH} and {4 * ENOUGH}" if otherwise and M != ENOUGH else ""
     text = f"best FID over the w that all three have: {listed}; {gains}; a gain counts from {HARDLY:.0%} on{lacking}"

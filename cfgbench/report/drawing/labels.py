@@ -52,7 +52,9 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
             sizes[look] = _size(axes, label, renderer)
         offsets, boxes = _candidates(axes, label, sizes[look])
         costs = _costs(boxes, taken, points, axes.bbox.extents, required=label.required)
-        costs[:near] += 100.0 * _mistaken(boxes[:near], _pixels(axes, [label])[0], marks[label.colour])
+        open_ = np.flatnonzero((costs[:near] == 0) | label.required)  # the others have a line to their mark
+        if len(open_):
+            costs[open_] += 100.0 * _mistaken(boxes[open_], _pixels(axes, [label])[0], marks[label.colour])
         best = int(np.argmin(costs))
         if costs[best] == 0 or label.required:
             taken = np.concatenate([taken, boxes[best : best + 1]])

@@ -21,6 +21,8 @@ _LEGEND = 9.0
 """Points of the letters of a legend."""
 EDGE = 0.1
 """Inches of white around headings."""
+_LINE, _LOWEST = 0.24, 2.6
+"""Inches: of a legend's line; of axes with their names, at least."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 _NEAREST_TICKS = 0.004
 """Of an axis' width between two ticks: two pixels."""
@@ -63,7 +65,7 @@ def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice, *, 
 def _log_ticks(ratio: float) -> Locator:
     """About six ticks where the largest value is so many times the smallest."""
     if ratio < 3:
-        return MaxNLocator(6, steps=[1, 2, 5, 10])
+        return MaxNLocator(7, steps=[1, 2, 5, 10])
     decades = np.log10(ratio)
     fine = (1, 1.5, 2, 3, 5, 7) if ratio < LOG_FROM else (1, 2, 3, 5)
     return LogLocator(subs=fine if decades < 2 else (1, 3) if decades < 4 else (1,))
@@ -133,12 +135,14 @@ def star_entry() -> Line2D:
 
 
 def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """One legend for all panels, between heading and axes, where it covers nothing."""
+    """One legend for all panels, between heading and axes, where it covers nothing; the figure is made taller where too
+    little would be left of the axes."""
     engine = figure.get_layout_engine()
-    left, bottom, wide, height = engine.get()["rect"]
     per_row, lines = _legend_columns(handles, (figure.get_figwidth() - 2 * EDGE) * DPI)
-    room = 0.24 * lines / figure.get_figheight()
-    engine.set(rect=(left, bottom, wide, height - room))
+    room = _LINE * lines
+    _make_taller(figure, _LOWEST + room - engine.get()["rect"][3] * figure.get_figheight())
+    left, bottom, wide, height = engine.get()["rect"]
+    engine.set(rect=(left, bottom, wide, height - room / figure.get_figheight()))
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -151,12 +155,26 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     )
 
 
+def _make_taller(figure: Figure, inches: float) -> None:
+    """By so many inches if any, all of them below what stands over the axes."""
+    if inches <= 0:
+        return
+    engine, before = figure.get_layout_engine(), figure.get_figheight()
+    left, bottom, wide, height = engine.get()["rect"]
+    figure.set_figheight(before + inches)
+    shrunk = before / (before + inches)
+    engine.set(rect=(left, bottom, wide, 1 - (1 - height) * shrunk))
+    for text in figure.texts:
+        text.set_y(1 - (1 - text.get_position()[1]) * shrunk)
+
+
 def _legend_columns(handles: Sequence[Line2D], room: float) -> tuple[int, int]:
     """(columns of a legend that has so many pixels, its lines). A name that is wider by itself is divided."""
     names = [str(handle.get_label()) for handle in handles]
-    most = 2 if any(name.startswith("[") or len(name) > 26 for name in names) else 6  # a mark's meaning is long
+    drawn = [re.sub(r"\\[a-z]+|[${}]", "", name) for name in names]
+    most = 2 if any(name.startswith("[") or len(name) > 26 for name in drawn) else 6  # a mark's meaning is long
     sign, between = (3 * _LEGEND * DPI / 72, 2 * _LEGEND * DPI / 72)
-    widths = [sign + width(re.sub(r"\\[a-z]+|[${}]", "", name), _LEGEND) for name in names]
+    widths = [sign + width(name, _LEGEND) for name in drawn]
     for count in range(min(most, len(names)), 1, -1):
         columns = np.array_split(widths, count)  # as matplotlib divides them
         if sum(column.max() for column in columns) + (count - 1) * between <= room:

@@ -13,7 +13,7 @@ from cfgbench.sweep.results.row import Row
 
 _MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
 
-_GIVEN = ("guidance", "on", "system", "knob", "at", "shared", "lent", "mark")
+_GIVEN = ("guidance", "on", "system", "knob", "at", "shared", "mark")
 """What a row may have been given after its seeds were averaged, as one from which another system begins."""
 
 

@@ -12,9 +12,10 @@ AS_MARKED = "as marked"
 
 
 def marked(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `mark`, a letter for each way of measuring, null where rows that are alike in all else
-    were measured in one way; without that column where this holds for all."""
-    mixing = [group for group in comparable(rows, without=PROVENANCE) if same_measure(group).nunique() > 1]
+    """The rows with a column `mark`, a letter for each way of measuring, null where rows that are alike in all else but
+    their system were measured in one way; without that column where this holds for all."""
+    alike = comparable(rows, without=(*PROVENANCE, "system"))
+    mixing = [group for group in alike if same_measure(group).nunique() > 1]
     if not mixing:
         return rows
     together = pd.concat(mixing)

@@ -36,9 +36,10 @@ class Slice:
 
     @cached_property
     def ok(self) -> pd.DataFrame:
-        """The rows that have numbers; `lent` are those that another curve here has as its own."""
+        """The rows that have numbers; `lent` are those that another curve here has too, as its own or before."""
         ok = self.rows[self.rows["status"] == "ok"]
-        return ok.assign(lent=ok["shared"] & ok["cell_id"].isin(ok.loc[~ok["shared"], "cell_id"]))
+        again = ok["cell_id"].isin(ok.loc[~ok["shared"], "cell_id"]) | ok["cell_id"].where(ok["shared"]).duplicated()
+        return ok.assign(lent=ok["shared"] & again)
 
     @cached_property
     def records(self) -> dict[int, Row]:

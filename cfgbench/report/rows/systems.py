@@ -86,12 +86,14 @@ def origins(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """For each system and place (p_uncond, T, mark) of rows that are alike in all else: the unguided row from which its
     curve begins, as a row of that system, where it has none of its own. `shared` says that it is another system's too.
 
-    That is the conditional network with w = 0 and, unless the temperature is what is turned, the same temperature; of
-    the unconditional branch the unconditional network, w = -1.
+    That is the conditional network with w = 0, whatever the rule, and, unless the temperature is what is turned, the
+    same temperature; of the unconditional branch the unconditional network, w = -1.
     """
     places = ["p_uncond", "T", *(["mark"] if "mark" in rows else [])]
     for _, there in rows.groupby(places, dropna=False):
-        free = there[(there["status"] == "ok") & (there.get("guidance", DEFAULTS["guidance"]) == DEFAULTS["guidance"])]
+        without = there.get("guidance", pd.Series(DEFAULTS["guidance"], there.index)) == DEFAULTS["guidance"]
+        free = there[(there["status"] == "ok") & (without | ((there["w"] == 0) & (there["on"] == DEFAULTS["on"])))]
+        free = free.loc[without[free.index].sort_values(ascending=False, kind="stable").index]
         for _, system in there.groupby("system", sort=False):
             row = system.iloc[0].to_dict()
             w, temperature, at = _start(row)

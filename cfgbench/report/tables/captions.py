@@ -35,7 +35,7 @@ def _begun(part: Slice) -> str:
     lack = f"Where a system has no cell at {part.knob} {shared['at'].iloc[0]:g}"
     starts = shared[["w", "temperature"]].drop_duplicates().itertuples(index=False)
     whose = [f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g}{_at(turned)})" for w, turned in starts]
-    return f"{lack}, {joined(whose)} of classifier-free guidance stand{'s' * (len(whose) == 1)} in."
+    return f"{lack}, {joined(whose)} of another system stand{'s' * (len(whose) == 1)} in."
 
 
 def _at(temperature: float) -> str:

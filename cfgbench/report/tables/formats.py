@@ -91,23 +91,23 @@ def _markdown(table: Layout, number: int, continued: bool) -> str:
 def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     """The table's numbers, and the columns that say under which conditions they hold."""
     part = table.slice
-    scale = {"scale": table.scales} if part.scaled else {}
-    frame = pd.DataFrame({"table": number, part.knob: table.ws, **scale})
+    found: dict[str, Any] = {"table": number, part.knob: table.ws}
+    found |= {"scale": table.scales} if part.scaled else {}
     for j, (metric, value) in enumerate(table.columns):
         entries = [row[j] for row in table.body]
         place = f"{part.series}={as_text(value)}"
-        frame[f"{metric.name}{' mean' * bool(part.seeds)} {place}"] = [entry.value for entry in entries]
+        found[f"{metric.name}{' mean' * bool(part.seeds)} {place}"] = [entry.value for entry in entries]
         if any(entry.se == entry.se for entry in entries):
-            frame[f"{metric.name} se {place}"] = [entry.se for entry in entries]
+            found[f"{metric.name} se {place}"] = [entry.se for entry in entries]
         if part.seeds and metric.extreme:
-            frame[f"{metric.name} {metric.best} {place}"] = [entry.extreme for entry in entries]
+            found[f"{metric.name} {metric.best} {place}"] = [entry.extreme for entry in entries]
         if part.seeds:
-            frame[f"{metric.name} seeds {place}"] = [entry.seeds for entry in entries]
+            found[f"{metric.name} seeds {place}"] = [entry.seeds for entry in entries]
         if part.marks:
-            frame[f"{metric.name} mark {place}"] = [entry.mark for entry in entries]
+            found[f"{metric.name} mark {place}"] = [entry.mark for entry in entries]
     conditions = {key: as_text(value) for key, value in part.setting.items()}
     conditions["notes"] = "; ".join(_below(table))
-    return frame.assign(**conditions), list(conditions)
+    return pd.DataFrame(found | conditions), list(conditions)
 
 
 def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
