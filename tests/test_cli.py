@@ -84,6 +84,7 @@ def test_one_more_w_runs_only_the_new_cells(small, finished, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
     _, out, _ = run("sweep", small, "--dry-run")
     assert "6 cells, 2 to run, 480 network passes" in out
+    assert "on top come digits features of 80 images, and of the data set's 200" in out
     assert len(re.findall("trained: p_uncond", out)) == 2
     _, out, err = run("sweep", small)
     assert "2/2" in out

@@ -65,7 +65,8 @@ def _check_branches(spec: SweepSpec, training: Training, sampling: Sampling) -> 
     """What is sampled was trained: with the class, without it, or both."""
     where = f"w = {sampling.w:g} with p_uncond = {training.p_uncond:g}"
     if isinstance(spec.model, Checkpoint) and "null" in sampling.calls:
-        raise ValueError(f"w = {sampling.w:g}: ADM's released networks have no null class; take w: [0] only")
+        way_out = "leave out on: unconditional" if sampling.on == "unconditional" else "with guidance cfg take w: [0]"
+        raise ValueError(f"w = {sampling.w:g}: ADM's released networks have no null class; {way_out}")
     if training.p_uncond == 0 and "null" in sampling.calls:
         key = "model.p_uncond" if isinstance(spec.model, Factory) else "p_uncond"
         raise ValueError(f"{where}: the null class was never trained; take {key} > 0, or w = 0 only")

@@ -60,13 +60,19 @@ def owner(axis: str, where: str = "grid", *, varied: Iterable[str] = _SECTIONS) 
         known = sorted({key for name in _SECTIONS for key in _keys(name)})
         raise ValueError(f"{where}.{axis[:60]}: not a key of training or sampling{did_you_mean(axis, known)}")
     if len(owners) > 1:
-        ways = " or ".join(f"{name}.{key}" for name in varied)
-        raise ValueError(f"{where}.{axis}: training and sampling both have one; write {ways}")
-    if (owners[0], key) == ("sampling", "batch_size"):
-        raise ValueError(
-            f"{where}.{axis}: the sampling batch does not change the images; set sampling.batch_size instead"
-        )
+        ways = " or ".join(f"{name}.{key}" for name in varied if (name, key) not in _DIVISION)
+        raise ValueError(f"{where}.{axis}: training and sampling both have one; write {ways or 'neither'}")
+    if what := _DIVISION.get((owners[0], key)):
+        raise ValueError(f"{where}.{axis}: {what}; set {owners[0]}.{key} instead")
     return owners[0], key
+
+
+_DIVISION = {
+    ("sampling", "batch_size"): "the sampling batch does not change the images",
+    ("training", "micro_batch_size"): "how a batch is divided makes no other network",
+    ("training", "recompute"): "what is kept of a step makes no other network",
+}
+"""(section, key) that are no axes -> why: they say how the work is divided."""
 
 
 def _keys(section: str) -> set[str]:

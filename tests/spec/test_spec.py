@@ -272,6 +272,9 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("{name: unet, channels: 16, multipliers: [1, 2]}", "{name: gaussians}", "it knows the data set gaussians"),
         ("dataset: {name: digits}", "dataset: {name: gaussians}", "take model: {name: gaussians}"),
         ("T: [4]", "seed: [1]", "grid.seed: training and sampling both have one; write training.seed"),
+        ("T: [4]", "batch_size: [1]", "training and sampling both have one; write training.batch_size"),
+        ("T: [4]", "recompute: [true]", "grid.recompute: what is kept of a step makes no other network; set training."),
+        ("T: [4]", "micro_batch_size: [1]", "grid.micro_batch_size: how a batch is divided makes no other network"),
         ("T: [4]", "t: [4]", "grid.t: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),
         ("T: [4]", "preset: [adm-64]", "grid.preset: not a key of training or sampling"),
@@ -340,7 +343,7 @@ ADM = "{checkpoint: a.pt, format: adm}"
 @pytest.mark.parametrize(
     ("model", "ws", "said"),
     [
-        (ADM, "[0, 1]", "w = 1: ADM's released networks have no null class; take w: [0] only"),
+        (ADM, "[0, 1]", "w = 1: ADM's released networks have no null class; with guidance cfg take w: [0]"),
         ("{factory: 'a.b:c'}", "[1]", "take model.p_uncond > 0, or w = 0 only"),
         (ADM, "[0], p_uncond: [0.1]", "grid.p_uncond: nothing is trained where the model exists already"),
         (ADM, "[0], seed: [0, 1]", "grid.seed: training and sampling both have one; write sampling.seed"),

@@ -6,6 +6,7 @@ Runs the sweep into a new results folder with a clock around all of it but train
 sampling and the extractor.
 """
 
+import argparse
 import contextlib
 import sys
 import time
@@ -45,7 +46,10 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    sweep, results = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", help="a sweep file")
+    parser.add_argument("results", help="a folder that is not there yet")
+    arguments = parser.parse_args()
     cell.measure = timed("metrics and their errors", cell.measure)
     for name in ("__init__", "add", "flush", "kept", "clear"):
         setattr(shards.Shards, name, timed("shards", getattr(shards.Shards, name)))
@@ -58,7 +62,7 @@ def main() -> None:
             setattr(module, name, timed("checkpoints and their digests", getattr(tensors, name)))
     networks.check_networks = timed("probes", probes.check_networks)
     run.check_extractor = timed("probes", probes.check_extractor)
-    sys.argv = ["cfgbench", "sweep", sweep, "--results", results, "--quiet"]
+    sys.argv = ["cfgbench", "sweep", arguments.sweep, "--results", arguments.results, "--quiet"]
     began = time.perf_counter()
     with contextlib.suppress(SystemExit):
         cli.main()

@@ -74,9 +74,17 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training + costs.feature_classifier)}"
-    lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}")
+    lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}{_on_top(plan)}")
     counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
     return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
+
+
+def _on_top(plan: Plan) -> str:
+    """What the seconds leave out."""
+    images = sum(cell.sampling.samples for cell in plan.missing)
+    known = plan.spec.evaluation.reference is not None or plan.images.mixture is not None
+    of_data = "" if known else f", and of the data set's {len(plan.images.images):,}"
+    return f"; on top come {plan.spec.features} features of {images:,} images{of_data}" if images else ""
 
 
 def _ahead(
