@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from cfgbench.report.drawing import style
+from cfgbench.report.drawing import legends, scales, style
 from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import look_out
 from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
@@ -53,7 +53,7 @@ def test_of_curves_that_lie_on_each_other_those_below_are_wider():
 )
 def test_no_name_in_a_legend_is_cut(name):
     figure, (axes,) = canvas(8, 5.4, "title", "subtitle")
-    style.legend_above(figure, [axes.plot([0], [n], label=f"{n} {name}")[0] for n in range(7)])
+    legends.legend_above(figure, [axes.plot([0], [n], label=f"{n} {name}")[0] for n in range(7)])
     settle(figure)
     ends, top = figure.legends[0].get_window_extent(), axes.get_window_extent().y1
     assert ends.x0 >= 0
@@ -171,7 +171,7 @@ def test_a_narrow_range_has_a_linear_axis(table1):
 def test_figures_that_are_held_against_each_other_have_axes_of_one_kind(both):
     parts = slices(both.assign(fid=both["fid"] - 1))
     ranges = [part.rows["fid"].max() / part.rows["fid"].min() for part in parts]
-    assert min(ranges) < style.LOG_FROM < max(ranges)
+    assert min(ranges) < scales.LOG_FROM < max(ranges)
     for figures in (tradeoff(parts), strength(parts), tradeoff(parts[:2]), strength(parts[:2])):
         axes = [figure.axes[0] for figure in figures]
         assert {one.get_yscale() for one in axes} == {"log" if len(axes) == 3 else "linear"}
@@ -190,7 +190,7 @@ def test_a_logarithmic_axis_has_ticks_whatever_its_range(table1, ratio, low):
     (part,) = slices(table1)
     axes = Figure().subplots()
     values = np.array([low, low * ratio])
-    style.metric_axis(axes, FID, values, part, log=True)
+    scales.metric_axis(axes, FID, values, part, log=True)
     axes.plot([0, 1], values)
     ticks = [tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= low * ratio]
     assert 3 <= len(ticks) <= 8 or ratio == 1.2

@@ -12,17 +12,9 @@ from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import draw, look_out, mark_entries
 from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
 from cfgbench.report.drawing.headings import subtitle, title
-from cfgbench.report.drawing.style import (
-    FAINT,
-    curve_name,
-    fixed_ticks,
-    legend_above,
-    looks,
-    metric_axis,
-    spread,
-    star_entry,
-    stars,
-)
+from cfgbench.report.drawing.legends import legend_above
+from cfgbench.report.drawing.scales import asks_for_log, fixed_ticks, metric_axis
+from cfgbench.report.drawing.style import FAINT, curve_name, looks, star_entry, stars
 from cfgbench.report.drawing.tradeoff import fids, frontier
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.averages import shared_by
@@ -44,7 +36,7 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
     pairs = [(part, behind(part)) for part in drawn]
-    log = any(spread(fids(*pair)) for pair in pairs)
+    log = any(asks_for_log(fids(*pair)) for pair in pairs)
     return [partial(frontier, *pair, log=log) for pair in pairs]
 
 
@@ -54,7 +46,7 @@ def strength(parts: Sequence[Slice]) -> list[Draw]:
     drawn = [part for part in knobs if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
     if not drawn:
         raise NothingToPlot("strength: needs finished cells at two values of w or more; none are there")
-    log = any(spread(part.ok["fid"].dropna().to_numpy()) for part in drawn if "fid" in part.ok)
+    log = any(asks_for_log(part.ok["fid"].dropna().to_numpy()) for part in drawn if "fid" in part.ok)
     return [partial(_strength, part, log=log) for part in drawn]
 
 
@@ -63,7 +55,7 @@ def steps(parts: Sequence[Slice]) -> list[Draw]:
     drawn = [rows for rows in _over_steps(parts) if rows[1]["T"].nunique() > 1]
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
-    log = any(spread(_at_chosen(rows)["fid"].dropna().to_numpy()) for _, rows in drawn if "fid" in rows)
+    log = any(asks_for_log(_at_chosen(rows)["fid"].dropna().to_numpy()) for _, rows in drawn if "fid" in rows)
     return [partial(_steps, part, rows, log=log) for part, rows in drawn]
 
 

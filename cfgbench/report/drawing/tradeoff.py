@@ -13,17 +13,9 @@ from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import bars, draw, look_out, mark_entries
 from cfgbench.report.drawing.headings import subtitle, title
 from cfgbench.report.drawing.labels import Label, place
-from cfgbench.report.drawing.style import (
-    FAINT,
-    INK,
-    axis_name,
-    curve_name,
-    legend_above,
-    looks,
-    metric_axis,
-    star_entry,
-    stars,
-)
+from cfgbench.report.drawing.legends import legend_above
+from cfgbench.report.drawing.scales import axis_name, metric_axis
+from cfgbench.report.drawing.style import FAINT, INK, curve_name, looks, star_entry, stars
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.best import best_fid
 from cfgbench.report.rows.slice import Slice
