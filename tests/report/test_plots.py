@@ -48,6 +48,16 @@ def test_of_curves_that_lie_on_each_other_those_below_are_wider():
     assert found["below"] == (found["above"][0] + 2, found["above"][1] + 2)
 
 
+def test_many_that_lie_on_each_other_do_not_cover_the_figure():
+    axes = Figure().subplots()
+    for _ in range(40):
+        axes.plot([0, 1, 2, 3], [0, 1, 4, 9], label="one of many")
+    look_out(axes)
+    style.stars(axes, [(1.0, 1.0 + 1e-6 * k, "blue") for k in range(40)])
+    assert max(line.get_linewidth() for line in axes.lines) < 10
+    assert max(line.get_markersize() for line in axes.lines) < 40
+
+
 @pytest.mark.parametrize(
     "name", ["classifier-free guidance at temperature 0.5: FID 25.97 at w 0", "word " * 30, "short"]
 )

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.report.drawing.headings import mark_meanings
 from cfgbench.report.drawing.lettering import written
+from cfgbench.report.drawing.style import LAYERS
 from cfgbench.report.rows.slice import Slice
 
 CROWDED = 40
@@ -47,7 +48,7 @@ def look_out(axes: Axes) -> None:
     lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     places = [axes.transData.transform(line.get_xydata()) / axes.figure.dpi * 72 for line in lines]
     for number, line in enumerate(lines):
-        wider = _WIDER * sum(_run_along(places[number], above) for above in places[number + 1 :])
+        wider = _WIDER * min(LAYERS, sum(_run_along(places[number], above) for above in places[number + 1 :]))
         line.set(linewidth=line.get_linewidth() + wider, markersize=line.get_markersize() + wider)
 
 

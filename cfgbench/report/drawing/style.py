@@ -39,6 +39,8 @@ def curve_name(series: str, value: Any) -> str:
 
 _STAR, _LARGER = 15.0, 8.0
 """Points: the size of a star, and by how much more that of one below another."""
+LAYERS = 3
+"""Of what lies on each other as many look out below the topmost; more would cover the rest of the figure."""
 
 
 def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
@@ -51,7 +53,8 @@ def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
     lowest_first = sorted(colours, key=lambda mark: mark[1])
     places = [axes.transData.transform(mark) / axes.figure.dpi * 72 for mark in lowest_first]
     for k, (x, y) in reversed(list(enumerate(lowest_first))):
-        size = _STAR + _LARGER * sum(np.hypot(*(places[k] - above)) < _STAR / 2 for above in places[:k])
+        above = sum(np.hypot(*(places[k] - place)) < _STAR / 2 for place in places[:k])
+        size = _STAR + _LARGER * min(LAYERS, above)
         colour = next(iter(colours[x, y])) if len(colours[x, y]) == 1 else INK
         axes.plot([x], [y], "*", markersize=size, color=colour, markeredgecolor="white", zorder=5, label="_best")
 
