@@ -84,7 +84,9 @@ def test_one_more_w_runs_only_the_new_cells(small, finished, run):
     small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
     _, out, _ = run("sweep", small, "--dry-run")
     assert "6 cells, 2 to run, 480 network passes" in out
-    assert "on top come digits features of 80 images, and of the data set's 200" in out
+    assert "on top come digits features of 80 images\n" in out  # those of the data set are kept
+    fresh = run("sweep", small, "--dry-run", "--results", "elsewhere")[1]
+    assert "on top come digits features of 240 images, and of the data set's 200\n" in fresh
     assert len(re.findall("trained: p_uncond", out)) == 2
     _, out, err = run("sweep", small)
     assert "2/2" in out

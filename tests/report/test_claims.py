@@ -171,9 +171,16 @@ def test_the_conditional_model_is_known_whatever_the_rule_that_sampled_it(rules)
     of_classifier = rules.assign(
         guidance=rules["guidance"].mask(unguided, "classifier"), on=rules["on"].mask(unguided, "conditional")
     )
-    for number in (7, 8):
+    for number in range(1, 9):
         found, known = (words(of(rows, number)).replace(" (scale 1)", "") for rows in (of_classifier, rules))
         assert found == known
+
+
+def test_3_a_curve_that_begins_above_0_is_not_refuted_by_what_may_lie_before(table1):
+    found = verdict(errors(table1[table1["w"] >= 0.1]), 3)
+    assert [finding.outcome for finding in found.findings] == [OPEN] * 3
+    assert "FID falls before: cannot be told" in words(found)
+    assert words(found).count("not swept: w 0") == 3
 
 
 def test_3_a_curve_that_never_fell_does_not_rise_again(table1):

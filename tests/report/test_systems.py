@@ -405,6 +405,15 @@ def test_mixed_marks_systems_that_were_measured_otherwise(tmp_path, systems, aga
     assert "without guidance" not in best  # that was measured otherwise
 
 
+@pytest.mark.parametrize("apart", [{"p_uncond": 0.7}, {"T": 64}])
+def test_systems_that_never_stand_together_have_no_marks(tmp_path, table1, apart):
+    other = table1[table1["p_uncond"] == 0.1].assign(guidance="classifier", features_id="inception-2048-0123", **apart)
+    rows = pd.concat([table1, other.assign(cell_id=other["cell_id"] + "-other")], ignore_index=True)
+    assert not any(part.marks for part in (*slices(rows, mixed=True), *side_by_side(rows, mixed=True)))
+    assert any("--mixed finds nothing to put together" in line for line in Report(tmp_path, rows, mixed=True).notes)
+    assert not any("kept apart" in line for line in Report(tmp_path, rows).notes)
+
+
 def test_systems_with_fewer_seeds_stand_beside_the_others_at_those(tmp_path, systems):
     free = systems["guidance"].eq("cfg") & systems["temperature"].isna() & systems["p_uncond"].eq(0.1)
     more = [systems[free].assign(seed=s, cell_id=systems["cell_id"] + f"-{s}", fid=systems["fid"] + s) for s in (1, 2)]

@@ -1,6 +1,6 @@
 """What the claims are held against: rows alike in all but w, p_uncond, T and the rule of guidance, as curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
-from cfgbench.report.rows.systems import DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
+from cfgbench.report.rows.systems import CFG, DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named, number
 from cfgbench.sweep.results.row import Row
 
@@ -47,7 +47,8 @@ class Setting:
         return max(1, *(len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]))
 
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
-        """A curve over w for each p_uncond and T, at temperature 1."""
+        """A curve over w for each p_uncond and T, at temperature 1. Guidance without a classifier has at w = 0 what
+        another rule has there, where it has nothing of its own: that is the conditional model, whatever the rule."""
         return self._over_w.get(SYSTEMS[guidance, on], [])
 
     def cold(self) -> list[Curve]:
@@ -59,7 +60,11 @@ class Setting:
     @cached_property
     def _over_w(self) -> dict[str, list[Curve]]:
         """system -> its curves over w; nearly every claim asks for them."""
-        return {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
+        found = {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
+        others = [SYSTEMS[rule, "conditional"] for rule in ("score-scale", "classifier")]
+        curves = [curve for system in others for curve in found.get(system, [])]
+        unguided = {curve.place: row for curve in curves for row in curve.rows if row["w"] == 0}
+        return found | {CFG: [_from(unguided.get(curve.place), curve) for curve in found.get(CFG, [])]}
 
     @property
     def _ok(self) -> pd.DataFrame:
@@ -77,6 +82,13 @@ class Setting:
             others = zip(points, other_seeds(points), strict=True)
             found.append(Curve(name, **place, rows=tuple(point | {"other_seeds": other} for point, other in others)))
         return found
+
+
+def _from(unguided: Row | None, curve: Curve) -> Curve:
+    """The curve with this row at w = 0, unless it has one there."""
+    if unguided is None or any(row["w"] == 0 for row in curve.rows):
+        return curve
+    return replace(curve, rows=tuple(sorted((unguided, *curve.rows), key=lambda row: row["w"])))
 
 
 def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting]:

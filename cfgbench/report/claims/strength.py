@@ -1,6 +1,7 @@
 """What happens along one curve as guidance grows: where FID is best, and that FID and the Inception Score rise."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,6 +73,8 @@ def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding
         return rise
     first = next((row for row in rows[:-1] if row["w"] == 0), rows[0])
     fall = improves(influences, of, [row for row in rows if row["w"] > first["w"]], first, start=first["w"])
+    if first["w"] > 0 and fall.outcome == "does not hold":  # it may have fallen before
+        fall = replace(fall, outcome="cannot be told", text=f"{fall.text}; not swept: w 0")
     text = rise.text if fall.outcome == "holds" else f"{rise.text}; FID falls before: {fall.outcome}, {fall.text}"
     return Finding(of, together([rise.outcome, fall.outcome]), text, rise.differences)
 

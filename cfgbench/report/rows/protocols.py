@@ -5,20 +5,23 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.rows.columns import PROVENANCE, comparable, same_measure
+from cfgbench.report.rows.columns import PLANE, PROVENANCE, comparable, same_measure
 from cfgbench.report.words import as_text, known, letter, named
 
 AS_MARKED = "as marked"
 
 
 def marked(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `mark`, a letter for each way of measuring, null where rows that are alike in all else but
-    their system were measured in one way; without that column where this holds for all."""
-    alike = comparable(rows, without=(*PROVENANCE, "system"))
-    mixing = [group for group in alike if same_measure(group).nunique() > 1]
-    if not mixing:
+    """The rows with a column `mark`, a letter for each way of measuring, null where rows that may stand together were
+    measured in one way; without that column where this holds for all. Rows that are alike in all else stand together,
+    and so do systems at one p_uncond and T."""
+    within = comparable(rows, without=PROVENANCE)
+    across = comparable(rows, without=(*PROVENANCE, "system"))
+    places = [place for group in across for _, place in group.groupby(list(PLANE[1:]), dropna=False, sort=False)]
+    mixed = {index for group in (*within, *places) if same_measure(group).nunique() > 1 for index in group.index}
+    if not mixed:
         return rows
-    together = pd.concat(mixing)
+    together = pd.concat([group for group in within if not mixed.isdisjoint(group.index)])
     marks = together.groupby(same_measure(together), sort=False).ngroup().map(letter)
     return rows.assign(mark=marks.reindex(rows.index))
 

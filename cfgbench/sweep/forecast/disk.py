@@ -41,7 +41,7 @@ def _shared(plan: Plan) -> int:
     """Bytes of the training images' statistics, and of the classifier that measures, where they are not there yet."""
     dimensions, _ = _widths(plan)
     law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
-    there = any((plan.store.folder / "references").glob("[!.]*.npz"))
+    there = plan.store.has_reference
     statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
     if plan.feature_classifier is None or plan.feature_classifier.exists():
         return statistics

@@ -82,7 +82,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
 def _on_top(plan: Plan) -> str:
     """What the seconds leave out."""
     images = sum(cell.sampling.samples for cell in plan.missing)
-    known = plan.spec.evaluation.reference is not None or plan.images.mixture is not None
+    known = plan.spec.evaluation.reference or plan.images.mixture is not None or plan.store.has_reference
     of_data = "" if known else f", and of the data set's {len(plan.images.images):,}"
     return f"; on top come {plan.spec.features} features of {images:,} images{of_data}" if images else ""
 
