@@ -41,7 +41,8 @@ def index(
     known; `files` are the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are
     the summary (see summary.py)."""
     sections = [f"# {escape_markdown(shown.folder.name)}", _summary(rows, cells, shown, lines)]
-    figures = {kind: _figures(kind, files, shown.parts) for kind in _FIGURES}
+    done = pd.concat([part.ok for part in shown.parts])
+    figures = {kind: _figures(kind, files, done) for kind in _FIGURES}
     if figures["tradeoff"]:
         sections.append(figures.pop("tradeoff"))
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
@@ -96,10 +97,11 @@ def _beside(others: int) -> str:
     return f"; {counted(others, 'row')} of cells that the sweep no longer has {shown}" if others else ""
 
 
-def _figures(kind: str, files: Iterable[str], parts: Sequence[Slice]) -> str:
-    """The figures of a kind with their caption; it says what stands for w in systems that turn the temperature."""
+def _figures(kind: str, files: Iterable[str], rows: pd.DataFrame) -> str:
+    """The figures of a kind with their caption; it says what stands for w in systems that turn the temperature. `rows`
+    are those with numbers."""
     title, caption = _FIGURES[kind]
-    turned = [system for system in TEMPERATURES if _shows(kind, pd.concat([part.ok for part in parts]), system)]
+    turned = [system for system in TEMPERATURES if _shows(kind, rows, system)]
     caption += f" At {' and '.join(turned)} w gives way to the temperature, τ." if turned else ""
     images = [file for file in files if PurePath(file).suffix == ".png" and PurePath(file).stem.split("-")[0] == kind]
     if not images:

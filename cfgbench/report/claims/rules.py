@@ -1,16 +1,18 @@
 """Other rules than classifier-free guidance: the classifier's, and what only makes the model cold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Curve, Setting
+from cfgbench.report.claims.setting import Curve, Place, Setting
 from cfgbench.report.claims.strength import improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
 from cfgbench.report.rows.systems import turned
-from cfgbench.report.words import FID, with_error
+from cfgbench.report.words import FID, number, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -26,7 +28,7 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
     curve on it that has none. A curve on the unconditional model begins with its first weight: its w = 0 is another
     model, and the paper's w is its weight less 1.
     """
-    unguided, free = _unguided(setting), {curve.place: curve for curve in setting.curves()}
+    unguided, free = _with_fid(setting.unguided), {curve.place: curve for curve in setting.curves()}
     found = []
     for on in MODELS:
         curves = setting.curves("classifier", on)
@@ -40,7 +42,7 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
 def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether a scaled score and less noise give no such trade-off: FID gets worse where guidance improves it."""
     guided = {curve.place: curve for curve in setting.curves()}
-    unguided = _unguided(setting)
+    unguided = _with_fid(setting.unguided)
     systems = {"score-scale": setting.curves("score-scale"), "temperature": setting.cold()}
     found = []
     for system, curves in systems.items():
@@ -55,11 +57,8 @@ def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
 _ASKED = {"score-scale": "guidance score-scale", "temperature": "temperature below 1 at w 0"}
 
 
-def _unguided(setting: Setting) -> dict[tuple[float | None, float | None], Row]:
-    """(p_uncond, T) -> the conditional model's own row; of whichever rule, best of guidance without a classifier."""
-    rules = setting.curves("score-scale"), setting.curves("classifier"), setting.curves()
-    curves = [curve for of_rule in rules for curve in of_rule]
-    return {curve.place: row for curve in curves for row in curve.having("fid") if row["w"] == 0}
+def _with_fid(rows: Mapping[Place, Row]) -> dict[Place, Row]:
+    return {place: row for place, row in rows.items() if not np.isnan(number(row, FID.column))}
 
 
 def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:

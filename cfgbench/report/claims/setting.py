@@ -13,6 +13,9 @@ from cfgbench.report.rows.systems import CFG, DEFAULTS, LOW_TEMPERATURE, SYSTEMS
 from cfgbench.report.words import as_text, extractor_name, known, named, number
 from cfgbench.sweep.results.row import Row
 
+Place = tuple[float | None, float | None]
+"""(p_uncond, T), by which the curves of two systems are held against each other."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -24,8 +27,7 @@ class Curve:
     rows: tuple[Row, ...]
 
     @property
-    def place(self) -> tuple[float | None, float | None]:
-        """By which the curves of two systems are held against each other."""
+    def place(self) -> Place:
         return self.p_uncond, self.T
 
     def having(self, *columns: str) -> list[Row]:
@@ -49,7 +51,16 @@ class Setting:
     def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
         """A curve over w for each p_uncond and T, at temperature 1. Guidance without a classifier has at w = 0 what
         another rule has there, where it has nothing of its own: that is the conditional model, whatever the rule."""
-        return self._over_w.get(SYSTEMS[guidance, on], [])
+        found = self._over_w.get(system := SYSTEMS[guidance, on], [])
+        return [_from(self.unguided.get(curve.place), curve) for curve in found] if system == CFG else found
+
+    @cached_property
+    def unguided(self) -> dict[Place, Row]:
+        """Place -> the conditional model's own row, whichever rule sampled it; best of guidance without a
+        classifier."""
+        systems = [SYSTEMS[rule, "conditional"] for rule in ("score-scale", "classifier", "cfg")]
+        curves = [curve for system in systems for curve in self._over_w.get(system, [])]
+        return {curve.place: row for curve in curves for row in curve.rows if row["w"] == 0}
 
     def cold(self) -> list[Curve]:
         """The conditional model without guidance, with less noise than there should be: temperature < 1."""
@@ -60,11 +71,7 @@ class Setting:
     @cached_property
     def _over_w(self) -> dict[str, list[Curve]]:
         """system -> its curves over w; nearly every claim asks for them."""
-        found = {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
-        others = [SYSTEMS[rule, "conditional"] for rule in ("score-scale", "classifier")]
-        curves = [curve for system in others for curve in found.get(system, [])]
-        unguided = {curve.place: row for curve in curves for row in curve.rows if row["w"] == 0}
-        return found | {CFG: [_from(unguided.get(curve.place), curve) for curve in found.get(CFG, [])]}
+        return {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
 
     @property
     def _ok(self) -> pd.DataFrame:

@@ -36,7 +36,8 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
     if not drawn:
         raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
     pairs = [(part, behind(part)) for part in drawn]
-    log = any(asks_for_log(fids(*pair)) for pair in pairs)
+    every = [[curve for one in pair if one is not None for curve in one.curves(FID, IS)] for pair in pairs]
+    log = any(asks_for_log(fids(curves)) for curves in every)
     return [partial(frontier, *pair, log=log) for pair in pairs]
 
 

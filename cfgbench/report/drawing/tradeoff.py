@@ -28,12 +28,6 @@ _BEHIND = "#808080"
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 
 
-def fids(part: Slice, behind: Slice | None) -> np.ndarray:
-    """All FIDs of its figure."""
-    found = [rows["fid"] for one in (part, behind) if one is not None for _, rows in one.curves(FID, IS)]
-    return pd.concat(found).to_numpy()
-
-
 def frontier(part: Slice, behind: Slice | None, *, log: bool) -> Figure:
     """The curves of a slice; those of `behind`, published ones, are drawn behind them. `log` is of the FIDs' axis."""
     curves = list(part.curves(FID, IS))
@@ -44,7 +38,7 @@ def frontier(part: Slice, behind: Slice | None, *, log: bool) -> Figure:
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
     height = 5.9 + 0.24 * max(0, len(curves) - 5) if systems else 5.4 if inside else 5.4 + 0.12 * len(curves)
     figure, (axes,) = canvas(8, height, title(part, what), subtitle(part) + note)
-    metric_axis(axes, FID, fids(part, behind), part, log=log)
+    metric_axis(axes, FID, fids([*curves, *published]), part, log=log)
     axes.set_xlabel(axis_name(IS, part))
     axes.margins(0.07, 0.09)
     handles, labels, marks = _draw(axes, part, curves)
@@ -64,6 +58,11 @@ def frontier(part: Slice, behind: Slice | None, *, log: bool) -> Figure:
 
 
 Curves = Sequence[tuple[Any, pd.DataFrame]]
+
+
+def fids(curves: Curves) -> np.ndarray:
+    """Those of all points of these curves."""
+    return pd.concat([rows["fid"] for _, rows in curves]).to_numpy()
 
 
 def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[Label], list[tuple[float, float, str]]]:

@@ -16,7 +16,9 @@ def on_axis(part: Slice) -> str:
     """`guidance strength w (scale = 1 + w)`, `temperature`; on two lines where w is several things."""
     if part.knob == "temperature":
         return name(part)
-    return f"{name(part)} w{' ' if len(_meanings(part)) == 1 else chr(10)}({'; '.join(_meanings(part))})"
+    meanings = _meanings(part)
+    apart = " " if len(meanings) == 1 else "\n"
+    return f"{name(part)} w{apart}({'; '.join(meanings)})"
 
 
 def in_caption(part: Slice) -> str:
@@ -37,14 +39,12 @@ def in_legend(part: Slice) -> str:
     if part.series == "system":
         words = {"w": "w (guidance)", "temperature": "τ (temperature)"}
         return " and ".join(words[one.knob] for one in part.by_knob)
-    return f"w{_in_brackets(part)}" if part.knob == "w" else _TEMPERATURE
+    if part.knob == "temperature":
+        return _TEMPERATURE
+    return f"w ({_SCALE})" if part.scaled else "w"
 
 
 def _meanings(part: Slice) -> list[str]:
     """What w is: of most systems a scale less 1, of those with a classifier its weight."""
     weight = any(not scaled(system) for system in part.rows["system"].unique())
     return [_SCALE] * part.scaled + ["of a classifier w is the weight"] * weight
-
-
-def _in_brackets(part: Slice) -> str:
-    return f" ({_SCALE})" * part.scaled

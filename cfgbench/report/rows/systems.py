@@ -91,9 +91,10 @@ def origins(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """
     places = ["p_uncond", "T", *(["mark"] if "mark" in rows else [])]
     for _, there in rows.groupby(places, dropna=False):
-        without = there.get("guidance", pd.Series(DEFAULTS["guidance"], there.index)) == DEFAULTS["guidance"]
-        free = there[(there["status"] == "ok") & (without | ((there["w"] == 0) & (there["on"] == DEFAULTS["on"])))]
-        free = free.loc[without[free.index].sort_values(ascending=False, kind="stable").index]
+        done = there[there["status"] == "ok"]
+        usual = done.get("guidance", pd.Series(DEFAULTS["guidance"], done.index)) == DEFAULTS["guidance"]
+        others = ~usual & (done["w"] == 0) & (done["on"] == DEFAULTS["on"])
+        free = pd.concat([done[usual], done[others]])  # that of guidance without a classifier is preferred
         for _, system in there.groupby("system", sort=False):
             row = system.iloc[0].to_dict()
             w, temperature, at = _start(row)
