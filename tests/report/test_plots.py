@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -190,8 +191,15 @@ def test_figures_that_are_held_against_each_other_have_axes_of_one_kind(both):
             assert sum(low <= tick <= high for tick in one.yaxis.get_majorticklocs()) >= 3
     models = steps(slices(both.assign(fid=both["fid"] * np.where(both["p_uncond"] == 0.1, both["w"] + 0.1, 1))))
     assert {figure.axes[0].get_yscale() for figure in models} == {"log"}
-    drawn = steps(slices(both.assign(fid=np.where(both["w"] == 0.2, 500.0, both["fid"] + 100))))
+    drawn = steps(slices(both.assign(fid=np.where(both["w"] == 0.2, 5000.0, both["fid"] + 100))))
     assert {figure.axes[0].get_yscale() for figure in drawn} == {"linear"}  # w 0.2 is none of the curves
+
+
+def test_published_curves_behind_ask_for_a_logarithmic_axis_too(table1):
+    (wide,), (narrow,) = slices(table1), slices(table1.assign(fid=table1["fid"] + 100))
+    for behind, scale in ((None, "linear"), (replace(wide, setting=wide.setting | {"source": "it"}), "log")):
+        (figure,) = tradeoff([narrow], behind=lambda _, one=behind: one)
+        assert figure.axes[0].get_yscale() == scale
 
 
 @pytest.mark.parametrize("ratio", [1.2, 2, 4, 7.9, 30, 1e3, 1e6])

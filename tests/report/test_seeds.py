@@ -14,7 +14,7 @@ from cfgbench.report.rows.slices import side_by_side, slices
 from cfgbench.report.summary import summary
 from cfgbench.report.tables.captions import caption
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
-from cfgbench.report.words import METRICS
+from cfgbench.report.words import METRICS, named
 from cfgbench.sweep.results.influences import Influences
 
 SHIFTS = (-0.3, 0.0, 0.9)  # mean 0.2; squares about it 0.25 + 0.04 + 0.49 = 0.78, so se = sqrt(0.78 / 2 / 3)
@@ -39,6 +39,12 @@ def repeated(rows, column="seed", shifts=SHIFTS):
         ],
         ignore_index=True,
     )
+
+
+@pytest.mark.parametrize(("seeds", "words"), [("0", "seed 0"), ("0, 1", "seeds 0, 1"), ("0 to 4", "seeds 0 to 4")])
+def test_several_seeds_are_told_in_the_plural(seeds, words):
+    assert named("seed", seeds) == words
+    assert named("training.seed", seeds) == f"training.{words}"
 
 
 def test_many_seeds_are_told_by_the_ends_of_their_runs(table1):

@@ -130,6 +130,16 @@ def test_an_unguided_cell_of_its_own_is_where_a_curve_begins(systems):
     assert curves(figure.axes[0])[SCALING][0].tolist() == [54.0, 1.7]
 
 
+def test_systems_begin_with_the_unguided_network_whatever_rule_sampled_it(systems):
+    rows = systems.copy()
+    unguided = (rows["w"] == 0) & rows["temperature"].isna() & (rows["p_uncond"] == 0.1)
+    rows.loc[unguided, ["guidance", "on"]] = ["classifier", "conditional"]
+    (part,) = side_by_side(rows)
+    drawn = curves(tradeoff([part])[0].axes[0])
+    for name in (CFG, CLASSIFIER, SCALING, LOW):
+        assert UNGUIDED[::-1] in map(tuple, drawn[name]), name
+
+
 @pytest.mark.parametrize("change", [{"status": "failed"}, {"p_uncond": 0.2}, {"seed": 1}])
 def test_an_unguided_row_that_failed_or_is_of_another_place_starts_nothing(systems, change):
     rows = systems.copy()
