@@ -80,7 +80,7 @@ class Compiled:
         batch = self._size(z)
         missing = batch - len(z)
         if missing == 0:
-            found = self._call(z, lam, c)
+            found = self._call(z, lam.clone(), c.clone())  # views, and what is older, would be compiled for anew
             self._worked = True
             return found
         if missing < 0:

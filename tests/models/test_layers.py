@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 from closeness import apart
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
+from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native_group_norm
 from cfgbench.models import pace as pace_module
 from cfgbench.models.fast import Compiled, choose, for_sampling, hold_half
@@ -15,7 +17,8 @@ from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, autocast
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Model
+from cfgbench.spec import Model, Sampling
+from cfgbench.sweep.fill import generate
 
 HALF_ROUNDING = 2.0**-8
 
@@ -341,6 +344,16 @@ def test_it_is_compiled_when_that_is_asked_for_and_a_failure_told():
     compiled._call = broken
     compiled.attempt((1, 8, 8), "fp32")
     assert compiled.failed == "no such compiler"
+
+
+def test_it_is_compiled_once_whatever_the_guidance(monkeypatch):
+    counted, compile_ = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compile_(call, dynamic=False, backend=counted))
+    compiled, indices = Compiled(network(), batch=8), torch.arange(8)
+    compiled.attempt((1, 8, 8), "fp32")
+    for how in ({"w": 1}, {"w": 0}, {"w": 1, "guidance": "score-scale"}):
+        generate(Networks(compiled), Sampling(samples=10, T=2, **how), indices, (1, 8, 8), "fp32")
+    assert counted.frame_count == 1
 
 
 @pytest.mark.parametrize("positions", [1, 16, 17, 64, 65])
