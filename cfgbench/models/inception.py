@@ -36,32 +36,29 @@ WITHOUT_AMX = 0.065
 """Saved at most where the processor has no AMX."""
 
 
-def resize(images: Tensor) -> Tensor:
-    """[b, ch, 299, 299] in float32: bilinear as TensorFlow 1 had it, bit for bit torch-fidelity's.
+def widened(images: Tensor) -> Tensor:
+    """[b, h, 299, ch] in float32: each row of images [b, ch, h, w] stretched, once for all rows that it contributes to.
 
-    A row of the image is stretched once, not once for every row that it contributes to.
+    Compiled with what follows, it would be done anew for each of those.
     """
-    x = images.float()
-    low, high, delta = _taps(x.shape[3], x.device)
-    left = x[:, :, :, low]
-    x = left + (x[:, :, :, high] - left) * delta
-    low, high, delta = _taps(x.shape[2], x.device)
-    upper = x[:, :, low]
-    return upper + (x[:, :, high] - upper) * delta[:, None]
+    return _between(images.permute(0, 2, 3, 1).float(), 2)
 
 
-def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The two pixels of `size` that each of the 299 lies between, and how far it is from the first."""
-    position = torch.arange(SIDE, dtype=torch.float32, device=device)
+def prepared(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """What the network looks at, of `widened` images: [b, 3, 299, 299], (x - 128) / 128 of pixels x resized bilinearly
+    as TensorFlow 1 had it, bit for bit torch-fidelity's."""
+    x = _between(rows.flatten(2), 1).unflatten(2, (SIDE, -1)).permute(0, 3, 1, 2)
+    return ((x - 128) / 128).expand(-1, 3, -1, -1).to(dtype, memory_format=torch.channels_last)
+
+
+def _between(x: Tensor, dim: int) -> Tensor:
+    """The same with 299 places along `dim`, each between the two that it lies between."""
+    size = x.shape[dim]
+    position = torch.arange(SIDE, dtype=torch.float32, device=x.device)
     position = position * torch.tensor(size / SIDE, dtype=torch.float32)
     low = position.long()
-    return low, (low + 1).clamp_max(size - 1), position - low.float()
-
-
-def prepared(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """What the network looks at: (x - 128) / 128 of the resized images, in three channels."""
-    x = (resize(images) - 128) / 128
-    return x.expand(-1, 3, -1, -1).to(dtype, memory_format=torch.channels_last)
+    first, second = x.index_select(dim, low), x.index_select(dim, (low + 1).clamp_max(size - 1))
+    return first + (second - first) * (position - low.float()).view(-1, *[1] * (x.ndim - dim - 1))
 
 
 class Body(nn.Module):
@@ -141,11 +138,11 @@ class Runner:
         began, count = time.monotonic(), len(images)
         on_gpu = self.device.type == "cuda"
         if on_gpu and 3 * count < self.batch:  # filling it up would take longer than what compiling saves
-            pooled, logits = self.body(prepared(images.to(self.device), self.dtype))
+            pooled, logits = self.body(prepared(widened(images.to(self.device)), self.dtype))
         else:
             if self.compiled:
                 images = torch.cat([images, images[:1].expand(self.batch - count, -1, -1, -1)])
-            pooled, logits = self.look(self.prepare(images.to(self.device), self.dtype))
+            pooled, logits = self.look(self.prepare(widened(images.to(self.device)), self.dtype))
         pooled = pooled[:count]
         self.ahead -= count
         if self.compiled is None and (on_gpu or count == self.batch):
@@ -168,7 +165,8 @@ class Runner:
     def _compile(self, because: str) -> None:
         """Takes the compiled functions, and the plain ones again if they do not compile here."""
         with torch.inference_mode():
-            x = prepared(torch.zeros(self.batch, 1, 8, 8, dtype=torch.uint8, device=self.device), self.dtype)
+            zeros = torch.zeros(self.batch, 1, 8, 8, dtype=torch.uint8, device=self.device)
+            x = prepared(widened(zeros), self.dtype)
             began = time.monotonic()
             try:
                 look = torch.compile(self.body, dynamic=False, options=OPTIONS)

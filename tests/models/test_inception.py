@@ -9,7 +9,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from cfgbench.models import compile_choice
 from cfgbench.models.compile_choice import NO_GAIN, CompileCost
 from cfgbench.models.extractors import Inception
-from cfgbench.models.inception import Runner, inception_compile_cost_on, prepared, resize
+from cfgbench.models.inception import Runner, inception_compile_cost_on, prepared, widened
 
 CPU = torch.device("cpu")
 
@@ -44,8 +44,8 @@ def weights(tmp_path_factory):
 def test_images_are_resized_bit_for_bit_as_published(shape):
     images = _images(2, *shape)
     wanted = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
-    assert torch.equal(resize(images), wanted)
-    assert torch.equal(prepared(images[:, :1], torch.float32)[:, 2], (wanted[:, 0] - 128) / 128)
+    assert torch.equal(prepared(widened(images), torch.float32), (wanted - 128) / 128)
+    assert torch.equal(prepared(widened(images[:, :1]), torch.float32)[:, 2], (wanted[:, 0] - 128) / 128)
 
 
 @pytest.mark.parametrize(("layer", "logits"), [(64, False), (2048, True)])
