@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 
 from cfgbench.evaluation.features import Features
-from cfgbench.evaluation.statistics import Moments, Predictions
+from cfgbench.evaluation.statistics import Moments, Predictions, RunningMoments
 
 SPLITS = 10
 QUARTERS = 4
@@ -26,7 +26,7 @@ class Accumulator:
     def __init__(self, quarters: Int[np.ndarray, "n"]) -> None:
         self.total = len(quarters)
         self.quarters = torch.from_numpy(quarters)
-        self._moments = [Moments.empty() for _ in range(QUARTERS + 1)]
+        self._moments = [RunningMoments() for _ in range(QUARTERS + 1)]
         self.predictions = [Predictions.empty() for _ in range(SPLITS)]
         self._borders = [split * self.total // SPLITS for split in range(SPLITS + 1)]
 
@@ -54,8 +54,7 @@ class Accumulator:
             raise ValueError(f"images {first} to {stop - 1} of {self.total}")
         mine = self.quarters[first:stop]
         for quarter in mine.unique().tolist():
-            moments = Moments.of(features.pooled[mine == quarter])
-            self._moments[quarter] = self._moments[quarter].merge(moments)
+            self._moments[quarter].add(features.pooled[mine == quarter])
         if features.logits is None:
             return
         for split, inside in self.by_split(first, stop - first):
@@ -69,10 +68,10 @@ class Accumulator:
                 yield split, inside
 
 
-def _merged(parts: Sequence[Moments]) -> Moments:
+def _merged(parts: Sequence[RunningMoments]) -> Moments:
     merged = Moments.empty()
-    for moments in parts:
-        merged = merged.merge(moments)
+    for part in parts:
+        merged = merged.merge(part.moments)
     return merged
 
 

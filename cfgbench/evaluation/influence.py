@@ -12,6 +12,9 @@ matters: where the extractor is sure, KL to that is nearly the same number for a
 chance is which classes the splits happen to have.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,27 +23,49 @@ from cfgbench.evaluation.metrics import split_score
 from cfgbench.evaluation.statistics import Moments, Predictions
 
 
-class FidInfluence:
-    """q_i of feature vectors, as above; `of` may be called batch by batch, once all moments are known.
+@dataclass(frozen=True)
+class QuadraticForm:
+    """x -> (x - centre)^T matrix (x - centre) + slope^T (x - centre) + constant, of features x [d], in float64."""
+
+    centre: Tensor
+    slope: Tensor
+    matrix: Tensor
+    constant: float = 0.0
+
+    def of(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """Its values at these."""
+        centred = features.double().cpu() - self.centre
+        return ((centred @ self.matrix + self.slope) * centred).sum(dim=1) + self.constant
+
+    def mean(self, samples: Moments) -> float:
+        """Of its values at the samples, about whose mean it is written."""
+        return (self.matrix * samples.scatter).sum().item() / samples.n + self.constant
+
+    @staticmethod
+    def weighted(parts: Sequence[tuple[float, "QuadraticForm"]]) -> "QuadraticForm":
+        """The sum of these symmetric forms, each times its weight, in one: images go through a single product."""
+        centre = parts[0][1].centre
+        slope, matrix, constant = torch.zeros_like(centre), torch.zeros_like(parts[0][1].matrix), 0.0
+        for weight, form in parts:
+            step = centre - form.centre
+            turned = form.matrix @ step
+            slope += weight * (form.slope + 2 * turned)
+            matrix.add_(form.matrix, alpha=weight)
+            constant += weight * (form.constant + (step @ (turned + form.slope)).item())
+        return QuadraticForm(centre, slope, matrix, constant)
+
+
+def fid_influence(samples: Moments, mean: Float[Tensor, "d"], factor: Float[Tensor, "d r"]) -> QuadraticForm:
+    """q_i as above, a function of x_i. `mean` is m0, `factor` is L (`metrics.factor`): the reference's.
 
     Raises ValueError where there are no more images than dimensions, or a direction in which the samples do not vary
     and the reference does: FID then has no derivative, and no error can be given.
     """
-
-    def __init__(self, samples: Moments, mean: Float[Tensor, "d"], factor: Float[Tensor, "d r"]) -> None:
-        """`mean` is m0, `factor` is L (`metrics.factor`): they are the reference's, and the same for many samples."""
-        d = len(samples.mean)
-        if samples.n <= d:
-            raise ValueError(f"{samples.n} images with features of {d} dimensions: more images than dimensions needed")
-        self.mean, self.shift = samples.mean, samples.mean - mean
-        self.quadratic = torch.eye(d, dtype=torch.float64) - transport(samples.covariance, factor)
-        self.expected = (self.quadratic * samples.scatter).sum() / samples.n
-        """The mean of q_i over the samples."""
-
-    def of(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """q_i of these images, in float64."""
-        centred = features.double().cpu() - self.mean
-        return 2 * centred @ self.shift + ((centred @ self.quadratic) * centred).sum(dim=1)
+    d = len(samples.mean)
+    if samples.n <= d:
+        raise ValueError(f"{samples.n} images with features of {d} dimensions: more images than dimensions needed")
+    matrix = torch.eye(d, dtype=torch.float64) - transport(samples.covariance, factor)
+    return QuadraticForm(samples.mean, 2 * (samples.mean - mean), matrix)
 
 
 def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Tensor, "d d"]:

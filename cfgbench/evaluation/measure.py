@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from cfgbench.evaluation.accumulator import REST, SPLITS, Accumulator, quarters_of
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.features import Features
-from cfgbench.evaluation.influence import FidInfluence, is_influence
+from cfgbench.evaluation.influence import QuadraticForm, fid_influence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments
@@ -55,9 +55,10 @@ def measure(
     accumulator = Accumulator(quarters)
     for first, features in blocks():
         accumulator.add(first, features)
+    moments = accumulator.moments
     numbers: dict[str, float | None] = {}
     influences: dict[str, np.ndarray] = {}
-    fid = None if fid_against is None else _Fid(accumulator, fid_against)
+    fid = None if fid_against is None else _Fid(accumulator, moments, fid_against)
     if inception := inception and all(split.n for split in accumulator.predictions):
         numbers["is_mean"], numbers["is_std"] = inception_score(accumulator.predictions)
     found = _influences(blocks, accumulator, fid, inception=inception)
@@ -72,62 +73,64 @@ def measure(
     for column, value in numbers.items():
         if value is not None and not math.isfinite(value):
             raise ValueError(f"{column} is {value}")
-    return Measurement(numbers, accumulator.moments, influences)
+    return Measurement(numbers, moments, influences)
 
 
 class _Fid:
     """FID, its extrapolation, and the influence functions of both."""
 
-    def __init__(self, accumulator: Accumulator, reference: Moments) -> None:
-        self.accumulator, self.reference = accumulator, reference
-        self.value = frechet_distance(accumulator.moments, reference)
-        parts = _parts(accumulator.dealt, len(reference.mean))
-        self.weights = INTERCEPTS.get(parts, {})
-        self.infinity = sum(self.weights[k] * self._mean(k) for k in self.weights) if self.weights else None
-        root = factor(reference.covariance)
-        self.influence = _influence(accumulator.moments, reference.mean, root)
-        self.of_parts = {
-            (k, j): _influence(accumulator.part(k, j), reference.mean, root) for k in self.weights for j in range(k)
-        }
+    def __init__(self, accumulator: Accumulator, moments: Moments, reference: Moments) -> None:
+        """`moments` are those of all images."""
+        self.quarters, self._reference, self._root = accumulator.quarters, reference, factor(reference.covariance)
+        self.value, self.influence = self._measured(moments)
+        self.infinity: float | None = None
+        self.of_parts: list[QuadraticForm] = []
+        """The influence on the extrapolation, of the images of each part."""
+        if count := _parts(accumulator.dealt, len(reference.mean)):
+            whole = moments if accumulator.dealt == accumulator.total else None
+            self._extrapolate(accumulator, count, whole)
 
-    def _mean(self, count: int) -> float:
-        if count == 1 and self.accumulator.dealt == self.accumulator.total:
-            return self.value
-        parts = [self.accumulator.part(count, number) for number in range(count)]
-        return sum(frechet_distance(part, self.reference) for part in parts) / count
+    def _measured(self, samples: Moments) -> tuple[float, QuadraticForm | None]:
+        """Their FID, and the influence on it; None where that cannot be said."""
+        value = frechet_distance(samples, self._reference)
+        try:
+            return value, fid_influence(samples, self._reference.mean, self._root)
+        except ValueError:
+            return value, None
+
+    def _extrapolate(self, accumulator: Accumulator, count: int, whole: Moments | None) -> None:
+        """From `count` parts; `whole` are the moments of all of them, where those are known."""
+        self.infinity = 0.0
+        forms: dict[tuple[int, int], QuadraticForm | None] = {}
+        for k, weight in INTERCEPTS[count].items():
+            for number in range(k):
+                known = k == 1 and whole is not None
+                part = whole if known else accumulator.part(k, number)
+                value, form = (self.value, self.influence) if known else self._measured(part)
+                self.infinity += weight * value / k
+                forms[k, number] = form and replace(form, constant=-form.mean(part))  # q_i less its mean
+        if all(forms.values()):
+            for number in range(count):
+                weighted = [(weight, forms[k, number % k]) for k, weight in INTERCEPTS[count].items()]
+                self.of_parts.append(QuadraticForm.weighted(weighted))
 
     def of(self, first: int, pooled: Float[Tensor, "n d"]) -> dict[str, Tensor]:
         """The influences of these images, on the FID and on its extrapolation."""
         if self.influence is None:
             return {}
         found = {"fid": self.influence.of(pooled)}
-        if self.weights and all(self.of_parts.values()):
-            quarters = self.accumulator.quarters[first : first + len(pooled)]
-            found["fid_infinity"] = sum(
-                weight * self._in_parts(k, quarters, pooled) for k, weight in self.weights.items()
-            )
-        return found
-
-    def _in_parts(self, count: int, quarters: Tensor, pooled: Tensor) -> Tensor:
-        """Each image's influence on the FID of its part, less the part's mean."""
-        found = torch.zeros(len(pooled), dtype=torch.float64)
-        for number in range(count):
-            inside = (quarters != REST) & (quarters % count == number)
-            influence = self.of_parts[count, number]
-            found[inside] = influence.of(pooled[inside]) - influence.expected
+        if self.of_parts:
+            found["fid_infinity"] = torch.zeros(len(pooled), dtype=torch.float64)
+            quarters = self.quarters[first : first + len(pooled)]
+            for number, form in enumerate(self.of_parts):
+                inside = (quarters != REST) & (quarters % len(self.of_parts) == number)
+                found["fid_infinity"][inside] = form.of(pooled[inside])
         return found
 
 
 def _parts(total: int, d: int) -> int:
     """Into how many parts the images may be divided for the extrapolation: 4, 2, or 0 where there are too few."""
     return next((parts for parts in (4, 2) if total // parts >= LEAST_IN_A_PART * d), 0)
-
-
-def _influence(samples: Moments, mean: Tensor, root: Tensor) -> FidInfluence | None:
-    try:
-        return FidInfluence(samples, mean, root)
-    except ValueError:
-        return None
 
 
 def _influences(

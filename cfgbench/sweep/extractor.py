@@ -8,7 +8,7 @@ import torch
 
 from cfgbench.data.image_batches import ImageBatches
 from cfgbench.errors import UserError
-from cfgbench.evaluation.statistics import Moments
+from cfgbench.evaluation.statistics import Moments, RunningMoments
 from cfgbench.files import file_digest
 from cfgbench.models import feature_classifier
 from cfgbench.models.extractors import (
@@ -93,11 +93,11 @@ def unreached(features: str) -> str:
 
 def moments_of(images: ImageBatches, extractor: Extractor, progress: Progress) -> Moments:
     """The statistics of the features of all these images."""
-    total = Moments.empty()
+    running = RunningMoments()
     for first, batch in numbered(images, extractor):
         progress(f"reference features of {images.name}", first, images.count, extractor.note)
-        total = total.merge(Moments.of(extractor(batch).pooled))
-    return total
+        running.add(extractor(batch).pooled)
+    return running.moments
 
 
 def numbered(images: ImageBatches, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cfgbench.evaluation.features import Features
-from cfgbench.evaluation.influence import FidInfluence, is_influence
+from cfgbench.evaluation.influence import QuadraticForm, fid_influence, is_influence
 from cfgbench.evaluation.measure import measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
@@ -22,7 +22,7 @@ def features(n, d, seed, scale=1.0, shift=0.0):
 
 
 def influence(x, reference):
-    return FidInfluence(Moments.of(x), reference.mean, factor(reference.covariance))
+    return fid_influence(Moments.of(x), reference.mean, factor(reference.covariance))
 
 
 def blocks(pooled, logits=None, size=1000):
@@ -43,7 +43,7 @@ def test_the_influence_is_the_derivative_of_the_fid_in_the_weight_of_an_image():
         return frechet_distance(Moments(10**9, mean, covariance * (10**9 - 1)), reference)
 
     uniform = torch.full((400,), 1 / 400, dtype=torch.float64)
-    ours = FidInfluence(Moments(401, x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0))), reference.mean,
+    ours = fid_influence(Moments(401, x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0))), reference.mean,
                         factor(reference.covariance)).of(x)  # fmt: skip
     for i in (0, 7, 123):
         step = 1e-5
@@ -54,6 +54,19 @@ def test_the_influence_is_the_derivative_of_the_fid_in_the_weight_of_an_image():
         slope = (fid(more) - fid(less)) / (2 * step)
         assert slope == pytest.approx((ours[i] - ours.mean()).item(), rel=1e-4, abs=1e-6)
     torch.testing.assert_close(q, ours, rtol=0.02, atol=0.02)  # n - 1 for n
+
+
+def test_weighted_influences_are_one_form_whatever_they_are_written_about():
+    reference, x = Moments.of(features(500, 6, 1)), features(60, 6, 0)
+    forms = [influence(features(50, 6, seed, 1.2, shift), reference) for seed, shift in ((2, 0.0), (3, 1.0), (4, -0.5))]
+    forms[1] = QuadraticForm(forms[1].centre, forms[1].slope, forms[1].matrix, 3.0)
+    weights = 1.0, 0.5, -0.75
+    together = QuadraticForm.weighted(list(zip(weights, forms, strict=True)))
+    expected = sum(weight * form.of(x) for weight, form in zip(weights, forms, strict=True))
+    torch.testing.assert_close(together.of(x), expected, rtol=1e-10, atol=1e-10)
+    samples = Moments.of(features(50, 6, 3, 1.2, 1.0))
+    mean = forms[1].of(features(50, 6, 3, 1.2, 1.0)).mean().item()
+    assert forms[1].mean(samples) == pytest.approx(mean, rel=1e-12)
 
 
 def test_a_shifted_gaussian_has_its_error_in_closed_form():

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfgbench.evaluation.statistics import Moments, Predictions
+from cfgbench.evaluation.statistics import Moments, Predictions, RunningMoments
 
 
 def _features(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -58,6 +58,23 @@ def test_merging_is_associative_and_commutative():
     a, b, c = (Moments.of(torch.from_numpy(_features(n, 3, seed=n))) for n in (2, 9, 30))
     _assert_same(a.merge(b).merge(c), a.merge(b.merge(c)))
     _assert_same(a.merge(b), b.merge(a))
+
+
+@pytest.mark.parametrize("size", [1, 7, 400])
+def test_blocks_that_are_taken_in_give_the_whole_and_leave_what_was_given_out(size):
+    x = torch.from_numpy((1e5 + _features(400, 5)).astype(np.float32))
+    running, first = RunningMoments(), Moments.of(x[:size])
+    for block in x.split(size):
+        running.add(block)
+        if running.moments.n == size:
+            given = running.moments
+    running.add(x[:0])
+    _assert_same(given, first)
+    assert running.moments.n == 400
+    torch.testing.assert_close(running.moments.mean, Moments.of(x).mean, rtol=1e-14, atol=0)
+    torch.testing.assert_close(running.moments.scatter, Moments.of(x).scatter, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="5 and of 3 dimensions"):
+        running.add(x[:, :3])
 
 
 def test_different_dimensions_do_not_merge():

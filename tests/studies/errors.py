@@ -26,7 +26,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from cfgbench.evaluation.features import Features
-from cfgbench.evaluation.influence import FidInfluence, is_influence
+from cfgbench.evaluation.influence import fid_influence, is_influence
 from cfgbench.evaluation.measure import SPLITS, Measurement, measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
@@ -203,7 +203,7 @@ def _differences(people: Population, root: Tensor, chosen: np.ndarray, labels: n
         splits = [Predictions.of(part) for part in parts]
         score, _ = inception_score(splits)
         numbers.append((frechet_distance(moments, people.reference), score))
-        fid = FidInfluence(moments, people.reference.mean, root).of(pooled).numpy()
+        fid = fid_influence(moments, people.reference.mean, root).of(pooled).numpy()
         of_splits = [is_influence(part, split) for part, split in zip(parts, splits, strict=True)]
         pulls.append((fid, torch.cat(of_splits).numpy()))
     found = {}
