@@ -146,7 +146,7 @@ def sweep(
         if under_torchrun():
             raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
         if dry_run:
-            _dry_run(sweep, results, find_compute(device, precision), workers, _progress(quiet))
+            _dry_run(sweep, results, find_compute(device, precision, compile), workers, _progress(quiet))
         else:
             _sweep(sweep, results, find_compute(device, precision, compile), workers, precision, quiet)
 

@@ -25,7 +25,7 @@ def sample(
     *,
     clip: bool = True,
 ) -> Float[Tensor, "b ch h w"]:
-    """Images in [-1, 1] (a little outside without `clip`), after one call of `guided` for each of the T log-SNRs.
+    """Images in [-1, 1], after one call of `guided` for each of the T log-SNRs; without `clip` they may lie anywhere.
 
     `noise(t)` gives the standard normals of step t, [b, ch, h, w]: t = 0 is the start of the chain. `clip` clips the
     predicted image to [-1, 1] at every step, as the authors' code does; the paper is silent.

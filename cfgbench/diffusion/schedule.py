@@ -15,12 +15,12 @@ _A = math.atan(math.exp(-LAMBDA_MIN / 2)) - _B
 
 
 def alpha(lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """Signal level, `sqrt(sigmoid(lam))`, in (0, 1)."""
+    """Signal level, `sqrt(sigmoid(lam))`, in (0, 1]: at lam = 20 float32 has 1."""
     return torch.sigmoid(lam).sqrt()
 
 
 def sigma(lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """Noise level, `sqrt(sigmoid(-lam))`, in (0, 1)."""
+    """Noise level, `sqrt(sigmoid(-lam))`, in (0, 1]: at lam = -20 float32 has 1."""
     return torch.sigmoid(-lam).sqrt()  # sqrt(1 - alpha**2) is 0 in float32 at lam = 20
 
 

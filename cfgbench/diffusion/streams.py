@@ -35,16 +35,18 @@ def philox(
 
 def uniforms(seed: int, indices: Int[Tensor, "b"]) -> Float[Tensor, "b 4"]:
     """Four uniform numbers in (0, 1), float64, for each of the images with these indices: those from which `noise`
-    would draw at step 0."""
+    would draw at step 0. Raises ValueError for a seed out of range."""
+    indices = indices.long()
     zero = torch.zeros_like(indices)
-    words = philox((zero, zero, indices & _WORD, indices >> 32), (seed & _WORD, seed >> 32))
+    words = philox((zero, zero, indices & _WORD, indices >> 32), _key(seed))
     return (torch.stack(words, dim=-1).double() + 0.5) * 2.0**-32
 
 
 def noise(seed: int, indices: Int[Tensor, "b"], step: int, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
     """Standard normal noise [b, *shape] in float32 for the images with these indices at this step of the sampler.
 
-    Step 0 draws the start of the chain. `seed` is in [0, 2**64), indices in [0, 2**63), steps in [0, 2**32).
+    Step 0 draws the start of the chain. `seed` is in [0, 2**64), indices in [0, 2**63), steps in [0, 2**32). Raises
+    ValueError for a seed out of range.
     """
     return _noise(seed, indices, range(step, step + 1), shape)[0]
 
@@ -58,7 +60,7 @@ class Noise:
 
     def __init__(self, seed: int, indices: Int[Tensor, "b"], shape: tuple[int, ...], steps: int) -> None:
         self.seed, self.indices, self.shape, self.steps = seed, indices, shape, steps
-        self.ahead = max(1, AT_ONCE.get(indices.device.type, 0) // (len(indices) * math.prod(shape)))
+        self.ahead = max(1, AT_ONCE.get(indices.device.type, 0) // max(1, len(indices) * math.prod(shape)))
         self._range, self._made = range(0), torch.empty(0)
 
     def __call__(self, step: int) -> Float[Tensor, "b ..."]:
@@ -72,10 +74,16 @@ class Noise:
 def _noise(seed: int, indices: Int[Tensor, "b"], steps: range, shape: tuple[int, ...]) -> Float[Tensor, "s b ..."]:
     size, on = math.prod(shape), indices.device
     block = torch.arange((size + 3) // 4, device=on)
-    at, index = torch.arange(steps.start, steps.stop, device=on)[:, None, None], indices[:, None]
-    words = philox((block, at, index & _WORD, index >> 32), (seed & _WORD, seed >> 32))
+    at, index = torch.arange(steps.start, steps.stop, device=on)[:, None, None], indices.long()[:, None]
+    words = philox((block, at, index & _WORD, index >> 32), _key(seed))
     normals = torch.stack([*_box_muller(words[0], words[1]), *_box_muller(words[2], words[3])], dim=-1)
     return normals.flatten(2)[:, :, :size].reshape(len(steps), len(indices), *shape)
+
+
+def _key(seed: int) -> tuple[int, int]:
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed {seed}: not in [0, 2**64)")
+    return seed & _WORD, seed >> 32
 
 
 def _box_muller(a: Int[Tensor, "*n"], b: Int[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:

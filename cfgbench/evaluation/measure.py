@@ -49,13 +49,15 @@ def measure(
 
     `labels` are the images' classes where their shares are fixed (see `standard_error`). The numbers depend on the
     features alone, to the last bit if the blocks are the same. Raises ValueError for features that are not finite,
-    and where a number is not.
+    where a number is not, and for other than `total` images.
     """
     quarters = quarters_of(total, labels)
     accumulator = Accumulator(quarters)
     for first, features in blocks():
         accumulator.add(first, features)
     moments = accumulator.moments
+    if moments.n != total:
+        raise ValueError(f"{moments.n} images, not {total}")
     numbers: dict[str, float | None] = {}
     influences: dict[str, np.ndarray] = {}
     fid = None if fid_against is None else _Fid(accumulator, moments, fid_against)

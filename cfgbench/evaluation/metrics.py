@@ -21,8 +21,9 @@ EXACT, FEW_DIMENSIONS = 1e-9, 512
 def frechet_distance(a: Moments, b: Moments) -> float:
     """FID: |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64  (Heusel et al. 2017).
 
-    Real, finite, never negative, and exact to 1e-9, in more than 512 dimensions to 1e-6, whatever the ranks. Raises
-    ValueError for unequal dimensions, n < 2, or what is no covariance.
+    Real, finite, never negative, and exact to 1e-9, in more than 512 dimensions to 1e-6, whatever the ranks; of sets
+    so alike that the distance is less than 1e-6 of the variances, rounding of these remains. Raises ValueError for
+    unequal dimensions, n < 2, and a distance that no covariances have.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
@@ -128,7 +129,7 @@ def _eigenfactor(s: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
 
 
 def inception_score(splits: Sequence[Predictions]) -> tuple[float, float]:
-    """Mean and standard deviation (ddof 0) over splits of exp E_x KL(p(y|x) || p(y)), each in [1, classes].
+    """Mean and standard deviation (ddof 0) over splits of exp E_x KL(p(y|x) || p(y)), each in [1, classes] to rounding.
 
     Salimans et al. 2016, eq. 1. Raises ValueError for no split or an empty one.
     """

@@ -105,6 +105,11 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
             make = getattr(importlib.import_module(module), function)
             _check_place(model, make)
             network = make(**model.arguments)
+            if getattr(network, "num_classes", None) is None:
+                raise UserError(
+                    f"model.factory = {model.factory}: gives {brief(type(network).__name__, quoted=False)} without "
+                    "num_classes; give what it returns the number of its classes under that name"
+                )
             num_classes = int(network.num_classes)
             if isinstance(network, nn.Module):
                 network = network.to(device).eval().requires_grad_(False)
@@ -148,22 +153,21 @@ def _failed(model: Factory, error: BaseException) -> UserError:
 
 
 def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, null_class: bool) -> None:
-    """One call with two images: raises UserError where the network does not fit images and classes.
-
-    The second is of the null class, if the network has one.
-    """
+    """A call of two images with a class, and one with the null class, if the network is to have one: raises UserError
+    where it does not fit images and classes."""
     classes = images.num_classes
     if denoiser.num_classes != classes:
         raise UserError(f"model: made for {denoiser.num_classes} classes, the data set has {classes}")
     z, lam = torch.zeros(2, *images.images.shape[1:], device=device), torch.zeros(2, device=device)
-    c = torch.tensor([0, classes if null_class else classes - 1])
-    try:
-        with torch.inference_mode():
-            _prediction(denoiser(z, lam, c.to(device)), z)
-    except (Exception, SystemExit) as error:  # the user's own code fails as it likes
-        text, kind = brief(error, quoted=False), type(error).__name__
-        words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
-        raise UserError(f"model: does not fit the images: {words}") from None
+    for c in ([0, classes - 1], [classes, classes])[: 1 + null_class]:
+        try:
+            with torch.inference_mode():
+                _prediction(denoiser(z, lam, torch.tensor(c, device=device)), z)
+        except (Exception, SystemExit) as error:  # the user's own code fails as it likes
+            text, kind = brief(error, quoted=False), type(error).__name__
+            words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
+            null = f"does not take class {classes}, the null class that model.p_uncond > 0 announces"
+            raise UserError(f"model: {null if c[0] == classes else 'does not fit the images'}: {words}") from None
 
 
 def _files_in(arguments: Any) -> Iterator[Path]:

@@ -95,7 +95,7 @@ class Cell:
         """What distinguishes this cell in its sweep: `p_uncond 0.1, w 0.3 (scale 1.3), T 32`."""
         classifier = self.sampling.guidance == "classifier"
         return ", ".join(
-            strength(value, classifier=classifier) if axis == "w" else f"{axis} {value}"
+            strength(value, classifier=classifier) if axis in ("w", "sampling.w") else f"{axis} {value}"
             for axis, value in self.axes.items()
         )
 

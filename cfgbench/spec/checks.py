@@ -69,9 +69,11 @@ def _check_branches(spec: SweepSpec, training: Training, sampling: Sampling) -> 
         raise ValueError(f"w = {sampling.w:g}: ADM's released networks have no null class; {way_out}")
     if training.p_uncond == 0 and "null" in sampling.calls:
         key = "model.p_uncond" if isinstance(spec.model, Factory) else "p_uncond"
-        raise ValueError(f"{where}: the null class was never trained; take {key} > 0, or w = 0 only")
+        way_out = "w = 0 only" if sampling.guidance == "cfg" else "leave out on: unconditional"
+        raise ValueError(f"{where}: the null class was never trained; take {key} > 0, or {way_out}")
     if training.p_uncond == 1 and "conditional" in sampling.calls:
-        raise ValueError(f"{where}: the classes were never trained; take p_uncond < 1, or w = -1 only")
+        way_out = {"cfg": ", or w = -1 only", "classifier": ", or on: unconditional"}.get(sampling.guidance, "")
+        raise ValueError(f"{where}: the classes were never trained; take p_uncond < 1{way_out}")
 
 
 def _check_features(spec: SweepSpec) -> None:

@@ -1,6 +1,6 @@
 """The networks that cells are sampled with: trained where they are not there yet, and made fast."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,11 @@ from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, remark, silent, wait_for_others
-from cfgbench.spec import Cell, Exact, Network, Pretrained
+from cfgbench.spec import Cell, Checkpoint, Exact, Factory, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.probes import check_networks
+from cfgbench.sweep.probes import check_networks, prediction_note
 from cfgbench.tensors import load_tensors
 from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
@@ -96,9 +96,10 @@ def _trained(bench: Bench, network: Network) -> Path | None:
         raise
 
 
-def ready_for(bench: Bench, cell: Cell) -> Ready | None:
-    """What the cell is sampled with: as it was made elsewhere, or trained here if it is not yet. None while another
-    process trains it."""
+def ready_for(bench: Bench, cells: Sequence[Cell]) -> Ready | None:
+    """What these cells of one network are sampled with: as it was made elsewhere, or trained here if it is not yet.
+    None while another process trains it."""
+    cell = cells[0]
     if not train_networks(bench, cell):
         return None
     images, device = bench.plan.images, bench.compute.device
@@ -112,7 +113,9 @@ def ready_for(bench: Bench, cell: Cell) -> Ready | None:
     elif cell.classifier is not None:
         classifier = _loaded(bench, cell.classifier, load_noisy_classifier)
     networks = Networks(denoiser, classifier)
-    check_networks(networks, cell, images, device)
+    check_networks(networks, cells, images, device)
+    if isinstance(cell.model, Checkpoint | Factory) and (note := prediction_note(denoiser, cell, images, device)):
+        remark(bench.progress, note)
     return made_fast(bench, cell, networks)
 
 

@@ -3,6 +3,7 @@
 Each probe raises UserError with what it saw. They cost some network calls of a few images, and one image a class.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import BRANCHES, GUIDANCES, Denoiser, Networks, NoisyClassifier
 from cfgbench.diffusion.sampler import from_uint8
+from cfgbench.diffusion.schedule import diffuse
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import FeatureExtractor
@@ -32,18 +34,44 @@ IMAGES = 16
 CLASSES_AT_ONCE = 32
 NEAREST = 4
 """Classes that are looked at closely, of those nearest to the null class."""
+NO_PREDICTION = 1.05
+"""Mean square of what an eps of zeros is off by, in units of the noise's, and what chance may add."""
 CLASSIFIED = 200
 NEARLY_CLEAN = 6.0
 """Log-SNR at which a classifier must know images: sigma is 0.05."""
 
 
 @torch.inference_mode()
-def check_networks(networks: Networks, cell: Cell, images: Images, device: torch.device) -> None:
-    """Probes what is about to be sampled: the denoiser, the classifier if there is one, and the rule of guidance."""
+def check_networks(networks: Networks, cells: Sequence[Cell], images: Images, device: torch.device) -> None:
+    """Probes what is about to be sampled for these cells of one network: the denoiser, the classifier if there is one,
+    and each rule of guidance."""
+    cell = cells[0]
     _check_denoiser(networks.denoiser, cell, images, device)
     if cell.classifier is not None:
         _check_classifier(networks.classifier, cell.classifier.id, images, device)
-    _check_unguided(networks, cell, images, device)
+    for one in {(cell.sampling.guidance, cell.sampling.on): cell for cell in cells}.values():
+        _check_unguided(networks, one, images, device)
+
+
+@torch.inference_mode()
+def prediction_note(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> str:
+    """What a person should know of a network made elsewhere whose eps is farther from the noise in the data set's own
+    images than no prediction at all, as where `model.prediction` is another than the network's; empty where it is not.
+    """
+    chosen = np.unique(np.linspace(0, len(images.images) - 1, IMAGES).astype(int))
+    x = from_uint8(torch.from_numpy(np.array(images.images[chosen])).to(device))
+    c = torch.from_numpy(images.labels[chosen]).to(device)
+    eps = noise(0, torch.arange(len(x), device=device), 0, x.shape[1:])
+    for lam in (ENDS[0], *LOG_SNRS):
+        lams = torch.full((len(x),), lam, device=device)
+        found = denoiser(diffuse(x, lams, eps), lams, c if cell.training.p_uncond < 1 else c * 0 + images.num_classes)
+        times = ((found - eps).square().mean() / eps.square().mean()).item()
+        if times > NO_PREDICTION:
+            return (
+                f"network {cell.checkpoint_id}: at log-SNR {lam:g} its eps is {times:.1f} times as far from the noise "
+                "as none at all would be (mean square): is it trained on these images, and model.prediction its own?"
+            )
+    return ""
 
 
 def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> None:
@@ -65,6 +93,8 @@ def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torc
 
 def _check_steady(probe: "_Probe", who: str) -> None:
     found = probe.call(0)
+    if not found.isfinite().all():
+        raise UserError(f"{who}: gives values that are not finite; look at its weights")
     if probe.distance(found, probe.call(0)) > ROUNDING:
         raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
     if probe.distance(probe.alone(0), found[:1]) > BATCHED:

@@ -98,7 +98,7 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
     if not _claimable(plan, cells):
         return cells
     try:
-        ready = ready_for(bench, cells[0])
+        ready = ready_for(bench, cells)
     except STOPS_ALL:
         raise
     except ANY as error:

@@ -30,7 +30,8 @@ WIDTHS = {8: 32}
 def train_classifier(images: Images, *, device: torch.device, progress: Progress = silent) -> FeatureClassifier:
     """A classifier of these images: AdamW, one cycle of the learning rate, shifts (and flips where they are allowed).
 
-    About 360,000 images are seen, in 6 to 60 epochs. The same machine gives the same weights.
+    About 360,000 images are seen, in no fewer than 6 epochs and no more than 60. The same machine gives the same
+    weights with as many threads.
     """
     network, losses = _training(images, device)
     steps = steps_of(images)

@@ -30,6 +30,25 @@ def test_an_images_noise_does_not_depend_on_its_batch():
     assert torch.equal(together[order], apart)
 
 
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16])
+def test_the_type_of_the_indices_changes_nothing(kind):
+    indices = torch.tensor([0, 1, 100])
+    assert torch.equal(noise(7, indices.to(kind), 3, (2, 2)), noise(7, indices, 3, (2, 2)))
+    assert torch.equal(streams.uniforms(7, indices.to(kind)), streams.uniforms(7, indices))
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_a_seed_out_of_range_is_refused(seed):
+    for draw in (lambda: noise(seed, torch.arange(2), 0, (2,)), lambda: streams.uniforms(seed, torch.arange(2))):
+        with pytest.raises(ValueError, match=f"seed {seed}: not in "):
+            draw()
+    assert noise((1 << 64) - 1, torch.arange(2), 0, (2,)).isfinite().all()
+
+
+def test_no_images_have_no_noise():
+    assert Noise(0, torch.arange(0), (2, 3), 4)(0).shape == (0, 2, 3)
+
+
 @pytest.mark.parametrize("at_once", [0, 130, 1 << 18])
 def test_steps_that_are_made_together_are_those_made_alone(monkeypatch, at_once):
     monkeypatch.setitem(streams.AT_ONCE, "cpu", at_once)

@@ -147,6 +147,13 @@ def test_a_direction_in_which_only_the_reference_varies_leaves_no_error():
     assert measure(blocks(x), 100, fid_against=Moments.of(reference), inception=False).numbers["fid_se"] > 0
 
 
+@pytest.mark.parametrize("there", [200, 399, 401])
+def test_other_than_the_announced_images_are_no_result(there):
+    x, reference = features(there, 3, 0), Moments.of(features(100, 3, 1))
+    with pytest.raises(ValueError, match=r"200 images, not 400|399 images, not 400|images 0 to 400 of 400"):
+        measure(blocks(x), 400, fid_against=reference, inception=False)
+
+
 def test_a_probability_that_is_nothing_on_average_costs_nothing():
     logits = torch.zeros(20, 3, dtype=torch.float64)
     logits[0, 2], logits[1:, 2] = -743.5, -800.0

@@ -59,6 +59,8 @@ class Spoils(Denoiser):
         self.what = what
     def forward(self, z, lam, c):
         eps = super().forward(z, lam, c)
+        if self.what == "values":
+            return eps * float("nan")
         z.mul_(2) if self.what == "z" else c.clamp_(max=9)
         return eps
 
@@ -69,6 +71,23 @@ class Ends(Denoiser):
     def forward(self, z, lam, c):
         if len(z) in self.sizes:
             raise self.error
+        return super().forward(z, lam, c)
+
+def not_finite(): return Spoils("values")
+def says_x(): return SaysX()
+def no_null(): return NoNull()
+def unnumbered(): return torch.nn.Identity()
+
+class SaysX(Denoiser):
+    def forward(self, z, lam, c):  # the best that is linear, for pixels of mean -0.4 and variance 0.6
+        alpha, sigma = (torch.sigmoid(s * lam).sqrt()[:, None, None, None] for s in (1, -1))
+        x = -0.4 + 0.6 * alpha / (0.6 * alpha**2 + sigma**2) * (z + 0.4 * alpha)
+        x[:, 0, 0, 0] += 0.01 * c
+        return x
+
+class NoNull(Denoiser):
+    def forward(self, z, lam, c):
+        assert (c < 10).all()
         return super().forward(z, lam, c)
 
 def reuses(): return Reuses()
@@ -173,6 +192,9 @@ def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch)
         ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
         ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
         ("mixes", "predicts otherwise for an image alone than beside another: batch norm is in training mode"),
+        ("not_finite", "gives values that are not finite; look at its weights"),
+        ("no_null", "does not take class 10, the null class that model.p_uncond > 0 announces: AssertionError"),
+        ("unnumbered", "gives Identity without num_classes; give what it returns the number of its classes"),
     ],
 )
 def test_a_broken_network_stops_the_sweep(sweep, function, said):
@@ -214,6 +236,29 @@ def test_guidance_that_is_not_the_conditional_network_at_0(sweep, monkeypatch):
     code, _, err = sweep("sound")
     assert code == 2
     assert "guidance cfg at w = 0 differs from the conditional eps" in err
+
+
+def test_each_rule_of_a_network_is_probed(sweep, run, monkeypatch):
+    from cfgbench.diffusion.guidance import GUIDANCES
+
+    monkeypatch.setitem(
+        GUIDANCES, "score-scale", lambda networks, c, w: lambda z, lam: 5 * networks.denoiser(z, lam, c)
+    )
+    sweep("sound")
+    text = Path("sweep.yaml").read_text()
+    Path("sweep.yaml").write_text(text.replace("w: [0, 1]", "w: [0.5], guidance: [cfg, score-scale]"))
+    code, _, err = run("sweep", "sweep.yaml", "--quiet")
+    assert (code, "guidance score-scale at w = 0 differs from the conditional eps" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("prediction", "told"), [("x", False), ("eps", True), ("v", True)])
+def test_a_prediction_that_is_another_than_the_networks_is_told(sweep, run, prediction, told):
+    sweep("sound")
+    text = Path("sweep.yaml").read_text().replace(":sound", ":says_x")
+    Path("sweep.yaml").write_text(text.replace("prediction: eps", f"prediction: {prediction}"))
+    code, _, err = run("sweep", "sweep.yaml")
+    assert code == 0
+    assert ("times as far from the noise as none at all would be" in err) == told
 
 
 def test_features_that_are_constant(sweep, monkeypatch):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from cfgbench.data import Images
@@ -70,7 +69,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
-    sampling, training = _ahead(costs, missing, untrained, compute.device)
+    sampling, training = _ahead(costs, missing, untrained, compute)
     megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training + costs.feature_classifier)}"
@@ -88,16 +87,19 @@ def _on_top(plan: Plan) -> str:
 
 
 def _ahead(
-    costs: Costs, missing: Sequence[Cell], untrained: Sequence[Network], device: torch.device
+    costs: Costs, missing: Sequence[Cell], untrained: Sequence[Network], compute: Compute
 ) -> tuple[float, float]:
-    """Seconds of sampling these cells and of training these networks, ours compiled on a GPU where that pays."""
+    """Seconds of sampling these cells and of training these networks, ours compiled on a GPU where that pays and may
+    be."""
     sampling: dict[str, float] = {}
     for cell in missing:
         sampling[cell.checkpoint_id] = sampling.get(cell.checkpoint_id, 0.0) + costs.seconds(cell)
     training = [costs.training_seconds(network) for network in untrained]
-    if device.type == "cuda" and all(isinstance(cell.model, Model) for cell in missing):
-        sampling = {network: compile_cost_on(device).expected(seconds) for network, seconds in sampling.items()}
-        training = [compile_cost_on(device).expected(seconds) for seconds in training]
+    refused = compute.compiled is False
+    if compute.device.type == "cuda" and not refused and all(isinstance(cell.model, Model) for cell in missing):
+        cost = compile_cost_on(compute.device)
+        sampling = {network: cost.expected(seconds) for network, seconds in sampling.items()}
+        training = [cost.expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
 
 
