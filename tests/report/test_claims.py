@@ -447,6 +447,18 @@ def test_8_a_cold_model_that_is_better_contradicts(rules, system, fids, outcome)
     assert of(rules.assign(fid=rules["fid"].where(~mine, pd.Series(fids, rules.index[mine]))), 8).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("number", "system"), [(7, "conditional"), (7, "unconditional"), (8, "score-scale"), (8, "temperature")]
+)
+def test_7_and_8_hold_systems_against_each_other_at_the_seeds_of_both(rules, number, system):
+    """Each number is of the seeds of its sentence: what one system alone has more of changes nothing."""
+    alone = rules[rules["system"].isin(["cfg", system])].assign(seed=0)
+    free = alone[alone["system"] == "cfg"]
+    more = free.assign(seed=1, fid=free["fid"] + 0.5, is_mean=free["is_mean"] * 0.9, cell_id=free["cell_id"] + "-1")
+    both = pd.concat([alone, more], ignore_index=True)
+    assert words(of(both, number)) == words(of(alone, number))
+
+
 def test_8_is_open_where_guidance_helps_nothing_or_rows_lack(rules):
     cfg, cold = rules["system"] == "cfg", rules["system"].isin(["score-scale", "temperature"])
     helpless = rules["fid"].where(~cfg | (rules["w"] == 0), 1.85).where(~cold, 2 * rules["fid"])

@@ -11,7 +11,7 @@ from cfgbench.report.claims.strength import improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
-from cfgbench.report.rows.systems import turned
+from cfgbench.report.rows.systems import LOW_TEMPERATURE, SYSTEMS, turned
 from cfgbench.report.words import FID, number, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
@@ -28,10 +28,11 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
     curve on it that has none. A curve on the unconditional model begins with its first weight: its w = 0 is another
     model, and the paper's w is its weight less 1.
     """
-    unguided, free = _with_fid(setting.unguided), {curve.place: curve for curve in setting.curves()}
     found = []
     for on in MODELS:
-        curves = setting.curves("classifier", on)
+        beside = setting.beside(SYSTEMS["classifier", on])
+        unguided, free = _with_fid(beside.unguided), {curve.place: curve for curve in beside.curves()}
+        curves = beside.curves("classifier", on)
         found += [
             _classifier(influences, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves
         ]
@@ -41,20 +42,24 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
 
 def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether a scaled score and less noise give no such trade-off: FID gets worse where guidance improves it."""
-    guided = {curve.place: curve for curve in setting.curves()}
-    unguided = _with_fid(setting.unguided)
-    systems = {"score-scale": setting.curves("score-scale"), "temperature": setting.cold()}
     found = []
-    for system, curves in systems.items():
+    for name, (system, asked) in _COLD.items():
+        beside = setting.beside(system)
+        guided, unguided = {curve.place: curve for curve in beside.curves()}, _with_fid(beside.unguided)
+        curves = beside.cold() if system == LOW_TEMPERATURE else beside.curves("score-scale")
         found += [
-            _cold(influences, f"{system}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
+            _cold(influences, f"{name}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
             for curve in curves
         ]
-        found += [] if curves else [unknown(system, f"not swept: {_ASKED[system]}")]
+        found += [] if curves else [unknown(name, f"not swept: {asked}")]
     return found
 
 
-_ASKED = {"score-scale": "guidance score-scale", "temperature": "temperature below 1 at w 0"}
+_COLD = {
+    "score-scale": (SYSTEMS["score-scale", "conditional"], "guidance score-scale"),
+    "temperature": (LOW_TEMPERATURE, "temperature below 1 at w 0"),
+}
+"""What is judged -> its system, and how it is asked for."""
 
 
 def _with_fid(rows: Mapping[Place, Row]) -> dict[Place, Row]:

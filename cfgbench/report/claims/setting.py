@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from cfgbench.report.rows.averages import at_shared_seeds
 from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
@@ -53,6 +54,11 @@ class Setting:
         another rule has there, where it has nothing of its own: that is the conditional model, whatever the rule."""
         found = self._over_w.get(system := SYSTEMS[guidance, on], [])
         return [_from(self.unguided.get(curve.place), curve) for curve in found] if system == CFG else found
+
+    def beside(self, system: str) -> "Setting":
+        """The same with the curves of this system and of guidance without a classifier at the seeds that both have."""
+        pair = self.rows["system"].isin((CFG, system))
+        return replace(self, rows=pd.concat([at_shared_seeds(self.rows[pair]), self.rows[~pair]], ignore_index=True))
 
     @cached_property
     def unguided(self) -> dict[Place, Row]:
