@@ -1,6 +1,5 @@
 """What looks at images: networks, or closed forms, whose pooled features and logits the metrics are made of."""
 
-import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from torch import Tensor
 from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.features import FeatureExtractor, Features
-from cfgbench.files import open_regular
+from cfgbench.files import file_digest, open_regular
 from cfgbench.models.inception import Body, Runner
 from cfgbench.models.precision import float32_kept
 
@@ -134,7 +133,7 @@ class Inception(Extractor):
         body = Body(network, layer, dtype, logits=logits)
         self.runner = Runner(body, dtype, device, ahead=ahead, compiled=compiled)
         self.at_once = self.runner.at_once
-        digest = _weights_digest(weights or _downloaded())
+        digest = file_digest(weights or _downloaded())[: len(OFFICIAL_DIGEST)]
         unofficial = "" if digest == OFFICIAL_DIGEST else "-unofficial"
         self.id = f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
 
@@ -164,9 +163,3 @@ def inception_weights(path: Path | None) -> Path | None:
 
 def _downloaded() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE
-
-
-def _weights_digest(weights: Path) -> str:
-    """8 hex digits of the weights' SHA-256."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]

@@ -19,8 +19,8 @@ class Conv(nn.Conv2d):
 class GroupNorm(nn.Module):
     """Group norm of [b, h, w, C], scaled and shifted once more by an embedding, then SiLU where it is asked for.
 
-    ADM's 32 groups where there are channels enough, else four channels a group. Half types are computed in float32, and
-    returned as they came.
+    ADM's 32 groups, or a quarter as many as channels where those are fewer, as far as that divides the channels. Half
+    types are computed in float32, and returned as they came.
     torch's own kernel takes two thirds of a small network's time with channels last: it reads each group's few channels
     by themselves. Here whole rows are summed, and the channels' moments then averaged over the groups.
     """

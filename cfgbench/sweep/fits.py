@@ -14,8 +14,9 @@ def check_fits(spec: SweepSpec, images: Images) -> None:
     """Raises ValueError for too few images or too small ones, and for networks that do not fit them or the memory."""
     _check_enough(spec, images)
     _check_side(spec, images)
-    _check_numbers(spec, images)
-    _check_networks(spec, images)
+    classified = any(sampling.guidance == "classifier" for *_, sampling in points(spec))
+    _check_numbers(spec, images, classified=classified)
+    _check_networks(spec, images, classified=classified)
 
 
 def _check_enough(spec: SweepSpec, images: Images) -> None:
@@ -39,15 +40,16 @@ def numbered_otherwise(spec: SweepSpec, images: Images) -> bool:
     return isinstance(spec.model, Checkpoint) and spec.dataset.name in IMAGENET and numbers
 
 
-def _check_numbers(spec: SweepSpec, images: Images) -> None:
-    if numbered_otherwise(spec, images) and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
+def _check_numbers(spec: SweepSpec, images: Images, *, classified: bool) -> None:
+    """`classified`: whether a classifier guides any cell."""
+    if classified and numbered_otherwise(spec, images):
         raise ValueError(
             "guidance = classifier: ADM's networks number the classes otherwise than the npz batches do, on which the "
             "classifier is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path"
         )
 
 
-def _check_networks(spec: SweepSpec, images: Images) -> None:
+def _check_networks(spec: SweepSpec, images: Images, *, classified: bool) -> None:
     height, width = images.images.shape[2:]
     squares = isinstance(spec.model, Model | Checkpoint) or spec.classifier.model is not None
     if height != width and squares:
@@ -55,7 +57,7 @@ def _check_networks(spec: SweepSpec, images: Images) -> None:
     if isinstance(spec.model, Model):
         _check_built(UNet, spec.model, images)
     classifier = spec.classifier.model_beside(spec.model)
-    if classifier is not None and any(sampling.guidance == "classifier" for *_, sampling in points(spec)):
+    if classified and classifier is not None:
         try:
             _check_built(HalfUNet, classifier, images)
         except ValueError as error:

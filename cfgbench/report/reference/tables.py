@@ -5,6 +5,7 @@ an Inception Score has the decimals of the file.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Literal
 
@@ -43,13 +44,13 @@ class Published:
     def name(self) -> str:
         return f"{PAPER}, Table {self.number}"
 
-    @property
+    @cached_property
     def part(self) -> Slice:
         """The numbers as a slice of a sweep: what tables and figures take."""
         (part,) = slices(self.rows, where=self.name)
         return part
 
-    @property
+    @cached_property
     def rows(self) -> pd.DataFrame:
         """The numbers as rows of a sweep; what the paper does not state is null."""
         text = _read(f"table{self.number}.csv")
@@ -78,7 +79,7 @@ class Published:
             }
         )
 
-    @property
+    @cached_property
     def baselines(self) -> pd.DataFrame:
         """The other models in the table, as text: model, citation, fid, is; empty where the table has no number."""
         every = _read("baselines.csv")
