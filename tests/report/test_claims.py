@@ -582,8 +582,8 @@ def test_what_does_not_compare_is_judged_apart(table1):
     apart = pd.concat([rows, rows.assign(protocol="clip off; fp32", fid=1.0)], ignore_index=True)
     first, second = judge(apart, NOWHERE)
     assert (outcomes(first)[0], outcomes(second)[0]) == (HOLDS, OPEN)
-    assert first.name.endswith("clip on; fp32")
-    assert second.name.endswith("clip off; fp32")
+    assert first.name.endswith(" features, protocol clip on")
+    assert second.name.endswith(" features, protocol clip off")
 
 
 def test_rows_from_before_a_column_stand_with_those_that_have_it(table1):

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cfgbench.report.rows.averages import at_shared_seeds
 from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
+from cfgbench.report.rows.protocols import phrases_of
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
 from cfgbench.report.rows.systems import CFG, DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
@@ -110,7 +111,13 @@ def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting
     groups = [group for alike in comparable(whole, without=("system", *SEEDS)) for group in _together(alike)]
     keys = [key for key in conditions(whole) if key not in DEFAULTS]
     apart = [key for key in keys if len({repr(group[key].iloc[0]) for group in groups}) > 1]
-    return [Setting(_name(group, apart), group) for group in groups]
+    firsts = [group.iloc[0].to_dict() for group in groups]
+    if "protocol" in apart:  # what differs in it says more than its name, or than the whole of it
+        apart = [key for key in apart if key != "protocol_id"]
+        said = [phrases_of(first["protocol"]) for first in firsts]
+        for first, mine in zip(firsts, said, strict=True):
+            first["protocol"] = "; ".join(one for one in mine if not all(one in other for other in said))
+    return [Setting(_name(first, apart), group) for first, group in zip(firsts, groups, strict=True)]
 
 
 def _together(rows: pd.DataFrame) -> list[pd.DataFrame]:
@@ -121,9 +128,8 @@ def _together(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows] if len(curves) == len(set(curves)) else groups
 
 
-def _name(rows: pd.DataFrame, apart: list[str]) -> str:
-    """`digits, 1,000 images, digits features`, and what tells the setting from the others."""
-    first = rows.iloc[0]
+def _name(first: Row, apart: list[str]) -> str:
+    """`digits, 1,000 images, digits features`, and what tells the setting of this row from the others."""
     keys = [key for key in apart if key not in ("dataset", "samples", "features_id")]
     usual = [key for key in (*ORDER, *PROVENANCE) if key in keys]
     own = [key for key in keys if key not in usual]
