@@ -1,6 +1,14 @@
 """How numbers are told, wherever they are."""
 
+from cfgbench.errors import counted
+
 
 def strength(w: float, *, classifier: bool = False) -> str:
     """`w 0.3 (scale 1.3)`: both conventions; `w 0.3` for the weight of a classifier, which is no such scale."""
     return f"w {w:g}" if classifier else f"w {w:g} (scale {1 + w:g})"
+
+
+def passed_over(files: int, where: str = "") -> str:
+    """`20 files are no PNG or JPEG and were passed over`; `where` says of which place only images count."""
+    be, were = ("is", "was") if files == 1 else ("are", "were")
+    return f"{counted(files, 'file')} {be} no PNG or JPEG{where and f' {where}'} and {were} passed over"

@@ -263,6 +263,20 @@ def test_few_images_of_many_classes_have_a_note(small, run):
     assert said not in run("sweep", small)[2]
 
 
+def test_files_of_a_folder_that_were_passed_over_have_a_note(small, run):
+    rng = np.random.default_rng(0)
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png", "b/2.webp", "loose.png"):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(Path("photos", name))
+    small.write_text(SMALL.replace("name: digits, limit: 200", "name: folder, path: photos"))
+    said = "note: 2 files are no PNG or JPEG in a class folder and were passed over\n"
+    assert said in run("sweep", small)[2]
+    assert run("sweep", small)[2] == ""  # it ran no cell
+    Path("photos/loose.png").unlink()
+    small.write_text(small.read_text().replace("T: [3]", "T: [2]"))
+    assert "note: 1 file is no PNG or JPEG in a class folder and was passed over\n" in run("sweep", small)[2]
+
+
 def test_others_settings_of_figures_stop_nothing(small):
     Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}

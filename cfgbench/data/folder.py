@@ -3,6 +3,7 @@
 import contextlib
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,8 +17,9 @@ from cfgbench.errors import UserError, brief
 from cfgbench.spec import Dataset
 
 LONGEST_NAME = 255
+TABLE = "classes.tsv"
 LARGEST_TABLE = 1 << 22
-"""Bytes of a classes.tsv."""
+"""Bytes."""
 SPLITS = "train", "training", "val", "valid", "validation", "test", "testing", "dev"
 """Folders of these names hold classes where all else in them is deeper."""
 
@@ -30,7 +32,8 @@ def load_folder(dataset: Dataset) -> Images:
         source = open_source(dataset.path)
     except UserError as error:
         raise UserError(f"dataset.path = {error}") from None
-    classes = files_by_class(source, dataset.split)
+    there = list(source.names())
+    classes = files_by_class(source, there, dataset.split)
     known = sorted(classes)
     names = [known[i] for i in choose_classes(dataset.classes, known)]
     for name in names:
@@ -46,7 +49,8 @@ def load_folder(dataset: Dataset) -> Images:
     pixels = pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
-    return Images("folder", pixels, labels, _readable(source, names), flips=flips)
+    ignored = _passed_over(there, dataset.split, set(names))
+    return Images("folder", pixels, labels, _readable(source, names), flips=flips, ignored=ignored)
 
 
 def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.Image]:
@@ -65,12 +69,13 @@ def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.I
     return images
 
 
-def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
-    """The image files of each class: of `split`/class/... where a split is given, else of class/..."""
+def files_by_class(source: Source, there: Iterable[str], split: str | None) -> dict[str, list[str]]:
+    """The image files of each class, of those that are there: of `split`/class/... where a split is given, else of
+    class/... Raises UserError where there is no class."""
     depth = 1 if split else 0
     classes: dict[str, list[str]] = {}
     splits = set()
-    for name in source.names():
+    for name in there:
         parts = PurePosixPath(name).parts
         if any(map(hidden, parts)):
             continue
@@ -92,6 +97,23 @@ def files_by_class(source: Source, split: str | None) -> dict[str, list[str]]:
         raise UserError(f"dataset.path = {source.where}: no class; it needs one sub-folder of images per class")
     _check_depth(source, classes, depth)
     return classes
+
+
+def _passed_over(there: Iterable[str], split: str | None, chosen: set[str]) -> int:
+    """How many files are left out: those in the chosen classes that are no images, all beside the class folders, and
+    images above the split's folder. Hidden files and the table of names do not count."""
+    depth, count = 1 if split else 0, 0
+    for name in there:
+        parts = PurePosixPath(name).parts
+        if any(map(hidden, parts)) or name == TABLE:
+            continue
+        if split and parts[0] != split:
+            count += len(parts) == 1 and is_picture(name)
+        elif len(parts) < depth + 2:
+            count += 1
+        else:
+            count += parts[depth] in chosen and not is_picture(name)
+    return count
 
 
 def _check_depth(source: Source, classes: dict[str, list[str]], depth: int) -> None:
@@ -132,7 +154,7 @@ def _readable(source: Source, names: list[str]) -> tuple[str, ...]:
     A folder's own name is taken whole. Raises UserError for a name that no report could print."""
     table: dict[str, str] = {}
     with contextlib.suppress(OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        lines = source.read("classes.tsv", LARGEST_TABLE).decode("utf-8-sig").splitlines()
+        lines = source.read(TABLE, LARGEST_TABLE).decode("utf-8-sig").splitlines()
         table = dict(line.split("\t", 1) for line in lines if "\t" in line)
     found = tuple(table[name].split(",")[0] if name in table else name for name in names)
     for name in found:

@@ -27,6 +27,8 @@ class Images:
     """The content hash where it was computed before; such images may be mapped from a file larger than memory."""
     mixture: Mixture | None = field(default=None, repr=False, compare=False)
     """The law that the images were drawn from, where it is known."""
+    ignored: int = field(default=0, repr=False, compare=False)
+    """Files beside them that were passed over: no part of the data's identity."""
 
     def __post_init__(self) -> None:
         assert self.images.dtype == np.uint8

@@ -9,6 +9,7 @@ from cfgbench.evaluation.measure import Measurement
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
+from cfgbench.wording import passed_over
 
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
@@ -50,7 +51,7 @@ class ImageScores:
         """What a reader should know before quoting the numbers."""
         notes = []
         if self.ignored:
-            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
+            notes.append(passed_over(self.ignored))
         if self.samples < MANY_IMAGES:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:

@@ -40,6 +40,7 @@ from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
+from cfgbench.wording import passed_over
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +77,8 @@ class Plan:
             lines.append(f"a split of the Inception Score holds {held}: {kept}")
         if numbered_otherwise(self.spec, self.images):
             lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
+        if self.images.ignored:
+            lines.append(passed_over(self.images.ignored, "in a class folder"))
         return lines
 
     @property

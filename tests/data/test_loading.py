@@ -88,6 +88,32 @@ def test_the_content_hash_sees_a_single_pixel_and_a_class_name(folder):
     assert len({before, after, load(folder).content}) == 3
 
 
+def test_files_that_were_passed_over_are_counted(folder, tmp_path):
+    """The folder has notes.txt among its dogs."""
+    before = load(folder)
+    (folder / "classes.tsv").write_text("cat\tcat\n")
+    (folder / "cat" / ".DS_Store").write_bytes(b"hidden")
+    assert (before.ignored, load(folder).ignored, load(folder, classes=["cat"]).ignored) == (1, 1, 0)
+    picture(folder / "cat" / "more" / "3.webp")
+    picture(folder / "loose.png")
+    (folder / "licence.txt").write_text("of the images")
+    after = load(folder)
+    assert (after.ignored, load(folder, classes=["cat"], limit=1).ignored) == (4, 3)
+    assert load(zipped(folder, tmp_path / "photos.zip")).ignored == 4
+    assert after.content == before.content
+
+
+def test_of_a_split_what_lies_in_it_or_is_an_image_above_is_counted(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "top" / "train")
+    shutil.copytree(folder, tmp_path / "top" / "val")
+    (tmp_path / "top" / "words.txt").write_text("of all classes")
+    assert load(tmp_path / "top", split="train").ignored == 1
+    picture(tmp_path / "top" / "loose.png")
+    picture(tmp_path / "top" / "train" / "loose.png")
+    picture(tmp_path / "top" / "val" / "loose.png")
+    assert load(tmp_path / "top", split="train").ignored == 3
+
+
 def test_grey_stays_one_channel_until_a_colour_image_joins(tmp_path):
     picture(tmp_path / "a" / "0.png", mode="L")
     assert load(tmp_path).images.shape == (1, 1, 8, 8)
