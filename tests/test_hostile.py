@@ -197,6 +197,7 @@ def zipped(entries, how=zipfile.ZIP_DEFLATED):
         ([("a\x1b[31m/0.png", picture())], "class 'a\\\\x1b[31m'"),
         ([("a/0.png", picture()), ("classes.tsv", "a\tx\x1b[2J\n")], "class 'x\\\\x1b[2J'"),
         ([("a/0.png", picture()), ("classes.tsv", "a\t" + "x" * 300 + "\n")], "visible characters"),
+        ([("a/0.png", picture()), ("classes.tsv", "a \x1b[2J\n" + "x" * 300)], "line 1: 'a \\x1b[2J': no tab"),
     ],
 )
 def test_hostile_zips_of_images(refused, entries, said):

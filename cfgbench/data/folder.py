@@ -1,8 +1,5 @@
 """One's own images: a folder with one sub-folder per class, or a zip of that."""
 
-import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -13,7 +10,7 @@ from cfgbench import machine
 from cfgbench.data.images import Images, choose_classes, counts_per_class
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
-from cfgbench.errors import UserError, brief
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.spec import Dataset
 
 LONGEST_NAME = 255
@@ -39,6 +36,7 @@ def load_folder(dataset: Dataset) -> Images:
     for name in names:
         if not classes[name]:
             raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG)")
+    called = _readable(source, _table(source, known) if TABLE in there else {}, names)
     counts = counts_per_class(dataset.limit, [len(classes[name]) for name in names])
     files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])[: counts[label]]]
     images = _decoded(source, [file for file, _ in files], dataset.resolution)
@@ -50,7 +48,7 @@ def load_folder(dataset: Dataset) -> Images:
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
     ignored = _passed_over(there, dataset.split, set(names))
-    return Images("folder", pixels, labels, _readable(source, names), flips=flips, ignored=ignored)
+    return Images("folder", pixels, labels, called, flips=flips, ignored=ignored)
 
 
 def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.Image]:
@@ -149,18 +147,40 @@ def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) ->
             )
 
 
-def _readable(source: Source, names: list[str]) -> tuple[str, ...]:
-    """The classes' names from a classes.tsv (id, tab, words) at the top, where there is one: the first of its words.
-    A folder's own name is taken whole. Raises UserError for a name that no report could print."""
-    table: dict[str, str] = {}
-    with contextlib.suppress(OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+def _table(source: Source, known: list[str]) -> dict[str, str]:
+    """The classes' names by folder, of the table (folder, tab, words) at the top: the first of its words. Raises
+    UserError for one that cannot be used: if it were left out, other names would make another data set."""
+    where = f"{source.where}: {TABLE}"
+    try:
         lines = source.read(TABLE, LARGEST_TABLE).decode("utf-8-sig").splitlines()
-        table = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    found = tuple(table[name].split(",")[0] if name in table else name for name in names)
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not UTF-8; save it as UTF-8") from None
+    except Exception as error:  # files and damaged zips fail in many ways, all of which mean the same
+        raise UserError(f"{where}: cannot be read ({reason(error)}); replace or remove it") from None
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        folder, tab, words = line.partition("\t")
+        name = words.split(",")[0]
+        if not tab:
+            raise UserError(f"{where}: line {number}: {brief(line)}: no tab; write folder, tab, words")
+        if not name.strip():
+            raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
+        table[folder] = name
+    if table.keys().isdisjoint(known):
+        raise UserError(f"{where}: names none of the classes; write their folders, such as {brief(known[0])}")
+    return table
+
+
+def _readable(source: Source, table: dict[str, str], names: list[str]) -> tuple[str, ...]:
+    """The classes' names by the table; a folder's own name, whole, where it has none. Raises UserError for a name that
+    no report could print."""
+    found = tuple(table.get(name, name) for name in names)
     for name in found:
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise UserError(
                 f"{source.where}: class {brief(name)}: a name has at most {LONGEST_NAME} visible characters; rename "
-                "the folder, or its line in classes.tsv"
+                f"the folder, or its line in {TABLE}"
             )
     return found

@@ -335,6 +335,45 @@ def test_a_table_from_a_spreadsheet_begins_with_a_mark(tmp_path):
     assert load(tmp_path).class_names == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cat\tK\xe4tzchen\n".encode("latin-1"), "not UTF-8; save it as UTF-8"),
+        ("cat\tkitten\n".encode("utf-16"), "not UTF-8; save it as UTF-8"),
+        (b"cat kitten\ndog puppy\n", "line 1: 'cat kitten': no tab; write folder, tab, words"),
+        (b"cat\tkitten\n\ndog puppy\n", "line 3: 'dog puppy': no tab; write folder, tab, words"),
+        (b"cat\tkitten\ndog\t\n", r"line 2: 'dog\t': no name; write one behind the tab"),
+        (b"cat\t , kitten\n", r"line 1: 'cat\t , kitten': no name; write one behind the tab"),
+        (b"Cat\tkitten\n", "names none of the classes; write their folders, such as 'cat'"),
+        (b"\n", "names none of the classes; write their folders, such as 'cat'"),
+        (bytes((4 << 20) + 1), "cannot be read (larger than 4,194,304 bytes); replace or remove it"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path, content, said):
+    (folder / "classes.tsv").write_bytes(content)
+    for place in (folder, zipped(folder, tmp_path / "photos.zip")):
+        with pytest.raises(UserError) as refused:
+            load(place)
+        assert str(refused.value) == f"{place}: classes.tsv: {said}"
+
+
+def test_a_table_that_cannot_be_read_is_refused(folder, tmp_path):
+    (folder / "classes.tsv").symlink_to("unmounted.tsv")
+    with pytest.raises(UserError, match=r"classes\.tsv: cannot be read \(No such file or directory\); replace or rem"):
+        load(folder)
+    (folder / "classes.tsv").unlink()
+    path = zipped(folder, tmp_path / "photos.zip", [("classes.tsv", "cat\tkitten\n")])
+    path.write_bytes(path.read_bytes().replace(b"kitten", b"mitten"))
+    with pytest.raises(UserError, match=r"classes\.tsv: cannot be read \(Bad CRC-32 .*\); replace or remove it"):
+        load(path)
+
+
+def test_a_table_may_name_some_of_the_classes_and_more_than_are_there(folder):
+    (folder / "classes.tsv").write_text("dog\tpuppy\nemu\tbird\n\n \t\n")
+    assert load(folder).class_names == ("cat", "puppy")
+    assert load(folder, classes=["cat"]).class_names == ("cat",)
+
+
 def test_data_without_commas_in_folders_names_keep_their_identity(tmp_path):
     """A hash from before folders kept their commas: results that there are stay those of their data."""
     for name in ("cat", "n02121808"):
