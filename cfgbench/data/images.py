@@ -15,7 +15,8 @@ from cfgbench.errors import UserError, brief
 class Images:
     """Images [n, ch, h, w] uint8 with labels [n] int64 in 0 .. classes - 1, every class present.
 
-    `flips` says whether a mirrored image is as good as the original. Raises UserError for an empty class.
+    `flips` says whether a mirrored image is as good as the original. Raises ValueError for arrays of another kind or
+    shape and for labels out of range, and UserError for an empty class.
     """
 
     name: str
@@ -31,12 +32,15 @@ class Images:
     """Files beside them that were passed over: no part of the data's identity."""
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == np.uint8
-        assert self.images.ndim == 4
-        assert self.labels.dtype == np.int64
-        assert self.labels.shape == self.images.shape[:1]
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images {self.images.shape} of {self.images.dtype}; they are [n, ch, h, w] of uint8")
+        one_each = self.images.shape[:1]
+        if self.labels.dtype != np.int64 or self.labels.shape != one_each:
+            raise ValueError(f"labels {self.labels.shape} of {self.labels.dtype}; they are {one_each} of int64")
+        outside = self.labels[(self.labels < 0) | (self.labels >= self.num_classes)]
+        if len(outside):
+            raise ValueError(f"label {outside[0]}; those of {self.num_classes} classes are 0 to {self.num_classes - 1}")
         counts = np.bincount(self.labels, minlength=self.num_classes)
-        assert len(counts) == self.num_classes
         if not counts.all():
             raise UserError(f"dataset: class {self.class_names[int(counts.argmin())]} has no images")
 

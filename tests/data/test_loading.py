@@ -1,4 +1,5 @@
 import gzip
+import re
 import shutil
 import struct
 import subprocess
@@ -112,6 +113,23 @@ def test_of_a_split_what_lies_in_it_or_is_an_image_above_is_counted(folder, tmp_
     picture(tmp_path / "top" / "train" / "loose.png")
     picture(tmp_path / "top" / "val" / "loose.png")
     assert load(tmp_path / "top", split="train").ignored == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (np.zeros((2, 1, 8, 8)), np.arange(2), "images (2, 1, 8, 8) of float64; they are [n, ch, h, w] of uint8"),
+        (np.zeros((2, 8, 8), np.uint8), np.arange(2), "images (2, 8, 8) of uint8; they are [n, ch, h, w] of uint8"),
+        (None, np.arange(2, dtype=np.int32), "labels (2,) of int32; they are (2,) of int64"),
+        (None, np.arange(3), "labels (3,) of int64; they are (2,) of int64"),
+        (None, np.array([0, 2]), "label 2; those of 2 classes are 0 to 1"),
+        (None, np.array([-1, 1]), "label -1; those of 2 classes are 0 to 1"),
+    ],
+)
+def test_arrays_that_are_no_images_with_labels(images, labels, said):
+    images = np.zeros((2, 1, 8, 8), np.uint8) if images is None else images
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        data.Images("some", images, labels, ("a", "b"), flips=False)
 
 
 def test_grey_stays_one_channel_until_a_colour_image_joins(tmp_path):
