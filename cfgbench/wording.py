@@ -12,3 +12,9 @@ def passed_over(files: int, where: str = "") -> str:
     """`20 files are no PNG or JPEG and were passed over`; `where` says of which place only images count."""
     be, were = ("is", "was") if files == 1 else ("are", "were")
     return f"{counted(files, 'file')} {be} no PNG or JPEG{where and f' {where}'} and {were} passed over"
+
+
+def small_split(images: int, classes: int) -> str:
+    """The note on an Inception Score whose splits hold so many images, fewer than there are classes."""
+    held = f"{counted(images, 'image')}, fewer than the {classes:,} classes"
+    return f"a split of the Inception Score holds {held}: it is too low, and compares for as many images only"

@@ -277,6 +277,14 @@ def test_files_of_a_folder_that_were_passed_over_have_a_note(small, run):
     assert "note: 1 file is no PNG or JPEG in a class folder and was passed over\n" in run("sweep", small)[2]
 
 
+@pytest.mark.parametrize(("base", "axis", "notes"), [(50_000, [100, 50], 1), (50, [50_000], 0)])
+def test_images_that_an_axis_counts_are_those_of_the_note(small, base, axis, notes):
+    small.write_text(SMALL.replace("samples: 40", f"samples: {base}").replace("T: [3]", f"T: [3], samples: {axis}"))
+    found = make_plan(small, Path("results")).notes
+    assert len(found) == notes
+    assert all("holds 5 images, fewer than the 10 classes" in note for note in found)
+
+
 def test_others_settings_of_figures_stop_nothing(small):
     Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}

@@ -1,5 +1,6 @@
 """Batches of features in, statistics out, in memory that does not grow with the number of images."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -34,6 +35,11 @@ class Accumulator:
     def moments(self) -> Moments:
         """Of all images."""
         return _merged(self._moments)
+
+    @property
+    def together(self) -> Predictions:
+        """Of all images."""
+        return functools.reduce(Predictions.merge, self.predictions)
 
     @property
     def dealt(self) -> int:

@@ -15,7 +15,7 @@ from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import QuadraticForm, fid_influence, is_influence
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
-from cfgbench.evaluation.statistics import Moments
+from cfgbench.evaluation.statistics import Moments, Predictions
 
 Blocks = Callable[[], Iterator[tuple[int, Features]]]
 """Gives (index of the first image, features) of consecutive images, from the first to the last, whenever called."""
@@ -29,12 +29,14 @@ LEAST_IN_A_PART = 2
 
 @dataclass(frozen=True)
 class Measurement:
-    """The numbers by the names of their columns, None for what cannot be said; the moments; and how far each image
-    pulls the FID (`fid`) and the Inception Score (`is_mean`), [n] each, where that can be said."""
+    """The numbers by the names of their columns, None for what cannot be said; the moments; how far each image pulls
+    the FID (`fid`) and the Inception Score (`is_mean`), [n] each, where that can be said; and the predictions of all
+    images together, where there is a score."""
 
     numbers: dict[str, float | None]
     moments: Moments
     influences: dict[str, np.ndarray] = field(default_factory=dict)
+    predictions: Predictions | None = None
 
 
 def measure(
@@ -75,7 +77,7 @@ def measure(
     for column, value in numbers.items():
         if value is not None and not math.isfinite(value):
             raise ValueError(f"{column} is {value}")
-    return Measurement(numbers, moments, influences)
+    return Measurement(numbers, moments, influences, accumulator.together if inception else None)
 
 
 class _Fid:

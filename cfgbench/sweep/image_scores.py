@@ -9,14 +9,15 @@ from cfgbench.evaluation.measure import Measurement
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
-from cfgbench.wording import passed_over
+from cfgbench.wording import passed_over, small_split
 
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What `cfgbench eval` says; null is what cannot be said. `ignored` counts files that are no images."""
+    """What `cfgbench eval` says; null is what cannot be said. `classes` are those of the Inception Score; `ignored`
+    counts files that are no images."""
 
     fid: float
     fid_se: float | None
@@ -25,6 +26,7 @@ class ImageScores:
     is_mean: float | None
     is_std: float | None
     is_se: float | None
+    classes: int | None
     samples: int
     ignored: int
     dimensions: int
@@ -56,6 +58,8 @@ class ImageScores:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:
             notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
+        if self.classes is not None and self.samples // SPLITS < self.classes:
+            notes.append(small_split(self.samples // SPLITS, self.classes))
         if self.fid_infinity is not None:
             notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
@@ -69,8 +73,10 @@ def scores_of(
     measured: Measurement, reference: Reference, *, features_id: str, protocol: str, ignored: int
 ) -> ImageScores:
     """The scores of images that were measured against the reference."""
+    predictions = measured.predictions
     return ImageScores(
         **{column: measured.numbers.get(column) for column in NUMBERS},
+        classes=None if predictions is None else len(predictions.sum_p),
         samples=measured.moments.n,
         ignored=ignored,
         dimensions=len(measured.moments.mean),

@@ -13,7 +13,7 @@ import torch
 from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.errors import UserError, brief, counted, reason
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
@@ -40,7 +40,7 @@ from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
-from cfgbench.wording import passed_over
+from cfgbench.wording import passed_over, small_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,11 +70,9 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What a reader should know of the numbers before they are there."""
-        split, lines = self.spec.sampling.samples // SPLITS, []
+        split, lines = min(cell.sampling.samples for cell in self.cells) // SPLITS, []
         if "is" in self.spec.evaluation.metrics and split < self.images.num_classes:
-            held = f"{counted(split, 'image')}, fewer than the {self.images.num_classes} classes"
-            kept = "it is too low, and compares for as many images only"
-            lines.append(f"a split of the Inception Score holds {held}: {kept}")
+            lines.append(small_split(split, self.images.num_classes))
         if numbered_otherwise(self.spec, self.images):
             lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
         if self.images.ignored:

@@ -132,8 +132,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     samples = DIGITS[:400]
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
-        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "samples", "ignored",
-        "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
+        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "classes", "samples",
+        "ignored", "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -271,6 +271,15 @@ def test_few_images_have_no_inception_score(run):
     _, out, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
     assert "IS " not in out.partition("(")[0]
     assert "note: no Inception Score: its 10 splits take 10 images or more\n" in err
+
+
+@pytest.mark.parametrize(("count", "held"), [(10, "1 image"), (99, "9 images"), (100, None)])
+def test_splits_of_fewer_images_than_classes_have_a_note(run, count, held):
+    as_npz(DIGITS[:count])
+    _, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    said = f"note: a split of the Inception Score holds {held}, fewer than the 10 classes: it is too low"
+    assert (said in err) == (held is not None)
+    assert "Inception Score" in err or held is None
 
 
 def test_why_there_is_no_error_is_said_as_it_is(run):
@@ -487,6 +496,7 @@ def test_published_statistics_are_those_of_the_published_network(run, random_inc
     found = result(run, "samples.npz", *words)
     assert found["fid"] > 0
     assert found["is_mean"] >= 1
+    assert found["classes"] == 1008
     code, _, err = run("eval", "samples.npz", *words, "--features", "inception-768")
     assert code == 2
     assert "set --features to inception" in err
