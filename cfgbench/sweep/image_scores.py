@@ -6,6 +6,7 @@ from typing import Any
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.columns import ERROR_OF, MANY_IMAGES
 from cfgbench.evaluation.measure import Measurement
+from cfgbench.evaluation.metrics import split_score
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
@@ -16,8 +17,8 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What `cfgbench eval` says; null is what cannot be said. `classes` are those of the Inception Score; `ignored`
-    counts files that are no images."""
+    """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
+    split, `classes` how many it knows; `ignored` counts files that are no images."""
 
     fid: float
     fid_se: float | None
@@ -26,6 +27,7 @@ class ImageScores:
     is_mean: float | None
     is_std: float | None
     is_se: float | None
+    is_together: float | None
     classes: int | None
     samples: int
     ignored: int
@@ -60,6 +62,10 @@ class ImageScores:
             notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
         if self.classes is not None and self.samples // SPLITS < self.classes:
             notes.append(small_split(self.samples // SPLITS, self.classes))
+        if self._looks_sorted:
+            splits = f"that of {SPLITS} splits in the images' order"
+            together = f"all images together have {self.is_together:.2f}: these look sorted by class"
+            notes.append(f"the Inception Score is {splits}, and {together}")
         if self.fid_infinity is not None:
             notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
@@ -67,6 +73,19 @@ class ImageScores:
             flat = "the images do not vary, or hardly, in some directions in which the reference does"
             notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
         return notes
+
+    @property
+    def _looks_sorted(self) -> bool:
+        r"""Whether the splits have fewer of the classes than chance leaves them.
+
+        log IS of all images exceeds the splits' mean by the spread of their p_mean. Of m images drawn at random that is
+        at most E KL(p_mean || p) <= log(1 + E chi^2) <= log(1 + (classes - 1) / m), by Jensen, whatever the extractor
+        predicts: no more than a factor of 2 where a split holds as many images as there are classes.
+        """
+        if self.is_mean is None or self.is_together is None or self.classes is None:
+            return False
+        by_chance = 1 + self.classes / (self.samples // SPLITS)
+        return self.is_together > max(2, by_chance) * self.is_mean
 
 
 def scores_of(
@@ -76,6 +95,7 @@ def scores_of(
     predictions = measured.predictions
     return ImageScores(
         **{column: measured.numbers.get(column) for column in NUMBERS},
+        is_together=None if predictions is None else split_score(predictions).item(),
         classes=None if predictions is None else len(predictions.sum_p),
         samples=measured.moments.n,
         ignored=ignored,

@@ -20,10 +20,12 @@ from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external
+from cfgbench.sweep.image_scores import ImageScores
 from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.results import statistics_files
 
-DIGITS = data.load(Dataset(name="digits")).images
+LOADED = data.load(Dataset(name="digits"))
+DIGITS, LABELS = LOADED.images, LOADED.labels
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +134,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     samples = DIGITS[:400]
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
-        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "classes", "samples",
-        "ignored", "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
+        "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
+        "samples", "ignored", "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -280,6 +282,34 @@ def test_splits_of_fewer_images_than_classes_have_a_note(run, count, held):
     said = f"note: a split of the Inception Score holds {held}, fewer than the 10 classes: it is too low"
     assert (said in err) == (held is not None)
     assert "Inception Score" in err or held is None
+
+
+@pytest.mark.parametrize("count", [50, 100, 400, 1700])
+def test_images_sorted_by_class_have_a_note(run, count):
+    shuffled = np.random.default_rng(0).permutation(len(DIGITS))[:count]
+    by_class = shuffled[np.argsort(LABELS[shuffled], kind="stable")]
+    noted, found = {}, {}
+    for name, order in (("shuffled", shuffled), ("sorted", by_class)):
+        as_npz(DIGITS[order], f"{name}.npz")
+        code, _, err = run("eval", f"{name}.npz", "--reference", "digits", "--quiet", "--json", f"{name}.json")
+        assert code == 0, err
+        found[name], noted[name] = json.loads(Path(f"{name}.json").read_text()), "these look sorted by class" in err
+    assert noted == {"shuffled": False, "sorted": True}
+    assert found["sorted"]["is_mean"] < 2.5 < found["shuffled"]["is_mean"]
+    assert found["sorted"]["is_together"] == pytest.approx(found["shuffled"]["is_together"], rel=1e-9)
+    assert f"and all images together have {found['sorted']['is_together']:.2f}:" in err
+
+
+def test_chance_alone_does_not_look_sorted():
+    """Sure predictions of many classes by one image each, on average: the worst that chance does."""
+    rng = np.random.default_rng(0)
+    for classes, m in ((10, 1), (10, 3), (10, 10), (1008, 200), (1008, 1008)):
+        for _ in range(20 if classes == 10 else 3):
+            counts = np.stack([np.bincount(rng.integers(classes, size=m), minlength=classes) for _ in range(10)])
+            split, together = (np.exp(scipy.stats.entropy(p, axis=-1)) for p in (counts, counts.sum(0)))
+            said = {"is_mean": split.mean(), "is_together": together, "classes": classes, "samples": 10 * m}
+            scores = ImageScores(**dict.fromkeys(ImageScores.__annotations__, 0) | said)
+            assert not any("sorted" in note for note in scores.notes)
 
 
 def test_why_there_is_no_error_is_said_as_it_is(run):
