@@ -13,6 +13,7 @@ import torch
 
 from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
+from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.measure import Measurement, measure
@@ -81,16 +82,25 @@ def evaluate(
         extractor.check(images.shape)  # before the reference is computed
     except ValueError as error:
         raise UserError(f"{samples}: {error}") from None
+    seen, known = Seen(), Seen()
     with _named(f"--reference {reference}", name):
-        against = _statistics(target, extractor, progress)
+        against = _statistics(target, known, extractor, progress)
     with _named(samples, name):
-        measured = _measure(images, extractor, against.moments, progress)
+        measured = _measure(seen.watch(images), extractor, against.moments, progress)
     ignored = images.ignored + (target.ignored if isinstance(target, ImageBatches) else 0)
     protocol = (
         f"features {extractor.id}; reference {against.name}; {images.count} samples; "
         f"IS {SPLITS} splits in {images.order}; {precision}"
     )
-    scores = scores_of(measured, against, features_id=extractor.id, protocol=protocol, ignored=ignored)
+    scores = scores_of(
+        measured,
+        against,
+        features_id=extractor.id,
+        protocol=protocol,
+        ignored=ignored,
+        copies=seen.copies,
+        in_reference=seen.among(known) if isinstance(target, ImageBatches) else None,
+    )
     return scores, measured.moments
 
 
@@ -179,8 +189,8 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     return open_images(path, channels=channels)
 
 
-def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Progress) -> Reference:
-    """What is measured against; of a file or a data set its id is that of a sweep's rows."""
+def _statistics(target: Path | ImageBatches, known: Seen, extractor: Extractor, progress: Progress) -> Reference:
+    """What is measured against, whose images `known` sees; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Path):
         return of_file(target, extractor.id, key="--features")
     digest = hashlib.sha256(repr((target.count, *target.shape)).encode())
@@ -190,5 +200,6 @@ def _statistics(target: Path | ImageBatches, extractor: Extractor, progress: Pro
             digest.update(np.ascontiguousarray(batch).data)
             yield batch
 
-    moments = moments_of(target if target.content else replace(target, batches=batches), extractor, progress)
+    images = known.watch(target if target.content else replace(target, batches=batches))
+    moments = moments_of(images, extractor, progress)
     return of_images_with(target.content or digest.hexdigest(), target.name, extractor.id, moments)

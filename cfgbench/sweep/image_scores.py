@@ -12,13 +12,16 @@ from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
 from cfgbench.wording import passed_over, small_split
 
+MANY_COPIES = 0.01
+"""Of the images: data sets have a few by chance, or by oversight."""
 NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 
 
 @dataclass(frozen=True)
 class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
-    split, `classes` how many it knows; `ignored` counts files that are no images."""
+    split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
+    and `in_reference` those that are among the reference's."""
 
     fid: float
     fid_se: float | None
@@ -31,6 +34,8 @@ class ImageScores:
     classes: int | None
     samples: int
     ignored: int
+    copies: int
+    in_reference: int | None
     dimensions: int
     features_id: str
     reference: str
@@ -56,6 +61,13 @@ class ImageScores:
         notes = []
         if self.ignored:
             notes.append(passed_over(self.ignored))
+            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
+        if self.copies > MANY_COPIES * self.samples:
+            own = "errors, which take each for a draw of its own, are too small"
+            notes.append(f"{self.copies:,} of {self.samples:,} images are copies of others: {own}")
+        if (self.in_reference or 0) > MANY_COPIES * self.samples:
+            itself = "their FID is lower than that of new images"
+            notes.append(f"{self.in_reference:,} of {self.samples:,} images are in the reference itself: {itself}")
         if self.samples < MANY_IMAGES:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:
@@ -89,7 +101,14 @@ class ImageScores:
 
 
 def scores_of(
-    measured: Measurement, reference: Reference, *, features_id: str, protocol: str, ignored: int
+    measured: Measurement,
+    reference: Reference,
+    *,
+    features_id: str,
+    protocol: str,
+    ignored: int,
+    copies: int,
+    in_reference: int | None,
 ) -> ImageScores:
     """The scores of images that were measured against the reference."""
     predictions = measured.predictions
@@ -99,6 +118,8 @@ def scores_of(
         classes=None if predictions is None else len(predictions.sum_p),
         samples=measured.moments.n,
         ignored=ignored,
+        copies=copies,
+        in_reference=in_reference,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

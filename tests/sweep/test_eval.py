@@ -135,7 +135,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
-        "samples", "ignored", "dimensions", "features_id", "reference", "protocol", "protocol_id", "reference_id",
+        "samples", "ignored", "copies", "in_reference", "dimensions", "features_id", "reference", "protocol",
+        "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -320,6 +321,33 @@ def test_why_there_is_no_error_is_said_as_it_is(run):
     assert f"note: no error of the FID: {why}\n" in err
 
 
+@pytest.mark.parametrize("wrap", [as_npz, as_folder])
+@pytest.mark.parametrize(("more", "copies", "noted"), [(0, 0, False), (3, 3, False), (4, 4, True), (600, 600, True)])
+def test_copies_have_a_note(run, wrap, more, copies, noted):
+    samples = wrap(np.concatenate([DIGITS[:300], np.tile(DIGITS[:300], (2, 1, 1, 1))[:more]]))
+    as_npz(DIGITS[300:], "others.npz")
+    code, _, err = run("eval", samples, "--reference", "others.npz", "--features", "digits", "--json", "result.json")
+    found = json.loads(Path("result.json").read_text())
+    assert (code, found["copies"], found["in_reference"]) == (0, copies, 0), err
+    assert (f"note: {copies} of {300 + more} images are copies of others: errors, which " in err) == noted
+    assert "in the reference" not in err
+    assert noted or "copies" not in err
+
+
+@pytest.mark.parametrize(("shared", "noted"), [(0, False), (2, False), (3, True), (200, True)])
+def test_images_of_the_reference_have_a_note(run, shared, noted):
+    as_npz(DIGITS[1000 - shared : 1200 - shared])
+    as_npz(DIGITS[:1000], "others.npz")
+    words = "eval", "samples.npz", "--features", "digits", "--json", "result.json"
+    code, _, err = run(*words, "--reference", "others.npz", "--save-stats", "stats.npz")
+    assert (code, json.loads(Path("result.json").read_text())["in_reference"]) == (0, shared), err
+    assert (f"note: {shared} of 200 images are in the reference itself: their FID is lower" in err) == noted
+    assert noted or "in the reference" not in err
+    _, _, err = run(*words, "--reference", "stats.npz")
+    assert json.loads(Path("result.json").read_text())["in_reference"] is None
+    assert "in the reference" not in err
+
+
 def test_images_are_at_no_distance_from_themselves(run):
     as_npz(DIGITS[:200])
     found = result(run, "samples.npz", "--reference", "samples.npz", "--features", "digits")
@@ -348,7 +376,8 @@ def test_a_sweep_file_names_its_data_set(run):
 
 def test_a_note_says_that_few_images_bias_the_distance(run):
     as_npz(DIGITS[:100])
-    _, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    as_npz(DIGITS[100:], "others.npz")
+    _, _, err = run("eval", "samples.npz", "--reference", "others.npz", "--features", "digits", "--quiet")
     assert err == "note: FID of 100 images is biased upwards; 10,000 or more are usual\n"
 
 
