@@ -1,4 +1,4 @@
-"""What is known of images once they have passed by: which are copies of which."""
+"""What is known of images once they have passed by: which are copies of which, and how bright they are."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,9 +9,11 @@ from cfgbench.data.image_batches import ImageBatches
 
 
 class Seen:
-    """The images that passed by, each as a hash of 8 bytes: a million of them fit into memory."""
+    """The images that passed by, each as a hash of 8 bytes: a million of them fit into memory. `brightest` is the
+    largest value of their pixels."""
 
     def __init__(self) -> None:
+        self.brightest = 0
         self._hashes = [np.empty(0, dtype=np.int64)]
 
     def watch(self, images: ImageBatches) -> ImageBatches:
@@ -21,6 +23,7 @@ class Seen:
             for batch in images.batches(size):
                 # Python's own, which differs between processes and goes into no file: a quarter of blake2b's time
                 self._hashes.append(np.array([hash(image.tobytes()) for image in batch], dtype=np.int64))
+                self.brightest = max(self.brightest, int(batch.max()))
                 yield batch
 
         return replace(images, batches=batches)

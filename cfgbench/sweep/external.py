@@ -100,6 +100,7 @@ def evaluate(
         ignored=ignored,
         copies=seen.copies,
         in_reference=seen.among(known) if isinstance(target, ImageBatches) else None,
+        brightest=seen.brightest,
     )
     return scores, measured.moments
 

@@ -21,7 +21,7 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
-    and `in_reference` those that are among the reference's."""
+    and `in_reference` those that are among the reference's; `brightest` is the largest pixel."""
 
     fid: float
     fid_se: float | None
@@ -36,6 +36,7 @@ class ImageScores:
     ignored: int
     copies: int
     in_reference: int | None
+    brightest: int
     dimensions: int
     features_id: str
     reference: str
@@ -58,16 +59,27 @@ class ImageScores:
     @property
     def notes(self) -> list[str]:
         """What a reader should know before quoting the numbers."""
+        return [*self._on_images, *self._on_numbers]
+
+    @property
+    def _on_images(self) -> list[str]:
         notes = []
         if self.ignored:
             notes.append(passed_over(self.ignored))
             notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
+        if self.brightest <= 1:
+            notes.append("no pixel is above 1: floats cut to uint8? Multiply by 255 before")
         if self.copies > MANY_COPIES * self.samples:
             own = "errors, which take each for a draw of its own, are too small"
             notes.append(f"{self.copies:,} of {self.samples:,} images are copies of others: {own}")
         if (self.in_reference or 0) > MANY_COPIES * self.samples:
             itself = "their FID is lower than that of new images"
             notes.append(f"{self.in_reference:,} of {self.samples:,} images are in the reference itself: {itself}")
+        return notes
+
+    @property
+    def _on_numbers(self) -> list[str]:
+        notes = []
         if self.samples < MANY_IMAGES:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
         if self.samples < SPLITS:
@@ -109,6 +121,7 @@ def scores_of(
     ignored: int,
     copies: int,
     in_reference: int | None,
+    brightest: int,
 ) -> ImageScores:
     """The scores of images that were measured against the reference."""
     predictions = measured.predictions
@@ -120,6 +133,7 @@ def scores_of(
         ignored=ignored,
         copies=copies,
         in_reference=in_reference,
+        brightest=brightest,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

@@ -135,8 +135,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
-        "samples", "ignored", "copies", "in_reference", "dimensions", "features_id", "reference", "protocol",
-        "protocol_id", "reference_id",
+        "samples", "ignored", "copies", "in_reference", "brightest", "dimensions", "features_id", "reference",
+        "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -346,6 +346,16 @@ def test_images_of_the_reference_have_a_note(run, shared, noted):
     _, _, err = run(*words, "--reference", "stats.npz")
     assert json.loads(Path("result.json").read_text())["in_reference"] is None
     assert "in the reference" not in err
+
+
+@pytest.mark.parametrize(("brightest", "noted"), [(0, True), (1, True), (2, False)])
+def test_floats_cut_to_whole_numbers_have_a_note(run, brightest, noted):
+    samples = np.zeros((700, 1, 8, 8), np.uint8)
+    samples[0, 0, 3, 4] = brightest  # the batches after it are darker
+    as_npz(samples)
+    code, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet", "--json", "result.json")
+    assert (code, json.loads(Path("result.json").read_text())["brightest"]) == (0, brightest), err
+    assert ("note: no pixel is above 1: floats cut to uint8?" in err) == noted
 
 
 def test_images_are_at_no_distance_from_themselves(run):
