@@ -23,6 +23,10 @@ LONGEST_TEXT = 4000
 """Bytes."""
 
 
+class _UnfitError(ValueError):
+    """The array is whole, but not what is wanted: to fetch it again cannot help."""
+
+
 def members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The arrays by name. Raises UserError for a file that is no zip."""
     try:
@@ -37,9 +41,9 @@ def array(path: Path, name: str, largest: int = LARGEST_ARRAY) -> np.ndarray:
     with _named(path, name), _entry(path, name) as (file, entry):
         shape, fortran, dtype = _header(file, entry)
         if entry.file_size > largest:
-            raise ValueError(f"{entry.file_size:,} bytes, where {largest:,} are the most")
+            raise _UnfitError(f"{entry.file_size:,} bytes, where {largest:,} are the most")
         if dtype.kind not in "fiuU":
-            raise ValueError(f"an array of {dtype}, where numbers are expected")
+            raise _UnfitError(f"an array of {dtype}, where numbers are expected")
         content = file.read(math.prod(shape) * dtype.itemsize)
         if dtype.kind == "U":
             _check_text(content, dtype)
@@ -80,7 +84,8 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UserError(f"{path}: {name} cannot be read ({reason(error)}); fetch it again") from None
+        way_out = "" if isinstance(error, _UnfitError) else "; fetch it again"
+        raise UserError(f"{path}: {name} cannot be read ({reason(error)}){way_out}") from None
 
 
 @contextmanager
@@ -95,9 +100,9 @@ def _rows_of(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], 
     """(shape, dtype). Raises ValueError for what is no array of rows of numbers in C order."""
     shape, fortran, dtype = _header(file, entry)
     if fortran and len(shape) > 1:
-        raise ValueError("columns stand before rows; save it in C order")
+        raise _UnfitError("columns stand before rows; save it in C order")
     if not shape:
-        raise ValueError(f"an array {shape} of {dtype}, where rows of numbers are expected")
+        raise _UnfitError(f"an array {shape} of {dtype}, where rows of numbers are expected")
     return shape, dtype
 
 
@@ -110,7 +115,7 @@ def _header(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], b
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(file)
     if dtype.hasobject or min(shape, default=0) < 0 or not dtype.itemsize:
-        raise ValueError(f"an array {shape} of {dtype}, where numbers are expected")
+        raise _UnfitError(f"an array {shape} of {dtype}, where numbers are expected")
     if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
         raise ValueError(f"an array {shape} of {dtype} in {entry.file_size} bytes")
     return shape, fortran, dtype

@@ -68,7 +68,8 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
         raise UserError(f"{path}: has no array arr_0 of images; it has {', '.join(npz.members(path))[:100]}")
     shape, dtype = npz.header(path, "arr_0")
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise UserError(f"{path}: arr_0 {shape} of {dtype}, where images [n, height, width, 1 or 3] of uint8 belong")
+        belong = "images [n, height, width, 1 or 3] of uint8 belong"
+        raise UserError(f"{path}: arr_0 {shape} of {dtype}, where {belong}{_way_out(path, shape, dtype)}")
     height, width, channels = (*shape[1:], 1)[:3]
     _check_side(f"{path}: arr_0", height, width)
     kept = min(channels, wanted)
@@ -82,6 +83,29 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
             yield np.array(images[..., :kept].transpose(0, 3, 1, 2), order="C")
 
     return ImageBatches(path.name, shape[0], (kept, height, width), "index order", batches)
+
+
+def _way_out(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """What makes such images of an array that holds images otherwise."""
+    if len(shape) not in (3, 4):
+        return ""
+    ways = []
+    if len(shape) == 4 and shape[3] not in (1, 3):
+        if shape[1] in (1, 3):
+            ways.append("transpose (0, 2, 3, 1)")
+        elif shape[3] == 4:
+            ways.append("leave out the fourth channel")
+    if dtype != np.uint8:
+        ways.append("multiply by 255 and round" if _within_one(path, shape, dtype) else "convert to uint8, 0 to 255")
+    return "".join(f"; {way}" for way in ways)
+
+
+def _within_one(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether arr_0 holds floats, all in 0 .. 1: they are looked at in pieces that fit into memory."""
+    row = math.prod(shape[1:]) * dtype.itemsize
+    if dtype.kind != "f" or not 0 < row <= LARGEST_BATCH:
+        return False
+    return all(rows.min() >= 0 and rows.max() <= 1 for rows in npz.rows(path, "arr_0", LARGEST_BATCH // row))
 
 
 def _from_files(path: Path, channels: int) -> ImageBatches:

@@ -452,6 +452,47 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(run, words, 
     assert sorted(Path().rglob("*")) == before
 
 
+IMAGES = "where images [n, height, width, 1 or 3] of uint8 belong"
+NHWC = np.ascontiguousarray(DIGITS[:20].transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (DIGITS[:20], f"arr_0 (20, 1, 8, 8) of uint8, {IMAGES}; transpose (0, 2, 3, 1)"),
+        (DIGITS[:20] / 255, f"(20, 1, 8, 8) of float64, {IMAGES}; transpose (0, 2, 3, 1); multiply by 255 and round"),
+        ((NHWC / 255).astype(np.float32), f"of float32, {IMAGES}; multiply by 255 and round"),
+        (NHWC[..., 0] / 255, f"(20, 8, 8) of float64, {IMAGES}; multiply by 255 and round"),
+        (NHWC / 127.5 - 1, f"{IMAGES}; convert to uint8, 0 to 255"),
+        (NHWC * np.linspace(0, 1, 20).reshape(20, 1, 1, 1), f"{IMAGES}; convert to uint8, 0 to 255"),
+        (NHWC * np.nan, f"{IMAGES}; convert to uint8, 0 to 255"),
+        (NHWC.astype(np.int64), f"of int64, {IMAGES}; convert to uint8, 0 to 255"),
+        (NHWC.repeat(4, axis=3), f"(20, 8, 8, 4) of uint8, {IMAGES}; leave out the fourth channel"),
+        (NHWC.repeat(5, axis=3), f"(20, 8, 8, 5) of uint8, {IMAGES}"),
+        (np.zeros((20, 64)), f"(20, 64) of float64, {IMAGES}"),
+        (np.zeros((20, 8, 0, 1)), f"(20, 8, 0, 1) of float64, {IMAGES}; convert to uint8, 0 to 255"),
+        (
+            NHWC.repeat(3, axis=3).copy(order="F"),
+            "arr_0 cannot be read (columns stand before rows; save it in C order)",
+        ),
+        (np.array([None, 1]), "arr_0 cannot be read (an array (2,) of object, where numbers are expected)"),
+    ],
+)
+def test_arrays_that_hold_images_otherwise_say_the_way_out(run, array, said):
+    np.savez("samples.npz", array)
+    code, out, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    assert (code, out, err[:23]) == (2, "", "cfgbench: samples.npz: "), err
+    assert err.endswith(f"{said}\n")
+
+
+def test_what_is_damaged_is_to_be_fetched_again(run):
+    np.savez("samples.npz", NHWC)
+    content = bytearray(Path("samples.npz").read_bytes())
+    content[content.index(b"NUMPY") + 200] ^= 1
+    Path("samples.npz").write_bytes(content)
+    assert run("eval", "samples.npz", "--reference", "digits", "--quiet")[2].endswith("; fetch it again\n")
+
+
 ANEW = "cfgbench eval IMAGES --reference REF --features NAME --save-stats FILE.npz"
 
 
