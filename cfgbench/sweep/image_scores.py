@@ -66,7 +66,6 @@ class ImageScores:
         notes = []
         if self.ignored:
             notes.append(passed_over(self.ignored))
-            notes.append(f"{self.ignored:,} files are no PNG or JPEG and were passed over")
         if self.brightest <= 1:
             notes.append("no pixel is above 1: floats cut to uint8? Multiply by 255 before")
         if self.copies > MANY_COPIES * self.samples:
