@@ -251,8 +251,13 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("[0, 0.1, 4]", "[0, 0.0]", "grid.w[1] = 0.0: stands in the list twice"),
         ("[fid, is]", "[fid, fid]", "evaluation.metrics[1] = fid: stands in the list twice"),
         ("name: small", f"name: {'a' * 101}", "beginning with a letter or digit, 100 at most"),
-        ("[0.1, 0.5]", "[0]", "w = 0.1 with p_uncond = 0: the null class was never trained"),
-        ("[0.1, 0.5]", "[1]", "w = 0 with p_uncond = 1: the classes were never trained"),
+        (
+            "[0.1, 0.5]",
+            "[0]",
+            "w = 0.1 with p_uncond = 0: the null class was never trained; take p_uncond > 0, or w = 0",
+        ),
+        ("[0.1, 0.5]", "[1]", "w = 0 with p_uncond = 1: the classes were never trained; take p_uncond < 1, or w = -1"),
+        ("[0.1, 0.5]", "[1]\n  guidance: [score-scale]", "were never trained; take p_uncond < 1"),
         ("T: [4]", "T: []", "grid.T = []: an axis needs at least one value"),
         ("T: [4]", "T: 4", "grid.T = 4"),
         (GRID, " []", "grid = []: should name at least one axis"),
@@ -264,8 +269,12 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", "temperature: [-1]", "grid.temperature[0] = -1: should be greater than or equal to 0"),
         ("batch_size: 50", "sampler: ddim, temperature: 0.5", "sampling.temperature = 0.5: ddim has no noise"),
         ("[0, 0.1, 4]", "[-1]\n  guidance: [score-scale]", "w = -1 with guidance score-scale: 1 + w scales the score"),
-        ("[0.1, 0.5]", "[0]\n  guidance: [classifier]\n  on: [unconditional]", "the null class was never trained"),
-        ("[0.1, 0.5]", "[1]\n  guidance: [classifier]", "the classes were never trained"),
+        (
+            "[0.1, 0.5]",
+            "[0]\n  guidance: [classifier]\n  on: [unconditional]",
+            "the null class was never trained; take p_uncond > 0, or leave out on: unconditional",
+        ),
+        ("[0.1, 0.5]", "[1]\n  guidance: [classifier]", "never trained; take p_uncond < 1, or on: unconditional"),
         ("grid:", "classifier: {model: {chanels: 3}}\ngrid:", "classifier.model.chanels: unknown key; did you mean"),
         ("grid:", "classifier: {modle: 3}\ngrid:", "classifier.modle: unknown key; did you mean model?"),
         ("grid:", "classifier: 3\ngrid:", "classifier = 3: should be keys with values, such as {model: ...}"),
@@ -310,6 +319,11 @@ def test_bad_input_is_one_line_with_file_key_and_value(sweep, old, new, said):
     assert str(error.value).startswith(f"{path}: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_label_says_both_conventions_however_w_is_written(sweep):
+    for key in ("w", "sampling.w"):
+        assert "w 0.1 (scale 1.1)" in cells(sweep("w: [0, 0.1, 4]", f"{key}: [0, 0.1, 4]"))[1].label
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from cfgbench.models import pace
 from cfgbench.models.precision import Compute
 from cfgbench.spec import networks_of
 from cfgbench.sweep.forecast import disk
-from cfgbench.sweep.forecast.estimate import costs_of
+from cfgbench.sweep.forecast.estimate import Costs, _ahead, costs_of
 from cfgbench.sweep.plan import make_plan
 from cfgbench.training import feature_classifier
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = """
 name: own
 dataset: {name: folder, path: photos}
@@ -89,3 +89,12 @@ def test_what_is_on_the_disk_meanwhile_is_the_largest_cells_features_and_a_train
     assert disk.passing(plan, [], [], sizes) == 0
     keeps = make_plan(sweep(1500, keep="true"), Path("results"))
     assert disk.passing(keeps, keeps.missing, networks, sizes) == 4 * 1000
+
+
+@pytest.mark.parametrize(("compiled", "part"), [(None, 0.51), (True, 0.51), (False, 1.0)])
+def test_a_gpus_time_is_that_of_compiled_networks_unless_that_is_refused(sweep, compiled, part):
+    plan = make_plan(sweep(40), Path("results"))
+    costs = Costs(pass_through=1000.0, training={"denoiser": 1000.0}, feature_classifier=0.0, size={})
+    found = _ahead(costs, plan.missing, networks_of(plan.missing), Compute(GPU, "bf16", compiled))
+    plain = sum(map(costs.seconds, plan.missing)), sum(map(costs.training_seconds, networks_of(plan.missing)))
+    assert np.array(found) / plain == pytest.approx([part, part], abs=0.02)
