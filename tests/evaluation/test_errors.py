@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cfgbench.evaluation.accumulator import REST, quarters_of
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.influence import QuadraticForm, fid_influence, is_influence
-from cfgbench.evaluation.measure import measure
+from cfgbench.evaluation.measure import INTERCEPTS, measure
 from cfgbench.evaluation.metrics import factor, frechet_distance, inception_score
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.evaluation.statistics import Moments, Predictions
@@ -120,6 +121,28 @@ def test_so_it_is_with_few_images_of_each_of_many_classes(each):
     infinity, se = (np.array([one[key] for one in found]) for key in ("fid_infinity", "fid_infinity_se"))
     assert abs(infinity.mean() - truth) < 4 * infinity.std() / 10
     assert se.mean() == pytest.approx(infinity.std(ddof=1), rel=0.3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 6), (90, 20)])
+@pytest.mark.parametrize("classes", [1, 7])
+def test_the_extrapolations_error_is_that_of_its_parts(n, d, classes):
+    """q_i of the part that image i is in, less the part's mean, weighted as the parts' FIDs are; quarters, or halves
+    alone, with all images in them or some in none."""
+    x, reference, labels = features(n, d, 0, 1.2), Moments.of(features(500, d, 1)), np.arange(n) % classes
+    quarters = quarters_of(n, labels)
+    dealt = quarters != REST
+    assert dealt.all() == (classes == 1 and n % 4 == 0)
+    expected, q = 0.0, np.zeros(n)
+    weights = INTERCEPTS[4 if dealt.sum() // 4 >= 2 * d else 2]
+    for k, weight in weights.items():
+        for number in range(k):
+            mine = dealt & (quarters % k == number)
+            expected += weight / k * frechet_distance(Moments.of(x[mine]), reference)
+            of_part = influence(x[mine], reference).of(x[mine])
+            q[mine] += weight * (of_part - of_part.mean()).numpy()
+    found = measure(blocks(x), n, fid_against=reference, inception=False, labels=labels).numbers
+    assert found["fid_infinity"] == pytest.approx(expected, rel=1e-9)
+    assert found["fid_infinity_se"] == pytest.approx(standard_error(q[dealt], labels[dealt]), rel=1e-9)
 
 
 def test_a_line_in_one_over_n_is_continued_exactly(monkeypatch):

@@ -579,7 +579,8 @@ def test_several_T_and_p_uncond_are_judged_together_and_named(both):
 
 def test_what_does_not_compare_is_judged_apart(table1):
     rows = errors(table1)
-    apart = pd.concat([rows, rows.assign(protocol="clip off; fp32", fid=1.0)], ignore_index=True)
+    other = rows.assign(protocol="clip off; fp32", protocol_id="0123", fid=1.0)
+    apart = pd.concat([rows, other], ignore_index=True)
     first, second = judge(apart, NOWHERE)
     assert (outcomes(first)[0], outcomes(second)[0]) == (HOLDS, OPEN)
     assert first.name.endswith(" features, protocol clip on")

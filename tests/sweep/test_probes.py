@@ -76,6 +76,7 @@ class Ends(Denoiser):
 def not_finite(): return Spoils("values")
 def says_x(): return SaysX()
 def no_null(): return NoNull()
+def null_alone(): return NullAlone()
 def unnumbered(): return torch.nn.Identity()
 
 class SaysX(Denoiser):
@@ -84,6 +85,10 @@ class SaysX(Denoiser):
         x = -0.4 + 0.6 * alpha / (0.6 * alpha**2 + sigma**2) * (z + 0.4 * alpha)
         x[:, 0, 0, 0] += 0.01 * c
         return x
+
+class NullAlone(Denoiser):
+    def forward(self, z, lam, c):
+        return super().forward(z, lam, c) * torch.where(c == 10, 1.0, 9.0)[:, None, None, None]
 
 class NoNull(Denoiser):
     def forward(self, z, lam, c):
@@ -259,6 +264,15 @@ def test_a_prediction_that_is_another_than_the_networks_is_told(sweep, run, pred
     code, _, err = run("sweep", "sweep.yaml")
     assert code == 0
     assert ("times as far from the noise as none at all would be" in err) == told
+
+
+def test_what_was_trained_without_classes_is_held_against_the_noise_without_one(sweep, run):
+    sweep("sound")
+    text = Path("sweep.yaml").read_text().replace(":sound", ":null_alone")
+    for p_uncond, w, told in ((0.1, "[0]", True), (1, "[-1]", False)):
+        Path("sweep.yaml").write_text(text.replace("p_uncond: 0.1", f"p_uncond: {p_uncond}").replace("[0, 1]", w))
+        code, _, err = run("sweep", "sweep.yaml")
+        assert (code, "times as far from the noise" in err) == (0, told)
 
 
 def test_features_that_are_constant(sweep, monkeypatch):
