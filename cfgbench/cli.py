@@ -1,7 +1,7 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -374,10 +374,26 @@ def eval(
         for line in result.notes:
             note(line)
     finally:  # whether or not anybody reads them: hours may have gone into the numbers
-        if save_stats is not None:
-            save_reference(save_stats.resolve(), moments, result.features_id)
-        if json is not None:
-            write_atomically(json.resolve(), f"{dumps(result.as_json(), indent=2)}\n".encode())
+        content = f"{dumps(result.as_json(), indent=2)}\n".encode()
+        _write_each(
+            {
+                json: lambda path: write_atomically(path, content),
+                save_stats: lambda path: save_reference(path, moments, result.features_id),
+            }
+        )
+
+
+def _write_each(outputs: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    """Writes the files that are asked for, each whether or not another can be."""
+    failed = 0
+    for path, write in outputs.items():
+        try:
+            if path is not None:
+                write(path.resolve())
+        except UserError as error:
+            failed = say(str(error), 2)
+    if failed:
+        raise typer.Exit(failed)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from cfgbench.errors import UserError, printable, reason
+from cfgbench.files import Passing
 
 LONGEST_LINE = 900
 """Characters of an error."""
@@ -53,7 +54,7 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def goes_on() -> Iterator[None]:
-    """A command that loses nothing when it is stopped: that is said then. Raises Stopped."""
+    """A command that loses nothing when it is stopped: that is said then. Raises Stopped, and UserError."""
     try:
         yield
     except KeyboardInterrupt:
@@ -62,6 +63,8 @@ def goes_on() -> Iterator[None]:
         raise Stopped(f"out of memory; {GOES_ON}", 1) from None
     except BrokenPipeError:
         raise Stopped(f"nobody reads the output any more; {GOES_ON}", 1) from None
+    except Passing as error:
+        raise UserError(f"{error}, and the same command goes on from there") from None
 
 
 def prepare() -> None:

@@ -16,6 +16,10 @@ from typing import IO, Any
 from cfgbench.errors import UserError, reason
 
 
+class Passing(UserError):
+    """Nothing can be written there as things are; once they are mended, the same command can be run again."""
+
+
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Writes `path` whole or not at all: into a temporary file beside it, flushed to the disk, then renamed over it.
 
@@ -38,7 +42,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         temporary = None
         flush_to_disk(path.parent)  # the new name too
     except OSError as error:
-        raise unwritable(path, error, _way_out(error)) from None
+        raise _unwritable_now(path, error) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -60,12 +64,12 @@ def unwritable(path: Path, error: OSError, way_out: str) -> UserError:
     return UserError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
-def _way_out(error: OSError) -> str:
+def _unwritable_now(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room, and the same command goes on from there"
+        return Passing(str(unwritable(path, error, "make room")))
     if error.errno == errno.ENOENT:
-        return "its folder has vanished; bring it back, and the same command goes on from there"
-    return "choose another folder"
+        return Passing(str(unwritable(path, error, "its folder has vanished; bring it back")))
+    return unwritable(path, error, "choose another folder")
 
 
 def cache_folder() -> Path:
@@ -168,7 +172,7 @@ def try_lock(path: Path) -> Iterator[bool]:
         _make_one(path.parent)
         file = path.open("w")
     except OSError as error:
-        raise unwritable(path, error, _way_out(error)) from None
+        raise _unwritable_now(path, error) from None
     with file:
         held = try_flock(file.fileno()) and _is_at(file.fileno(), path)
         try:

@@ -1,5 +1,6 @@
 """`cfgbench eval` through the command line: the same images in any wrapping give the same numbers."""
 
+import errno
 import json
 import os
 import zipfile
@@ -14,15 +15,13 @@ from PIL import Image
 from programs import NOBODY, read_by
 from torch import nn
 
-from cfgbench import data
-from cfgbench.errors import UserError
+from cfgbench import data, files
 from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external
 from cfgbench.sweep.image_scores import ImageScores
 from cfgbench.sweep.plan import make_plan
-from cfgbench.sweep.results import statistics_files
 
 LOADED = data.load(Dataset(name="digits"))
 DIGITS, LABELS = LOADED.images, LOADED.labels
@@ -197,15 +196,22 @@ def test_what_an_output_leads_to_is_written_and_what_is_no_file_is_not_replaced(
     assert (Path("pipe.npz").is_fifo(), Path("null.npz").readlink()) == (True, Path(os.devnull))
 
 
-def test_the_number_is_said_before_a_file_cannot_be_written(run, monkeypatch):
+@pytest.mark.parametrize("full", [{"out.npz"}, {"out.json"}, {"out.json", "out.npz"}])
+def test_the_number_is_said_and_one_file_written_where_another_cannot_be(run, monkeypatch, full):
     as_npz(DIGITS[:50])
+    honest = files.flush_to_disk
 
-    def refuse(*_):
-        raise UserError("out.npz: cannot be written (full)")
+    def flush(path):
+        if any(name in path.name for name in full):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        honest(path)
 
-    monkeypatch.setattr(statistics_files, "write_atomically", refuse)
-    code, out, err = run("eval", "samples.npz", "--reference", "digits", "--save-stats", "out.npz", "--quiet")
-    assert (code, out[:4], err[-10:]) == (2, "FID ", "en (full)\n")
+    monkeypatch.setattr(files, "flush_to_disk", flush)
+    words = "--json", "out.json", "--save-stats", "out.npz", "--quiet"
+    code, out, err = run("eval", "samples.npz", "--reference", "digits", *words)
+    assert (code, out[:4], {path.name for path in Path().glob("out.*")}) == (2, "FID ", {"out.json", "out.npz"} - full)
+    said = "cannot be written (No space left on device); make room"
+    assert err.splitlines()[-len(full) :] == [f"cfgbench: {Path(name).resolve()}: {said}" for name in sorted(full)]
 
 
 def test_images_of_the_wrong_size_are_refused_before_the_reference_is_computed(run, monkeypatch):
