@@ -263,6 +263,35 @@ def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monke
     assert path.read_bytes() == kept
 
 
+@pytest.mark.parametrize("part", ["cells", "checkpoints", ""])
+def test_a_folder_that_may_not_be_listed_is_not_taken_for_empty(small, calm, run, monkeypatch, part):
+    shutil.copytree(calm, "results")
+    shutil.copytree(calm / "digits", "results/other")
+    shut, honest_list, honest_stat = Path("results/digits", part), Path.iterdir, Path.stat
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    def stat(path, **how):
+        return refuse(path) if part == "" and path.parent == shut else honest_stat(path, **how)
+
+    def listed(path):
+        return refuse(path) if shut in (path, path.parent) else honest_list(path)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+    monkeypatch.setattr(Path, "stat", stat)
+    said = f"{shut if part else shut / 'cells'}: cannot be read (Permission denied); make it readable"
+    reading = [("ls", "digits"), ("report", "digits"), ("sweep", small, "--quiet")]
+    for words in reading[:1] if part == "checkpoints" else reading:
+        assert run(*words)[::2] == (2, f"cfgbench: {said}\n")
+    code, out, _ = run("ls")
+    assert (code, f"digits: {said}\n" in out, "other: 4 of 4 cells done" in out) == (0, True, True)
+    assert run("report", "--table", "csv")[0] == 0  # of the one that can be read
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for words in (("ls",), ("report",)):
+        assert run(*words)[::2] == (2, "cfgbench: results: cannot be read (Permission denied); make it readable\n")
+
+
 def test_a_checkpoint_of_someone_else_is_not_called_damaged(small, calm, run, monkeypatch):
     shutil.copytree(calm, "results")
     path = sorted(Path("results/digits/checkpoints").glob("*.safetensors"))[0]

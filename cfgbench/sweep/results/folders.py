@@ -17,7 +17,7 @@ def chosen_folders(
     if not sweeps:
         if not found:
             raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
-        return [folder for folder in found if not with_rows or Store(folder).has_rows][:1] or found[:1]
+        return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
     names = [_named_in(Path(name), results, note) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
     for name in names:
         if results / name not in found:

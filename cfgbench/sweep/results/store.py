@@ -1,6 +1,7 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from cfgbench.errors import UserError
+from cfgbench.errors import UserError, reason
 from cfgbench.files import remove_parts, try_lock, write_atomically
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
@@ -46,7 +47,7 @@ class Store:
     @property
     def has_reference(self) -> bool:
         """Whether statistics of any are kept."""
-        return any((self.folder / "references").glob("[!.]*.npz"))
+        return bool(_listed(self.folder / "references", ".npz"))
 
     def features(self, cell_id: str) -> Path:
         """The folder of the shards of a cell's features."""
@@ -69,7 +70,7 @@ class Store:
 
     def claimed(self) -> set[str]:
         """What processes are at, or were when they died."""
-        return {path.name for path in (self.folder / "locks").glob("[!.]*")}
+        return {path.name for path in _listed(self.folder / "locks")}
 
     @property
     def sweep_file(self) -> Path:
@@ -79,7 +80,7 @@ class Store:
     @property
     def has_rows(self) -> bool:
         """Whether there is a row, of whichever version of the sweep."""
-        return any((self.folder / "cells").glob("[!.]*.parquet"))
+        return bool(_listed(self.folder / "cells", ".parquet"))
 
     def feature_classifier(self, classifier_id: str) -> Path:
         """The file of the data set's own classifier, whose features are the sweep's."""
@@ -87,11 +88,11 @@ class Store:
 
     def trained(self) -> int:
         """How many networks are there, of whichever version of the sweep."""
-        return len(list((self.folder / "checkpoints").glob("*.safetensors")))
+        return len(_listed(self.folder / "checkpoints", ".safetensors"))
 
     def stopped(self) -> int:
         """How many trainings were stopped half-way, or are going on."""
-        return len(list((self.folder / "checkpoints").glob("*.partial")))
+        return len(_listed(self.folder / "checkpoints", ".partial"))
 
     def check(self) -> None:
         """Raises UserError where the results folder has vanished: numbers are not to end in another in its place."""
@@ -138,7 +139,8 @@ class Store:
         return self._gathered(begin_reading(self._row_files()))
 
     def _row_files(self) -> list[Path]:
-        return sorted(path for path in (self.folder / "cells").glob("[!.]*.parquet") if not path.is_dir())
+        found = _listed(self.folder / "cells", ".parquet")
+        return sorted(path for path in found if not os.path.isdir(path))  # noqa: PTH112 (Path's may raise)
 
     def _gathered(self, reading: Callable[[], Read]) -> Read:
         rows, damaged = reading()
@@ -162,11 +164,35 @@ def _after(time: str, other: str) -> str:
     return (datetime.fromisoformat(other) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
 
 
+def _listed(folder: Path, ending: str = "") -> list[Path]:
+    """What is in a folder whose names end so, but for hidden ones; nothing where it is missing. Raises UserError where
+    it may not be listed: whether something is there is not known."""
+    try:
+        paths = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({reason(error)}); make it readable") from None
+    return [path for path in paths if path.name.endswith(ending) and not path.name.startswith(".")]
+
+
 def find_sweeps(results: Path) -> list[Path]:
-    """The sweeps' folders under the results folder, the newest first."""
-    found = [path.parent for path in results.glob("*/sweep.yaml")]
-    return sorted(found, key=lambda folder: _newest(folder), reverse=True)
+    """The sweeps' folders under the results folder, the newest first; those that may not be read come last. Raises
+    UserError where the results folder itself cannot be read."""
+    return sorted(filter(_may_be_sweep, _listed(results)), key=_newest, reverse=True)
+
+
+def _may_be_sweep(folder: Path) -> bool:
+    try:
+        (folder / "sweep.yaml").stat()
+    except OSError as error:
+        return isinstance(error, PermissionError)  # whoever reads its rows says so
+    return True
 
 
 def _newest(folder: Path) -> float:
-    return max(path.lstat().st_mtime for path in [folder / "sweep.yaml", *(folder / "cells").glob("[!.]*.parquet")])
+    try:
+        paths = [folder / "sweep.yaml", *_listed(folder / "cells", ".parquet")]
+        return max(path.lstat().st_mtime for path in paths)
+    except (OSError, UserError):
+        return 0.0
