@@ -467,11 +467,14 @@ def row_of(path):
         {"p_uncond": None},
         {"T": "32"},
         {"created": 5},
+        *({"created": time} for time in (
+            "9999-12-31T23:59:59.999+00:00", "2026-01-01", "2026-01-01T00:00:00.000", "2026-01-01T00:00:00+00:00",
+            "2026-01-01T00:00:00.000+01:00", "2026-W01-1T00:00:00.000+00:00", "0001-01-01T00:00:00.000+01:00")),
         {"more": [1, 2]},
         {"more": {"a": {"b": 1}}},
         {"more": b"\0"},
     ],
-)
+)  # fmt: skip
 def test_rows_are_not_believed(done, refused, run, change):
     path = sorted((done / "cells").glob("*.parquet"))[0]
     schema = pq.read_schema(path)

@@ -14,7 +14,7 @@ from cfgbench.sweep.results.store import Store
 
 ROW = {"sweep": "many", "status": "ok", "dataset": "digits", "p_uncond": 0.1, "T": 8, "v": 0.3, "sampler": "ancestral",
        "guidance": "cfg", "seed": 0, "samples": 10, "protocol": "p", "features_id": "digits", "reference_id": "r",
-       "checkpoint_id": "c", "created": "2026-01-01T00:00:00.000"}  # fmt: skip
+       "checkpoint_id": "c", "created": "2026-01-01T00:00:00.000+00:00"}  # fmt: skip
 COUNT = 3 * row.WORTH_A_PROCESS + 1
 
 

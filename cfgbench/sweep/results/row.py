@@ -3,7 +3,7 @@
 import errno
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ _ALWAYS = ("dataset", "p_uncond", "w", "T", "v", "sampler", "guidance", "seed", 
 _STATES = ("ok", "failed")
 LARGEST_ROW = 10_000_000
 """Bytes of a row's file, packed and unpacked."""
+_LAST_YEAR = 9998
+"""In which a row can be made, for a later one comes behind it."""
 
 NO_FILE = errno.ENOENT, errno.EISDIR, errno.EINVAL
 """What the system says of a row that is not there, and of a folder or a pipe in its place."""
@@ -208,6 +210,8 @@ def _check(row: dict[str, Any], cell_id: str) -> None:
             raise ValueError(f"{brief(key)} is {value}")
         if value is None and key in _ALWAYS:
             raise ValueError(f"{key} is null")
-    datetime.fromisoformat(row["created"])  # raises ValueError
+    made = datetime.fromisoformat(row["created"])
+    if made.year > _LAST_YEAR or made.astimezone(UTC).isoformat(timespec="milliseconds") != row["created"]:
+        raise ValueError(f"created {brief(row['created'])}")
     if row["digest"] != digest_of(row):
         raise ValueError("its values do not fit its digest")
