@@ -406,11 +406,16 @@ def test_a_checkpoint_that_is_a_pipe(done, refused):
     assert "not a regular file" in refused("sweep", "small.yaml")
 
 
+NOTED = {"cell_id": "x", "checkpoint_id": "c", "p_uncond": 0.1, "w": 0, "T": 2, "guidance": "cfg", "settings": {}}
+
+
 @pytest.mark.parametrize(
     "cells",
     [[1, 2], [{}], {"a": 1}, "abc", "", {}, None, 5, [[]], [{"cell_id": None, "p_uncond": 0.1}],
      [{"cell_id": "x", "p_uncond": "z", "w": 0, "T": 2, "guidance": "cfg"}],
-     [{"cell_id": "x", "p_uncond": 0.1, "w": 0, "T": 2, "guidance": "cfg", "settings": 3}]],
+     *([NOTED | odd] for odd in (
+         {"settings": 3}, {"cell_id": "\ud800"}, {"guidance": "\x1b[2J"}, {"settings": {"\ud800": 1}},
+         {"settings": {"a": "\ud800"}}, {"settings": {"a": ["\ud800"]}}, {"checkpoint_id": None}))],
 )  # fmt: skip
 def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells):
     (done / "asked.json").unlink()

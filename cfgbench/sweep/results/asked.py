@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 30
 """Bytes."""
-_ALWAYS = {"cell_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
-_NOW = {"checkpoint_id": str, "classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
+_ALWAYS = {"cell_id": str, "checkpoint_id": str, "p_uncond": int | float, "w": int | float, "T": int, "guidance": str}
+_NOW = {"classifier_id": str, "on": str, "temperature": int | float, "settings": dict}
 """What the note says of a cell, by type: always, and since a later version."""
 
 
@@ -57,4 +57,14 @@ def _noted(cell: "Cell") -> dict[str, Any]:
 def _is_noted(cell: Any) -> bool:
     """Whether this says of a cell what `_noted` does; what is null or missing was not known to an earlier version."""
     known = isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in _ALWAYS.items())
+    known = known and _is_printable(cell)
     return known and all(cell.get(key) is None or isinstance(cell[key], kind) for key, kind in _NOW.items())
+
+
+def _is_printable(content: Any) -> bool:
+    """Whether all text in it is."""
+    if isinstance(content, dict):
+        return all(map(_is_printable, [*content, *content.values()]))
+    if isinstance(content, list):
+        return all(map(_is_printable, content))
+    return not isinstance(content, str) or content.isprintable()
