@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from cfgbench.files import make_folder, write_atomically
 
@@ -18,9 +19,10 @@ def texts(stem: str, formats: Mapping[str, Callable[[T], str]], subject: T, kind
 
 
 def parquet(rows: pd.DataFrame) -> bytes:
-    """The rows as a file of that format."""
+    """The rows as a file of that format; a column that holds numbers and words, which none can, as text."""
+    mixed = [name for name in rows if infer_dtype(rows[name]) in ("mixed", "mixed-integer")]
     file = io.BytesIO()
-    rows.to_parquet(file, index=False)
+    rows.assign(**{name: rows[name].map(str, na_action="ignore") for name in mixed}).to_parquet(file, index=False)
     return file.getvalue()
 
 

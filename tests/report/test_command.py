@@ -56,6 +56,17 @@ def test_no_seed_is_taken_for_an_earlier_version(put, run, table1):
     assert "earlier version" not in page
 
 
+@pytest.mark.parametrize("values", [(3, "three"), (3, True), (True, 0.5), ("a", True)])
+def test_a_column_of_numbers_in_one_row_and_words_in_another_is_text(put, run, table1, values):
+    for one, (_, rows) in zip((*values, None), table1.groupby("p_uncond"), strict=True):
+        put(rows.assign(extra=pd.Series([one] * len(rows), index=rows.index, dtype=object)))
+    code, _, err = run("report", "digits", "--quiet")
+    assert code == 0, err
+    kept = pd.read_parquet("reports/digits/rows.parquet")["extra"]
+    assert set(kept.dropna()) == {str(one) for one in values}
+    assert kept.isna().sum() == len(kept) / 3
+
+
 def test_influences_beside_the_rows_pair_the_page(put, run, table1):
     rows = table1[table1["p_uncond"] == 0.1].assign(fid_se=0.5, samples=400)
     store = put(rows)
