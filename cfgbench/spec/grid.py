@@ -54,8 +54,8 @@ def _product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, dict[str, Any]
 def owner(axis: str, where: str = "grid", *, varied: Iterable[str] = _SECTIONS) -> tuple[str, str]:
     """(section, key) of an axis: `w` is ("sampling", "w"); `training.seed` says which of the two seeds is meant. Raises
     ValueError, with those of the sections named that may be varied."""
-    section, _, key = axis.rpartition(".")
-    owners = [name for name in _SECTIONS if key in _keys(name) and section in ("", name)]
+    key = axis.rpartition(".")[2]
+    owners = [name for name in _SECTIONS if key in _keys(name) and axis in (key, f"{name}.{key}")]
     if not owners:
         known = sorted({key for name in _SECTIONS for key in _keys(name)})
         raise ValueError(f"{where}.{axis[:60]}: not a key of training or sampling{did_you_mean(axis, known)}")

@@ -26,6 +26,7 @@ from cfgbench.spec.values import (
     Seed,
     Side,
     Steps,
+    SweepName,
 )
 
 S = TypeVar("S", bound=Section)
@@ -170,7 +171,7 @@ Grid = Annotated[dict[str, list[Any]], Field(min_length=1)]
 class SweepSpec(Section):
     """A whole sweep file. `grid` is the product of its lists; a list of grids is one after the other."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: SweepName
     dataset: Dataset
     model: AnyModel = Model()
     training: Training = Training()

@@ -27,6 +27,9 @@ AutoBatchSize = Annotated[int | Literal["auto"], PlainValidator(lambda value: _b
 Side = Annotated[int, Field(ge=1, le=4096)]
 ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]  # a folder's: 1
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+SweepName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(lambda name: _not_a_files(name))
+]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
 Numbers = Annotated[Any, AfterValidator(lambda value: _numbers(value))]
 Preset = Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)]  # the other keys hold what it gives
@@ -39,6 +42,13 @@ def _named(path: Path) -> Path:
     if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path)) >= 4096:
         raise ValueError("longer than the name of a file can be")
     return path
+
+
+def _not_a_files(name: str) -> str:
+    """The name, if the commands that take a sweep's name or file do not take it for a file's."""
+    if name.endswith((".yaml", ".yml")):
+        raise ValueError(f"would be taken for a file; name it {name.rpartition('.')[0]}")
+    return name
 
 
 def _batch(value: Any) -> int | str:

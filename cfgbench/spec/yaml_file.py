@@ -51,6 +51,8 @@ class _Loader(yaml.SafeLoader):
         self._count(1, event)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
         if event.anchor is not None:
             self.sizes[event.anchor] = self.nodes - before
         return node
@@ -72,18 +74,16 @@ class _Loader(yaml.SafeLoader):
             raise _problem(f"a number of {len(digits)} digits", node)
         return int(digits)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        """As the mapping is written, before what it merges is put in: that may have the same keys."""
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
+            key = "<<" if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise _problem(f"key {brief(key)}: keys are words", key_node)
             if key in seen:
                 raise _problem(f"key {brief(key)} stands there twice; remove one", key_node)
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _problem(text: str, place: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
