@@ -19,6 +19,7 @@ MOST_NODES = 10_000
 """Keys and values, those that aliases repeat counted each time."""
 DEEPEST = 32
 MOST_DIGITS = 40
+_MERGE = "tag:yaml.org,2002:merge"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufffe\uffff]")
 
 
@@ -78,12 +79,30 @@ class _Loader(yaml.SafeLoader):
         """As the mapping is written, before what it merges is put in: that may have the same keys."""
         seen: set[str] = set()
         for key_node, _ in node.value:
-            key = "<<" if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
+            key = "<<" if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise _problem(f"key {brief(key)}: keys are words", key_node)
             if key in seen:
                 raise _problem(f"key {brief(key)} stands there twice; remove one", key_node)
             seen.add(key)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts in what the mapping merges: of several mappings the first that has a key, and over that its own.
+
+        PyYAML tells keys apart by where their text lies in memory, and there one of several may stand or another.
+        """
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                own[key.value] = key, value
+                continue
+            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(part, yaml.MappingNode):
+                    raise _problem("<<: takes a mapping, or a list of mappings", part)
+                self.flatten_mapping(part)
+                merged |= {pair[0].value: pair for pair in part.value if pair[0].value not in merged}
+        node.value = list((merged | own).values())
 
 
 def _problem(text: str, place: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:

@@ -3,7 +3,7 @@ import yaml
 
 from cfgbench.errors import UserError
 from cfgbench.spec import ClassifierSection, Sampling, load_sweep, make_cells, resolved
-from cfgbench.spec.yaml_file import dump_yaml
+from cfgbench.spec.yaml_file import dump_yaml, load_yaml
 
 BASE = """
 name: small
@@ -173,6 +173,18 @@ def test_one_grid_and_a_list_of_it_are_the_same(sweep):
     assert [cell.id for cell in cells(sweep())] == before
 
 
+@pytest.mark.parametrize("key", ["w", "p_uncond"])
+def test_the_first_of_what_is_merged_stands_and_over_it_what_is_written(tmp_path, key):
+    """However often it is merged, and however long the key is."""
+    path = tmp_path / "x.yaml"
+    inner = f"{{<<: [{{{key}: 1, T: 1}}, {{{key}: 2, T: 2, v: 2}}], {key}: 3}}"
+    path.write_text(
+        f"a: &a {inner}\nb: &b {{<<: *a, v: 4}}\nc: {{<<: [*b, *a]}}\nd: {{<<: [{{T: 5}}, *b], {key}: 6}}\n"
+    )
+    wanted = {"a": {key: 3, "T": 1, "v": 2}, "b": {key: 3, "T": 1, "v": 4}, "c": {key: 3, "T": 1, "v": 4}}
+    assert load_yaml(path) == wanted | {"d": {key: 6, "T": 5, "v": 4}}
+
+
 def test_what_a_cell_does_not_use_is_not_in_its_identity(sweep):
     before = {cell.id for cell in cells(sweep())}
     for change in ("temperature: 1.0", "on: conditional"):
@@ -239,6 +251,8 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", "<<: [{T: [4]}, {v: [0], v: [1]}]", "key 'v' stands there twice"),
         ("T: [4]", "<<: {<<: {T: [4], T: [8]}}", "key 'T' stands there twice"),
         ("T: [4]", "<<: {T: [4]}\n  <<: {v: [0]}", "key '<<' stands there twice"),
+        ("T: [4]", "<<: 5", "line 11: <<: takes a mapping, or a list of mappings"),
+        ("T: [4]", "<<: [{T: [4]}, [5]]", "<<: takes a mapping, or a list of mappings"),
         ("T: [4]", "<<: {1: [4]}", "key 1: keys are words"),
         ("T: [4]", ".T: [4]", "grid..T: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling..T: [4]", "grid.sampling..T: not a key of training or sampling"),
