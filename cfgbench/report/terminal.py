@@ -6,12 +6,16 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 
 from cfgbench.report.claims import Judged, judge_published, text
 from cfgbench.report.reference import load, pages
 from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, side_by_side, slices
 from cfgbench.report.tables import formats
+
+MOST_COLUMNS = 10_000
+"""Characters of a line that a table may need."""
 
 
 def print_tables(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -38,7 +42,10 @@ def print_reference_claims(name: str) -> None:
 
 def _print(views: Sequence[RenderableType]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    wide, endless = console.width, console.options.update(width=MOST_COLUMNS)
     with console.capture() as drawn:  # by itself it ends the program where nobody reads what it prints
         for view in views:
+            # a terminal that is narrower than the numbers wraps the lines; they would be cut off
+            console.width = max(wide, Measurement.get(console, endless, view).minimum)
             console.print(view)
     print(drawn.get(), end="")
