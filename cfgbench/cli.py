@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfgbench import __version__
-from cfgbench.errors import UserError, counted, printable
-from cfgbench.exits import end, goes_on, note, prepare, say, tell
+from cfgbench.errors import UserError, counted, printable, reason
+from cfgbench.exits import end, goes_on, note, prepare, say, tell, unprinted
 from cfgbench.machine import keep_to_processors
 from cfgbench.progress import Lines, Progress, clear, silent
 from cfgbench.signals import held_back
@@ -160,6 +160,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     compute = plan.computed_with(compute)
     from cfgbench.sweep.run import clean_up
 
+    unwritten: OSError | None = None
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
     if plan.missing:
         from cfgbench.sweep.workers.pool import run_shared
@@ -170,14 +171,14 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
                 if not quiet:
                     clear(progress)
                     said = f"{place_of(row, plan.cells[0].axes)}: {outcome_of(row)}"
-                    print(f"{position}/{missing} {printable(said)}", flush=True)
+                    unwritten = unprinted(print, f"{position}/{missing} {printable(said)}") or unwritten
     clean_up(plan)
     from cfgbench.report import print_tables
     from cfgbench.sweep.results.asked import cells_asked_for
 
     made = plan.rows()
     with suppress(BrokenPipeError):  # the exit code tells of the cells, whether or not the tables are read
-        print_tables(made, cells_asked_for(plan.store.folder))
+        unwritten = unprinted(print_tables, made, cells_asked_for(plan.store.folder)) or unwritten
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
@@ -187,6 +188,8 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
         its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
         tell(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again")
         raise typer.Exit(1)
+    if unwritten:
+        raise UserError(f"standard output: {reason(unwritten)}")
 
 
 @contextmanager

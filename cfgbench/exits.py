@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -42,6 +42,19 @@ def tell(line: str) -> None:
     """A line on stderr as it is."""
     with contextlib.suppress(OSError):  # a log that is full or closed stops nothing, and changes no exit code
         print(line, file=sys.stderr, flush=True)
+
+
+def unprinted(show: Callable[..., None], *what: Any) -> OSError | None:
+    """Prints what `show(*what)` does; returns what keeps it from being written, for a log that is full stops no work.
+    Raises BrokenPipeError where nobody reads."""
+    try:
+        show(*what)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return error
+    return None
 
 
 class Stopped(Exception):

@@ -380,6 +380,17 @@ def test_closed_streams_change_no_exit_code(small, closed):
         assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == code
 
 
+@pytest.mark.parametrize("quiet", ["", "--quiet"])
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_a_full_log_stops_no_sweep_and_is_told_of_at_its_end(small, quiet, unbuffered):
+    command = f"{sys.executable} -m cfgbench sweep {small} --workers 1 {quiet} >/dev/full"
+    environment = os.environ | unbuffered
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    said = "cfgbench: standard output: No space left on device"
+    assert (done.returncode, done.stderr.splitlines()[-1], done.stderr.count(said)) == (2, said, 1)
+    assert list(rows()["status"]) == ["ok"] * 4
+
+
 def test_without_arguments_there_is_help(run):
     code, out, err = run()
     assert (code, err) == (2, "")
