@@ -116,7 +116,7 @@ def end(command: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         os._exit(0)
     except OSError as error:
-        code = say(f"{os.fsdecode(error.filename or 'standard output, or a file')}: {reason(error)}", 2)
+        code = say(_told(error), 2)
     except MemoryError:
         code = say("out of memory", 1)
     except Exception as error:
@@ -128,6 +128,12 @@ def end(command: Callable[[], int | None]) -> NoReturn:
         command = getattr(getattr(error, "ctx", None), "command_path", "cfgbench")
         code = say(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     sys.exit(_flushed(code or 0))
+
+
+def _told(error: OSError) -> str:
+    if "No usable temporary directory" in str(error):  # as tempfile has it, which names no file
+        return "no folder for temporary files; set TMPDIR to a folder that can be written"
+    return f"{os.fsdecode(error.filename or 'standard output, or a file')}: {reason(error)}"
 
 
 def _flushed(code: int) -> int:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,14 @@ def test_a_full_log_stops_no_sweep_and_is_told_of_at_its_end(small, quiet, unbuf
     said = "cfgbench: standard output: No space left on device"
     assert (done.returncode, done.stderr.splitlines()[-1], done.stderr.count(said)) == (2, said, 1)
     assert list(rows()["status"]) == ["ok"] * 4
+
+
+def test_without_a_folder_for_temporary_files_the_way_out_is_said(small, run, monkeypatch):
+    np.savez("samples.npz", np.zeros((20, 8, 8, 1), np.uint8))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["nowhere"])
+    said = "cfgbench: no folder for temporary files; set TMPDIR to a folder that can be written\n"
+    assert run("eval", "samples.npz", "--reference", "digits", "--quiet") == (2, "", said)
 
 
 def test_without_arguments_there_is_help(run):
