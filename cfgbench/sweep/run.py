@@ -164,7 +164,7 @@ def clean_up(plan: Plan) -> None:
     store, keep = plan.store, plan.spec.evaluation.keep_features
     shards = set() if keep else {cell.id for cell in plan.cells if store.features(cell.id).exists()}
     for key in sorted(store.claimed() | shards):
-        with store.claim(key) as held:
+        with suppress(OSError, UserError), store.claim(key) as held:  # what may not be removed is in nobody's way
             if held and store.checkpoint(key).exists():
                 store.checkpoint(key).with_suffix(".partial").unlink(missing_ok=True)
             if held and key in shards and (store.find(key) or {}).get("status") == "ok":

@@ -1,5 +1,6 @@
 """What goes wrong on real machines, done to real sweeps: nothing finished is lost, and no number changes."""
 
+import errno
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import torch
 from programs import foreground
 
+from cfgbench import files
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.sweep import cell
@@ -197,6 +199,21 @@ def test_what_was_left_behind_in_the_instant_of_finishing_is_removed(small, calm
     row.unlink()
     assert run("sweep", small)[0] == 0
     same(calm, Path("results"))
+
+
+def test_what_was_left_behind_where_nothing_may_be_written_stops_no_finished_sweep(small, calm, run, monkeypatch):
+    shutil.copytree(calm, "results")
+    left = Path("results/digits/features", next(Path("results/digits/cells").iterdir()).stem, "0.safetensors")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"features")
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(files, "_make_one", refuse)
+    code, out, err = run("sweep", small)
+    assert (code, "p_uncond" in out, err) == (0, True, "")
+    assert left.exists()
 
 
 def test_what_another_process_is_at_is_left_to_it(small, calm, run):
