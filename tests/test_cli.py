@@ -89,6 +89,9 @@ def test_one_more_w_runs_only_the_new_cells(small, finished, run):
     fresh = run("sweep", small, "--dry-run", "--results", "elsewhere")[1]
     assert "on top come digits features of 240 images, and of the data set's 200\n" in fresh
     assert len(re.findall("trained: p_uncond", out)) == 2
+    small.write_text(SMALL.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "w: [1]"))
+    assert "\n1 cell, 0 to run, 0 network passes\n" in run("sweep", small, "--dry-run")[1]
+    small.write_text(SMALL.replace("w: [0, 1]", "w: [0, 0.5, 1]"))
     _, out, err = run("sweep", small)
     assert "2/2" in out
     assert "train" not in err

@@ -8,7 +8,7 @@ from torch import nn
 
 from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
-from cfgbench.errors import UserError, reason
+from cfgbench.errors import UserError, counted, reason
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
@@ -68,14 +68,14 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
-    lines.append(f"{len(plan.cells)} cells, {len(missing)} to run, {calls:,} network passes")
+    lines.append(f"{counted(len(plan.cells), 'cell')}, {len(missing)} to run, {calls:,} network passes")
     sampling, training = _ahead(costs, missing, untrained, compute)
     megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training + costs.feature_classifier)}"
     lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}{_on_top(plan)}")
-    counted = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
-    return [*lines, *([_counted(counted, untrained, image_of(plan.images))] if counted else [])]
+    ours = [cell for cell in missing if cell.denoiser is not None]  # of a network made elsewhere nothing is known
+    return [*lines, *([_operations(ours, untrained, image_of(plan.images))] if ours else [])]
 
 
 def _on_top(plan: Plan) -> str:
@@ -111,19 +111,19 @@ def forecast_without_data(path: Path) -> list[str] | None:
     image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
-    return [f"{len(cells)} cells, {calls:,} network passes", _counted(cells, networks_of(cells), image)]
+    return [f"{counted(len(cells), 'cell')}, {calls:,} network passes", _operations(cells, networks_of(cells), image)]
 
 
-def _counted(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
+def _operations(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
     """Operations, and how long those of large networks take on 1, 8 and 64 GPUs."""
-    counted = flops.of_sweep(cells, untrained, image)
+    needed = flops.of_sweep(cells, untrained, image)
     said = (
-        f"counted: {counted.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {counted.sampling:.3g} FLOP, training "
-        f"{counted.training:.3g} FLOP"
+        f"counted: {needed.one_pass / 1e9:,.4g} GFLOP a network pass; sampling {needed.sampling:.3g} FLOP, training "
+        f"{needed.training:.3g} FLOP"
     )
-    if counted.one_pass < LARGE:
+    if needed.one_pass < LARGE:
         return said
-    seconds = counted.sampling / SAMPLED + counted.training / TRAINED
+    seconds = needed.sampling / SAMPLED + needed.training / TRAINED
     where = ", ".join(f"{_duration(seconds / gpus)} on {gpus}" for gpus in GPUS)
     rates = f"sample at {SAMPLED / 1e12:.0f} and train at {TRAINED / 1e12:.0f} TFLOP/s (an H200, measured)"
     return f"{said}; on GPUs that {rates}: {where}"
