@@ -27,7 +27,7 @@ from cfgbench.data import image_batches
 from cfgbench.files import identity
 from cfgbench.sweep import external, plan  # noqa: F401 (as above)
 from cfgbench.sweep.results.row import digest_of
-from cfgbench.tensors import save_tensors
+from cfgbench.tensors import load_tensors, save_tensors
 
 SMALL = fuzz.SMALL
 TRAIN = ("--p-uncond", "0.123456")
@@ -369,6 +369,7 @@ def test_hostile_checkpoints(done, refused):
     whole = path.read_bytes()
     for cell in (done / "cells").iterdir():
         cell.unlink()
+    weights, _ = load_tensors(path)
     (length,) = struct.unpack("<Q", whole[:8])
     header = json.loads(whole[8 : 8 + length])
     made = json.loads(header["__metadata__"]["cfgbench"])
@@ -377,6 +378,9 @@ def test_hostile_checkpoints(done, refused):
     for header in (huge, {}, {"model": 1, "image": 2}):
         save_tensors(path, {"x": torch.zeros(1)}, header)
         assert f"{path}: not a checkpoint of a denoiser" in refused("sweep", "small.yaml")
+    for digests in ({"ema": 5, "raw": None}, {"ema": None}, {"raw": 5, "ema": "0"}):
+        save_tensors(path, weights, made | digests)
+        assert f"{path}: not a checkpoint of a denoiser (its digests are no text)" in refused("sweep", "small.yaml")
     for metadata in ("[" * 100_000, "[1]", "null", "{}"):
         save_file({"x": torch.zeros(1)}, path, metadata={"cfgbench": metadata})
         assert str(path) in refused("sweep", "small.yaml")
@@ -392,7 +396,7 @@ def test_hostile_trainings_in_progress(done, refused):
     for metadata in ("[1]", "{}", '{"step": "x"}', "null"):
         save_file({"x": torch.zeros(1)}, partial, metadata={"cfgbench": metadata})
         assert f"{partial}: not a whole file of cfgbench" in refused("train", "small.yaml")
-    for header in ({}, {"step": "x"}):
+    for header in ({}, {"step": "x"}, {"step": 1}, {"step": 1, "precision": ["fp32"]}):
         save_tensors(partial, {"x": torch.zeros(1)}, header)
         assert f"{partial}: not a training in progress" in refused("train", "small.yaml")
 

@@ -30,6 +30,8 @@ def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
     try:
         if (found := header.get("kind", "denoiser")) != kind:
             raise ValueError(f"it is a {found}'s")
+        if "ema" in header and not (isinstance(header["ema"], str) and isinstance(header["raw"], str)):
+            raise ValueError("its digests are no text")
         with shapes_only():  # what a header announces is not allocated
             network = make(Model.model_validate(header["model"]), **header["image"])
         wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}

@@ -1,5 +1,6 @@
 """All that training goes on from, in memory and on disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from torch import Tensor
 from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
 from cfgbench.models.noisy_classifier import HalfUNet
+from cfgbench.models.precision import PRECISIONS
 from cfgbench.models.unet import Embedding, UNet
 from cfgbench.spec import Training
 from cfgbench.tensors import digest, load_tensors, save_tensors
 from cfgbench.training.feed import generator
+
+WEIGHTS = "network", "ema"
+AVERAGES = "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq"
+COUNT = torch.zeros(())
+"""What AdamW counts the steps of each parameter with."""
 
 
 class TrainingFailed(RuntimeError):
@@ -85,7 +92,7 @@ def save(path: Path, state: State, header: dict[str, Any]) -> None:
 def load(path: Path, state: State, header: dict[str, Any]) -> None:
     """Goes on from what `save` wrote; from the beginning if that was another training. Raises UserError."""
     tensors, found = load_tensors(path)
-    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+    if not isinstance(found.get("step"), int) or found.get("precision") not in PRECISIONS:
         raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
     step, scaler, compiled = found.pop("step"), found.pop("scaler", {}), found.pop("compiled", None)
     found = {"id": header.get("id")} | found  # earlier versions noted no id
@@ -105,10 +112,11 @@ def load(path: Path, state: State, header: dict[str, Any]) -> None:
 def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], step: int) -> None:
     if not 0 <= step <= len(state.losses):
         raise ValueError(f"step {step} of {len(state.losses)}")
+    moved = any(name.startswith("optimizer.") for name in tensors)  # not before the first step, or one without overflow
+    _check_fit(state, tensors, [*WEIGHTS, *AVERAGES] if moved else WEIGHTS)
     state.step = step
     state.scaler.load_state_dict(scaler)
     state.losses.copy_(tensors["losses"])
-    moved = any(name.startswith("optimizer.") for name in tensors)  # not before the first step, or one without overflow
     with torch.no_grad():
         for (name, parameter), average in zip(state.network.named_parameters(), state.ema, strict=True):
             parameter.copy_(tensors[f"network.{name}"])
@@ -118,6 +126,18 @@ def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], s
                     kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)
                     for kind in ("step", "exp_avg", "exp_avg_sq")
                 }
+
+
+def _check_fit(state: State, tensors: dict[str, Tensor], kinds: Sequence[str]) -> None:
+    """Raises ValueError or KeyError before anything is copied: a fused AdamW reads and writes as far as the parameter
+    goes, past the end of what is smaller, and copying repeats one number for many."""
+    wanted = {"losses": state.losses}
+    for name, parameter in state.network.named_parameters():
+        wanted |= {f"{kind}.{name}": COUNT if kind == "optimizer.step" else parameter for kind in kinds}
+    for name, like in wanted.items():
+        found = tensors[name]
+        if (found.shape, found.dtype) != (like.shape, like.dtype):
+            raise ValueError(f"{name}: {found.dtype} {list(found.shape)}, not {like.dtype} {list(like.shape)}")
 
 
 def finish(path: Path, state: State, header: dict[str, Any]) -> None:

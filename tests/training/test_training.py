@@ -12,13 +12,13 @@ from cfgbench.models.feature_classifier import accuracy
 from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Training
-from cfgbench.tensors import load_tensors
+from cfgbench.tensors import load_tensors, save_tensors
 from cfgbench.training import diffusion, feature_classifier
 from cfgbench.training import feed as feeds
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, order
-from cfgbench.training.state import TrainingFailed, begin
+from cfgbench.training.state import TrainingFailed, begin, load
 from cfgbench.training.step import Step
 
 CPU = torch.device("cpu")
@@ -119,6 +119,41 @@ def test_a_training_in_progress_of_another_network_is_not_gone_on_from(images, t
     monkeypatch.setattr(diffusion, "Step", Seen)
     run(images, tmp_path / "a.safetensors", spec(), name=name)
     assert seen[0] == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("network.", lambda tensor: tensor[:1]),
+        ("network.", torch.Tensor.half),
+        ("ema.", lambda tensor: tensor[:1]),
+        ("losses", lambda tensor: tensor[:1]),
+        ("losses", torch.Tensor.double),
+        ("optimizer.exp_avg.", lambda tensor: tensor[:1]),
+        ("optimizer.exp_avg.", torch.Tensor.long),
+        ("optimizer.exp_avg_sq.", lambda tensor: tensor.flatten()[:1]),
+        ("optimizer.step.", lambda tensor: tensor.expand(3).clone()),
+        ("optimizer.step.", torch.Tensor.long),
+    ],
+)
+def test_a_training_in_progress_whose_tensors_do_not_fit_is_refused_before_anything_is_copied(
+    images, tmp_path, kind, change
+):
+    def stop(task, done, total, note):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a.safetensors", spec(), progress=stop)
+    tensors, header = load_tensors(tmp_path / "a.partial")
+    name = next(name for name in tensors if name.startswith(kind) and (tensors[name].dim() != 1 or kind == "losses"))
+    save_tensors(tmp_path / "a.partial", tensors | {name: change(tensors[name])}, header)
+    state = begin(UNet(MODEL, **image_of(images)), spec(), CPU, "fp32")
+    before = [parameter.clone() for parameter in state.network.parameters()]
+    facts = {key: header[key] for key in header.keys() - {"step", "scaler", "compiled"}}
+    with pytest.raises(UserError, match=rf"a\.partial: not a whole training in progress \({kind}.*; delete it to"):
+        load(tmp_path / "a.partial", state, facts)
+    assert (state.step, len(state.optimizer.state)) == (0, 0)
+    assert all(map(torch.equal, before, state.network.parameters()))
 
 
 @pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 7), (signal.SIGTERM, 0)])
