@@ -112,6 +112,12 @@ class Plan:
             raise UserError(f"{cell.sweep}: {error}") from None
         return denoiser
 
+    def check_measures(self) -> None:
+        """Raises UserError where the files that measure are others than when the plan was made and its cells named."""
+        if measures_identity(self.spec, self.images) != self.cells[0].features:
+            changed = "its reference or the weights of its features changed while the sweep runs"
+            raise UserError(f"{self.spec.name}: evaluation: {changed}; run it again")
+
     def networks(self) -> list[Network]:
         """What the sweep trains, each once: denoisers, then classifiers."""
         return networks_of(self.cells)
@@ -159,9 +165,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         weights = ""
         if isinstance(spec.model, Pretrained):
             weights = weights_identity(spec.model, images)
-        features = features_identity(spec, images)
-        if spec.evaluation.reference is not None:
-            features += f" {digest_named('evaluation.reference', spec.evaluation.reference)}"
+        features = measures_identity(spec, images)
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -190,6 +194,12 @@ def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:
     if len(found) > SHEET_COLUMNS:
         raise ValueError(f"evaluation.show: names {len(found)} classes; at most {SHEET_COLUMNS} are shown, give ids")
     return tuple(sorted(found))
+
+
+def measures_identity(spec: SweepSpec, images: Images) -> str:
+    """`features_identity`, and the digest of the file of statistics that is measured against, where one is named."""
+    features, reference = features_identity(spec, images), spec.evaluation.reference
+    return features if reference is None else f"{features} {digest_named('evaluation.reference', reference)}"
 
 
 def features_identity(spec: SweepSpec, images: Images) -> str:

@@ -75,6 +75,7 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
             if held:
                 extractor = make_extractor(plan, compute, progress)
                 reference = reference_of(plan, extractor, progress)
+                plan.check_measures()
                 check_extractor(extractor, plan.images)
                 return Bench(plan, extractor, reference, compute, progress, place)
         wait_for_others(progress, 0, len(plan.cells))

@@ -20,6 +20,7 @@ from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external
+from cfgbench.sweep import plan as planning
 from cfgbench.sweep.image_scores import ImageScores
 from cfgbench.sweep.plan import make_plan
 
@@ -265,6 +266,46 @@ def test_the_content_of_the_reference_has_a_name(run):
         result(run, "samples.npz", "--reference", "stats.npz", "--features", "digits")["reference_id"]
         == (row["reference_id"])
     )
+
+
+CHANGED = "s: evaluation: its reference or the weights of its features changed while the sweep runs; run it again"
+MEASURED = """name: s
+dataset: {name: digits, limit: 300}
+model: {channels: 8}
+training: {steps: 2}
+sampling: {samples: 20}
+grid: {w: [0, 1], T: [2]}
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reference_that_changes_while_a_sweep_runs_stops_it(run, monkeypatch, workers):
+    as_npz(DIGITS[:100])
+    result(run, "samples.npz", "--reference", "digits", "--save-stats", "a.npz")
+    as_npz(DIGITS[50:200], "others.npz")
+    result(run, "others.npz", "--reference", "digits", "--save-stats", "b.npz")
+    Path("s.yaml").write_text(f"{MEASURED}evaluation: {{reference: a.npz}}\n")
+    honest = planning.prepare_folder
+
+    def changed(plan):
+        honest(plan)
+        Path("b.npz").replace("a.npz")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(planning, "prepare_folder", changed)
+        assert run("sweep", "s.yaml", "--quiet", "--workers", workers)[::2] == (2, f"cfgbench: {CHANGED}\n")
+    assert not list(Path("results/s/cells").glob("*.parquet"))
+    assert run("sweep", "s.yaml", "--quiet")[0] == 0
+
+
+def test_weights_of_features_that_change_while_a_sweep_runs_stop_it():
+    Path("weights.pth").write_bytes(b"some")
+    Path("s.yaml").write_text(f"{MEASURED}evaluation: {{features: inception, inception_weights: weights.pth}}\n")
+    plan = make_plan(Path("s.yaml"), Path("results"))
+    plan.check_measures()
+    Path("weights.pth").write_bytes(b"others")
+    with pytest.raises(UserError, match=CHANGED):
+        plan.check_measures()
 
 
 def test_a_pipe_of_weights_is_refused(run):
@@ -670,6 +711,7 @@ from pathlib import Path
 from cfgbench.evaluation.features import Features
 from cfgbench.models.extractors import Extractor
 from cfgbench.sweep import external
+from cfgbench.sweep import plan as planning
 
 class Means(Extractor):  # the extractor aside
     id, channels = "means", 3
