@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cfgbench.evaluation.features import FeatureExtractor
+from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, silent
 from cfgbench.sweep.plan import Plan
@@ -27,6 +27,8 @@ class Bench:
 
     plan: Plan
     extractor: FeatureExtractor
+    features: Features
+    """What it gives of some of the data set's images."""
     reference: Reference
     compute: Compute
     progress: Progress = silent

@@ -140,7 +140,7 @@ def _check_options(precision: str, weights: Path | None, features: str) -> None:
 def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, progress: Progress) -> Measurement:
     """Its features pass through the disk: errors need a second look at them, and memory should not grow."""
     with tempfile.TemporaryDirectory() as folder:
-        shards = Shards(Path(folder) / "features" / "samples", images.count, None)
+        shards = Shards(Path(folder) / "features" / "samples", images.count, None, like={})  # none are there
         logits = False
         for first, batch in numbered(images, extractor):
             progress(f"features of {images.name}", first, images.count, extractor.note)

@@ -17,7 +17,7 @@ from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.diffusion.schedule import diffuse
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
-from cfgbench.evaluation.features import FeatureExtractor
+from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.spec import Cell, Exact
 from cfgbench.tensors import digest
 
@@ -223,12 +223,13 @@ def _check_average(denoiser: Denoiser | NoisyClassifier, who: str) -> None:
         )
 
 
-def check_extractor(extractor: FeatureExtractor, images: Images) -> None:
-    """Probes the extractor with some of the data set's images."""
+def check_extractor(extractor: FeatureExtractor, images: Images) -> Features:
+    """Probes the extractor with some of the data set's images; returns their features."""
     chosen = np.unique(np.linspace(0, len(images.images) - 1, IMAGES).astype(int))
-    pooled = extractor(torch.from_numpy(np.array(images.images[chosen]))).pooled
-    if len(chosen) > 1 and (pooled == pooled[:1]).all():
+    found = extractor(torch.from_numpy(np.array(images.images[chosen])))
+    if len(chosen) > 1 and (found.pooled == found.pooled[:1]).all():
         raise UserError(
             f"evaluation.features: {extractor.id} gives the same features for {len(chosen)} images of the data set: "
             "its weights are not those of a working network"
         )
+    return found

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 
+import torch
+
 from cfgbench.errors import UserError, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
@@ -20,7 +22,7 @@ from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.results.row import Row
-from cfgbench.sweep.results.shards import Shards, remove
+from cfgbench.sweep.results.shards import Shards, named, remove
 from cfgbench.training.state import TrainingFailed
 
 STOPS_ALL = OSError, UserError
@@ -76,8 +78,8 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
                 extractor = make_extractor(plan, compute, progress)
                 reference = reference_of(plan, extractor, progress)
                 plan.check_measures()
-                check_extractor(extractor, plan.images)
-                return Bench(plan, extractor, reference, compute, progress, place)
+                features = check_extractor(extractor, plan.images)
+                return Bench(plan, extractor, features, reference, compute, progress, place)
         wait_for_others(progress, 0, len(plan.cells))
 
 
@@ -176,7 +178,9 @@ def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
     plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
     weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
     key = [cell.id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
-    return Shards(plan.store.features(cell.id), cell.sampling.samples, key)
+    like = named(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
+    shown = plan.sheet_of(cell).ravel().tolist()
+    return Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
 
 
 def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:

@@ -139,7 +139,7 @@ def test_what_goes_wrong_in_one_cell_of_a_batch_fails_that_cell_alone(sweep, err
 
 def test_for_cells_that_others_are_at_no_network_is_loaded_and_measured(plan, monkeypatch):
     made, loaded = plan(), []
-    bench = Bench(made, extractor=None, reference=None, compute=None)
+    bench = Bench(made, extractor=None, features=None, reference=None, compute=None)
     prepare_folder(made)
     monkeypatch.setattr(running, "ready_for", lambda *_: loaded.append(1))
     with ExitStack() as others:

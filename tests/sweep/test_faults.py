@@ -320,13 +320,13 @@ def test_a_checkpoint_of_someone_else_is_not_called_damaged(small, calm, run, mo
 
 
 def test_a_shard_of_someone_else_is_not_called_damaged(tmp_path, monkeypatch):
-    first = shards.Shards(tmp_path / "features" / "cell", 4, "key")
+    first = shards.Shards(tmp_path / "features" / "cell", 4, "key", like={})
     first.add(0, Features(torch.ones(4, 2), None), torch.zeros(0))
     first.flush()
     (path,) = (tmp_path / "features" / "cell").glob("*.safetensors")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="permission denied"):
-        shards.Shards(tmp_path / "features" / "cell", 4, "key")
+        shards.Shards(tmp_path / "features" / "cell", 4, "key", like={})
     assert path.exists()
 
 
@@ -453,9 +453,11 @@ def test_damaged_shards_are_made_again_and_the_others_are_not(small, calm, run, 
     assert len(files) == len(made) == 10
     flip(files[3], random.Random(1))
     files[7].write_bytes(files[7].read_bytes()[:-1])
+    tensors, header = load_tensors(files[0])  # whole, and with what would fail its cell in each run
+    save_tensors(files[0], tensors | {"pooled": tensors["pooled"] / 0}, header)
     made.most = None
     assert run("sweep", small)[0] == 0
-    assert sorted(made[10:]) == [60, 140, *range(200, 400, 20)]
+    assert sorted(made[10:]) == [0, 60, 140, *range(200, 400, 20)]
     same(calm, Path("results"))
 
 
@@ -488,7 +490,7 @@ def test_images_of_a_network_that_was_trained_again_to_others_are_not_taken_over
     assert f"trained in {other}" in pq.read_table(path)["protocol"][0].as_py()
 
 
-@pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, "x", None])
+@pytest.mark.parametrize("seconds", [float("nan"), 10**400, -1.0, 0, "x", None])
 def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
     assert taken_up(tmp_path, {}, seconds=1.5)
     assert not taken_up(tmp_path, {}, seconds=seconds)
@@ -496,19 +498,25 @@ def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
 
 @pytest.mark.parametrize("tensors", [{"pooled": torch.zeros(4, 3)}, {"logits": torch.zeros(4, 2)},
                                      {"pooled": torch.zeros(5, 3, dtype=torch.int64)}, {"kept": None},
-                                     {"pooled": None}])  # fmt: skip
+                                     {"pooled": None}, {"logits": None}, {"more": torch.zeros(5, 3)},
+                                     {"pooled": torch.full((5, 3), torch.nan)}, {"pooled": torch.zeros(5, 4)},
+                                     {"pooled": torch.zeros(5, 3).half()}, {"logits": torch.zeros(5, 2).double()},
+                                     {"logits": torch.full((5, 2), torch.inf)}, {"kept": torch.zeros(2, 1, 8, 8)},
+                                     {"kept": torch.zeros(1, 1, 8, 8, dtype=torch.uint8)}])  # fmt: skip
 def test_shards_without_their_features_are_not_taken(tmp_path, tensors):
+    assert taken_up(tmp_path, {}, seconds=1.5)
     assert not taken_up(tmp_path, tensors, seconds=1.5)
 
 
 def taken_up(folder, tensors, **facts):
     """Whether a shard of five images is taken up, whose file holds and says this."""
-    good = {"pooled": torch.zeros(5, 3), "logits": torch.zeros(5, 2), "kept": torch.zeros(0, 1, 8, 8)}
+    kept = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    good = {"pooled": torch.zeros(5, 3), "logits": torch.zeros(5, 2), "kept": kept}
     whole = {name: tensor for name, tensor in (good | tensors).items() if tensor is not None}
     path = folder / "features" / "cell" / "000000000000-000000000005.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1} | facts)
-    return list(shards.Shards(path.parent, 5, 1).files) == [range(5)]
+    return list(shards.Shards(path.parent, 5, 1, like=good, shown=[0, 4, 5]).files) == [range(5)]
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
@@ -535,15 +543,16 @@ def test_any_split_into_shards_gives_the_same_row(small, calm, run, monkeypatch)
 
 def test_shards_of_another_key_are_kept_until_all_is_done(tmp_path):
     def begun(key):
-        return shards.Shards(tmp_path / "features" / "cell", 4, key)
+        like = {"pooled": torch.zeros(0, 3), "kept": torch.zeros(0)}
+        return shards.Shards(tmp_path / "features" / "cell", 4, key, like=like)
 
     for key in ("a", "b"):
         one = begun(key)
-        one.add(0, Features(torch.full((2, 3), float(key == "b")), None), torch.zeros(0))
+        one.add(0, Features(torch.full((2, 3), float(key == "b")), None), torch.zeros(0), 1.5)
         one.flush()
     assert begun("a").missing() == begun("b").missing() == [range(2, 4)]
     last = begun("b")
-    last.add(2, Features(torch.ones(2, 3), None), torch.zeros(0))
+    last.add(2, Features(torch.ones(2, 3), None), torch.zeros(0), 1.5)
     last.flush()
     ((_, features),) = last.blocks()
     assert features.pooled.equal(torch.ones(4, 3))

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ class Shards:
 
     A file <first>-<stop>.<key>.safetensors holds `pooled` [b, d], `logits` [b, k] where there are some, and `kept`, the
     pixels of those of its images that the sample sheet shows. `key` says what made them (anything JSON can hold). Files
-    of another key are left for a run that asks for them, until all is done; damaged ones are made again.
+    of another key are left for a run that asks for them, until all is done. Those that are damaged are made again, and
+    those that do not fit: `like` holds such tensors of any image, `shown` says which images the sheet shows.
     """
 
-    def __init__(self, folder: Path, total: int, key: Any) -> None:
-        self.folder, self.total, self.key = folder, total, key
+    def __init__(
+        self, folder: Path, total: int, key: Any, *, like: Mapping[str, Tensor], shown: Iterable[int] = ()
+    ) -> None:
+        self.folder, self.total, self.key, self.like, self.shown = folder, total, key, like, tuple(shown)
         self.files: dict[range, Path] = {}
         self.seconds = self._took = 0.0
         self._pending = range(0)
@@ -53,13 +56,22 @@ class Shards:
             images = range(header["first"], header["stop"])
             fits = 0 <= images.start < images.stop <= self.total
             fits = fits and not any(_overlap(images, other) for other in self.files)
-            if fits and _whole(tensors, header, len(images)):
+            if fits and self._fit(tensors, images) and 0 < header["seconds"] < SECONDS_BELIEVED:
                 self.files[images] = path
                 self.seconds += header["seconds"]
                 return
         except (UserError, KeyError, TypeError):
             pass
         path.unlink(missing_ok=True)
+
+    def _fit(self, tensors: dict[str, Tensor], images: range) -> bool:
+        """Whether these are the tensors of so many images: others would stop the cell in each run anew."""
+        counts = dict.fromkeys(self.like, len(images)) | {"kept": sum(one in images for one in self.shown)}
+        return tensors.keys() == self.like.keys() and all(
+            (found.shape, found.dtype) == ((counts[name], *self.like[name].shape[1:]), self.like[name].dtype)
+            and bool(found.isfinite().all())
+            for name, found in tensors.items()
+        )
 
     def missing(self) -> list[range]:
         """The images that are in no shard, in order."""
@@ -70,7 +82,7 @@ class Shards:
     def add(self, first: int, features: Features, kept: Tensor, seconds: float = 0.0) -> None:
         """Takes in a batch that took so many seconds to make; writes a shard when enough has come together. Batches of
         one gap come in order."""
-        batch, count = _named(features), len(features.pooled)
+        batch, count = named(features), len(features.pooled)
         if self._pending and (first != self._pending.stop or len(self._pending) + count > self._room()):
             self.flush()
         if not self._pending:
@@ -147,16 +159,10 @@ def remove(folder: Path, keep: Set[Path] = frozenset()) -> None:
         folder.rmdir()
 
 
-def _whole(tensors: dict[str, Tensor], header: dict[str, Any], count: int) -> bool:
-    """Whether these are the features of so many images, made in a time that can be. Raises KeyError, TypeError."""
-    features = [tensors["pooled"], *(tensors[name] for name in ("logits",) if name in tensors)]
-    whole = all(one.ndim == 2 and len(one) == count and one.is_floating_point() for one in features)
-    return whole and "kept" in tensors and 0 <= header["seconds"] < SECONDS_BELIEVED
-
-
 def _overlap(a: range, b: range) -> bool:
     return max(a.start, b.start) < min(a.stop, b.stop)
 
 
-def _named(features: Features) -> dict[str, Tensor]:
+def named(features: Features) -> dict[str, Tensor]:
+    """The features as a shard holds them."""
     return {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
