@@ -39,7 +39,7 @@ def members(path: Path) -> dict[str, zipfile.ZipInfo]:
 def array(path: Path, name: str, largest: int = LARGEST_ARRAY) -> np.ndarray:
     """A whole array of plain numbers or text, in C order and the machine's own byte order. Raises UserError."""
     with _named(path, name), _entry(path, name) as (file, entry):
-        shape, fortran, dtype = _header(file, entry)
+        shape, fortran, dtype = array_header(file, entry.file_size)
         if entry.file_size > largest:
             raise _UnfitError(f"{entry.file_size:,} bytes, where {largest:,} are the most")
         if dtype.kind not in "fiuU":
@@ -98,7 +98,7 @@ def _entry(path: Path, name: str) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo]]
 
 def _rows_of(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, dtype). Raises ValueError for what is no array of rows of numbers in C order."""
-    shape, fortran, dtype = _header(file, entry)
+    shape, fortran, dtype = array_header(file, entry.file_size)
     if fortran and len(shape) > 1:
         raise _UnfitError("columns stand before rows; save it in C order")
     if not shape:
@@ -106,9 +106,9 @@ def _rows_of(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], 
     return shape, dtype
 
 
-def _header(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether columns stand before rows, dtype). Raises ValueError where the entry is not as long as they
-    say."""
+def array_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether columns stand before rows, dtype) of a .npy file of so many bytes, read up to where its numbers
+    begin. Raises ValueError where it is not as long as they say; other headers fail in many ways."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, about headers of an old Python
         version = np.lib.format.read_magic(file)
@@ -116,6 +116,6 @@ def _header(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], b
         shape, fortran, dtype = reader(file)
     if dtype.hasobject or min(shape, default=0) < 0 or not dtype.itemsize:
         raise _UnfitError(f"an array {shape} of {dtype}, where numbers are expected")
-    if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-        raise ValueError(f"an array {shape} of {dtype} in {entry.file_size} bytes")
+    if math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError(f"an array {shape} of {dtype} in {size} bytes")
     return shape, fortran, dtype

@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import json
+import os
+import re
 import shutil
 import time
 import uuid
@@ -14,9 +16,21 @@ from typing import IO, Any
 import numpy as np
 
 from cfgbench.data.images import content_of
-from cfgbench.errors import UserError
-from cfgbench.files import cache_folder, flush_to_disk, identity, try_flock, unwritable
+from cfgbench.errors import UserError, brief, reason
+from cfgbench.files import (
+    cache_folder,
+    flush_to_disk,
+    identity,
+    open_regular,
+    read_at_most,
+    try_flock,
+    unwritable,
+)
+from cfgbench.npz import array_header
 from cfgbench.progress import Progress
+
+LARGEST_INDEX = 4096
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,29 @@ def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray,
     except OSError as error:
         raise unwritable(place.parent, error, "name another folder in CFGBENCH_CACHE") from None
     try:
-        index = json.loads((place / "index.json").read_text())
-        images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(place / "labels.npy", allow_pickle=False)
-        if images.shape != (len(task.labels), *task.shape) or not np.array_equal(labels, task.labels):
-            raise ValueError("other images than its name says")
-        return images, labels, index["content"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f"{place}: damaged ({error}); delete it, and it is made again") from None
+        return _found(task, place)
+    except Exception as error:  # damaged files fail in many ways, all of which mean the same
+        raise UserError(f"{place}: damaged ({reason(error)}); delete it, and it is made again") from None
+
+
+def _found(task: Prepared, place: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """What `prepared` gives. Raises ValueError, and other errors, for what is not what was written."""
+    content = json.loads(read_at_most(place / "index.json", LARGEST_INDEX))["content"]
+    if not re.fullmatch("[0-9a-f]{64}", content):
+        raise ValueError(f"content = {brief(content)}")
+    images = _mapped(place / "images.npy", (len(task.labels), *task.shape), np.dtype(np.uint8))
+    if not np.array_equal(_mapped(place / "labels.npy", task.labels.shape, task.labels.dtype), task.labels):
+        raise ValueError("other labels than its name says")
+    return images, task.labels, content
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The array in a file. What its header says is compared before it is mapped. Raises ValueError."""
+    with open_regular(path) as file:
+        found = array_header(file, os.fstat(file.fileno()).st_size)
+        if found != (shape, False, dtype):
+            raise ValueError(f"{path.name}: an array {found[0]} of {found[2]}, not {shape} of {dtype}")
+        return np.memmap(file, dtype, "r", file.tell(), shape)
 
 
 def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> None:
@@ -62,6 +91,7 @@ def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> No
             progress(f"another process prepares {name}", 0, len(task.labels), "")
             time.sleep(0.2)
         if not (place / "index.json").exists():
+            _remove_parts(lock, file)  # of a process that this one waited for, and that was killed
             _make(task, name, place, progress)
         lock.unlink(missing_ok=True)
 
@@ -119,9 +149,16 @@ def _rename(part: Path, place: Path) -> None:
 
 
 def _sweep_up(folder: Path) -> None:
-    """Removes what processes that are no more have left half done: nobody holds its lock."""
+    """Removes what processes that are no more have left half done."""
     for lock in folder.glob(".*.lock"):
         with contextlib.suppress(OSError), lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for part in folder.glob(f".part-{lock.name[1:].removesuffix('.lock')}-*"):
-                shutil.rmtree(part, ignore_errors=True)
+            _remove_parts(lock, file)
+
+
+def _remove_parts(lock: Path, file: IO[str]) -> None:
+    """Removes what is half done under this lock, an open file, unless somebody holds it, or the file system has no
+    locks: others may be at work there."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for part in lock.parent.glob(f".part-{lock.name[1:].removesuffix('.lock')}-*"):
+            shutil.rmtree(part, ignore_errors=True)

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,61 @@ def test_a_cache_that_was_cut_is_named(batches, cache):
         load(batches)
 
 
+def without_numbers(path, array, shape=None):
+    """An array's header alone, or that of another shape."""
+    with path.open("wb") as file:
+        facts = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, facts | {"shape": shape or array.shape})
+
+
+def piped(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["index.json", "images.npy", "labels.npy"])
+@pytest.mark.parametrize("damage", [piped, lambda path: path.write_bytes(b"")])
+def test_a_cache_without_one_of_its_files_is_named(batches, cache, name, damage):
+    load(batches)
+    (made,) = cache.iterdir()
+    damage(made / name)
+    with pytest.raises(UserError, match=rf"{made.name}: damaged .*delete it, and it is made again"):
+        load(batches)
+
+
+@pytest.mark.parametrize("index", ["[" * 200_000, "[" * 2000, "[]", "{}", '{"content": null}', '{"content": {"a": 1}}',
+                                   '{"content": "x"}', "1" * 4000])  # fmt: skip
+def test_a_cache_with_an_index_that_is_none_is_named(batches, cache, index):
+    load(batches)
+    (made,) = cache.iterdir()
+    (made / "index.json").write_text(index)
+    with pytest.raises(UserError, match=rf"{made.name}: damaged .*delete it, and it is made again"):
+        load(batches)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, array: np.save(path, array.astype(np.float64)),
+        lambda path, array: np.save(path, array.astype(object)),
+        lambda path, array: np.save(path, array[:-1]),
+        lambda path, array: np.save(path, array[..., None]),
+        lambda path, array: path.write_bytes(path.read_bytes() + b"more"),
+        without_numbers,
+        lambda path, array: without_numbers(path, array, (10**13, *array.shape[1:])),
+        lambda path, array: without_numbers(path, array, (10**15, *array.shape[1:])),
+        lambda path, array: without_numbers(path, array, (2**62, 2**62)),
+    ],
+)
+def test_a_cache_with_other_arrays_is_named(batches, cache, name, damage):
+    load(batches)
+    (made,) = cache.iterdir()
+    damage(made / name, np.load(made / name))
+    with pytest.raises(UserError, match=rf"{made.name}: damaged .*delete it, and it is made again"):
+        load(batches)
+
+
 def test_a_cache_that_cannot_be_written_says_what_to_set(batches, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path / "file" / "cache"))
@@ -182,6 +238,22 @@ def test_of_several_processes_one_prepares_and_the_others_wait(batches, photos, 
     assert np.array_equal(made[0].result().images, photos)
     assert first.content == made[0].result().content
     assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_process_that_was_killed_has_left_is_removed_by_the_one_that_waited(batches, photos, cache):
+    load(batches)
+    (made,) = cache.iterdir()
+    left, lock = cache / f".part-{made.name}-1", cache / f".{made.name}.lock"
+    made.rename(left)  # as if it were half done
+    waiting = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            other = pool.submit(load, batches, progress=lambda task, *_: "another" in task and waiting.set())
+            assert waiting.wait(30)
+            assert left.exists()
+        assert np.array_equal(other.result().images, photos)
+    assert list(cache.iterdir()) == [made]
 
 
 def test_what_others_are_at_work_on_is_not_swept_up(batches, cache):
