@@ -16,6 +16,7 @@ from programs import NOBODY, read_by
 from torch import nn
 
 from cfgbench import data, files
+from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
