@@ -35,7 +35,6 @@ class FeatureClassifier(nn.Module):
         super().__init__()
         self.arguments = {"channels": channels, "side": side, "classes": classes, "width": width}
         self.side = side
-        self.facts: dict[str, Any] = {}
         layers: list[nn.Module] = []
         for level in range(levels(side)):
             outputs = width * 2**level
@@ -63,14 +62,12 @@ def save(path: Path, network: FeatureClassifier, **facts: Any) -> None:
 
 
 def load(path: Path) -> FeatureClassifier:
-    """Reads what `save` wrote, in evaluation mode, with what its header says as `facts`. Raises UserError naming a file
-    that is something else."""
+    """Reads what `save` wrote, in evaluation mode. Raises UserError naming a file that is something else."""
     tensors, header = load_tensors(path, expected=DIGESTS.get(path.stem) if path == packaged(path.stem) else None)
     try:
         with shapes_only():  # what a header announces is not allocated
             network = FeatureClassifier(**header["classifier"])
         network.load_state_dict(tensors, assign=True)
-        network.facts = header
         if any(value.is_meta or not value.isfinite().all() for value in network.state_dict().values()):
             raise ValueError("numbers that are not finite")
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -9,7 +9,7 @@ import torch
 from cfgbench.data.image_batches import ImageBatches
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments, RunningMoments
-from cfgbench.files import file_digest, identity
+from cfgbench.files import file_digest
 from cfgbench.models import feature_classifier
 from cfgbench.models.extractors import (
     ClassifierFeatures,
@@ -23,7 +23,7 @@ from cfgbench.models.gaussians import clean_posterior
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
-from cfgbench.sweep.plan import Plan, features_identity
+from cfgbench.sweep.plan import Plan
 from cfgbench.training.feature_classifier import train_classifier
 
 
@@ -75,20 +75,13 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
     path = plan.feature_classifier
     assert path is not None
-    trained_on = identity(features_identity(plan.spec, plan.images))
     if not path.exists():
-        network = train_classifier(plan.images, device=device, progress=progress)
-        feature_classifier.save(path, network, id=trained_on)
-    return _classifier(name, path, device, trained_on=trained_on)
+        feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+    return _classifier(name, path, device)
 
 
-def _classifier(
-    name: str, path: Path, device: torch.device, *, crop: bool = True, trained_on: str | None = None
-) -> Extractor:
-    """Raises UserError for a file that names other data than `trained_on`; those of earlier versions name none."""
+def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> Extractor:
     network = feature_classifier.load(path)
-    if trained_on is not None and network.facts.get("id", trained_on) != trained_on:
-        raise UserError(f"{path}: the classifier of another data set; delete it, and it is trained again")
     identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
 

@@ -25,7 +25,6 @@ from cfgbench.sweep.results import row, shards
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.store import Store
 from cfgbench.tensors import load_tensors, save_tensors
-from cfgbench.training import feature_classifier
 
 SMALL = """
 name: digits
@@ -383,27 +382,6 @@ def test_checkpoints_of_earlier_versions_are_taken(small, calm, run):
     assert run("sweep", small, "--quiet")[0] == 0
     assert kills.rows(Path("results")).keys() == kills.rows(calm).keys()
     assert run("train", small, "--quiet")[0] == 0
-
-
-def test_the_feature_classifier_of_other_data_is_refused(small, run, monkeypatch):
-    monkeypatch.setattr(feature_classifier, "_epochs", lambda images: 1)
-    text = f"{SMALL.replace('p_uncond: [0.1, 0.5], w: [0, 1]', 'w: [0]')}evaluation: {{features: classifier}}\n"
-    for name, limit in (("other", 210), ("digits", 200)):
-        small.write_text(text.replace("limit: 200", f"limit: {limit}").replace("name: digits\n", f"name: {name}\n"))
-        assert run("sweep", small, "--quiet")[0] == 0
-    (path,) = Path("results/digits/classifier").glob("*.safetensors")
-    (row,) = Path("results/digits/cells").glob("*.parquet")
-    own = kills.rows(Path("results"))[row.stem]
-    (other,) = Path("results/other/classifier").glob("*.safetensors")
-    row.unlink()
-    whole = path.read_bytes()
-    shutil.copy(other, path)
-    said = f"{path}: the classifier of another data set; delete it, and it is trained again"
-    assert run("sweep", small, "--quiet")[::2] == (2, f"cfgbench: {said}\n")
-    path.write_bytes(whole)
-    change(path, id=None)  # as earlier versions wrote them
-    assert run("sweep", small, "--quiet")[0] == 0
-    assert kills.rows(Path("results"))[row.stem]["fid"] == own["fid"]
 
 
 def change(path, **facts):
