@@ -145,10 +145,11 @@ def sweep(
 
         if under_torchrun():
             raise UserError("torchrun is for cfgbench train; run cfgbench sweep as one process")
+        compute = find_compute(device, precision, compile)
         if dry_run:
-            _dry_run(sweep, results, find_compute(device, precision, compile), workers, _progress(quiet))
+            _dry_run(sweep, results, compute, workers, _progress(quiet))
         else:
-            _sweep(sweep, results, find_compute(device, precision, compile), workers, precision, quiet)
+            _sweep(sweep, results, compute, workers, precision, quiet)
 
 
 def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, precision: str, quiet: bool) -> None:

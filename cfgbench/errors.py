@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class Passing(UserError):
+    """Nothing can be written there as things are; once they are mended, the same command can be run again."""
+
+
 def printable(text: object) -> str:
     """The text with all that is no visible character as an escape: no new line, no terminal code, no lone surrogate."""
     words = str(text)

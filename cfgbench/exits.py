@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from cfgbench.errors import UserError, printable, reason
-from cfgbench.files import Passing
+from cfgbench.errors import Passing, UserError, printable, reason
 
 LONGEST_LINE = 900
 """Characters of an error."""

@@ -13,11 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cfgbench.errors import UserError, reason
-
-
-class Passing(UserError):
-    """Nothing can be written there as things are; once they are mended, the same command can be run again."""
+from cfgbench.errors import Passing, UserError, reason
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:

@@ -197,7 +197,7 @@ def zipped(entries, how=zipfile.ZIP_DEFLATED):
         ([("a\x1b[31m/0.png", picture())], "class 'a\\\\x1b[31m'"),
         ([("a/0.png", picture()), ("classes.tsv", "a\tx\x1b[2J\n")], "class 'x\\\\x1b[2J'"),
         ([("a/0.png", picture()), ("classes.tsv", "a\t" + "x" * 300 + "\n")], "visible characters"),
-        ([("a/0.png", picture()), ("classes.tsv", "a \x1b[2J\n" + "x" * 300)], "line 1: 'a \\x1b[2J': no tab"),
+        ([("a/0.png", picture()), ("classes.tsv", "a \x1b[2J\n" + "x" * 300)], "names none of the classes"),
     ],
 )
 def test_hostile_zips_of_images(refused, entries, said):
@@ -427,6 +427,8 @@ def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells
     (done / "asked.json").write_text(json.dumps({"digest": identity(cells), "cells": cells}))
     noted = [run(*words)[:2] for words in (["ls"], ["ls", "small"], ["report", "small", "--table", "md"])]
     assert noted == without
+    (done / "asked.json").write_text(json.dumps({"digest": identity([NOTED]), "cells": [NOTED]}))
+    assert run("ls", "small")[:2] != without[1]  # what is as it should be is believed
     assert noted[0][0] == 0
 
 

@@ -102,7 +102,7 @@ def _passed_over(there: Iterable[str], split: str | None, chosen: set[str]) -> i
     images above the split's folder. Hidden files and the table of names do not count."""
     depth, count = 1 if split else 0, 0
     for name in there:
-        parts = PurePosixPath(name).parts
+        parts = name.split("/")
         if any(map(hidden, parts)) or name == TABLE:
             continue
         if split and parts[0] != split:
@@ -154,22 +154,20 @@ def _table(source: Source, known: list[str]) -> dict[str, str]:
     try:
         lines = source.read(TABLE, LARGEST_TABLE).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{where}: not UTF-8; save it as UTF-8") from None
+        raise UserError(f"{where}: not UTF-8; save it as UTF-8, or remove it") from None
     except Exception as error:  # files and damaged zips fail in many ways, all of which mean the same
         raise UserError(f"{where}: cannot be read ({reason(error)}); replace or remove it") from None
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         folder, tab, words = line.partition("\t")
         name = words.split(",")[0]
         if not tab:
-            raise UserError(f"{where}: line {number}: {brief(line)}: no tab; write folder, tab, words")
+            continue  # a remark
         if not name.strip():
             raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
         table[folder] = name
     if table.keys().isdisjoint(known):
-        raise UserError(f"{where}: names none of the classes; write their folders, such as {brief(known[0])}")
+        raise UserError(f"{where}: names none of the classes; write folder, tab, words, such as {brief(known[0])}")
     return table
 
 

@@ -21,8 +21,10 @@ class Seen:
 
         def batches(size: int) -> Iterator[np.ndarray]:
             for batch in images.batches(size):
-                # Python's own, which differs between processes and goes into no file: a quarter of blake2b's time
-                self._hashes.append(np.array([hash(image.tobytes()) for image in batch], dtype=np.int64))
+                # a grey image is the one that has it in three channels; Python's own hash, which differs between
+                # processes and goes into no file, takes a quarter of blake2b's time
+                coloured = np.broadcast_to(batch, (len(batch), max(3, batch.shape[1]), *batch.shape[2:]))
+                self._hashes.append(np.array([hash(image.tobytes()) for image in coloured], dtype=np.int64))
                 self.brightest = max(self.brightest, int(batch.max()))
                 yield batch
 

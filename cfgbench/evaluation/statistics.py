@@ -107,7 +107,7 @@ class RunningMoments:
     def moments(self) -> Moments:
         """As they are now; what is taken in later does not change them."""
         held = self._held
-        return Moments(held.n, held.mean.cpu(), held.scatter.clone().cpu())
+        return Moments(held.n, held.mean.cpu(), held.scatter.to("cpu", copy=True))
 
 
 def _check_dimensions(mean: Float[Tensor, "d"], other: Float[Tensor, "e"]) -> None:

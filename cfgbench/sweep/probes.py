@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cfgbench.data import Images
@@ -58,13 +58,14 @@ def prediction_note(denoiser: Denoiser, cell: Cell, images: Images, device: torc
     """What a person should know of a network made elsewhere whose eps is farther from the noise in the data set's own
     images than no prediction at all, as where `model.prediction` is another than the network's; empty where it is not.
     """
-    chosen = np.unique(np.linspace(0, len(images.images) - 1, IMAGES).astype(int))
-    x = from_uint8(torch.from_numpy(np.array(images.images[chosen])).to(device))
-    c = torch.from_numpy(images.labels[chosen]).to(device)
+    x, c = _some(images, IMAGES, device)
+    c = c if cell.training.p_uncond < 1 else torch.full_like(c, images.num_classes)
     eps = noise(0, torch.arange(len(x), device=device), 0, x.shape[1:])
     for lam in (ENDS[0], *LOG_SNRS):
         lams = torch.full((len(x),), lam, device=device)
-        found = denoiser(diffuse(x, lams, eps), lams, c if cell.training.p_uncond < 1 else c * 0 + images.num_classes)
+        # a few at a time, for memory may hold no more
+        parts = zip(*(one.split(len(LOG_SNRS)) for one in (diffuse(x, lams, eps), lams, c)), strict=True)
+        found = torch.cat([denoiser(*part).clone() for part in parts])
         times = ((found - eps).square().mean() / eps.square().mean()).item()
         if times > NO_PREDICTION:
             return (
@@ -72,6 +73,17 @@ def prediction_note(denoiser: Denoiser, cell: Cell, images: Images, device: torc
                 "as none at all would be (mean square): is it trained on these images, and model.prediction its own?"
             )
     return ""
+
+
+def _some(images: Images, count: int, device: torch.device) -> tuple[Float[Tensor, "b ch h w"], Int[Tensor, "b"]]:
+    """So many of the data set's images at most, from all over it, in [-1, 1], and their classes."""
+    chosen = _from_all_over(images, count)
+    pixels = torch.from_numpy(np.array(images.images[chosen]))
+    return from_uint8(pixels.to(device)), torch.from_numpy(images.labels[chosen]).to(device)
+
+
+def _from_all_over(images: Images, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, len(images.images) - 1, count).astype(int))
 
 
 def _check_denoiser(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> None:
@@ -108,9 +120,7 @@ def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, de
     """It must know the data's own images better than chance when they are nearly clean."""
     who = f"noisy classifier {name}"
     _check_average(classifier, who)
-    chosen = np.unique(np.linspace(0, len(images.images) - 1, CLASSIFIED).astype(int))
-    x = from_uint8(torch.from_numpy(np.array(images.images[chosen])).to(device))
-    labels = torch.from_numpy(images.labels[chosen]).to(device)
+    x, labels = _some(images, CLASSIFIED, device)
     found = classifier(x, torch.full((len(x),), NEARLY_CLEAN, device=device)).argmax(dim=1)
     right, chance = (found == labels).float().mean().item(), labels.bincount().max().item() / len(labels)
     if images.num_classes > 1 and right <= chance:
@@ -225,7 +235,7 @@ def _check_average(denoiser: Denoiser | NoisyClassifier, who: str) -> None:
 
 def check_extractor(extractor: FeatureExtractor, images: Images) -> Features:
     """Probes the extractor with some of the data set's images; returns their features."""
-    chosen = np.unique(np.linspace(0, len(images.images) - 1, IMAGES).astype(int))
+    chosen = _from_all_over(images, IMAGES)
     found = extractor(torch.from_numpy(np.array(images.images[chosen])))
     if len(chosen) > 1 and (found.pooled == found.pooled[:1]).all():
         raise UserError(

@@ -22,7 +22,7 @@ from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.results.row import Row
-from cfgbench.sweep.results.shards import Shards, named, remove
+from cfgbench.sweep.results.shards import Shards, remove, tensors_of
 from cfgbench.training.state import TrainingFailed
 
 STOPS_ALL = OSError, UserError
@@ -165,6 +165,7 @@ def clean_up(plan: Plan) -> None:
     """Removes what processes have left that died before they could: claims, parts of files, the state of a training
     that is over, the shards of a finished cell."""
     store, keep = plan.store, plan.spec.evaluation.keep_features
+    store.check()
     shards = set() if keep else {cell.id for cell in plan.cells if store.features(cell.id).exists()}
     for key in sorted(store.claimed() | shards):
         with suppress(OSError, UserError), store.claim(key) as held:  # what may not be removed is in nobody's way
@@ -178,7 +179,7 @@ def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
     plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
     weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
     key = [cell.id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
-    like = named(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
+    like = tensors_of(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
     shown = plan.sheet_of(cell).ravel().tolist()
     return Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
 

@@ -16,6 +16,8 @@ from programs import NOBODY, read_by
 from torch import nn
 
 from cfgbench import data, files
+from cfgbench.data.image_batches import ImageBatches
+from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError
 from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
@@ -380,6 +382,14 @@ def test_copies_have_a_note(run, wrap, more, copies, noted):
     assert (f"note: {copies} of {300 + more} images are copies of others: errors, which " in err) == noted
     assert "in the reference" not in err
     assert noted or "copies" not in err
+
+
+def test_a_grey_picture_is_itself_in_three_channels():
+    grey, coloured = Seen(), Seen()
+    for seen, images in ((grey, DIGITS[:20]), (coloured, DIGITS[10:40].repeat(3, axis=1))):
+        batches = ImageBatches("some", len(images), images.shape[1:], "", lambda size, images=images: iter([images]))
+        assert sum(map(len, seen.watch(batches).batches(50))) == len(images)
+    assert (grey.among(coloured), coloured.among(grey)) == (10, 10)
 
 
 @pytest.mark.parametrize(("shared", "noted"), [(0, False), (2, False), (3, True), (200, True)])

@@ -21,9 +21,11 @@ from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.sweep import cell
 from cfgbench.sweep import fill as filling
+from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.results import row, shards
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.store import Store
+from cfgbench.sweep.run import clean_up
 from cfgbench.tensors import load_tensors, save_tensors
 
 SMALL = """
@@ -278,6 +280,28 @@ def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monke
         assert run(*words)[::2] == (2, f"cfgbench: {said}\n")
     assert run("ls")[:2] == (0, f"digits: {said}\n")
     assert path.read_bytes() == kept
+
+
+def test_a_folder_that_may_not_be_entered_and_is_named_as_no_sweep_is_none(run, monkeypatch):
+    Path("results/lost+found").mkdir(parents=True)
+    honest = Path.stat
+
+    def stat(path, **how):
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    for words in ("ls", "report"):
+        assert "no sweeps yet" in "".join(run(words)[1:])
+
+
+def test_results_that_vanished_are_not_cleaned_up_in_silence(small, calm):
+    shutil.copytree(calm, "results")
+    plan = make_plan(small, Path("results"))
+    shutil.move("results/digits", "elsewhere")
+    with pytest.raises(UserError, match="vanished"):
+        clean_up(plan)
 
 
 @pytest.mark.parametrize("part", ["cells", "checkpoints", ""])

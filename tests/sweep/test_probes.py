@@ -77,6 +77,7 @@ def not_finite(): return Spoils("values")
 def says_x(): return SaysX()
 def no_null(): return NoNull()
 def null_alone(): return NullAlone()
+def tight(): return Ends([*range(9, 100)], torch.OutOfMemoryError("CUDA out of memory"))
 def unnumbered(): return torch.nn.Identity()
 
 class SaysX(Denoiser):
@@ -273,6 +274,14 @@ def test_what_was_trained_without_classes_is_held_against_the_noise_without_one(
         Path("sweep.yaml").write_text(text.replace("p_uncond: 0.1", f"p_uncond: {p_uncond}").replace("[0, 1]", w))
         code, _, err = run("sweep", "sweep.yaml")
         assert (code, "times as far from the noise" in err) == (0, told)
+
+
+def test_no_probe_takes_more_memory_than_sampling_can_do_with(sweep, run):
+    sweep("sound")
+    text = Path("sweep.yaml").read_text().replace(":sound", ":tight").replace("p_uncond: 0.1", "p_uncond: 0")
+    Path("sweep.yaml").write_text(text.replace("w: [0, 1]", "w: [0]"))
+    assert run("sweep", "sweep.yaml", "--quiet")[0] == 0
+    assert {*pd.read_parquet("results/probed/cells")["status"]} == {"ok"}
 
 
 def test_features_that_are_constant(sweep, monkeypatch):

@@ -82,7 +82,7 @@ class Shards:
     def add(self, first: int, features: Features, kept: Tensor, seconds: float = 0.0) -> None:
         """Takes in a batch that took so many seconds to make; writes a shard when enough has come together. Batches of
         one gap come in order."""
-        batch, count = named(features), len(features.pooled)
+        batch, count = tensors_of(features), len(features.pooled)
         if self._pending and (first != self._pending.stop or len(self._pending) + count > self._room()):
             self.flush()
         if not self._pending:
@@ -163,6 +163,6 @@ def _overlap(a: range, b: range) -> bool:
     return max(a.start, b.start) < min(a.stop, b.stop)
 
 
-def named(features: Features) -> dict[str, Tensor]:
+def tensors_of(features: Features) -> dict[str, Tensor]:
     """The features as a shard holds them."""
     return {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})

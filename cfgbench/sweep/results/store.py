@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -186,7 +187,8 @@ def _may_be_sweep(folder: Path) -> bool:
     try:
         (folder / "sweep.yaml").stat()
     except OSError as error:
-        return isinstance(error, PermissionError)  # whoever reads its rows says so
+        # whoever reads its rows says so; lost+found is no sweep's name
+        return isinstance(error, PermissionError) and re.fullmatch(r"[A-Za-z0-9._-]+", folder.name) is not None
     return True
 
 
