@@ -282,7 +282,7 @@ def test_a_row_that_cannot_be_read_now_is_not_made_again(small, calm, run, monke
     assert path.read_bytes() == kept
 
 
-def test_a_folder_that_may_not_be_entered_and_is_named_as_no_sweep_is_none(run, monkeypatch):
+def test_a_folder_that_may_not_be_entered_and_is_named_as_no_sweep_is_none(small, run, monkeypatch):
     Path("results/lost+found").mkdir(parents=True)
     honest = Path.stat
 
