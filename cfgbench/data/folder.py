@@ -102,7 +102,7 @@ def _passed_over(there: Iterable[str], split: str | None, chosen: set[str]) -> i
     images above the split's folder. Hidden files and the table of names do not count."""
     depth, count = 1 if split else 0, 0
     for name in there:
-        parts = name.split("/")
+        parts = PurePosixPath(name).parts
         if any(map(hidden, parts)) or name == TABLE:
             continue
         if split and parts[0] != split:

@@ -159,15 +159,16 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
     if denoiser.num_classes != classes:
         raise UserError(f"model: made for {denoiser.num_classes} classes, the data set has {classes}")
     z, lam = torch.zeros(2, *images.images.shape[1:], device=device), torch.zeros(2, device=device)
-    for c in ([0, classes - 1], [classes, classes])[: 1 + null_class]:
+    null = f"does not take class {classes}, the null class that model.p_uncond > 0 announces"
+    asked = [([0, classes - 1], "does not fit the images"), ([classes, classes], null)]
+    for c, wrong in asked[: 1 + null_class]:
         try:
             with torch.inference_mode():
                 _prediction(denoiser(z, lam, torch.tensor(c, device=device)), z)
         except (Exception, SystemExit) as error:  # the user's own code fails as it likes
             text, kind = brief(error, quoted=False), type(error).__name__
             words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
-            null = f"does not take class {classes}, the null class that model.p_uncond > 0 announces"
-            raise UserError(f"model: {null if c[0] == classes else 'does not fit the images'}: {words}") from None
+            raise UserError(f"model: {wrong}: {words}") from None
 
 
 def _files_in(arguments: Any) -> Iterator[Path]:

@@ -58,9 +58,9 @@ class Setting:
 
     def beside(self, system: str) -> "Setting":
         """The same with the curves of this system and of guidance without a classifier at the seeds that both have."""
-        pair = self.rows["system"].isin((CFG, system))
-        if not pair.any():
+        if not {CFG, system} <= {*self.rows["system"]}:
             return self
+        pair = self.rows["system"].isin((CFG, system))
         return replace(self, rows=pd.concat([at_shared_seeds(self.rows[pair]), self.rows[~pair]], ignore_index=True))
 
     @cached_property
