@@ -18,6 +18,7 @@ from cfgbench.signals import held_back
 if TYPE_CHECKING:
     from cfgbench.models.precision import Compute
     from cfgbench.report import Request
+    from cfgbench.sweep.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -163,6 +164,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     unwritten: OSError | None = None
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
+    _tell_notes(plan)
     if plan.missing:
         from cfgbench.sweep.workers.pool import run_shared
 
@@ -183,14 +185,18 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     others = sorted({*made["precision"].dropna()} - {compute.precision})
     if others and precision != "auto":
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
-    for line in plan.notes if plan.missing else []:
-        note(line)
     if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
         its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
         tell(f"{counted(failed, 'cell')} failed; {its} why, and the same command tries {it} again")
         raise typer.Exit(1)
     if unwritten:
         raise UserError(f"standard output: {reason(unwritten)}")
+
+
+def _tell_notes(plan: "Plan") -> None:
+    """What a reader should know of the numbers, while it is still cheap to change one's mind."""
+    for line in plan.notes if plan.missing else []:
+        note(line)
 
 
 @contextmanager
@@ -449,6 +455,7 @@ def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None
         plan = make_plan(sweep, results, progress)
         division = divide(plan, compute.device, workers)
         lines = [*forecast(plan, compute), f"worked on by {division}"]
+        _tell_notes(plan)
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

@@ -262,7 +262,8 @@ def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variab
 
 def test_few_images_of_many_classes_have_a_note(small, run):
     said = "note: a split of the Inception Score holds 4 images, fewer than the 10 classes"
-    assert said in run("sweep", small)[2]
+    assert said in run("sweep", small, "--dry-run")[2]
+    assert run("sweep", small)[2].startswith(said)  # before hours go into it
     small.write_text(SMALL.replace("samples: 40", "samples: 100").replace("T: [3]", "T: [2]"))
     assert said not in run("sweep", small)[2]
 
@@ -274,8 +275,9 @@ def test_files_of_a_folder_that_were_passed_over_have_a_note(small, run):
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(Path("photos", name))
     small.write_text(SMALL.replace("name: digits, limit: 200", "name: folder, path: photos"))
     said = "note: 2 files are no PNG or JPEG in a class folder and were passed over\n"
+    assert said in run("sweep", small, "--dry-run")[2]
     assert said in run("sweep", small)[2]
-    assert run("sweep", small)[2] == ""  # it ran no cell
+    assert run("sweep", small)[2] == run("sweep", small, "--dry-run")[2] == ""  # no cell is missing
     Path("photos/loose.png").unlink()
     small.write_text(small.read_text().replace("T: [3]", "T: [2]"))
     assert "note: 1 file is no PNG or JPEG in a class folder and was passed over\n" in run("sweep", small)[2]

@@ -92,6 +92,7 @@ def _make_once(task: Prepared, name: str, place: Path, progress: Progress) -> No
             time.sleep(0.2)
         if not (place / "index.json").exists():
             _remove_parts(lock, file)  # of a process that this one waited for, and that was killed
+            shutil.rmtree(place, ignore_errors=True)  # what has lost the index that it was written with
             _make(task, name, place, progress)
         lock.unlink(missing_ok=True)
 

@@ -30,7 +30,10 @@ def load_folder(dataset: Dataset) -> Images:
     except UserError as error:
         raise UserError(f"dataset.path = {error}") from None
     there = list(source.names())
-    classes = files_by_class(source, there, dataset.split)
+    split = _split_of(dataset)
+    if split and not source.has(split):
+        raise _missing(source, split)
+    classes = _files_by_class(source, there, split)
     known = sorted(classes)
     names = [known[i] for i in choose_classes(dataset.classes, known)]
     for name in names:
@@ -47,7 +50,7 @@ def load_folder(dataset: Dataset) -> Images:
     pixels = pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
-    ignored = _passed_over(there, dataset.split, set(names))
+    ignored = _passed_over(there, split, set(names))
     return Images("folder", pixels, labels, called, flips=flips, ignored=ignored)
 
 
@@ -67,67 +70,83 @@ def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.I
     return images
 
 
-def files_by_class(source: Source, there: Iterable[str], split: str | None) -> dict[str, list[str]]:
+def _split_of(dataset: Dataset) -> str:
+    """The folder of the class folders, `train` or `photos/train`; empty where they lie at the top. Raises UserError for
+    one that would climb out."""
+    inside = PurePosixPath(dataset.split or "")
+    if inside.is_absolute() or ".." in inside.parts:
+        raise UserError(f"dataset.split = {dataset.split}: should be a folder in dataset.path, such as train")
+    return "/".join(inside.parts)
+
+
+def _missing(source: Source, split: str) -> UserError:
+    """What is said of a split that is not there: what there is instead, where its path ends."""
+    above = next((str(one) for one in PurePosixPath(split).parents if one.parts and source.has(str(one))), "")
+    place = source.below(above) if above else source
+    there = ", ".join(sorted(folder for folder in place.folders() if not hidden(folder)))
+    return UserError(f"dataset.split = {split}: not in {place.where}; it has {there or 'no folders'}")
+
+
+def _files_by_class(source: Source, there: Iterable[str], split: str) -> dict[str, list[str]]:
     """The image files of each class, of those that are there: of `split`/class/... where a split is given, else of
     class/... Raises UserError where there is no class."""
-    depth = 1 if split else 0
+    top = PurePosixPath(split)
     classes: dict[str, list[str]] = {}
-    splits = set()
     for name in there:
-        parts = PurePosixPath(name).parts
-        if any(map(hidden, parts)):
+        inside = _inside(name, top)
+        if len(inside) < 2 or any(map(hidden, inside)):
             continue
-        if len(parts) > 1:
-            splits.add(parts[0])
-        if len(parts) < depth + 2 or (split and parts[0] != split):
-            continue
-        members = classes.setdefault(parts[depth], [])
+        members = classes.setdefault(inside[0], [])
         if is_picture(name):
             members.append(name)
     for folder in (source.below(split) if split else source).folders():
         if not hidden(folder):
             classes.setdefault(folder, [])  # an empty one is said to be empty
-    if not classes and split:
-        raise UserError(
-            f"dataset.split = {split}: not in {source.where}; it has {', '.join(sorted(splits)) or 'nothing'}"
-        )
     if not classes:
-        raise UserError(f"dataset.path = {source.where}: no class; it needs one sub-folder of images per class")
-    _check_depth(source, classes, depth)
+        where = f"dataset.split = {split}: in {source.where}" if split else f"dataset.path = {source.where}"
+        raise UserError(f"{where}: no class; it needs one sub-folder of images per class")
+    _check_depth(source, classes, top)
     return classes
 
 
-def _passed_over(there: Iterable[str], split: str | None, chosen: set[str]) -> int:
+def _inside(name: str, top: PurePosixPath) -> tuple[str, ...]:
+    """The parts of a file's path below a folder; none for a file elsewhere."""
+    parts, depth = PurePosixPath(name).parts, len(top.parts)
+    return parts[depth:] if parts[:depth] == top.parts else ()
+
+
+def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
     """How many files are left out: those in the chosen classes that are no images, all beside the class folders, and
     images above the split's folder. Hidden files and the table of names do not count."""
-    depth, count = 1 if split else 0, 0
+    top, count = PurePosixPath(split), 0
     for name in there:
-        parts = PurePosixPath(name).parts
-        if any(map(hidden, parts)) or name == TABLE:
+        path, inside = PurePosixPath(name), _inside(name, top)
+        if any(map(hidden, path.parts)) or name == TABLE:
             continue
-        if split and parts[0] != split:
-            count += len(parts) == 1 and is_picture(name)
-        elif len(parts) < depth + 2:
+        if not inside:
+            count += path.parent in top.parents and is_picture(name)
+        elif len(inside) == 1:
             count += 1
         else:
-            count += parts[depth] in chosen and not is_picture(name)
+            count += inside[0] in chosen and not is_picture(name)
     return count
 
 
-def _check_depth(source: Source, classes: dict[str, list[str]], depth: int) -> None:
+def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPath) -> None:
     """Raises UserError where what was taken for classes are the folders of classes: one folder that holds them all, or
     train, val and the like. Images of a class may lie deeper otherwise, as in a folder `images` of it."""
-    inside = {name: {PurePosixPath(file).parts[depth + 1] for file in files} for name, files in classes.items()}
-    direct = any(len(PurePosixPath(file).parts) == depth + 2 for files in classes.values() for file in files)
+    below = {name: [_inside(file, top)[1:] for file in files] for name, files in classes.items()}
+    inside = {name: {path[0] for path in paths} for name, paths in below.items()}
+    direct = any(len(path) == 1 for paths in below.values() for path in paths)
     outer = len(classes) == 1 or all(name.casefold() in SPLITS for name in classes)
     if direct or not outer or max(map(len, inside.values())) < 2:
         return
     name = max(inside, key=lambda one: len(inside[one]))
     few = ", ".join(sorted(inside[name])[:3])
-    way_out = f"name the folder {name} itself in dataset.path" if depth else f"set dataset.split: {name}"
     raise UserError(
         f"dataset.path = {source.where}: {', '.join(sorted(classes))}: taken for classes they hold no images, but "
-        f"folders of them ({few}{', ...' * (len(inside[name]) > 3)}); if these are the classes, {way_out}"
+        f"folders of them ({few}{', ...' * (len(inside[name]) > 3)}); if these are the classes, set dataset.split: "
+        f"{top / name}"
     )
 
 

@@ -156,6 +156,15 @@ def test_a_cache_without_one_of_its_files_is_named(batches, cache, name, damage)
         load(batches)
 
 
+def test_a_cache_that_lost_its_index_is_made_again(batches, photos, cache):
+    before = load(batches)
+    (made,) = cache.iterdir()
+    (made / "index.json").unlink()
+    again = load(batches)
+    assert (again.known_content, np.array_equal(again.images, photos)) == (before.known_content, True)
+    assert list(cache.iterdir()) == [made]
+
+
 @pytest.mark.parametrize("index", ["[" * 200_000, "[" * 2000, "[]", "{}", '{"content": null}', '{"content": {"a": 1}}',
                                    '{"content": "x"}', "1" * 4000])  # fmt: skip
 def test_a_cache_with_an_index_that_is_none_is_named(batches, cache, index):

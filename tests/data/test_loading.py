@@ -113,6 +113,10 @@ def test_of_a_split_what_lies_in_it_or_is_an_image_above_is_counted(folder, tmp_
     picture(tmp_path / "top" / "train" / "loose.png")
     picture(tmp_path / "top" / "val" / "loose.png")
     assert load(tmp_path / "top", split="train").ignored == 3
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "top").rename(tmp_path / "outer" / "inner")
+    picture(tmp_path / "outer" / "loose.png")
+    assert load(tmp_path / "outer", split="inner/train").ignored == 4
 
 
 @pytest.mark.parametrize(
@@ -174,12 +178,17 @@ def test_split_classes_and_limit(folder, tmp_path):
         ({"classes": ["cow"]}, "dataset.classes = cow: no such class; there are cat, dog"),
         ({"classes": 3}, "dataset.classes = 3: there are only 2"),
         ({"limit": 1}, "dataset.limit = 1: 2 classes need"),
-        ({"split": "test"}, "dataset.split = test: not in"),
+        ({"split": "test"}, "dataset.split = test: not in .*; it has cat, dog$"),
+        ({"split": "cat/test"}, "dataset.split = cat/test: not in .*/cat; it has no folders$"),
+        ({"split": "cat"}, "dataset.split = cat: in .*: no class; it needs one sub-folder of images per class$"),
+        ({"split": "cat/../.."}, r"dataset.split = cat/\.\./\.\.: should be a folder in dataset.path, such as train$"),
+        ({"split": "/cat"}, "dataset.split = /cat: should be a folder in dataset.path, such as train$"),
     ],
 )
-def test_choices_that_cannot_be_met(folder, keys, said):
-    with pytest.raises(UserError, match=said):
-        load(folder, **keys)
+def test_choices_that_cannot_be_met(folder, tmp_path, keys, said):
+    for place in (folder, zipped(folder, tmp_path / "photos.zip")):
+        with pytest.raises(UserError, match=said):
+            load(place, **keys)
 
 
 def test_broken_content_names_the_file(folder, tmp_path):
@@ -244,9 +253,11 @@ def test_folders_of_classes_are_not_taken_for_classes(folder, tmp_path, below, s
         load(zipped(tmp_path / "deeper", tmp_path / "deeper.zip"))
     assert load(tmp_path / "deeper", split=below[0]).class_names == ("cat", "dog")
     shutil.copytree(tmp_path / "deeper", tmp_path / "deepest" / "x")
-    if len(below) == 1:
-        with pytest.raises(UserError, match=r"name the folder a itself in dataset\.path"):
-            load(tmp_path / "deepest", split="x")
+    with pytest.raises(UserError, match=rf"set dataset\.split: x/({'|'.join(below)})$"):
+        load(tmp_path / "deepest", split="x")
+    packed = zipped(tmp_path / "deepest", tmp_path / "deepest.zip")
+    for place in (tmp_path / "deepest", packed):
+        assert load(place, split=f"x/{below[0]}/").content == load(folder).content
 
 
 def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
