@@ -93,10 +93,11 @@ def train(
     networks = plan.to_train(p_uncond)
     from cfgbench.sweep.networks import ensure_trained
     from cfgbench.sweep.workers.division import take_threads
-    from cfgbench.training.distributed import process_group
+    from cfgbench.training.distributed import own_device, process_group
     from cfgbench.training.state import TrainingFailed
 
-    with process_group(find_compute(device, precision, compile)) as (group, compute):
+    compute = find_compute(own_device(device), precision, compile)
+    with process_group(compute.device) as group:
         if group.world == 1:
             take_threads(plan, compute.device)
         if group.leads:

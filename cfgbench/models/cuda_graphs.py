@@ -64,7 +64,8 @@ class Graphed:
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            # what other threads do is not recorded: one that pins memory meanwhile does no harm
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 output = self.function(*inputs)
         except RuntimeError as error:
             if out_of_memory(error):

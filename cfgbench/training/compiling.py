@@ -6,6 +6,7 @@ import torch
 
 from cfgbench.models.compile_choice import GPU_OPTIONS
 from cfgbench.models.fast import pays
+from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import State
 
 WARM, TIMED = 5, 15
@@ -17,11 +18,12 @@ class Compiling:
 
     Compiled or not, the weights are the same to rounding, but that dropout has other masks. `state.compiled` keeps what
     was decided, so that a training that goes on does as before. `asked` is what the user wants; None leaves it to the
-    timing.
+    timing, of a group to that of the process that leads.
     """
 
-    def __init__(self, state: State, device: torch.device, *, asked: bool | None) -> None:
-        self.state, self.device, self._first, self._began = state, device, state.step, 0.0
+    def __init__(self, state: State, device: torch.device, *, asked: bool | None, group: Group = ALONE) -> None:
+        self.state, self.device, self.group = state, device, group
+        self._first, self._began = state.step, 0.0
         self.trying = False
         on_gpu = device.type == "cuda"  # a processor's own kernels are as fast in training (`native_group_norm`)
         if on_gpu and asked is not None:
@@ -43,8 +45,8 @@ class Compiling:
             return ""
         torch.cuda.synchronize(self.device)
         choice = pays(left * (time.monotonic() - self._began) / TIMED, f"{left:,} steps", self.device)
-        self.state.compiled, self.pending = choice.compiled, False
-        if choice.compiled:
+        self.state.compiled, self.pending = self.group.as_leader(choice.compiled, self.device), False
+        if self.state.compiled:
             self._compile()
         return str(choice)
 

@@ -36,9 +36,9 @@ def train(
     """Trains the network and writes its EMA weights to `path`, and the loss of each step beside it (.losses.csv).
 
     Goes on from `path` with .partial, where an earlier run left one; the weights are then those of an uninterrupted
-    run. The processes of `group` share each batch; all must see the same folder. Without dropout the weights are those
-    of one process, to rounding. On a GPU the network is compiled where that pays, or as `compute` says. Raises
-    TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
+    run, on a GPU to rounding. The processes of `group` share each batch; all must see the same folder. Without dropout
+    the weights are those of one process, to rounding. On a GPU the network is compiled where that pays, or as `compute`
+    says. Raises TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
     kind, model, training, image = network.kind, network.model, network.training, image_of(images)
     header = facts_of(network, images) | {"precision": compute.precision, "id": network.id}
@@ -49,7 +49,7 @@ def train(
     if partial.exists():
         load(partial, state, header)
     feed = Feed(images, training, group.share(training.batch_size), compute.device)
-    compiling = Compiling(state, compute.device, asked=compute.compiled)
+    compiling = Compiling(state, compute.device, asked=compute.compiled, group=group)
     step = Step(state, feed, compute.precision, group, OBJECTIVES[kind])
     try:
         _steps(step, network, partial, header, compiling, progress if group.leads else silent)

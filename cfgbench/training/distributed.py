@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
 
 from cfgbench.errors import UserError, brief
-from cfgbench.models.precision import Compute
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,26 @@ def under_torchrun() -> bool:
     return int(world) > 1
 
 
+def own_device(asked: str | None) -> str | None:
+    """The device to compute on, before any is touched: of processes that torchrun started each has a GPU of its own,
+    unless a processor is asked for. Each would else take memory on the first GPU too."""
+    on_gpu = torch.cuda.is_available() if asked is None else asked.startswith("cuda")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu and under_torchrun() else asked
+
+
 @contextmanager
-def process_group(compute: Compute) -> Iterator[tuple[Group, Compute]]:
-    """This process's place in its group, on its own device; one process alone where torchrun did not start it."""
+def process_group(device: torch.device) -> Iterator[Group]:
+    """This process's place in its group, which computes on this device; one process alone where torchrun did not start
+    it."""
     if not under_torchrun():
-        yield ALONE, compute
+        yield ALONE
         return
-    on_gpu = compute.device.type == "cuda"
-    if on_gpu:
-        compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
-        torch.cuda.set_device(compute.device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    # imported later, its functions' defaults would keep the group: gloo's threads would outlive it, and one that lets
+    # go of a tensor while Python ends is the end of the process (`terminate called without an active exception`)
+    import torch.distributed.nn.functional  # noqa: F401
+
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size()), compute
+        yield Group(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

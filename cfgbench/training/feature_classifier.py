@@ -31,7 +31,7 @@ def train_classifier(images: Images, *, device: torch.device, progress: Progress
     """A classifier of these images: AdamW, one cycle of the learning rate, shifts (and flips where they are allowed).
 
     About 360,000 images are seen, in no fewer than 6 epochs and no more than 60. The same machine gives the same
-    weights with as many threads.
+    weights with as many threads; a GPU to rounding.
     """
     network, losses = _training(images, device)
     steps = steps_of(images)

@@ -45,7 +45,8 @@ class Feed:
         self.labels = torch.from_numpy(images.labels)
         held = images.images.nbytes <= HELD_ON_DEVICE
         self.pixels = torch.from_numpy(np.array(images.images)).to(device) if held else None
-        self._ahead = ThreadPoolExecutor(1, "feed")
+        on_gpu = device.type == "cuda"  # memory is pinned for the thread's own GPU, else for the first one
+        self._ahead = ThreadPoolExecutor(1, "feed", torch.cuda.set_device if on_gpu else None, (device,) * on_gpu)
         self._next: tuple[int, Future] | None = None
 
     def batch(self, step: int) -> Batch:

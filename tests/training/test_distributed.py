@@ -9,6 +9,7 @@ import pytest
 
 from cfgbench.files import try_lock
 from cfgbench.tensors import load_tensors
+from cfgbench.training.distributed import own_device
 
 # Adam does not see a gradient's scale; where some of the gradients are clipped it matters
 SWEEP = """
@@ -71,6 +72,44 @@ def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
     assert "waiting" in said
     assert "loss" not in rest
     assert together.returncode == 0, rest
+
+
+@pytest.mark.parametrize(("asked", "own"), [(None, "cuda:3"), ("cuda", "cuda:3"), ("cuda:0", "cuda:3"), ("cpu", "cpu")])
+def test_each_process_has_a_gpu_of_its_own_before_it_touches_one(monkeypatch, asked, own):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert own_device(asked) == asked
+    torchrun = {"WORLD_SIZE": "8", "RANK": "11", "LOCAL_RANK": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    assert own_device(asked) == own
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert own_device(None) is None
+
+
+THREADS = """
+import sys
+from pathlib import Path
+
+import torch
+from cfgbench.training.distributed import process_group
+
+def gloo():
+    return [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
+
+with process_group(torch.device("cpu")) as group:
+    import torch._dynamo  # as optimisers do, and what wraps a network for several processes
+    group.total(torch.ones(3))
+    during = gloo()
+sys.stdout.write(f"{len(during) > 0} {len(gloo())};")
+"""
+
+
+def test_a_group_that_is_over_leaves_no_threads(tmp_path):
+    """One that lives until Python ends may let go of a tensor then, which ends the process by a signal."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    words = [sys.executable, *TORCHRUN, "threads.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=ALONE, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True 0;" * 2), done.stderr
 
 
 def test_a_sweep_is_not_for_torchrun(tmp_path):
