@@ -109,6 +109,13 @@ def forget(denoiser: Denoiser) -> None:
             call.forget()
 
 
+def shrink(denoiser: Denoiser, batch: int) -> None:
+    """Takes at most `batch` images at a time from here, which else would be filled up to as many as before."""
+    forget(denoiser)
+    if isinstance(denoiser, Compiled):
+        denoiser.batch = min(denoiser.batch, batch)
+
+
 def graphed(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
     """The network's call, on a GPU as one recorded graph where it is known to do the same whatever the tensors hold."""
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call

@@ -1,9 +1,11 @@
 """How many images go through the networks at a time, and which cells' images go together."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cfgbench.diffusion.guidance import Networks
+from cfgbench.models.fast import shrink
 from cfgbench.spec import Cell, Sampling
 
 ON_A_PROCESSOR = 256
@@ -12,20 +14,28 @@ CELLS = 32
 """Cells that share a batch, at most: each holds a claim, and memory for a shard."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ready:
     """Networks ready to sample. `rows` is the batch that fills a GPU, one row an image and branch; None on a
-    processor."""
+    processor. `limit` is how many fit into memory, as far as it has run out."""
 
     networks: Networks
     rows: int | None = None
+    limit: int = sys.maxsize
 
     def images(self, sampling: Sampling) -> int:
         """How many of a cell's images are made at a time."""
-        if sampling.batch_size != "auto":
-            return min(sampling.batch_size, sampling.samples)
         branches = len(sampling.calls)
-        return min(ON_A_PROCESSOR if self.rows is None else max(1, self.rows // branches), sampling.samples)
+        usual = sampling.batch_size
+        if usual == "auto":
+            usual = ON_A_PROCESSOR if self.rows is None else max(1, self.rows // branches)
+        return min(usual, sampling.samples, max(1, self.limit // branches))
+
+    def halve(self, images: int, sampling: Sampling) -> None:
+        """So many images at a time did not fit into memory: from here half as many, of all cells, and the network is
+        compiled anew for these."""
+        self.limit = max(1, images * len(sampling.calls) // 2)
+        shrink(self.networks.denoiser, self.limit)
 
     def batches(self, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
         """The cells of one network, those together that share batches: on a GPU, what differs in w alone."""
@@ -36,9 +46,10 @@ class Ready:
         for cell in cells:
             alike.setdefault(_but_w(cell.sampling), []).append(cell)
         for group in alike.values():
-            sampling = group[0].sampling
-            count = min(CELLS, max(1, self.rows // (self.images(sampling) * len(sampling.calls))))
-            yield from (group[at : at + count] for at in range(0, len(group), count))
+            while group:
+                count = self._together(group[0].sampling)
+                yield group[:count]
+                group = group[count:]
 
     def most(self, cells: Sequence[Cell]) -> int:
         """Rows of the largest batch of these cells; on a processor images, for it takes them in parts anyway."""
@@ -46,6 +57,10 @@ class Ready:
             return max(self.images(cell.sampling) for cell in cells)
         rows = {cell.id: self.images(cell.sampling) * len(cell.sampling.calls) for cell in cells}
         return max(sum(rows[cell.id] for cell in batch) for batch in self.batches(cells))
+
+    def _together(self, sampling: Sampling) -> int:
+        """How many such cells share a batch on a GPU."""
+        return min(CELLS, max(1, min(self.rows, self.limit) // (self.images(sampling) * len(sampling.calls))))
 
 
 def _but_w(sampling: Sampling) -> str:

@@ -15,7 +15,6 @@ from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import Noise
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.statistics import check_finite
-from cfgbench.models.fast import forget
 from cfgbench.models.precision import autocast, out_of_memory
 from cfgbench.spec import Cell, Sampling
 from cfgbench.sweep.batches import Ready
@@ -81,7 +80,7 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench) -> None:
                 if not out_of_memory(error) or largest == 1:
                     raise
                 size = largest // 2
-                forget(ready.networks.denoiser)
+                ready.halve(sum(len(part.images) for part in parts), jobs[0].cell.sampling)
                 bench.progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
                 continue  # the tensors of the failed batch are free when the handler ends
             gaps = [_without(missing, size) for missing in gaps]

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from cfgbench.diffusion.guidance import Networks
+from cfgbench.models.fast import Compiled
+from cfgbench.models.unet import UNet
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import networks
@@ -65,6 +68,21 @@ def test_an_open_batch_is_what_fills_the_device(rows, guided, alone):
     assert ready.images(Sampling(w=0.0)) == alone
     assert ready.images(Sampling(w=1.0, samples=10)) == min(guided, 10)
     assert ready.images(Sampling(w=1.0, batch_size=7)) == 7
+
+
+def test_memory_that_ran_out_is_remembered_for_the_cells_that_follow(plan):
+    found = plan().cells
+    network = UNet(found[0].model, image_channels=1, side=8, num_classes=10)
+    ready, guided = Ready(Networks(Compiled(network, 120)), 1000), found[-1].sampling
+    batches = ready.batches(found)
+    assert [len(next(batches)) for _ in range(3)] == [1, 1, 3]
+    ready.halve(3 * 20, guided)
+    assert [len(batch) for batch in batches] == [1, 1, 1]
+    assert (ready.images(guided), ready.most(found), ready.networks.denoiser.batch) == (20, 40, 60)
+    ready.halve(20, guided)
+    assert [ready.images(Sampling(w=w, batch_size="auto")) for w in (0.0, 1.0)] == [20, 10]
+    ready.halve(1, Sampling(w=0.0))
+    assert ready.images(Sampling(w=1.0)) == 1
 
 
 @pytest.fixture
@@ -161,6 +179,7 @@ def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(swee
     alone, _ = sweep("alone")
     shared, seen = sweep("together", rows=400, generate=small)
     assert [count for count, strengths in seen if len(strengths) > 1][:3] == [60, 30, 30]
+    assert [count for count, _ in seen if count > 31] == [60]  # it runs out once, not with each batch of cells
     for key, row in alone.items():
         assert shared[key]["fid"] == pytest.approx(row["fid"], rel=1e-5)
 
