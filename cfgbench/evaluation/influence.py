@@ -55,21 +55,28 @@ class QuadraticForm:
         return QuadraticForm(centre, slope, matrix, constant)
 
 
-def fid_influence(samples: Moments, mean: Float[Tensor, "d"], factor: Float[Tensor, "d r"]) -> QuadraticForm:
-    """q_i as above, a function of x_i. `mean` is m0, `factor` is L (`metrics.factor`): the reference's.
+def fid_influence(
+    samples: Moments, mean: Float[Tensor, "d"], factor: Float[Tensor, "d r"]
+) -> tuple[QuadraticForm, Float[Tensor, "r"]]:
+    """q_i as above, a function of x_i, and the eigenvalues of S0 S that it took, which FID takes too
+    (`metrics.frechet_distance`). `mean` is m0, `factor` is L (`metrics.factor`): the reference's.
 
-    Raises ValueError where there are no more images than dimensions, or a direction in which the samples do not vary
-    and the reference does: FID then has no derivative, and no error can be given.
+    Raises ValueError for unequal dimensions, and where there are no more images than dimensions, or a direction in
+    which the samples do not vary and the reference does: FID then has no derivative, and no error can be given.
     """
     d = len(samples.mean)
+    if len(mean) != d:
+        raise ValueError(f"features of {d} and of {len(mean)} dimensions cannot be compared")
     if samples.n <= d:
         raise ValueError(f"{samples.n} images with features of {d} dimensions: more images than dimensions needed")
-    matrix = torch.eye(d, dtype=torch.float64) - transport(samples.covariance, factor)
-    return QuadraticForm(samples.mean, 2 * (samples.mean - mean), matrix)
+    move, eigenvalues = transport(samples.covariance, factor)
+    matrix = torch.eye(d, dtype=torch.float64) - move
+    return QuadraticForm(samples.mean, 2 * (samples.mean - mean), matrix), eigenvalues
 
 
-def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Tensor, "d d"]:
-    """A = L (L^T S L)^(-1/2) L^T with S0 = L L^T: the matrix of the optimal map from N(0, S) to N(0, S0).
+def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> tuple[Float[Tensor, "d d"], Float[Tensor, "r"]]:
+    """A = L (L^T S L)^(-1/2) L^T with S0 = L L^T, the matrix of the optimal map from N(0, S) to N(0, S0); and the
+    eigenvalues of L^T S L, in ascending order.
 
     Raises ValueError where S is zero in a direction in which S0 is not.
     """
@@ -77,7 +84,7 @@ def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> Float[Te
     if inner.numel() and inner[0] <= len(s) * torch.finfo(s.dtype).eps * inner[-1]:
         raise ValueError("the samples do not vary in all directions in which the reference does")
     half = factor @ rotation
-    return (half * inner.rsqrt()) @ half.T
+    return (half * inner.rsqrt()) @ half.T, inner
 
 
 def is_influence(logits: Float[Tensor, "n k"], split: Predictions) -> Float[Tensor, "n"]:

@@ -96,11 +96,11 @@ class _Fid:
 
     def _measured(self, samples: Moments) -> tuple[float, QuadraticForm | None]:
         """Their FID, and the influence on it; None where that cannot be said."""
-        value = frechet_distance(samples, self._reference)
         try:
-            return value, fid_influence(samples, self._reference.mean, self._root)
+            influence, eigenvalues = fid_influence(samples, self._reference.mean, self._root)
         except ValueError:
-            return value, None
+            return frechet_distance(samples, self._reference), None
+        return frechet_distance(samples, self._reference, eigenvalues), influence
 
     def _extrapolate(self, accumulator: Accumulator, count: int, whole: Moments | None) -> None:
         """From `count` parts; `whole` are the moments of all of them, where those are known."""

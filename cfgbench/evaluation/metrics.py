@@ -18,12 +18,13 @@ EXACT, FEW_DIMENSIONS = 1e-9, 512
 """What it may cost in so few dimensions, where the slower way takes some milliseconds."""
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments, b: Moments, eigenvalues: Float[Tensor, "r"] | None = None) -> float:
     """FID: |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64  (Heusel et al. 2017).
 
     Real, finite, never negative, and exact to 1e-9, in more than 512 dimensions to 1e-6, whatever the ranks; of sets
-    so alike that the distance is less than 1e-6 of the variances, rounding of these remains. Raises ValueError for
-    unequal dimensions, n < 2, and a distance that no covariances have.
+    so alike that the distance is less than 1e-6 of the variances, rounding of these remains. `eigenvalues` are those of
+    S_a S_b but for zeros, where they are known: they take most of the time. Raises ValueError for unequal dimensions,
+    n < 2, and a distance that no covariances have.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
@@ -33,7 +34,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     apart = (difference @ difference).item() + spread
     # a root of the scatters is one of the covariances but for a number, and to divide d x d numbers twice takes longer
     unit = math.sqrt(few.freedom * many.freedom)
-    root = _trace_of_root(few.scatter, many.scatter, apart * unit, rank=few.freedom) / unit
+    known = None if eigenvalues is None else eigenvalues * unit**2
+    root = _trace_of_root(few.scatter, many.scatter, apart * unit, rank=few.freedom, known=known) / unit
     distance = apart - 2 * root
     # with S = F F^T this is |mu_a - mu_b|^2 + min over rotations U of |F_a - F_b U|^2, a sum of squares: what is below
     # zero is rounding, and zero is nearer to the truth; anything more is a mistake, ours or a file's, and not hidden
@@ -42,27 +44,37 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(distance, 0.0)
 
 
-def _trace_of_root(s_few: Float[Tensor, "d d"], s_many: Float[Tensor, "d d"], apart: float, *, rank: int) -> float:
-    """tr (S_a S_b)^(1/2): with S_a = F F^T the sum of the roots of the eigenvalues of F^T S_b F, a the set of fewer
-    images, whose F is narrower; its rank is at most `rank`. Exact enough for a distance of `apart` less twice this."""
-    triangle = _triangle(s_few) if rank >= len(s_few) else None
-    if triangle is None:
-        leading = _leading_factor(s_few, rank) if FEW_DIMENSIONS < len(s_few) > rank else None
-        f = _pivoted_factor(s_few) if leading is None else leading
-        inner = _seen_through(s_many, f)
-    else:
-        f = triangle
-        inner = torch.from_numpy(dsygst(s_many.numpy().T, f.numpy(), itype=2, lower=1)[0])  # half the work
-    eigenvalues = torch.linalg.eigvalsh(inner)
+def _trace_of_root(
+    s_few: Float[Tensor, "d d"],
+    s_many: Float[Tensor, "d d"],
+    apart: float,
+    *,
+    rank: int,
+    known: Float[Tensor, "r"] | None,
+) -> float:
+    """tr (S_a S_b)^(1/2), the sum of the roots of the eigenvalues of S_a S_b, which may be `known`; a is the set of
+    fewer images, of rank `rank` at most. Exact enough for a distance of `apart` less twice this."""
+    eigenvalues = _eigenvalues(s_few, s_many, rank) if known is None else known
     roots = eigenvalues.clamp(min=0).sqrt()
     # each is exact to the rounding error of the largest product, which is much in the root of a small one
-    rounding = torch.finfo(f.dtype).eps * s_few.norm() * s_many.norm()
+    rounding = torch.finfo(roots.dtype).eps * s_few.norm() * s_many.norm()
     error = torch.minimum(rounding.sqrt(), rounding / (2 * roots)) + eigenvalues.clamp(max=0).abs().sqrt()
-    bearable = EXACT if len(f) <= FEW_DIMENSIONS else ROUNDING
+    bearable = EXACT if len(s_few) <= FEW_DIMENSIONS else ROUNDING
     if 2 * error.sum() <= bearable * (apart - 2 * roots.sum()):
         return roots.sum().item()
     # the trace is also the nuclear norm of F_a^T F_b, whose singular values are never negative, and as exact as F
-    return torch.linalg.svdvals(f.T @ factor(s_many)).sum().item()
+    return torch.linalg.svdvals(factor(s_few).T @ factor(s_many)).sum().item()
+
+
+def _eigenvalues(s_few: Float[Tensor, "d d"], s_many: Float[Tensor, "d d"], rank: int) -> Float[Tensor, "r"]:
+    """Those of S_a S_b but for zeros: with S_a = F F^T those of F^T S_b F; the F of fewer images is narrower."""
+    triangle = _triangle(s_few) if rank >= len(s_few) else None
+    if triangle is None:
+        leading = _leading_factor(s_few, rank) if FEW_DIMENSIONS < len(s_few) > rank else None
+        inner = _seen_through(s_many, _pivoted_factor(s_few) if leading is None else leading)
+    else:  # half the work
+        inner = torch.from_numpy(dsygst(s_many.numpy().T, triangle.numpy(), itype=2, lower=1)[0])
+    return torch.linalg.eigvalsh(inner)
 
 
 def _seen_through(s: Float[Tensor, "d d"], f: Float[Tensor, "d r"]) -> Float[Tensor, "r r"]:

@@ -120,7 +120,8 @@ class Runner:
         self.at_once = BATCH.get(device.type, BATCH["cpu"])
         on_cpu = device.type == "cpu"
         self.batch = min(self.at_once, IMAGES_A_CORE * torch.get_num_threads()) if on_cpu else self.at_once
-        self.ahead, self.compiled, self.note, self.batches = ahead, compiled, "", 0
+        self.ahead, self.compiled, self.note = ahead, compiled, ""
+        self.warm: set[int] = set()
         self.prepare: Callable[[Tensor, torch.dtype], Tensor] = prepared
         self.look: Callable[[Tensor], tuple[Tensor, Tensor | None]] = self.body
         if compiled:
@@ -145,11 +146,11 @@ class Runner:
             pooled, logits = self.look(self.prepare(widened(images.to(self.device)), self.dtype))
         pooled = pooled[:count]
         self.ahead -= count
-        if self.compiled is None and (on_gpu or count == self.batch):
-            self.batches += 1
-            if self.batches > 1:  # the first warms up
-                pooled.sum().item()  # a GPU has done its work only when a number is asked for
+        if self.compiled is None and (3 * count >= self.batch if on_gpu else count == self.batch):
+            pooled.sum().item()  # a GPU has done its work only when a number is asked for
+            if count in self.warm:
                 self._decide((time.monotonic() - began) / count)
+            self.warm.add(count)  # the first of its size warms up: a GPU's kernels are searched for then
         return pooled, None if logits is None else logits[:count]
 
     def _decide(self, seconds: float) -> None:

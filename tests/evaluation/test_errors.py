@@ -23,7 +23,7 @@ def features(n, d, seed, scale=1.0, shift=0.0):
 
 
 def influence(x, reference):
-    return fid_influence(Moments.of(x), reference.mean, factor(reference.covariance))
+    return fid_influence(Moments.of(x), reference.mean, factor(reference.covariance))[0]
 
 
 def blocks(pooled, logits=None, size=1000):
@@ -45,7 +45,7 @@ def test_the_influence_is_the_derivative_of_the_fid_in_the_weight_of_an_image():
 
     uniform = torch.full((400,), 1 / 400, dtype=torch.float64)
     ours = fid_influence(Moments(401, x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0))), reference.mean,
-                        factor(reference.covariance)).of(x)  # fmt: skip
+                        factor(reference.covariance))[0].of(x)  # fmt: skip
     for i in (0, 7, 123):
         step = 1e-5
         more = uniform * (1 - step)
@@ -55,6 +55,25 @@ def test_the_influence_is_the_derivative_of_the_fid_in_the_weight_of_an_image():
         slope = (fid(more) - fid(less)) / (2 * step)
         assert slope == pytest.approx((ours[i] - ours.mean()).item(), rel=1e-4, abs=1e-6)
     torch.testing.assert_close(q, ours, rtol=0.02, atol=0.02)  # n - 1 for n
+
+
+@pytest.mark.parametrize(("n", "n0", "d"), [(400, 500, 6), (500, 300, 6), (900, 400, 700), (900, 2000, 700)])
+def test_the_eigenvalues_that_the_influence_takes_give_the_same_fid(n, n0, d):
+    """Of sets of fewer images than the reference and of more, whose features have another number than theirs of
+    dimensions in which they vary."""
+    x, reference = Moments.of(features(n, d, 0, 1.2)), Moments.of(features(n0, d, 1))
+    _, eigenvalues = fid_influence(x, reference.mean, factor(reference.covariance))
+    wanted = frechet_distance(x, reference)
+    assert frechet_distance(x, reference, eigenvalues) == pytest.approx(wanted, rel=1e-11)
+    assert frechet_distance(reference, x, eigenvalues) == pytest.approx(wanted, rel=1e-11)
+    assert frechet_distance(x, reference, 1.001 * eigenvalues) != pytest.approx(wanted, rel=1e-5)
+
+
+def test_features_of_other_dimensions_are_not_compared():
+    x, reference = Moments.of(features(100, 6, 0)), Moments.of(features(100, 5, 1))
+    for compared in (lambda: frechet_distance(x, reference), lambda: influence(features(100, 6, 0), reference)):
+        with pytest.raises(ValueError, match="features of 6 and of 5 dimensions cannot be compared"):
+            compared()
 
 
 def test_weighted_influences_are_one_form_whatever_they_are_written_about():
@@ -148,7 +167,7 @@ def test_the_extrapolations_error_is_that_of_its_parts(n, d, classes):
 def test_a_line_in_one_over_n_is_continued_exactly(monkeypatch):
     from cfgbench.evaluation import measure as module
 
-    monkeypatch.setattr(module, "frechet_distance", lambda moments, _: 3 + 5 / moments.n)
+    monkeypatch.setattr(module, "frechet_distance", lambda moments, *_: 3 + 5 / moments.n)
     for n in (400, 50):  # halves and quarters; halves alone
         found = measure(blocks(features(n, 8, 0)), n, fid_against=Moments.of(features(n, 8, 1)), inception=False)
         assert found.numbers["fid_infinity"] == pytest.approx(3, rel=1e-9)

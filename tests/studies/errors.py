@@ -203,7 +203,7 @@ def _differences(people: Population, root: Tensor, chosen: np.ndarray, labels: n
         splits = [Predictions.of(part) for part in parts]
         score, _ = inception_score(splits)
         numbers.append((frechet_distance(moments, people.reference), score))
-        fid = fid_influence(moments, people.reference.mean, root).of(pooled).numpy()
+        fid = fid_influence(moments, people.reference.mean, root)[0].of(pooled).numpy()
         of_splits = [is_influence(part, split) for part, split in zip(parts, splits, strict=True)]
         pulls.append((fid, torch.cat(of_splits).numpy()))
     found = {}
