@@ -114,12 +114,19 @@ LOSS_SCALE = 2.0**10
 def class_gradient(
     classifier: NoisyClassifier, z: Float[Tensor, "b ch h w"], lam: Float[Tensor, "b"], c: Int[Tensor, "b"]
 ) -> Float[Tensor, "b ch h w"]:
-    """grad_z log p(c | z_lambda), each image's own."""
+    """grad_z log p(c | z_lambda), each image's own; of so many images at a time as the classifier's `at_once` says, if
+    it has one, for what each layer gave is kept until the gradient is there."""
+    size = min(len(z), getattr(classifier, "at_once", len)(z))
+    parts = zip(*(tensor.split(size) for tensor in (z, lam, c)), strict=True)
     with torch.inference_mode(False), torch.enable_grad():
-        # a sampler's own tensors were made to be without gradients; copies are not
-        z, lam, c = z.clone().requires_grad_(), lam.clone(), c.clone()
-        log_p = classifier(z, lam).log_softmax(dim=1).gather(1, c[:, None])
-        (gradient,) = torch.autograd.grad(LOSS_SCALE * log_p.sum(), z)
+        return torch.cat([_class_gradient(classifier, *part) for part in parts])
+
+
+def _class_gradient(classifier: NoisyClassifier, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+    # a sampler's own tensors were made to be without gradients; copies are not
+    z, lam, c = z.clone().requires_grad_(), lam.clone(), c.clone()
+    log_p = classifier(z, lam).log_softmax(dim=1).gather(1, c[:, None])
+    (gradient,) = torch.autograd.grad(LOSS_SCALE * log_p.sum(), z)
     return gradient / LOSS_SCALE
 
 

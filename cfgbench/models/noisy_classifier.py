@@ -12,6 +12,7 @@ from cfgbench.models.unet import (
     TimeEmbedding,
     down_stages,
     heads,
+    images_at_once,
     level_sides,
     middle_stages,
     run_stage,
@@ -44,6 +45,10 @@ class HalfUNet(nn.Module):
         for stage in [*self.down, *self.middle]:
             h = run_stage(self, stage, h, embedding)
         return self.pool(self.norm(h)).float()
+
+    def at_once(self, z: Tensor) -> int:
+        """How many images like those of z [b, ch, side, side] go through it at a time, there and back."""
+        return images_at_once(self.first, z)
 
 
 class AttentionPool(nn.Module):

@@ -145,6 +145,15 @@ def _resampled(model: Model, channels: int, resample: nn.Module) -> Stage:
     return Stage(_block(model, channels, channels, resample), None)
 
 
+def images_at_once(first: Conv, z: Tensor) -> int:
+    """How many images like those of z [b, ch, side, side] keep a processor's caches busy and not more, in a network
+    that begins with this convolution. A GPU takes all."""
+    if z.device.type != "cpu":
+        return sys.maxsize
+    image = len(first.weight) * first.weight.element_size() * z.shape[2] * z.shape[3]
+    return max(1, BYTES_A_CORE * torch.get_num_threads() // image)
+
+
 class UNet(nn.Module):
     """eps(z, lam, c): z [b, ch, side, side] at log-SNR lam [b] and class c [b] int64 gives eps of z's shape.
 
@@ -194,11 +203,7 @@ class UNet(nn.Module):
     def at_once(self, z: Tensor) -> int:
         """How many images like those of z [b, ch, side, side] go through the network at a time to take the least
         time; at most, where gradients are not asked for."""
-        if z.device.type != "cpu":
-            return sys.maxsize
-        weight = self.first.weight
-        image = len(weight) * weight.element_size() * z.shape[2] * z.shape[3]
-        return max(1, BYTES_A_CORE * torch.get_num_threads() // image)
+        return images_at_once(self.first, z)
 
     def _at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time, c))

@@ -100,6 +100,22 @@ def test_the_gradient_is_that_of_finite_differences(lam):
         assert torch.allclose(found[:, 0, row, column], difference, rtol=1e-3, atol=1e-5)
 
 
+def test_the_gradients_of_many_images_are_found_in_parts(monkeypatch):
+    """All that the layers gave of all images is more than memory holds, where the images are large."""
+    half, generator = network(), torch.Generator().manual_seed(0)
+    z, lams = torch.randn(10, 1, 8, 8, generator=generator), torch.linspace(-5, 5, 10)
+    c = torch.arange(10) % 3
+    whole = class_gradient(half, z, lams, c)
+    monkeypatch.setattr("cfgbench.models.unet.BYTES_A_CORE", 1)
+    assert half.at_once(z) == 1
+    monkeypatch.setattr(HalfUNet, "at_once", lambda self, z: 4)
+    seen = []
+    half.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    with torch.inference_mode():
+        torch.testing.assert_close(class_gradient(half, z, lams, c), whole, rtol=1e-4, atol=1e-6)
+    assert seen == [4, 4, 2]
+
+
 def _log_p(half, z, lam, c):
     kept = []  # before the network's own last step to float32, which finite differences cannot bear
     hook = half.pool.register_forward_hook(lambda module, inputs, output: kept.append(output))
