@@ -1,8 +1,11 @@
 import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
+from cfgbench import files
 from cfgbench.errors import UserError
 from cfgbench.files import cache_folder, file_digest, identity, try_lock, write_atomically
 
@@ -19,6 +22,47 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, breaks)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_ends(tmp_path, monkeypatch):
+    done = []
+
+    def fsync(descriptor):
+        done.append(("flush", stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(path, b"new")
+    assert done == [("flush", False, False), ("flush", True, True)]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_files_are_for_those_for_whom_the_user_makes_them(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "a.txt", b"x")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+
+
+def test_a_lock_that_its_last_holder_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    """Another process would make the file anew, and hold it too."""
+    path, honest = tmp_path / "locks" / "a", files.try_flock
+    path.parent.mkdir()
+
+    def removed(descriptor):
+        path.unlink()
+        return honest(descriptor)
+
+    monkeypatch.setattr(files, "try_flock", removed)
+    with try_lock(path) as held:
+        assert not held
+    monkeypatch.setattr(files, "try_flock", honest)
+    with try_lock(path) as held, try_lock(path) as again:
+        assert (held, again) == (True, False)
+    assert not path.exists()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

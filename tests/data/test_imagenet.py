@@ -83,6 +83,14 @@ def test_batches_are_read_in_the_order_of_their_numbers(batches, photos):
     assert np.array_equal(images.images[-1], 255 - photos[0])
 
 
+def test_each_choice_of_classes_is_prepared_by_itself(batches, photos, cache):
+    for name, first in (("7", 0), ("1", 1), ("1000", 2)):
+        images = load(batches, classes=[name])
+        assert np.array_equal(images.images, photos[first::3])
+    assert len({load(batches, classes=[name]).content for name in ("1", "7", "1000")}) == 3
+    assert len(list(cache.iterdir())) == 3
+
+
 def test_classes_and_limit_choose_from_the_batches(batches, photos):
     images = load(batches, classes=["7", "1000"], limit=6)
     assert images.class_names == ("7", "1000")

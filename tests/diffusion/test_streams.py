@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from scipy import stats
@@ -28,6 +30,22 @@ def test_an_images_noise_does_not_depend_on_its_batch():
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     apart = torch.cat([noise(3, part, 7, (3, 5, 5)) for part in order.split(7)])
     assert torch.equal(together[order], apart)
+
+
+def test_what_is_counted_where_is_part_of_the_format():
+    """Other images would come under the names of these: pixel block, step and image are the counter's words."""
+    seed, index, step = 0x299F31D0_A4093822, 0x03707344_13198A2E, 5
+    found = noise(seed, torch.tensor([index]), step, (3, 4)).flatten().double()
+    for block in range(3):
+        counter = (block, step, index & 0xFFFFFFFF, index >> 32)
+        a, b, c, d = (int(word) for word in philox(tuple(torch.tensor([one]) for one in counter),
+                                                   (seed & 0xFFFFFFFF, seed >> 32)))  # fmt: skip
+        wanted = [
+            math.sqrt(-2 * math.log((radius + 0.5) / 2**32)) * turn(2 * math.pi * angle / 2**32)
+            for radius, angle in ((a, b), (c, d))
+            for turn in (math.cos, math.sin)
+        ]
+        assert found[4 * block : 4 * block + 4].tolist() == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.int16])

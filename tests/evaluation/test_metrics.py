@@ -63,6 +63,13 @@ def test_no_distance_is_negative_whatever_is_degenerate(n, d, copies, seed):
     assert 0 <= _fid(x, y) < np.inf
 
 
+def test_what_is_no_covariance_is_said_and_gives_no_distance_of_zero():
+    broken, whole = _gaussian(np.zeros(2), np.diag([1.0, -5.0])), _gaussian(np.zeros(2), np.eye(2))
+    for both in ((broken, whole), (whole, broken)):
+        with pytest.raises(ValueError, match="one of the covariances is none; its file is damaged"):
+            frechet_distance(*both)
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 def test_gaussians_with_common_axes_have_a_closed_form(rotated):
     generator = np.random.default_rng(0)

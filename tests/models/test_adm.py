@@ -12,7 +12,8 @@ from cfgbench.diffusion.schedule import alpha, sampling_log_snrs, sigma
 from cfgbench.errors import UserError
 from cfgbench.models import adm
 from cfgbench.models.adm import DiscreteTime, cosine_log_snrs, linear_log_snrs, load_adm, released_names, translate
-from cfgbench.models.unet import UNet
+from cfgbench.models.meta_device import shapes_only
+from cfgbench.models.unet import Attention, UNet
 from cfgbench.spec import Model
 
 RELEASED = {
@@ -226,6 +227,27 @@ def test_a_discrete_network_is_sampled_in_log_snr_beyond_its_own_ends_too(schedu
     assert asked.min() >= 0
     assert asked[0] == 999
     assert asked[-1] == 0
+
+
+def test_what_is_known_of_the_released_networks():
+    """The flags in the README of guided-diffusion: `--noise_schedule cosine --use_new_attention_order True` at 64x64,
+    `--noise_schedule linear` at 128x128, whose order of attention is the old one."""
+    found = adm.RELEASED
+    assert found == {
+        192: ("adm-64", 64, cosine_log_snrs, False),
+        256: ("adm-128", 128, linear_log_snrs, True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("preset", "wanted"), [("adm-64", {384: 6, 576: 9, 768: 12}), ("adm-128", {512: 4, 768: 4, 1024: 4})]
+)
+def test_heads_of_64_channels_each_or_four(preset, wanted):
+    """`--num_head_channels 64` and `--num_heads 4`; weights of other heads have the same shapes."""
+    with shapes_only():
+        network = UNet(Model(preset=preset), image_channels=3, side=SIDES[preset], num_classes=1000)
+    found = {one.qkv.in_channels: one.heads for one in network.modules() if isinstance(one, Attention)}
+    assert found == wanted
 
 
 def test_steps_are_found_between_the_schedules_log_snrs():

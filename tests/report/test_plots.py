@@ -160,6 +160,7 @@ def test_tradeoff_labels_keep_off_error_bars(table1, fid_se, is_se):
     (axes,) = figure.axes
     figure.draw_without_rendering()
     assert len(axes.texts) >= 4
+    assert len(bars(axes)) >= 6
     for note in axes.texts:
         box = Text.get_window_extent(note)
         for bar in bars(axes):

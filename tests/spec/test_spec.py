@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from cfgbench.errors import UserError
-from cfgbench.spec import ClassifierSection, Sampling, load_sweep, make_cells, resolved
+from cfgbench.spec import ClassifierSection, Model, Sampling, Training, load_sweep, make_cells, resolved
 from cfgbench.spec.yaml_file import dump_yaml, load_yaml
 
 BASE = """
@@ -403,8 +403,23 @@ def test_cells_of_networks_that_exist_are_named_by_their_weights(tmp_path):
     assert [cell.training.p_uncond for cell in first] == [0.2, 0.2]
     assert len({cell.checkpoint_id for cell in first + second}) == 2
     assert not {cell.id for cell in first} & {cell.id for cell in second}
+    other_data = make_cells(load_sweep(path), data="e", features="f", weights="a")
+    assert not {cell.checkpoint_id for cell in first} & {cell.checkpoint_id for cell in other_data}
+    assert not {cell.id for cell in first} & {cell.id for cell in other_data}
     resolved_cells = make_cells(load_sweep(again), data="d", features="f", weights="a")
     assert [cell.id for cell in resolved_cells] == [cell.id for cell in first]
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "learning_rate", "steps", "dropout"),
+    [("adm-64", 2048, 3e-4, 400_000, 0.1), ("adm-128", 256, 1e-4, 2_700_000, 0.0)],
+)
+def test_the_presets_train_as_is_published(name, batch_size, learning_rate, steps, dropout):
+    """Dhariwal & Nichol 2021, table 11; the steps are Ho & Salimans'."""
+    found = Training(preset=name)
+    assert (found.batch_size, found.learning_rate, found.steps) == (batch_size, learning_rate, steps)
+    assert (found.ema_decay, found.warmup_steps, found.weight_decay, found.gradient_clip) == (0.9999, 0, 0, 0)
+    assert Model(preset=name).dropout == dropout
 
 
 def test_a_preset_fills_in_what_is_not_given_and_is_the_same_as_its_keys_written_out(sweep, tmp_path):

@@ -4,9 +4,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.fast import Compiled
@@ -120,6 +122,10 @@ def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
     assert set(alone) == set(shared)
     for key, row in alone.items():
         assert [shared[key][name] for name in NUMBERS] == pytest.approx([row[name] for name in NUMBERS], rel=1e-5)
+        sheets = [
+            np.asarray(Image.open(f"{folder}/small/samples/{row['cell_id']}.png")) for folder in ("alone", "together")
+        ]
+        assert np.abs(np.subtract(*map(np.int64, sheets))).max() <= 1
     one, *others = (shared[w, 4]["seconds"] for w in (0.5, 1.0, 2.0))
     assert others == pytest.approx([one, one])  # each its share of the time, which is then not counted three times
 

@@ -48,9 +48,10 @@ def run(images, path, training, kind="denoiser", model=MODEL, precision="fp32", 
     train(images, Network(kind, name, model, training), path, Compute(CPU, precision), **keys)
 
 
-@pytest.mark.parametrize("kind", ["denoiser", "classifier"])
-def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch, kind):
-    run(images, tmp_path / "whole.safetensors", spec(p_uncond=0.0), kind=kind)
+@pytest.mark.parametrize(("kind", "precision"), [("denoiser", "fp32"), ("classifier", "fp32"), ("denoiser", "fp16")])
+def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, monkeypatch, kind, precision):
+    settings = {"kind": kind, "precision": precision}
+    run(images, tmp_path / "whole.safetensors", spec(p_uncond=0.0), **settings)
     path = tmp_path / "parts.safetensors"
     for stop in (7, 18):  # killed between saves: what is on the disk is older than what is lost
 
@@ -64,11 +65,13 @@ def test_training_that_was_stopped_ends_in_the_same_weights(images, tmp_path, mo
         monkeypatch.setattr(diffusion, "SECONDS_BETWEEN_SAVES", -1.0)
         monkeypatch.setattr(diffusion, "SHARE_OF_SAVING", float("inf"))
         with pytest.raises(RuntimeError, match="killed"):
-            run(images, path, spec(p_uncond=0.0), kind=kind)
+            run(images, path, spec(p_uncond=0.0), **settings)
         assert not path.exists()
-        assert load_tensors(path.with_suffix(".partial"))[1]["step"] == stop
+        header = load_tensors(path.with_suffix(".partial"))[1]
+        assert header["step"] == stop
+        assert header["scaler"].get("_growth_tracker", stop) == stop  # of fp16: steps since its scale changed last
     monkeypatch.setattr(diffusion, "Step", Step)
-    run(images, path, spec(p_uncond=0.0), kind=kind)
+    run(images, path, spec(p_uncond=0.0), **settings)
     whole, parts = weights(tmp_path / "whole.safetensors"), weights(path)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert path.with_suffix(".losses.csv").read_text() == (tmp_path / "whole.losses.csv").read_text()
