@@ -165,7 +165,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     unwritten: OSError | None = None
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
-    _tell_notes(plan)
+    _tell_notes(plan, compute)
     if plan.missing:
         from cfgbench.sweep.workers.pool import run_shared
 
@@ -183,8 +183,8 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     made = plan.rows()
     with suppress(BrokenPipeError):  # the exit code tells of the cells, whether or not the tables are read
         unwritten = unprinted(print_tables, made, cells_asked_for(plan.store.folder)) or unwritten
-    others = sorted({*made["precision"].dropna()} - {compute.precision})
-    if others and precision != "auto":
+    others = sorted(plan.precisions - {compute.precision})
+    if others and precision != "auto" and not plan.missing:
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
     if failed := int((made["status"] != "ok").sum()):  # of whichever process: one that died may not have told
         its, it = ("their rows say", "them") if failed > 1 else ("its row says", "it")
@@ -194,9 +194,11 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
         raise UserError(f"standard output: {reason(unwritten)}")
 
 
-def _tell_notes(plan: "Plan") -> None:
-    """What a reader should know of the numbers, while it is still cheap to change one's mind."""
-    for line in plan.notes if plan.missing else []:
+def _tell_notes(plan: "Plan", compute: "Compute") -> None:
+    """While it is still cheap to change one's mind."""
+    from cfgbench.sweep.notes import notes_on
+
+    for line in notes_on(plan, compute.precision):
         note(line)
 
 
@@ -345,7 +347,7 @@ def eval(
         str | None,
         typer.Option(
             help="inception, inception-768, -192, -64, digits or fashion-mnist.",
-            show_default="that of the data set digits or fashion-mnist, else inception",
+            show_default="that of the data set or the statistics, else inception",
         ),
     ] = None,
     inception_weights: Annotated[
@@ -456,7 +458,7 @@ def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None
         plan = make_plan(sweep, results, progress)
         division = divide(plan, compute.device, workers)
         lines = [*forecast(plan, compute), f"worked on by {division}"]
-        _tell_notes(plan)
+        _tell_notes(plan, plan.computed_with(compute))
     except UserError as error:
         lines = forecast_without_data(sweep)
         if lines is None:

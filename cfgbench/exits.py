@@ -71,7 +71,9 @@ def goes_on() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(f"stopped; {GOES_ON}", STOPPED) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         raise Stopped(f"out of memory; {GOES_ON}", 1) from None
     except BrokenPipeError:
         raise Stopped(f"nobody reads the output any more; {GOES_ON}", 1) from None
@@ -116,7 +118,9 @@ def end(command: Callable[[], int | None]) -> NoReturn:
         os._exit(0)
     except OSError as error:
         code = say(_told(error), 2)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         code = say("out of memory", 1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
@@ -127,6 +131,15 @@ def end(command: Callable[[], int | None]) -> NoReturn:
         command = getattr(getattr(error, "ctx", None), "command_path", "cfgbench")
         code = say(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     sys.exit(_flushed(code or 0))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Of Python, or of torch, which is not loaded for the sake of asking."""
+    if isinstance(error, MemoryError):
+        return True
+    from cfgbench.models.precision import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _told(error: OSError) -> str:

@@ -21,6 +21,8 @@ LARGEST_ARRAY = 1 << 28
 """Bytes of an array that is read whole."""
 LONGEST_TEXT = 4000
 """Bytes."""
+NOT_ITS_FAULT = PermissionError, IsADirectoryError, MemoryError
+"""What the same file fetched again would end in too."""
 
 
 class _UnfitError(ValueError):
@@ -32,6 +34,8 @@ def members(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with open_regular(path) as content, zipfile.ZipFile(content) as archive:
             return {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    except NOT_ITS_FAULT as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
     except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
         raise UserError(f"{path}: not a whole .npz file ({reason(error)}); fetch it again") from None
 
@@ -84,7 +88,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        way_out = "" if isinstance(error, _UnfitError) else "; fetch it again"
+        way_out = "" if isinstance(error, (_UnfitError, *NOT_ITS_FAULT)) else "; fetch it again"
         raise UserError(f"{path}: {name} cannot be read ({reason(error)}){way_out}") from None
 
 
@@ -92,7 +96,11 @@ def _named(path: Path, name: str) -> Iterator[None]:
 def _entry(path: Path, name: str) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo]]:
     with open_regular(path) as content, zipfile.ZipFile(content) as archive:
         entry = archive.getinfo(f"{name}.npy")
-        with open_entry(archive, entry) as file:
+        try:
+            file = open_entry(archive, entry)
+        except ValueError as error:
+            raise _UnfitError(str(error)) from None
+        with file:
             yield file, entry
 
 

@@ -14,6 +14,11 @@ def passed_over(files: int, where: str = "") -> str:
     return f"{counted(files, 'file')} {be} no PNG or JPEG{where and f' {where}'} and {were} passed over"
 
 
+def no_error(dimensions: int) -> str:
+    """Why an FID has no standard error: what `influence.fid_influence` takes."""
+    return f"no error of the FID: it takes more images than the features' {dimensions:,} dimensions"
+
+
 def small_split(images: int, classes: int) -> str:
     """The note on an Inception Score whose splits hold so many images, fewer than there are classes."""
     held = f"{counted(images, 'image')}, fewer than the {classes:,} classes"

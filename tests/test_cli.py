@@ -24,6 +24,7 @@ from cfgbench.models import native_group_norm, pace
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
+from cfgbench.sweep.notes import notes_on
 from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.workers import pool as worker_pool
 from cfgbench.sweep.workers.pool import run_shared
@@ -239,6 +240,12 @@ def test_a_precision_that_changes_nothing_is_told(small, run):
     run("sweep", small, "--precision", "fp32")
     assert run("sweep", small)[2] == ""
     assert "made before in fp32: --precision bf16 is for cells" in run("sweep", small, "--precision", "bf16")[2]
+    small.write_text(small.read_text().replace("T: [3]", "T: [3, 4]"))
+    said = (
+        "note: cells are there in fp32, and what is missing comes in bf16, another protocol; --precision fp32 goes on"
+    )
+    assert said in run("sweep", small, "--precision", "bf16", "--dry-run")[2]
+    assert said not in run("sweep", small, "--precision", "fp32", "--dry-run")[2]
     assert run("sweep", small, "--precision", "fp8")[0] == 2
 
 
@@ -260,12 +267,32 @@ def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variab
         assert said in err
 
 
+@pytest.mark.parametrize(
+    ("place", "commands"),
+    [("cfgbench.training.step.Step._loss", ["train", "sweep"]), ("cfgbench.sweep.reference.moments_of", ["sweep"])],
+)
+def test_memory_that_a_device_lacks_is_a_line_wherever_it_is(small, run, monkeypatch, place, commands):
+    """Here for a single image in training, and where the data set is measured."""
+
+    def none_left(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(place, none_left)
+    for command in commands:
+        code, _, err = run(command, small, "--quiet")
+        assert code == 1
+        assert re.match("cfgbench: out of memory; what is finished is kept|4 cells failed", err.splitlines()[-1])
+
+
 def test_few_images_of_many_classes_have_a_note(small, run):
     said = "note: a split of the Inception Score holds 4 images, fewer than the 10 classes"
-    assert said in run("sweep", small, "--dry-run")[2]
-    assert run("sweep", small)[2].startswith(said)  # before hours go into it
+    error = "note: 40 images: no error of the FID: it takes more images than the features' 64 dimensions"
+    for words in (["--dry-run"], []):
+        first, second, *_ = run("sweep", small, *words)[2].splitlines()  # before hours go into it
+        assert first == error
+        assert second.startswith(said)
     small.write_text(SMALL.replace("samples: 40", "samples: 100").replace("T: [3]", "T: [2]"))
-    assert said not in run("sweep", small)[2]
+    assert not {said, error} & {line[: len(said)] for line in run("sweep", small)[2].splitlines()}
 
 
 def test_files_of_a_folder_that_were_passed_over_have_a_note(small, run):
@@ -286,7 +313,7 @@ def test_files_of_a_folder_that_were_passed_over_have_a_note(small, run):
 @pytest.mark.parametrize(("base", "axis", "notes"), [(50_000, [100, 50], 1), (50, [50_000], 0)])
 def test_images_that_an_axis_counts_are_those_of_the_note(small, base, axis, notes):
     small.write_text(SMALL.replace("samples: 40", f"samples: {base}").replace("T: [3]", f"T: [3], samples: {axis}"))
-    found = make_plan(small, Path("results")).notes
+    found = [note for note in notes_on(make_plan(small, Path("results")), "fp32") if "Inception Score" in note]
     assert len(found) == notes
     assert all("holds 5 images, fewer than the 10 classes" in note for note in found)
 

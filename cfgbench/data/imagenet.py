@@ -4,6 +4,7 @@ FIDs of the two are not comparable, nor those of different scalings; the choice 
 their classes have the same numbers: the batches bring theirs, 1 to 1000; a tree's go by its folders' sorted names.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ SPLITS = {
     "val": ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val"),
 }
 """Where a tree keeps the class folders of a split, if not at its top."""
+BATCH = re.compile(r"train_data_batch_(\d+)\.npz")
+"""The name of a file of the downsampled data set; a copy's, such as `train_data_batch_1 (1).npz`, is not one."""
 LAYOUT = 2
 """Part of every cache's key: raised when the same source would be prepared to other pixels."""
 CHUNK = 1000
@@ -95,8 +98,8 @@ def _batches(folder: Path, split: str) -> list[Path]:
         raise UserError(f"dataset.path = {folder}: a single file; name the folder that it is in")
     if split == "val":
         return [path for path in [folder / "val_data.npz"] if path.exists()]
-    number = lambda path: int("".join(filter(str.isdigit, path.stem)) or 0)  # noqa: E731
-    return sorted(folder.glob("train_data_batch_*.npz"), key=number)
+    numbers = {path: BATCH.fullmatch(path.name) for path in folder.glob("train_data_batch_*.npz")}
+    return sorted((path for path in numbers if numbers[path]), key=lambda path: int(numbers[path][1]))
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Inception(Extractor):
         compiled: bool | None = None,
         ahead: int = 0,
     ) -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
         names = [str(layer), *(["logits_unbiased"] if logits else [])]
         try:
@@ -125,8 +125,8 @@ class Inception(Extractor):
         except Exception as error:  # download, unpickling and missing keys fail in many ways
             why = reason(error, 120)
             raise UserError(
-                f"inception weights {weights or 'download'}: {why}; put {OFFICIAL_FILE} (SHA-256 begins "
-                f"{OFFICIAL_DIGEST}) somewhere and name it in evaluation.inception_weights, --inception-weights or "
+                f"inception weights {weights or 'download'}: {why}; fetch {URL_INCEPTION_V3} (SHA-256 begins "
+                f"{OFFICIAL_DIGEST}) and name the file in evaluation.inception_weights, --inception-weights or "
                 f"{WEIGHTS_VARIABLE}"
             ) from None
         dtype = torch.bfloat16 if fast else torch.float32

@@ -26,7 +26,7 @@ from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, u
 from cfgbench.sweep.image_scores import ImageScores, scores_of
 from cfgbench.sweep.reference import Reference, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
-from cfgbench.sweep.results.statistics_files import is_statistics
+from cfgbench.sweep.results.statistics_files import is_statistics, maker_of
 
 _SWEEP_FILES = (".yaml", ".yml")
 STATISTICS = "--save-stats"
@@ -153,15 +153,24 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 
 
 def _usual_features(reference: str) -> str:
-    """The extractor of the data set that is named, or that a sweep file has, where it exists already; else Inception.
-    Raises UserError where the sweep trains its own."""
-    if Path(reference).suffix not in _SWEEP_FILES:
-        return reference if reference in PACKAGED else "inception"
-    name = load_sweep(Path(reference)).features
+    """The extractor of the data set that is named, or that a sweep file or a file of statistics has, where it exists
+    already; else Inception. Raises UserError where the sweep trains its own."""
+    path = Path(reference)
+    if path.suffix not in _SWEEP_FILES:
+        return reference if reference in PACKAGED else _extractor_in(path) or "inception"
+    name = load_sweep(path).features
     if name == "classifier":
         way_out = "name others, such as --features inception"
         raise UserError(f"--reference {reference}: its features are a classifier that the sweep trains; {way_out}")
     return name if name in (*INCEPTION, *PACKAGED) else "inception"
+
+
+def _extractor_in(path: Path) -> str | None:
+    """The name of the extractor by which a file of statistics says that it was made, where one is to be had."""
+    if path.suffix != ".npz" or not path.exists() or not is_statistics(path):
+        return None
+    maker, known = maker_of(path) or "", sorted((*INCEPTION, *PACKAGED), key=len, reverse=True)
+    return next((name for name in known if maker.startswith(f"{name}-")), None)
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:

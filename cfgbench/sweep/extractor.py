@@ -2,6 +2,7 @@
 here) and puts images through it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,12 +20,16 @@ from cfgbench.models.extractors import (
     inception_weights,
     layer_of,
 )
+from cfgbench.models.feature_classifier import FeatureClassifier
 from cfgbench.models.gaussians import clean_posterior
+from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.feature_classifier import train_classifier
+from cfgbench.training.feature_classifier import classifier_of, train_classifier
+
+INCEPTION_LOGITS = 1008
 
 
 def packaged_extractor(
@@ -86,6 +91,24 @@ def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = Tru
     return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
 
 
+def widths(plan: Plan) -> tuple[int, int]:
+    """How many features an image has, and how many logits; nothing is trained or downloaded for it."""
+    name = plan.spec.features
+    if name in INCEPTION:
+        return layer_of(name), INCEPTION_LOGITS if "is" in plan.spec.evaluation.metrics else 0
+    if name == "gaussians":
+        return int(plan.images.images[0].size), plan.images.num_classes
+    packaged = feature_classifier.packaged(name) if name in PACKAGED else None
+    network = untrained_classifier(plan) if packaged is None else feature_classifier.load(packaged)
+    return network.head.in_features, network.head.out_features
+
+
+def untrained_classifier(plan: Plan) -> FeatureClassifier:
+    """The shapes of the classifier that is trained on the data set to measure it."""
+    with shapes_only():
+        return classifier_of(plan.images)
+
+
 def unreached(features: str) -> str:
     """The way out where numbers are not finite: weights that end before the last layers have only the earlier ones."""
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
@@ -101,8 +124,11 @@ def moments_of(images: ImageBatches, extractor: Extractor, progress: Progress) -
 
 
 def numbered(images: ImageBatches, extractor: Extractor) -> Iterator[tuple[int, torch.Tensor]]:
-    """(index of its first image, batch), in batches that suit the extractor."""
-    first = 0
-    for batch in images.batches(extractor.at_once):
-        yield first, torch.from_numpy(batch)
-        first += len(batch)
+    """(index of its first image, batch), in batches that suit the extractor; the next one is read meanwhile."""
+    first, batches = 0, images.batches(extractor.at_once)
+    with ThreadPoolExecutor(1, "read") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield first, torch.from_numpy(batch)
+            first += len(batch)

@@ -10,7 +10,7 @@ from cfgbench.evaluation.metrics import split_score
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
-from cfgbench.wording import passed_over, small_split
+from cfgbench.wording import no_error, passed_over, small_split
 
 MANY_COPIES = 0.01
 """Of the images: data sets have a few by chance, or by oversight."""
@@ -92,9 +92,10 @@ class ImageScores:
         if self.fid_infinity is not None:
             notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
         if self.fid_se is None:
-            few = f"it takes more images than the features' {self.dimensions:,} dimensions"
-            flat = "the images do not vary, or hardly, in some directions in which the reference does"
-            notes.append(f"no error of the FID: {few if self.samples <= self.dimensions else flat}")
+            flat = (
+                "no error of the FID: the images do not vary, or hardly, in some directions in which the reference does"
+            )
+            notes.append(no_error(self.dimensions) if self.samples <= self.dimensions else flat)
         return notes
 
     @property

@@ -14,7 +14,6 @@ from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import UserError, brief, reason
-from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
@@ -35,12 +34,11 @@ from cfgbench.spec import (
     resolved,
 )
 from cfgbench.spec.yaml_file import dump_yaml
-from cfgbench.sweep.fits import check_fits, numbered_otherwise
+from cfgbench.sweep.fits import check_fits
 from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
-from cfgbench.wording import passed_over, small_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,23 +59,13 @@ class Plan:
     the cell meanwhile."""
     shown: tuple[int, ...]
     """The classes of the sample sheets."""
+    precisions: frozenset[str]
+    """In which the cells that are done were made."""
 
     @property
     def missing(self) -> list[Cell]:
         """The cells to run. Those that failed are tried again: what stopped them may be gone."""
         return [cell for cell in self.cells if cell.id not in self.done]
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader should know of the numbers before they are there."""
-        split, lines = min(cell.sampling.samples for cell in self.cells) // SPLITS, []
-        if "is" in self.spec.evaluation.metrics and split < self.images.num_classes:
-            lines.append(small_split(split, self.images.num_classes))
-        if numbered_otherwise(self.spec, self.images):
-            lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
-        if self.images.ignored:
-            lines.append(passed_over(self.images.ignored, "in a class folder"))
-        return lines
 
     @property
     def feature_classifier(self) -> Path | None:
@@ -174,8 +162,10 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     names = identity([images.content, images.flips])
     cells = make_cells(spec, data=names, features=features, weights=weights)
     rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
-    done = frozenset(row["cell_id"] for row in rows if row["status"] == "ok")
-    return Plan(spec, images, cells, store, done, {row["cell_id"]: row["digest"] for row in rows}, shown)
+    whole = {row["cell_id"]: row["precision"] for row in rows if row["status"] == "ok"}
+    seen = {row["cell_id"]: row["digest"] for row in rows}
+    precisions = frozenset(whole[cell.id] for cell in cells if whole.get(cell.id))
+    return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions)
 
 
 def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:

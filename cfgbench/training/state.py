@@ -73,7 +73,8 @@ def recent_loss(state: State) -> float:
     """The mean of the last hundred losses. Raises TrainingFailed where it is not finite."""
     loss = state.losses[max(0, state.step - 100) : state.step].mean().item()
     if not np.isfinite(loss):
-        raise TrainingFailed(f"the loss is {loss} at step {state.step}; lower training.learning_rate")
+        whose, key = ("the classifier's", "classifier.") if isinstance(state.network, HalfUNet) else ("the", "")
+        raise TrainingFailed(f"{whose} loss is {loss} at step {state.step}; lower {key}training.learning_rate")
     return loss
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -79,7 +80,9 @@ def test_batches_give_the_same_pixels_and_labels(batches, photos):
 def test_batches_are_read_in_the_order_of_their_numbers(batches, photos):
     flat = photos[:1].reshape(1, -1)
     np.savez(batches / "train_data_batch_10.npz", data=255 - flat, labels=[7])
+    shutil.copy(batches / "train_data_batch_1.npz", batches / "train_data_batch_1 (1).npz")  # fetched once more
     images = load(batches)
+    assert len(images.images) == 61
     assert np.array_equal(images.images[-1], 255 - photos[0])
 
 

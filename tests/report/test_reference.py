@@ -53,6 +53,9 @@ def markdown_cells(text):
     return [[cell.replace("**", "").strip() for cell in row] for row in rows]
 
 
+PROTOCOL = f"features {OFFICIAL}; reference imagenet64, 1281167 images; 50000 samples, classes balanced; clip on"
+
+
 def measured(number, **changes):
     """Rows as a run on the paper's protocol would write them."""
     kept = TABLES[number - 1].rows.drop(columns=["fid_printed", "is_mean_printed", "source"])
@@ -280,6 +283,9 @@ def test_one_protocol_is_said_to_be_one(number):
         ({"features_id": "digits-12ab"}, "features", "digits-12ab here, the Inception network's in the paper"),
         ({"features_id": "inception-64-6726825d-x"}, "features", "features: inception-64-6726825d-x here"),
         ({"features_id": "inception-2048-beef0123-x"}, "features", "not the published evaluators'"),
+        ({"features_id": f"{OFFICIAL}-bf16"}, "features", "features: the Inception network's in bf16 here"),
+        ({"protocol": PROTOCOL.replace("1281167", "50000")}, "data set",
+         "data set: 50,000 of the 1,281,167 images of imagenet64 here, ImageNet 64x64 in the paper"),
     ],
 )  # fmt: skip
 def test_what_differs_is_said(changes, what, text):
@@ -301,6 +307,9 @@ def test_what_differs_is_said(changes, what, text):
         (1, {"dataset": "imagenet32"}, 0),
         (1, {"features_id": "inception-64-6726825d-x"}, 0),
         (1, {"features_id": "digits-12ab"}, 0),
+        (1, {"features_id": f"{OFFICIAL}-bf16"}, 0),
+        (1, {"protocol": PROTOCOL}, 3),
+        (1, {"protocol": PROTOCOL.replace("1281167", "5000")}, 0),
     ],
 )
 def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, drawn):

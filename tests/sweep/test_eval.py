@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
 from cfgbench.sweep import external
 from cfgbench.sweep import plan as planning
+from cfgbench.sweep.extractor import numbered, packaged_extractor
 from cfgbench.sweep.image_scores import ImageScores
 from cfgbench.sweep.plan import make_plan
 
@@ -747,3 +749,54 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, peak):
         assert int(samples) == count
         path.unlink()
     assert peaks[20_000] - peaks[2_000] < 100, peaks
+
+
+def test_the_next_images_are_read_while_those_before_are_looked_at():
+    asked = threading.Event()
+
+    def batches(size):
+        yield DIGITS[:2]
+        asked.set()
+        yield DIGITS[2:3]
+
+    images = ImageBatches("digits", 3, (1, 8, 8), "index order", batches)
+    extractor = packaged_extractor("digits", None, torch.device("cpu"), logits=False)
+    found = []
+    for first, batch in numbered(images, extractor):
+        assert asked.wait(20)
+        found.append((first, len(batch)))
+    assert found == [(0, 2), (2, 1)]
+
+
+def test_what_reading_meets_is_said_where_it_is_asked_for():
+    def batches(size):
+        yield DIGITS[:2]
+        raise UserError("b.png: gone")
+
+    images = ImageBatches("digits", 4, (1, 8, 8), "index order", batches)
+    extractor = packaged_extractor("digits", None, torch.device("cpu"), logits=False)
+    coming = numbered(images, extractor)
+    assert next(coming)[0] == 0
+    with pytest.raises(UserError, match=r"b\.png: gone"):
+        next(coming)
+
+
+def test_statistics_are_measured_with_the_features_that_they_name(run):
+    as_npz(DIGITS[:300], "first.npz")
+    as_npz(DIGITS[300:600], "other.npz")
+    assert run("eval", "first.npz", "--reference", "digits", "--save-stats", "stats.npz", "--quiet")[0] == 0
+    code, out, err = run("eval", "other.npz", "--reference", "stats.npz", "--quiet")
+    assert code == 0, err
+    assert out == run("eval", "other.npz", "--reference", "stats.npz", "--features", "digits", "--quiet")[1]
+
+
+def test_what_is_not_the_files_fault_is_not_mended_by_another(run, monkeypatch):
+    as_npz(DIGITS[:20])
+    Path("folder.npz").mkdir()
+    assert run("eval", "folder.npz", "--reference", "digits")[2] == "cfgbench: folder.npz: cannot be read (a folder)\n"
+    with zipfile.ZipFile("samples.npz") as whole, zipfile.ZipFile("bz2.npz", "w", zipfile.ZIP_BZIP2) as packed:
+        packed.writestr("arr_0.npy", whole.read("arr_0.npy"))
+    err = run("eval", "bz2.npz", "--reference", "digits")[2]
+    assert "neither stored nor deflated; make the zip anew in the usual way)\n" in err
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: (_ for _ in ()).throw(MemoryError("none left")))
+    assert "fetch it again" not in run("eval", "samples.npz", "--reference", "digits")[2]

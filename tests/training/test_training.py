@@ -289,8 +289,15 @@ def test_the_papers_network_takes_a_step_on_a_processor(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_training_and_leaves_no_checkpoint(images, tmp_path):
-    with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"the loss is .*; lower training\.learning_rate"):
         run(images, tmp_path / "a.safetensors", spec(learning_rate=1e30, warmup_steps=0))
+    with pytest.raises(TrainingFailed, match=r"the classifier's loss is .*; lower classifier\.training\.learning_rate"):
+        run(
+            images,
+            tmp_path / "b.safetensors",
+            spec(learning_rate=1e30, warmup_steps=0, p_uncond=0.0),
+            kind="classifier",
+        )
     assert not (tmp_path / "a.safetensors").exists()
 
 

@@ -8,7 +8,11 @@ from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import as_text, extractor_name, known, named
 
-_OFFICIAL = re.compile(r"inception-2048-6726825d\b")  # the weights' SHA-256 as the published evaluators have them
+_OFFICIAL = re.compile(r"inception-2048-6726825d\b(?!.*-bf16)")
+"""The weights' SHA-256 as the published evaluators have them, and their arithmetic."""
+_REFERENCE = re.compile(r"; reference ([^;]+), (\d+) images;")
+TRAINING_IMAGES = 1_281_167
+"""Of ImageNet."""
 _IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)
 
 
@@ -27,9 +31,11 @@ def counterpart(part: Slice) -> Published | None:
 
 
 def published_behind(part: Slice) -> Slice | None:
-    """The published numbers that may stand on the slice's axes: ImageNet of its size, through the same network."""
+    """The published numbers that may stand on the slice's axes: all of ImageNet of its size, through the same
+    network."""
     table = counterpart(part)
-    return table.part if table is not None and _OFFICIAL.match(str(part.setting["features_id"])) else None
+    alike = _OFFICIAL.match(str(part.setting["features_id"])) and not _in_part(part)
+    return table.part if table is not None and alike else None
 
 
 def imagenet_size(dataset: str) -> int | None:
@@ -43,12 +49,28 @@ def agreement(part: Slice, published: Published) -> list[Note]:
     held, stated = part.setting, published.part.setting
     unused = {"v"} if held.get("sampler") == "ddim" else set()
     return [
-        _note("data set", held["dataset"], stated["dataset"], same=counterpart(part) == published),
+        _data_set(part, published),
         _features(str(held["features_id"])),
         _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
         *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
         *_unstated(part, published.unstated),
     ]
+
+
+def _data_set(part: Slice, published: Published) -> Note:
+    held, stated = part.setting["dataset"], published.part.setting["dataset"]
+    if few := _in_part(part):
+        held = f"{few:,} of the {TRAINING_IMAGES:,} images of {held}"
+    return _note("data set", held, stated, same=counterpart(part) == published and not few)
+
+
+def _in_part(part: Slice) -> int:
+    """How many images of the data set were trained on and measured against, where that is not all of ImageNet's
+    training images: fewer classes, a limit or the other split; 0 where it is, or is not known."""
+    told = _REFERENCE.search(part.provenance.get("protocol", ""))
+    if told is None or told[1] != part.setting["dataset"] or int(told[2]) == TRAINING_IMAGES:
+        return 0
+    return int(told[2])
 
 
 def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) -> Note:
@@ -60,6 +82,8 @@ def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) 
 def _features(features_id: str) -> Note:
     if _OFFICIAL.match(features_id):
         return Note("same", "features", "features of the Inception network, 2048 of them")
+    if features_id.endswith("-bf16"):
+        return Note("differs", "features", f"features: the Inception network's in bf16 here ({features_id})")
     if extractor_name(features_id) == "inception":
         words = f"weights of the Inception network that are not the published evaluators' ({features_id})"
         return Note("differs", "features", f"features: {words}")

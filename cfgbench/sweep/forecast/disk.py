@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from cfgbench.models.extractors import layer_of
-from cfgbench.models.feature_classifier import FeatureClassifier, load, packaged
-from cfgbench.models.meta_device import shapes_only
-from cfgbench.spec import INCEPTION, PACKAGED, Cell, Network
+from cfgbench.spec import Cell, Network
+from cfgbench.sweep.extractor import untrained_classifier, widths
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.feature_classifier import classifier_of
 
 ROW_BYTES = 14_000
 """Of a cell: its row, what is noted of it in asked.json, and what its files leave of their last blocks."""
@@ -17,7 +14,6 @@ LOSS_BYTES = 16
 """The line of a step in a training's history of losses."""
 RESUMABLE = 4
 """Weights, their average and Adam's two moments: what a network in training takes, in networks."""
-INCEPTION_LOGITS = 1008
 
 
 def kept(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], sizes: Mapping[str, int]) -> int:
@@ -39,31 +35,15 @@ def passing(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], size
 
 def _shared(plan: Plan) -> int:
     """Bytes of the training images' statistics, and of the classifier that measures, where they are not there yet."""
-    dimensions, _ = _widths(plan)
+    dimensions, _ = widths(plan)
     law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
     there = plan.store.has_reference
     statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
     if plan.feature_classifier is None or plan.feature_classifier.exists():
         return statistics
-    return statistics + sum(4 * tensor.numel() for tensor in _feature_classifier(plan).state_dict().values())
+    return statistics + sum(4 * tensor.numel() for tensor in untrained_classifier(plan).state_dict().values())
 
 
 def _features(plan: Plan) -> int:
     """Bytes of an image's features and logits: float32, but float64 of points."""
-    return sum(_widths(plan)) * (8 if plan.spec.features == "gaussians" else 4)
-
-
-def _widths(plan: Plan) -> tuple[int, int]:
-    """How many features an image has, and how many logits."""
-    name = plan.spec.features
-    if name in INCEPTION:
-        return layer_of(name), INCEPTION_LOGITS if "is" in plan.spec.evaluation.metrics else 0
-    if name == "gaussians":
-        return int(plan.images.images[0].size), plan.images.num_classes
-    network = load(packaged(name)) if name in PACKAGED else _feature_classifier(plan)
-    return network.head.in_features, network.head.out_features
-
-
-def _feature_classifier(plan: Plan) -> FeatureClassifier:
-    with shapes_only():
-        return classifier_of(plan.images)
+    return sum(widths(plan)) * (8 if plan.spec.features == "gaussians" else 4)

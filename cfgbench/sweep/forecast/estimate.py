@@ -104,9 +104,11 @@ def _ahead(
 
 
 def forecast_without_data(path: Path) -> list[str] | None:
-    """What can be said before the data is there: operations, where the data set's images are all of one known kind."""
+    """What can be said before the data is there: operations, where the data set's images are all of one known kind.
+    None where that is not known, or the data is there, and something else is wrong."""
     spec = load_sweep(path)
-    if spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
+    there = spec.dataset.path is not None and spec.dataset.path.exists()
+    if there or spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
         return None
     image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")

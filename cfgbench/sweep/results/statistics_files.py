@@ -23,6 +23,11 @@ def is_statistics(path: Path) -> bool:
     return {"mu", "sigma"} <= npz.members(path).keys()
 
 
+def maker_of(path: Path) -> str | None:
+    """The id of the extractor that the file names, if it does. Raises UserError."""
+    return str(npz.array(path, "features_id")) if "features_id" in npz.members(path) else None
+
+
 def save_reference(path: Path, moments: Moments, features_id: str) -> None:
     """Writes mu, sigma and n, as others read them, and the extractor's id. Raises UserError."""
     _save(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
@@ -37,7 +42,7 @@ def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
     names = npz.members(path)
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
-        maker = str(npz.array(path, "features_id")) if "features_id" in names else None
+        maker = maker_of(path)
         n = npz.array(path, "n").item() if "n" in names and maker else None
         if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
             raise ValueError(f"n = {brief(n)}")

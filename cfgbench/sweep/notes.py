@@ -1,0 +1,42 @@
+"""What a reader should know of a sweep's numbers before they are there."""
+
+from cfgbench.evaluation.accumulator import SPLITS
+from cfgbench.sweep.extractor import widths
+from cfgbench.sweep.fits import numbered_otherwise
+from cfgbench.sweep.plan import Plan
+from cfgbench.wording import no_error, passed_over, small_split
+
+
+def notes_on(plan: Plan, precision: str) -> list[str]:
+    """On the cells that are missing, which are to be made in this precision; none where none is."""
+    if not plan.missing:
+        return []
+    return [*_on_numbers(plan), *_on_images(plan), *_on_precision(plan, precision)]
+
+
+def _on_numbers(plan: Plan) -> list[str]:
+    fewest, metrics, lines = min(cell.sampling.samples for cell in plan.missing), plan.spec.evaluation.metrics, []
+    dimensions, classes = widths(plan)
+    if "fid" in metrics and fewest <= dimensions:
+        lines.append(f"{fewest:,} images: {no_error(dimensions)}")
+    if "is" in metrics and fewest // SPLITS < classes:
+        lines.append(small_split(fewest // SPLITS, classes))
+    return lines
+
+
+def _on_images(plan: Plan) -> list[str]:
+    lines = []
+    if numbered_otherwise(plan.spec, plan.images):
+        lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
+    if plan.images.ignored:
+        lines.append(passed_over(plan.images.ignored, "in a class folder"))
+    return lines
+
+
+def _on_precision(plan: Plan, precision: str) -> list[str]:
+    """Rows of two precisions are two protocols, which `--precision auto` may make of one sweep on two machines."""
+    others = sorted(plan.precisions - {precision})
+    if not others:
+        return []
+    made = f"cells are there in {', '.join(others)}, and what is missing comes in {precision}, another protocol"
+    return [f"{made}; --precision {others[0]} goes on as before"]
