@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -59,12 +60,15 @@ def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
     task = Prepared(key, names, labels, (3, side, side), lambda: source.read(wanted))
     pixels, labels, content = prepared(task, dataset.name, progress)
     flips = True if dataset.flip is None else dataset.flip
-    return Images(dataset.name, pixels, labels, names, flips=flips, known_content=content)
+    made = source.prepared + ", val" * (dataset.split == "val")
+    return Images(f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content)
 
 
 class _Origin(Protocol):
-    """Where images come from: what identifies them, the class of each, and the pixels of those that are wanted."""
+    """Where images come from: how they are `prepared`, what identifies them, the class of each, and the pixels of those
+    that are wanted."""
 
+    prepared: str
     fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
@@ -111,6 +115,7 @@ class _Npz:
     fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
+    prepared: str = "npz"
 
     @staticmethod
     def found(files: list[Path]) -> "_Npz":
@@ -156,6 +161,7 @@ class _Tree:
     source: Source
     files: list[str]
     scale: Callable[[Image.Image], Image.Image]
+    prepared: str
     fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
@@ -178,9 +184,8 @@ class _Tree:
         recipe, side = dataset.preprocess or "adm", SIDES[dataset.name]
         fingerprint = ["tree", recipe, side, [[file, *source.stamp(file)] for file, _ in files]]
         labels = np.array([label for _, label in files], dtype=np.int64)
-        return _Tree(
-            source, [file for file, _ in files], lambda image: SCALES[recipe](image, side), fingerprint, names, labels
-        )
+        scale = partial(SCALES[recipe], side=side)
+        return _Tree(source, [file for file, _ in files], scale, recipe, fingerprint, names, labels)
 
     def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock

@@ -68,6 +68,7 @@ def load(path, name="imagenet64", progress=lambda *_: None, **keys):
 def test_batches_give_the_same_pixels_and_labels(batches, photos):
     images = load(batches)
     assert np.array_equal(images.images, photos)
+    assert (images.name, load(batches, split="val").name) == ("imagenet64 (npz)", "imagenet64 (npz, val)")
     assert images.class_names == ("1", "7", "1000")
     assert images.labels.tolist() == [1, 0, 2] * 20
     assert images.flips

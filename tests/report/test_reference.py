@@ -284,6 +284,8 @@ def test_one_protocol_is_said_to_be_one(number):
         ({"features_id": "inception-64-6726825d-x"}, "features", "features: inception-64-6726825d-x here"),
         ({"features_id": "inception-2048-beef0123-x"}, "features", "not the published evaluators'"),
         ({"features_id": f"{OFFICIAL}-bf16"}, "features", "features: the Inception network's in bf16 here"),
+        ({"protocol": PROTOCOL.replace("imagenet64,", "imagenet64 (box),")}, "preparation",
+         "preparation: box here, area in the paper"),
         ({"protocol": PROTOCOL.replace("1281167", "50000")}, "data set",
          "data set: 50,000 of the 1,281,167 images of imagenet64 here, ImageNet 64x64 in the paper"),
     ],
@@ -309,6 +311,8 @@ def test_what_differs_is_said(changes, what, text):
         (1, {"features_id": "digits-12ab"}, 0),
         (1, {"features_id": f"{OFFICIAL}-bf16"}, 0),
         (1, {"protocol": PROTOCOL}, 3),
+        (1, {"protocol": PROTOCOL.replace("imagenet64,", "imagenet64 (area),")}, 3),
+        (1, {"protocol": PROTOCOL.replace("imagenet64,", "imagenet64 (npz, val),")}, 0),
         (1, {"protocol": PROTOCOL.replace("1281167", "5000")}, 0),
     ],
 )

@@ -1,5 +1,6 @@
 """What a dry run says a sweep will take, beside what it takes."""
 
+import re
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cfgbench.sweep.forecast.estimate import Costs, _ahead, costs_of
 from cfgbench.sweep.plan import make_plan
 from cfgbench.training import feature_classifier
 
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = """
 name: own
@@ -98,3 +100,35 @@ def test_a_gpus_time_is_that_of_compiled_networks_unless_that_is_refused(sweep, 
     found = _ahead(costs, plan.missing, networks_of(plan.missing), Compute(GPU, "bf16", compiled))
     plain = sum(map(costs.seconds, plan.missing)), sum(map(costs.training_seconds, networks_of(plan.missing)))
     assert np.array(found) / plain == pytest.approx([part, part], abs=0.02)
+
+
+def test_seconds_are_those_of_all_passes_and_steps(sweep):
+    plan = make_plan(sweep(40), Path("results"))
+    costs = Costs(pass_through=0.5, training={"denoiser": 0.25}, feature_classifier=0.0, size={})
+    assert {cell.sampling.w: costs.seconds(cell) for cell in plan.cells} == {0: 0.5 * 40 * 2, 1: 0.5 * 40 * 4}
+    assert [costs.training_seconds(network) for network in plan.networks()] == [12 * 16 * 0.25] * 2
+
+
+def test_before_the_data_are_there_the_papers_operations_are_counted(run, tmp_path, monkeypatch):
+    """Table 1: three networks, each unguided in 256 passes an image and 13 times guided in 512; a training step is
+    three passes."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("sweep", SWEEPS / "imagenet64.yaml", "--dry-run", "--quiet")
+    assert code == 0
+    assert "dataset.path = data/ILSVRC2012/train: not there" in err
+    passes = 3 * (256 + 13 * 512) * 50_000
+    assert f"42 cells, {passes:,} network passes" in out
+    one, sampling, training = map(float, re.search(
+        r"counted: ([\d.]+) GFLOP a network pass; sampling (\S+) FLOP, training (\S+) FLOP", out).groups())  # fmt: skip
+    assert sampling == pytest.approx(passes * one * 1e9, rel=0.01)
+    assert training == pytest.approx(3 * 400_000 * 2048 * 3 * one * 1e9, rel=0.01)
+    # multiplications and additions of the 3x3 convolutions at 192 channels and 64x64, seven blocks of two, alone
+    assert one > 2 * 9 * 192**2 * 64**2 * 14 / 1e9
+
+
+def test_where_the_data_are_there_what_is_wrong_is_no_estimate(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/ILSVRC2012/train/n01440764").mkdir(parents=True)
+    code, out, err = run("sweep", SWEEPS / "imagenet64.yaml", "--dry-run", "--quiet")
+    assert (code, out) == (2, "")
+    assert "neither npz batches nor class folders" in err

@@ -10,9 +10,11 @@ from cfgbench.report.words import as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b(?!.*-bf16)")
 """The weights' SHA-256 as the published evaluators have them, and their arithmetic."""
-_REFERENCE = re.compile(r"; reference ([^;]+), (\d+) images;")
+_REFERENCE = re.compile(r"; reference (\S+)(?: \(([^;]*)\))?, (\d+) images;")
 TRAINING_IMAGES = 1_281_167
 """Of ImageNet."""
+PREPARED = "area"
+"""Ho & Salimans 2022, section 4: ImageNet `area-downsampled`; FIDs of other preparations do not compare."""
 _IMAGENET = re.compile(r"imagenet[ _-]?(\d+)(x\1)?", re.IGNORECASE)
 
 
@@ -35,7 +37,7 @@ def published_behind(part: Slice) -> Slice | None:
     network."""
     table = counterpart(part)
     alike = _OFFICIAL.match(str(part.setting["features_id"])) and not _in_part(part)
-    return table.part if table is not None and alike else None
+    return table.part if table is not None and alike and _prepared(part) in ("", PREPARED) else None
 
 
 def imagenet_size(dataset: str) -> int | None:
@@ -50,6 +52,7 @@ def agreement(part: Slice, published: Published) -> list[Note]:
     unused = {"v"} if held.get("sampler") == "ddim" else set()
     return [
         _data_set(part, published),
+        *([_note("preparation", made, PREPARED)] if (made := _prepared(part)) else []),
         _features(str(held["features_id"])),
         _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
         *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
@@ -67,10 +70,20 @@ def _data_set(part: Slice, published: Published) -> Note:
 def _in_part(part: Slice) -> int:
     """How many images of the data set were trained on and measured against, where that is not all of ImageNet's
     training images: fewer classes, a limit or the other split; 0 where it is, or is not known."""
+    told = _reference(part)
+    return int(told[3]) if told and int(told[3]) != TRAINING_IMAGES else 0
+
+
+def _prepared(part: Slice) -> str:
+    """How the data set's images were made small; empty where that is not known."""
+    told = _reference(part)
+    return (told[2] or "").split(",")[0] if told else ""
+
+
+def _reference(part: Slice) -> re.Match[str] | None:
+    """What the protocol says of the data set as its reference; None where the reference is another."""
     told = _REFERENCE.search(part.provenance.get("protocol", ""))
-    if told is None or told[1] != part.setting["dataset"] or int(told[2]) == TRAINING_IMAGES:
-        return 0
-    return int(told[2])
+    return told if told and told[1] == part.setting["dataset"] else None
 
 
 def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) -> Note:
