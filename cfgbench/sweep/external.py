@@ -101,6 +101,8 @@ def evaluate(
         copies=seen.copies,
         in_reference=seen.among(known) if isinstance(target, ImageBatches) else None,
         brightest=seen.brightest,
+        pixels=_size(images),
+        reference_pixels=_size(target) if isinstance(target, ImageBatches) else None,
     )
     return scores, measured.moments
 
@@ -114,6 +116,10 @@ def _open(samples: Path, reference: str, channels: int, progress: Progress) -> t
     if isinstance(target, ImageBatches) and target.count < 2:
         raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
     return images, target
+
+
+def _size(images: ImageBatches) -> str:
+    return " x ".join(map(str, images.shape[1:]))
 
 
 @contextmanager

@@ -21,7 +21,8 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
-    and `in_reference` those that are among the reference's; `brightest` is the largest pixel."""
+    and `in_reference` those that are among the reference's; `brightest` is the largest pixel; `pixels` are height and
+    width, `reference_pixels` those of the reference, where it is images."""
 
     fid: float
     fid_se: float | None
@@ -37,6 +38,8 @@ class ImageScores:
     copies: int
     in_reference: int | None
     brightest: int
+    pixels: str
+    reference_pixels: str | None
     dimensions: int
     features_id: str
     reference: str
@@ -66,6 +69,9 @@ class ImageScores:
         notes = []
         if self.ignored:
             notes.append(passed_over(self.ignored))
+        if self.reference_pixels and self.reference_pixels != self.pixels:
+            sizes = f"images of {self.pixels} pixels, a reference of {self.reference_pixels}"
+            notes.append(f"{sizes}: FID counts the difference in sharpness too; bring both to one size")
         if self.brightest <= 1:
             notes.append("no pixel is above 1: floats cut to uint8? Multiply by 255 before")
         if self.copies > MANY_COPIES * self.samples:
@@ -122,6 +128,8 @@ def scores_of(
     copies: int,
     in_reference: int | None,
     brightest: int,
+    pixels: str,
+    reference_pixels: str | None,
 ) -> ImageScores:
     """The scores of images that were measured against the reference."""
     predictions = measured.predictions
@@ -134,6 +142,8 @@ def scores_of(
         copies=copies,
         in_reference=in_reference,
         brightest=brightest,
+        pixels=pixels,
+        reference_pixels=reference_pixels,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

@@ -140,8 +140,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
-        "samples", "ignored", "copies", "in_reference", "brightest", "dimensions", "features_id", "reference",
-        "protocol", "protocol_id", "reference_id",
+        "samples", "ignored", "copies", "in_reference", "brightest", "pixels", "reference_pixels", "dimensions",
+        "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
     for one in found:
@@ -709,6 +709,17 @@ def test_features_in_bfloat16_are_another_protocol_and_another_cell(run, random_
         names.append(make_plan(Path("s.yaml"), Path("results")).cells[0].features)
     digest = file_digest(random_inception)[:8]
     assert names == [f"inception-64 {digest}"] * 2 + [f"inception-64 {digest} bf16"]
+
+
+def test_images_of_another_size_than_the_references_have_a_note(run, random_inception):
+    as_npz(DIGITS[:40], "small.npz")
+    as_npz(DIGITS[:40].repeat(2, axis=2).repeat(2, axis=3), "large.npz")
+    words = "--features", "inception-64", "--inception-weights", random_inception, "--quiet", "--json", "result.json"
+    said = "note: images of 8 x 8 pixels, a reference of 16 x 16: FID counts the difference in sharpness too"
+    for reference, noted in (("large.npz", True), ("small.npz", False)):
+        code, _, err = run("eval", "small.npz", "--reference", reference, *words)
+        assert (code, said in err) == (0, noted), err
+    assert [json.loads(Path("result.json").read_text())[key] for key in ("pixels", "reference_pixels")] == ["8 x 8"] * 2
 
 
 def test_official_weights_are_known_by_their_digest(tmp_path, random_inception, monkeypatch):
