@@ -165,13 +165,15 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
     unwritten: OSError | None = None
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
-    _tell_notes(plan, compute)
     if plan.missing:
         from cfgbench.sweep.workers.pool import run_shared
 
         missing = len(plan.missing)
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for position, row in enumerate(rows, start=1):
+                if position == 1:  # what cannot be used is told by then, in a line of its own
+                    clear(progress)
+                    _tell_notes(plan, compute)
                 if not quiet:
                     clear(progress)
                     said = f"{place_of(row, plan.cells[0].axes)}: {outcome_of(row)}"

@@ -168,7 +168,7 @@ def test_what_is_no_mixture_is_one_line(sweep, run, dataset, message):
 
 
 def test_classes_that_are_one_and_classes_far_apart_are_sampled_too(sweep, run):
-    sampling = {"samples": 30, "T": 4, "clip": False}
+    sampling = {"samples": 70, "T": 4, "clip": False}
     for means in ([[0.1], [0.1]], [[-0.9] * 64, [0.9] * 64]):
         dataset = {"name": "gaussians", "means": means, "covariance": 1e-4}
         code, _, err = run("sweep", sweep(dataset=dataset, sampling=sampling, grid={"w": [0, 1]}), "--quiet")

@@ -30,9 +30,7 @@ def as_on_a_gpu(monkeypatch):
         return call
 
     honest = compiling.Compiling
-    monkeypatch.setattr(
-        diffusion, "Compiling", lambda state, device, asked: honest(state, torch.device("cuda"), asked=asked)
-    )
+    monkeypatch.setattr(diffusion, "Compiling", lambda state, device, **how: honest(state, torch.device("cuda"), **how))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch, "compile", marked)
     return calls
