@@ -162,7 +162,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
     names = identity([images.content, images.flips])
     cells = make_cells(spec, data=names, features=features, weights=weights)
     rows, _ = store.read()  # a damaged row is a missing one: its cell is run again
-    whole = {row["cell_id"]: row["precision"] for row in rows if row["status"] == "ok"}
+    whole = {row["cell_id"]: row.get("precision") for row in rows if row["status"] == "ok"}
     seen = {row["cell_id"]: row["digest"] for row in rows}
     precisions = frozenset(whole[cell.id] for cell in cells if whole.get(cell.id))
     return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions)
