@@ -113,9 +113,16 @@ def sweep(plan, run, monkeypatch):
 NUMBERS = ["fid", "is_mean", "is_std", "is_se"]
 
 
-def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
-    alone, one_by_one = sweep("alone")
-    shared, together = sweep("together", rows=400)
+def test_cells_that_share_batches_have_the_rows_and_sheets_of_cells_that_do_not(sweep):
+    honest = filling.generate
+
+    def tinted(networks, sampling, indices, shape, precision, w=None):
+        """Each strength has images of its own, which two steps of training do not give it."""
+        tint = torch.full((len(indices),), sampling.w) if w is None else w
+        return honest(networks, sampling, indices, shape, precision, w) + (20 * tint).byte()[:, None, None, None]
+
+    alone, one_by_one = sweep("alone", generate=tinted)
+    shared, together = sweep("together", rows=400, generate=tinted)
     assert {count for count, _ in one_by_one} == {20}
     assert len(one_by_one) == 8 * 3
     assert together == [(20, {0.0})] * 6 + [(60, {0.5, 1.0, 2.0})] * 6
@@ -125,7 +132,7 @@ def test_cells_that_share_batches_have_the_rows_of_cells_that_do_not(sweep):
         sheets = [
             np.asarray(Image.open(f"{folder}/small/samples/{row['cell_id']}.png")) for folder in ("alone", "together")
         ]
-        assert np.abs(np.subtract(*map(np.int64, sheets))).max() <= 1
+        assert (np.abs(np.subtract(*map(np.int64, sheets))) > 1).mean() < 1e-3
     one, *others = (shared[w, 4]["seconds"] for w in (0.5, 1.0, 2.0))
     assert others == pytest.approx([one, one])  # each its share of the time, which is then not counted three times
 
