@@ -37,9 +37,9 @@ class ImageBatches:
     content: str | None = None
 
 
-def of_images(images: Images) -> ImageBatches:
-    """A data set's images in its own order."""
-    pixels = images.images
+def of_images(images: Images, first: int = 0) -> ImageBatches:
+    """A data set's images in its own order, from the one with the index `first` on."""
+    pixels = images.images[first:]
 
     def batches(size: int) -> Iterator[np.ndarray]:
         size = _bounded(size, pixels.shape[1:])

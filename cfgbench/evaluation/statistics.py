@@ -84,10 +84,11 @@ class Moments:
 
 
 class RunningMoments:
-    """Moments that take in features block by block, on the features' device: `merge` without a matrix for each."""
+    """Moments that take in features block by block, on the features' device: `merge` without a matrix for each. They
+    go on from those that they begin with, to the same bits as if they had not stopped there."""
 
-    def __init__(self) -> None:
-        self._held = Moments.empty()
+    def __init__(self, begun: Moments | None = None) -> None:
+        self._held = begun or Moments.empty()
 
     def add(self, features: Float[Tensor, "n d"]) -> None:
         """Takes in these feature vectors. Raises ValueError for unequal dimensions, and for what is not finite."""
@@ -98,6 +99,7 @@ class RunningMoments:
         features = features.double()
         mean = features.mean(dim=0)
         held = self._held if self._held.n else Moments(0, torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean)))
+        held = Moments(held.n, held.mean.to(mean), held.scatter.to(mean))  # what is begun with is on the processor
         _check_dimensions(held.mean, mean)
         n, delta = held.n + count, mean - held.mean
         rows = torch.cat([features - mean, delta[None] * math.sqrt(held.n * count / n)])

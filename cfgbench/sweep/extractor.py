@@ -1,7 +1,8 @@
 """Makes the feature extractor of a name (the Inception network, a classifier that is shipped, or one that is trained
 here) and puts images through it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.results.shards import SECONDS
 from cfgbench.training.feature_classifier import classifier_of, train_classifier
 
 INCEPTION_LOGITS = 1008
@@ -114,12 +116,25 @@ def unreached(features: str) -> str:
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 
 
-def moments_of(images: ImageBatches, extractor: Extractor, progress: Progress) -> Moments:
-    """The statistics of the features of all these images."""
-    running = RunningMoments()
+def moments_of(
+    images: ImageBatches,
+    extractor: Extractor,
+    progress: Progress,
+    *,
+    begun: Moments | None = None,
+    keep: Callable[[Moments], None] | None = None,
+) -> Moments:
+    """The statistics of the features of all these images, and of those that were `begun` with. `keep` is given those
+    so far whenever another 30 s of work are at stake."""
+    running, saved, before = RunningMoments(begun), time.monotonic(), begun.n if begun else 0
+    task, total = f"reference features of {images.name}", before + images.count
     for first, batch in numbered(images, extractor):
-        progress(f"reference features of {images.name}", first, images.count, extractor.note)
+        progress(task, before + first, total, extractor.note)
         running.add(extractor(batch).pooled)
+        if keep is not None and time.monotonic() - saved > SECONDS:
+            keep(running.moments)
+            saved = time.monotonic()
+    progress(task, total, total, "")
     return running.moments
 
 

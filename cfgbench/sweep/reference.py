@@ -51,14 +51,36 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
         return Reference(_id(mixture.digest, extractor.id), law, Moments.from_covariance(mean, covariance))
     reference_id = _id(plan.images.content, extractor.id)
     path = plan.store.reference(reference_id)
-    try:
-        moments = load_moments(path, reference_id)
-    except UserError:  # not there, damaged, or another's: it is made again
-        try:
-            moments = moments_of(of_images(plan.images), extractor, progress)
-        except ValueError as error:
-            reason = f"{error}{unreached(plan.spec.features)}"
-            raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None
+    moments = _kept(path, reference_id)
+    if moments is None:
+        moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), reference_id)
         remove_parts(path)
         save_moments(path, moments, reference_id)
+    path.with_suffix(".partial").unlink(missing_ok=True)
     return of_images_with(plan.images.content, plan.images.name, extractor.id, moments)
+
+
+def _kept(path: Path, key: str) -> Moments | None:
+    """The statistics in a file; None where it is not there, damaged, or another's: they are made again."""
+    try:
+        return load_moments(path, key)
+    except UserError:
+        return None
+
+
+def _measured(plan: Plan, extractor: Extractor, progress: Progress, partial: Path, key: str) -> Moments:
+    """The statistics of the training images, from where a process that was stopped has kept them in `partial`."""
+    begun = _kept(partial, key)
+    if begun is not None and begun.n > len(plan.images.images):
+        begun = None
+    rest = of_images(plan.images, begun.n if begun else 0)
+
+    def keep(moments: Moments) -> None:
+        plan.store.check()
+        save_moments(partial, moments, key)
+
+    try:
+        return moments_of(rest, extractor, progress, begun=begun, keep=keep)
+    except ValueError as error:
+        reason = f"{error}{unreached(plan.spec.features)}"
+        raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import kills
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,7 +20,8 @@ from programs import foreground
 from cfgbench import files
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
-from cfgbench.sweep import cell
+from cfgbench.evaluation.statistics import RunningMoments
+from cfgbench.sweep import cell, extractor
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.results import row, shards
@@ -373,6 +375,32 @@ def test_damaged_checkpoints_references_and_influences_are_refused_or_made_again
         flip(path, randomness)
     assert run("sweep", small, "--quiet")[0] == 0
     same(calm, Path("results"))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_statistics_of_the_data_set_go_on_where_they_were_stopped(small, run, monkeypatch, damaged):
+    small.write_text(SMALL.replace("limit: 200", "limit: 1700").replace("steps: 60", "steps: 2"))
+    honest, seen = RunningMoments.add, []
+
+    def add(self, features):
+        seen.append(len(features))
+        if seen == [500, 500, 500]:
+            raise KeyboardInterrupt
+        honest(self, features)
+
+    monkeypatch.setattr(RunningMoments, "add", add)
+    monkeypatch.setattr(extractor, "SECONDS", -1.0)
+    assert run("sweep", small, "--quiet")[0] == 130
+    (partial,) = Path("results/digits/references").iterdir()
+    if damaged:
+        partial.write_bytes(partial.read_bytes()[:-100])
+    assert run("sweep", small, "--quiet")[0] == 0
+    assert seen[3:7] == [500, 500, 500, 200] if damaged else seen[3:5] == [500, 200]
+    assert run("sweep", small, "--quiet", "--results", "calm")[0] == 0
+    (stopped,), (whole,) = (list(Path(results, "digits/references").iterdir()) for results in ("results", "calm"))
+    with np.load(stopped) as one, np.load(whole) as other:
+        assert one.files == other.files
+        assert all(np.array_equal(one[name], other[name]) for name in one.files)
 
 
 def test_the_checkpoint_of_another_network_is_refused(small, calm, run):
