@@ -83,7 +83,10 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
     path = plan.feature_classifier
     assert path is not None
     if not path.exists():
-        feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+        if (other := _trained_elsewhere(plan)) is not None:
+            plan.store.take_over(path, other)
+        else:
+            feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
     return _classifier(name, path, device)
 
 
@@ -103,6 +106,16 @@ def widths(plan: Plan) -> tuple[int, int]:
     packaged = feature_classifier.packaged(name) if name in PACKAGED else None
     network = untrained_classifier(plan) if packaged is None else feature_classifier.load(packaged)
     return network.head.in_features, network.head.out_features
+
+
+def is_trained(plan: Plan) -> bool:
+    """Whether the classifier that is trained on the data set to measure it is there, or another sweep has it."""
+    path = plan.feature_classifier
+    return path is not None and (path.exists() or _trained_elsewhere(plan) is not None)
+
+
+def _trained_elsewhere(plan: Plan) -> Path | None:
+    return plan.store.elsewhere(plan.feature_classifier, feature_classifier.load)
 
 
 def untrained_classifier(plan: Plan) -> FeatureClassifier:

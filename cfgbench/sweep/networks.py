@@ -44,9 +44,32 @@ def train_if_missing(
         return path
     with plan.store.claim(network.id) if group.leads else nullcontext(False) as claimed:
         held = group.as_leader(claimed, compute.device)
-        if held and not group.as_leader(path.exists(), compute.device):
+        if held and not group.as_leader(claimed and _there_now(plan, network, compute, progress), compute.device):
             train(plan.images, network, path, compute, group=group, progress=progress)
         return path if held else None
+
+
+def _there_now(plan: Plan, network: Network, compute: Compute, progress: Progress) -> bool:
+    """Whether the network's checkpoint is there; it is taken over where another sweep has it."""
+    path = plan.store.checkpoint(network.id)
+    if not path.exists() and (other := trained_elsewhere(plan, network, compute)) is not None:
+        if (losses := other.with_suffix(".losses.csv")).exists():
+            plan.store.take_over(path.with_suffix(".losses.csv"), losses)
+        plan.store.take_over(path, other)
+        remark(progress, f"{network.label}: trained already, by the sweep {other.parent.parent.name}")
+    return path.exists()
+
+
+def trained_elsewhere(plan: Plan, network: Network, compute: Compute) -> Path | None:
+    """The network's checkpoint as another sweep in the results folder has trained it, in the same precision."""
+
+    def check(path: Path) -> None:
+        found = load_tensors(path)[1]
+        check_same(path, found, network, plan.images)
+        if (found.get("id"), found.get("precision")) != (network.id, compute.precision):
+            raise UserError(f"{path}: of an earlier version, or in another precision")
+
+    return plan.store.elsewhere(plan.store.checkpoint(network.id), check)
 
 
 def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: Progress, group: Group = ALONE) -> Path:

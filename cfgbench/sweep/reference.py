@@ -1,5 +1,6 @@
 """What images are measured against."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,9 +54,13 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
     path = plan.store.reference(reference_id)
     moments = _kept(path, reference_id)
     if moments is None:
-        moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), reference_id)
         remove_parts(path)
-        save_moments(path, moments, reference_id)
+        if (other := plan.store.elsewhere(path, partial(load_moments, key=reference_id))) is not None:
+            plan.store.take_over(path, other)
+            moments = load_moments(path, reference_id)
+        else:
+            moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), reference_id)
+            save_moments(path, moments, reference_id)
     path.with_suffix(".partial").unlink(missing_ok=True)
     return of_images_with(plan.images.content, plan.images.name, extractor.id, moments)
 
@@ -68,16 +73,16 @@ def _kept(path: Path, key: str) -> Moments | None:
         return None
 
 
-def _measured(plan: Plan, extractor: Extractor, progress: Progress, partial: Path, key: str) -> Moments:
-    """The statistics of the training images, from where a process that was stopped has kept them in `partial`."""
-    begun = _kept(partial, key)
+def _measured(plan: Plan, extractor: Extractor, progress: Progress, begun_in: Path, key: str) -> Moments:
+    """The statistics of the training images, from where a process that was stopped has kept them in a file."""
+    begun = _kept(begun_in, key)
     if begun is not None and begun.n > len(plan.images.images):
         begun = None
     rest = of_images(plan.images, begun.n if begun else 0)
 
     def keep(moments: Moments) -> None:
         plan.store.check()
-        save_moments(partial, moments, key)
+        save_moments(begun_in, moments, key)
 
     try:
         return moments_of(rest, extractor, progress, begun=begun, keep=keep)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cfgbench.spec import Cell, Network
-from cfgbench.sweep.extractor import untrained_classifier, widths
+from cfgbench.sweep.extractor import is_trained, untrained_classifier, widths
 from cfgbench.sweep.plan import Plan
 
 ROW_BYTES = 14_000
@@ -39,7 +39,7 @@ def _shared(plan: Plan) -> int:
     law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
     there = plan.store.has_reference
     statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
-    if plan.feature_classifier is None or plan.feature_classifier.exists():
+    if plan.feature_classifier is None or is_trained(plan):
         return statistics
     return statistics + sum(4 * tensor.numel() for tensor in untrained_classifier(plan).state_dict().values())
 

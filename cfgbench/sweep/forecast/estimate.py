@@ -14,7 +14,9 @@ from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
+from cfgbench.sweep.extractor import is_trained
 from cfgbench.sweep.forecast import disk, flops
+from cfgbench.sweep.networks import trained_elsewhere
 from cfgbench.sweep.plan import Plan
 from cfgbench.training.diffusion import ImageFacts, image_of
 from cfgbench.training.feature_classifier import BATCH, seconds_of_training, steps_of
@@ -58,10 +60,11 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     compute = plan.computed_with(compute)
     costs = costs_of(plan, compute)
     missing = plan.missing
-    untrained = [network for network in networks_of(missing) if not _is_there(plan, network)]
+    there = {network.id for network in plan.networks() if _is_there(plan, network, compute)}
+    untrained = [network for network in networks_of(missing) if network.id not in there]
     lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
     for network in plan.networks():
-        state = "to train" if network in untrained else "trained" if _is_there(plan, network) else "not needed"
+        state = "to train" if network in untrained else "trained" if network.id in there else "not needed"
         lines.append(_network_line(network, state, costs))
     if plan.feature_classifier is not None:
         lines.append(_classifier_line(plan, costs))
@@ -131,8 +134,8 @@ def _operations(cells: list[Cell], untrained: list[Network], image: ImageFacts) 
     return f"{said}; on GPUs that {rates}: {where}"
 
 
-def _is_there(plan: Plan, network: Network) -> bool:
-    return plan.store.checkpoint(network.id).exists()
+def _is_there(plan: Plan, network: Network, compute: Compute) -> bool:
+    return plan.store.checkpoint(network.id).exists() or trained_elsewhere(plan, network, compute) is not None
 
 
 def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
@@ -147,8 +150,7 @@ def _network_line(network: Network, state: str, costs: Costs) -> str:
 
 
 def _classifier_line(plan: Plan, costs: Costs) -> str:
-    path = plan.feature_classifier
-    state = "trained" if path and path.exists() else "to train" if plan.missing else "not needed"
+    state = "trained" if is_trained(plan) else "to train" if plan.missing else "not needed"
     work = f"measures the images, {steps_of(plan.images):,} steps of {BATCH}"
     return f"classifier of {plan.images.name}  {state}: {work}, {_duration(costs.feature_classifier)}"
 
@@ -184,7 +186,7 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
     denoiser = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
-    untrained = plan.missing and plan.feature_classifier is not None and not plan.feature_classifier.exists()
+    untrained = plan.missing and plan.feature_classifier is not None and not is_trained(plan)
     feature_classifier = seconds_of_training(images, compute.device) if untrained else 0.0
     return Costs(passes.seconds, training, feature_classifier, size)
 

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,21 @@ class Store:
         """The file of the data set's own classifier, whose features are the sweep's."""
         return self.folder / "classifier" / f"{classifier_id}.safetensors"
 
+    def elsewhere(self, path: Path, check: Callable[[Path], object]) -> Path | None:
+        """What another sweep in the results folder has made under this name of ours. Networks, statistics and
+        classifiers are named by what decides their content, and need not be made again; but those of which `check`
+        raises UserError."""
+        for other in sorted(self.folder.parent.glob(f"*/{path.relative_to(self.folder)}")):
+            with contextlib.suppress(UserError):
+                if other != path:
+                    check(other)
+                    return other
+        return None
+
+    def take_over(self, path: Path, other: Path) -> None:
+        """Puts what another sweep has made at this place of ours: the same file, where the disk is the same one."""
+        write_atomically(path, partial(_link, other))
+
     def trained(self) -> int:
         """How many networks are there, of whichever version of the sweep."""
         return len(_listed(self.folder / "checkpoints", ".safetensors"))
@@ -156,6 +173,15 @@ class Store:
             raise
         except Exception:
             return None
+
+
+def _link(file: Path, place: Path) -> None:
+    """Files here are replaced and never changed, so that one may be at several places."""
+    place.unlink()
+    try:
+        os.link(file, place)
+    except OSError:  # another disk, or one that has no links
+        shutil.copyfile(file, place)
 
 
 def _after(time: str, other: str) -> str:

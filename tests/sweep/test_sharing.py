@@ -1,0 +1,117 @@
+"""What one sweep has made, another in the same results folder need not make again."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from cfgbench.sweep import extractor, networks, reference
+
+SMALL = """
+name: one
+dataset: {name: folder, path: photos}
+model: {channels: 8, multipliers: [1, 2], attention: [8]}
+training: {steps: 3, batch_size: 8}
+sampling: {samples: 40, T: 2}
+grid: {p_uncond: [0.1, 0.5], w: [1]}
+"""
+ALL = ["train_classifier", "moments_of", "train", "train"]
+
+
+@pytest.fixture
+def work(small, monkeypatch):
+    """work("other", ("0.1", "0.2")) writes a sweep of this name, changed so; `done` notes what is made."""
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)):
+        folder = Path("photos", "ab"[number % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+    def noted(module, name):
+        honest = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *all, **named: (write.done.append(name), honest(*all, **named))[1])
+
+    def write(name, *changes):
+        write.done = []
+        text = SMALL.replace("name: one", f"name: {name}")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        small.write_text(text)
+        return small
+
+    for module, name in (extractor, "train_classifier"), (reference, "moments_of"), (networks, "train"):
+        noted(module, name)
+    return write
+
+
+def rows(name):
+    return [pq.read_table(path).to_pylist()[0] for path in sorted(Path("results", name, "cells").iterdir())]
+
+
+def test_what_another_sweep_has_made_is_taken_over(work, run):
+    one = work("one")
+    assert run("sweep", one, "--quiet", "--workers", 1)[0] == 0
+    assert work.done == ALL
+    other = work("other", ("w: [1]", "w: [2]"), ("[0.1, 0.5]", "[0.5, 0.9]"))
+    said = run("sweep", other, "--dry-run", "--quiet")[1]
+    assert "trained: measures the images" in said
+    assert [line.split(": ")[0].split("  ")[1] for line in said.splitlines() if line.startswith("network")] == [
+        "trained", "to train"]  # fmt: skip
+    code, _, err = run("sweep", other, "--workers", 1)
+    assert (code, work.done) == (0, ["train"])
+    assert "p_uncond 0.5: trained already, by the sweep one" in err
+    (shared,) = {row["checkpoint_id"] for row in rows("one")} & {row["checkpoint_id"] for row in rows("other")}
+    for name in (f"checkpoints/{shared}.safetensors", f"checkpoints/{shared}.losses.csv"):
+        assert Path("results/one", name).read_bytes() == Path("results/other", name).read_bytes()
+    for key in ("features_id", "reference_id", "protocol"):
+        assert len({row[key] for row in rows("one") + rows("other")}) == 1
+
+
+def test_it_stays_when_the_other_sweep_is_forgotten_or_makes_its_own_anew(work, run):
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 0
+    assert run("sweep", work("other"), "--quiet", "--workers", 1)[0] == 0
+    assert work.done == []
+    assert [row["fid"] for row in rows("one")] == [row["fid"] for row in rows("other")]
+    shutil.rmtree("results/one")
+    other = work("other", ("w: [1]", "w: [1, 2]"))
+    assert run("sweep", other, "--quiet", "--workers", 1)[0] == 0
+    assert (work.done, len(rows("other"))) == ([], 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("classifier", ["train_classifier"]), ("references", ["moments_of"]), ("checkpoints", ["train", "train"])],
+)
+def test_what_is_damaged_there_is_made_here(work, run, name, made):
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 0
+    for path in Path("results/one", name).iterdir():
+        path.write_bytes(path.read_bytes()[:-20])
+    assert run("sweep", work("other"), "--quiet", "--workers", 1)[0] == 0
+    assert work.done == made
+
+
+def test_a_network_of_another_precision_or_of_other_data_is_another(work, run):
+    assert run("sweep", work("one"), "--quiet", "--workers", 1, "--precision", "bf16")[0] == 0
+    other = work("other")
+    assert "to train: p_uncond" in run("sweep", other, "--dry-run", "--precision", "fp32")[1]
+    assert run("sweep", other, "--quiet", "--workers", 1, "--precision", "fp32")[0] == 0
+    assert work.done == ["train", "train"]
+    assert not any("trained in" in row["protocol"] for row in rows("other"))
+    third = work("third", ("path: photos", "path: photos, limit: 18"))
+    assert run("sweep", third, "--quiet", "--workers", 1, "--precision", "fp32")[0] == 0
+    assert work.done == ALL
+
+
+def test_where_no_links_can_be_made_it_is_copied(work, run, monkeypatch):
+    def none(*places):
+        raise PermissionError(1, "Operation not permitted")
+
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 0
+    monkeypatch.setattr("os.link", none)
+    assert run("sweep", work("other"), "--quiet", "--workers", 1)[0] == 0
+    assert work.done == []
+    for path in Path("results/other/checkpoints").iterdir():
+        assert path.stat().st_nlink == 1
