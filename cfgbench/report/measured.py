@@ -1,9 +1,8 @@
 """From the rows of a sweep to tables, figures and a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,7 +11,7 @@ from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.drawing.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
-from cfgbench.report.page import index, not_asked
+from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
@@ -20,6 +19,7 @@ from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows import protocols
 from cfgbench.report.rows.columns import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
+from cfgbench.report.rows.tally import Tally, tally
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
 from cfgbench.sweep.results.asked import cells_asked_for
@@ -41,8 +41,8 @@ class Report:
         self._influences, self._asked = Store(folder).influences, cells_asked_for(folder)
         self._earlier: list[str] = []
         self.counted = settled(asked_for(rows, self._asked), where=folder)
-        parts = slices(self.counted, where=folder, mixed=mixed)
-        beside = side_by_side(self.counted, where=folder, mixed=mixed)
+        parts = slices(self.counted, mixed=mixed)
+        beside = side_by_side(self.counted, mixed=mixed)
         self.shown = Shown(folder, parts, arranged(parts, beside))
 
     @cached_property
@@ -55,17 +55,22 @@ class Report:
         """A line a curve: its best FID, what cannot be told from it, what guidance gained."""
         return summary(self._influences, self.shown.parts)
 
+    @cached_property
+    def _tally(self) -> Tally:
+        return tally(self.rows, self.counted, self._asked)
+
     @property
     def notes(self) -> list[str]:
         """Lines on what is not in the report, or stands apart in it; as far as it is written or asked for by then."""
-        missing, others = _missing(self.rows, self._asked), not_asked(self.counted["members"])
-        failed = self.rows[self.rows["status"] != "ok"]
+        tally = self._tally
+        failed = tally.failed
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
-        lines += [f"{counted(missing, 'cell')} of the sweep not run yet"] if missing else []
+        lines += [f"{counted(tally.missing, 'cell')} of the sweep not run yet"] if tally.missing else []
         lines += [f"{counted(len(failed), 'cell')} failed, such as: {failed['reason'].iloc[-1]}"] if len(failed) else []
-        unused = int(self.counted["unused"].sum())
-        lines += [f"{counted(unused, 'row')} of seeds that most of their curve lack, left out"] if unused else []
-        lines += [f"{counted(others, 'row')} of cells that the sweep no longer has, shown too"] if others else []
+        unused = f"{counted(tally.unused, 'row')} of seeds that most of their curve lack, left out"
+        lines += [unused] if tally.unused else []
+        others = f"{counted(tally.others, 'row')} of cells that the sweep no longer has, shown too"
+        lines += [others] if tally.others else []
         if self._asked is not None and (lost := self._influences.lost):  # before that note few cells had them
             lines.append(f"{counted(len(lost), 'cell')} without readable influences, compared without pairing")
         lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
@@ -117,14 +122,8 @@ class Report:
         files = texts("table", formats.FORMATS, shown.arranged, formats.FORMATS)
         published = beside_published(shown, formats.FORMATS) if against else {}
         files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
-        cells = None if self._asked is None else {cell["cell_id"] for cell in self._asked}
-        page = index(shown, self.rows, cells, files, lines)
+        page = index(shown, self.rows, self._tally, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
-
-
-def _missing(rows: pd.DataFrame, asked: Sequence[Mapping[str, Any]] | None) -> int:
-    """How many of the sweep's cells (see results.asked) have no row; 0 where they are not known."""
-    return len({cell["cell_id"] for cell in asked or ()} - {*rows["cell_id"]})
 
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:

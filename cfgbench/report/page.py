@@ -1,6 +1,6 @@
 """The page of a sweep: index.md, which GitHub shows with its figures and tables."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 import pandas as pd
@@ -9,10 +9,11 @@ from cfgbench.errors import counted
 from cfgbench.report.figures import Shown
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import TEMPERATURES
+from cfgbench.report.rows.tally import Tally
 from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import known, named
-from cfgbench.sweep.results.row import Row, unusual
+from cfgbench.sweep.results.row import unusual
 from cfgbench.wording import strength
 
 _FIGURES = {
@@ -30,25 +31,17 @@ _FIGURES = {
 }
 
 
-def index(
-    shown: Shown,
-    rows: pd.DataFrame,
-    cells: Collection[str] | None,
-    files: Mapping[str, bytes],
-    lines: Sequence[str],
-) -> str:
-    """The page in Markdown. `rows` are all rows, `cells` the ids of the cells that the sweep has now, where they are
-    known; `files` are the other files, of which it shows figures, tables, verdicts and published numbers; `lines` are
-    the summary (see summary.py)."""
-    sections = [f"# {escape_markdown(shown.folder.name)}", _summary(rows, cells, shown, lines)]
+def index(shown: Shown, rows: pd.DataFrame, tally: Tally, files: Mapping[str, bytes], lines: Sequence[str]) -> str:
+    """The page in Markdown. `rows` are all rows, and `tally` says what became of them; `files` are the other files, of
+    which it shows figures, tables, verdicts and published numbers; `lines` are the summary (see summary.py)."""
+    sections = [f"# {escape_markdown(shown.folder.name)}", _summary(tally, shown, lines)]
     done = pd.concat([part.ok for part in shown.parts])
     figures = {kind: _figures(kind, files, done) for kind in _FIGURES}
-    if figures["tradeoff"]:
-        sections.append(figures.pop("tradeoff"))
+    sections.append(figures.pop("tradeoff"))
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
     sections.append(section("Beside the published numbers", files, "comparison.md", "reference.md"))
     sections += figures.values()
-    sections += [_protocol(rows, shown.parts), _failed(rows), _files(files)]
+    sections += [_protocol(rows, shown.parts), _failed(tally.failed), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -58,37 +51,30 @@ def section(title: str, files: Mapping[str, bytes], *names: str) -> str:
     return "\n\n".join([f"## {title}", *texts]) if texts else ""
 
 
-def _summary(rows: pd.DataFrame, cells: Collection[str] | None, shown: Shown, summary: Sequence[str]) -> str:
-    averaged = [members for part in shown.parts for members in part.rows.loc[~part.rows["shared"], "members"]]
-    others = not_asked(averaged)
-    lines = [f"{_counts(rows, cells)}{_beside(others)}.", ""]
+def _summary(tally: Tally, shown: Shown, summary: Sequence[str]) -> str:
+    lines = [f"{_counts(tally)}{_beside(tally.others)}.", ""]
     lines += [f"- {escape_markdown(line)}" for line in summary]
     tables = [table for part in shown.arranged for table in part.by_knob]
     counts = dict.fromkeys(table.setting["samples"] for table in tables)
     alike = [[table for table in tables if table.setting["samples"] == count] for count in counts]
     if notes := [note for group in alike if (note := bias(*group))]:
         lines += ["", *notes]
-    if left := len(rows) - sum(map(len, averaged)):
-        lines += [
-            "",
-            f"{left} rows of an earlier version of the sweep are in `rows.parquet` but in no table or figure.",
-        ]
+    left_out = {
+        "of an earlier version of the sweep": tally.earlier,
+        "of seeds that most of their curve lack": tally.unused,
+    }
+    for whose, count in left_out.items():
+        are = "is" if count == 1 else "are"
+        where = "in `rows.parquet` but in no table or figure"
+        lines += ["", f"{counted(count, 'row')} {whose} {are} {where}."] if count else []
     return "\n".join(lines)
 
 
-def not_asked(shown: Iterable[Sequence[Row]]) -> int:
-    """How many of the rows that are shown, by the members of what is averaged, the sweep no longer asks for."""
-    return sum(not member.get("asked", True) for members in shown for member in members)
-
-
-def _counts(rows: pd.DataFrame, cells: Collection[str] | None) -> str:
-    """`4 cells: 2 done, 1 failed, 1 not run yet`, of the cells that the sweep has; of all rows where those are not
-    known."""
-    own = rows if cells is None else rows[rows["cell_id"].isin(cells)]
-    total = len(own) if cells is None else len(cells)
-    done, missing = int((own["status"] == "ok").sum()), total - len(own)
-    to_do = f", {missing} not run yet" if missing else ""
-    return f"{counted(total, 'cell')}: {done} done, {len(own) - done} failed{to_do}"
+def _counts(tally: Tally) -> str:
+    """`4 cells: 2 done, 1 failed, 1 not run yet`."""
+    to_do = f", {tally.missing} not run yet" if tally.missing else ""
+    total = counted(len(tally.own) + tally.missing, "cell")
+    return f"{total}: {tally.done} done, {len(tally.failed)} failed{to_do}"
 
 
 def _beside(others: int) -> str:
@@ -136,8 +122,7 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
     return f"## Protocol\n\n{markdown_table(['', ''], lines, 'll')}"
 
 
-def _failed(rows: pd.DataFrame) -> str:
-    failed = rows[rows["status"] != "ok"]
+def _failed(failed: pd.DataFrame) -> str:
     if failed.empty:
         return ""
     lines = []

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from cfgbench.report.claims import Judged, judge_published, text
 from cfgbench.report.reference import load, pages
 from cfgbench.report.rows.columns import asked_for
-from cfgbench.report.rows.slices import arranged, side_by_side, slices
+from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.tables import formats
 
 MOST_COLUMNS = 10_000
@@ -20,7 +20,7 @@ MOST_COLUMNS = 10_000
 
 def print_tables(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None = None) -> None:
     """The sweep's tables; its `cells` (see results.asked) say what its axes are, where they are known."""
-    rows = asked_for(rows, cells)
+    rows = settled(asked_for(rows, cells))
     _print(formats.terminal(arranged(slices(rows), side_by_side(rows))))
 
 

@@ -64,16 +64,6 @@ def test_what_shares_nothing_is_not_paired(influences, other):
     assert difference == Difference(-1.0, pytest.approx(0.5), False)
 
 
-def test_protocols_go_by_their_hash_and_old_rows_by_words(influences):
-    def paired(first, second):
-        return compare(influences, row("a", 1.0, **first), row("b", 2.0, **second), "fid").paired
-
-    assert paired({"protocol_id": "1"}, {"protocol_id": "1"})
-    assert not paired({"protocol_id": "1"}, {"protocol_id": "2"})
-    assert paired({"protocol_id": "1"}, {"protocol_id": None})
-    assert not paired({"protocol_id": "1", "protocol": "q"}, {"protocol_id": np.nan})
-
-
 def test_the_extrapolated_fid_is_not_paired(influences):
     more = {"fid_infinity": 1.0, "fid_infinity_se": 0.6}, {"fid_infinity": 3.0, "fid_infinity_se": 0.8}
     difference = compare(influences, row("a", 1.0, **more[0]), row("b", 2.0, **more[1]), "fid_infinity")

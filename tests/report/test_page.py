@@ -1,9 +1,11 @@
+import json
 import re
 
 import pandas as pd
 import pytest
 
 from cfgbench.errors import UserError
+from cfgbench.files import identity
 from cfgbench.report import Report, Request, print_tables
 
 CLAIMS = {"claims.md", "claims.csv"}
@@ -83,6 +85,24 @@ def test_rows_that_gave_way_are_counted(tmp_path, out, table1):
     page = (out / "index.md").read_text()
     assert "42 rows of an earlier version" in page
     assert "0.5 at" not in page
+
+
+def test_failures_of_cells_that_are_no_longer_asked_for_are_no_news(tmp_path, out, table1):
+    keys = ["cell_id", "checkpoint_id", "p_uncond", "w", "T", "guidance"]
+    cells = table1.assign(T=256, guidance="cfg")[keys].to_dict("records")
+    (tmp_path / "asked.json").write_text(json.dumps({"digest": identity(cells), "cells": cells}))
+    failed = table1[:1].assign(status="failed", reason="loss is NaN", fid=None, is_mean=None)
+    old = failed.assign(cell_id="old", checkpoint_id="old")
+    report = Report(tmp_path, pd.concat([table1, old], ignore_index=True))
+    report.write(out)
+    assert "NaN" not in (page := (out / "index.md").read_text()) + " ".join(report.notes)
+    assert "42 cells: 42 done, 0 failed." in page
+    assert "1 row of an earlier version of the sweep is in `rows.parquet`" in page
+    report = Report(tmp_path, pd.concat([table1[1:], failed], ignore_index=True))
+    report.write(out)
+    assert "1 cell failed, such as: loss is NaN" in report.notes
+    assert "42 cells: 41 done, 1 failed." in (page := (out / "index.md").read_text())
+    assert "loss is NaN" in page
 
 
 def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1):

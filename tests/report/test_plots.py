@@ -281,6 +281,16 @@ def test_steps_draws_a_few_strengths_over_T(table2):
     assert left.xaxis.get_majorticklocs().tolist() == [128, 256, 1024]
 
 
+def test_steps_of_a_strength_that_has_one_metric_alone_stand_in_its_panel(table2):
+    rows = table2[table2["w"].isin([0, 0.1, 4])].reset_index(drop=True)
+    rows.loc[rows["w"] == 4, "fid"] = None
+    (figure,) = steps(slices(rows))
+    fid, score = figure.axes
+    assert [line.get_label() for line in score.lines] == ["w = 0", "w = 0.1 (best FID)", "w = 4"]
+    assert [line.get_label() for line in fid.lines] == ["w = 0", "w = 0.1 (best FID)"]
+    assert [line.get_color() for line in fid.lines] == [line.get_color() for line in score.lines[:2]]
+
+
 def test_steps_of_several_models_are_kept_apart(both):
     figures = steps(slices(both))
     assert [f"(p_uncond {p})" in heading_of(f) for p, f in zip((0.1, 0.2, 0.5), figures, strict=True)] == [True] * 3

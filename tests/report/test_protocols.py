@@ -10,7 +10,6 @@ from drawn import steps, strength, tradeoff
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report
-from cfgbench.report.rows.protocols import marked, meanings
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.tables.formats import csv, latex, markdown
 
@@ -124,20 +123,19 @@ def test_steps_have_marks_too(table2):
     assert "(a, b)" not in " ".join(text.get_text() for text in figure.texts)
 
 
-def test_old_rows_go_by_the_words_of_their_protocol(whole):
-    rows = whole.copy()
-    rows.loc[rows["w"] > 1, "protocol_id"] = None  # written before the hash was kept
-    assert [len(part.rows) for part in slices(rows)] == [42, 42]
-    assert [part.setting["protocol_id"] for part in slices(rows)] == ["1a", "2b"]
+def test_rows_go_by_the_words_of_their_protocol(whole):
+    assert [part.setting["protocol_id"] for part in slices(whole)] == ["1a", "2b"]
     assert [len(part.rows) for part in slices(whole.assign(protocol_id=None))] == [42, 42]
     assert [len(part.rows) for part in slices(whole.drop(columns="protocol_id"))] == [42, 42]
 
 
-def test_the_hash_tells_apart_what_words_do_not(whole):
-    parts = slices(whole.assign(protocol=HERE))
-    assert [len(part.rows) for part in parts] == [42, 42]
-    assert parts[0].differs == "protocol 1a"
-    assert meanings(marked(whole.assign(protocol=HERE))) == {"a": "protocol 1a", "b": "protocol 2b"}
+def test_what_a_protocol_says_is_written_and_no_formula(whole):
+    """A file of statistics may be called anything."""
+    odd = whole.assign(protocol=whole["protocol"].str.replace("clip", r"reference a$\bad$x; clip $"))
+    (part,) = slices(odd, mixed=True)
+    (figure,) = strength([part])
+    figure.canvas.draw()
+    assert figure.legends[0].get_texts()[-1].get_text() == r"[b] clip \$ off"
 
 
 def test_what_differs_otherwise_needs_no_marks(whole):

@@ -166,7 +166,12 @@ def test_while_one_more_seed_is_sampled_its_first_points_stand_at_the_seeds_of_t
     own = ["unused", "members"]
     pd.testing.assert_frame_equal(part.rows.drop(columns=own), slices(rows.query("seed < 2"))[0].rows.drop(columns=own))
     assert part.rows.set_index("w")["unused"].tolist() == [1] + [0] * 13
-    assert "1 row of seeds that most of their curve lack, left out" in Report(tmp_path / "digits", rows).notes
+    report = Report(tmp_path / "digits", rows)
+    assert "1 row of seeds that most of their curve lack, left out" in report.notes
+    report.write(tmp_path / "out")
+    page = (tmp_path / "out" / "index.md").read_text()
+    assert "1 row of seeds that most of their curve lack is in `rows.parquet` but in no table or figure." in page
+    assert "earlier version" not in page
 
 
 def test_a_point_of_more_seeds_is_judged_at_the_seed_of_its_curve(tmp_path, table1):

@@ -126,7 +126,7 @@ def test_extractor_name(features_id, name):
 
 def test_no_rows(table1):
     with pytest.raises(UserError, match=r"results/x: no cells yet"):
-        slices(table1.iloc[:0], where="results/x")
+        settled(table1.iloc[:0], where="results/x")
     with pytest.raises(UserError, match="features_id"):
         slices(table1.drop(columns="features_id"))
 

@@ -94,13 +94,13 @@ def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     higher = [gap for gap in found if gap.told_above()]
     lower = [gap for gap in found if gap.told_below(looks=len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
-    text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_share(a, b)}"
-    text += _too_little(a, b) if len(higher) == len(found) else ""
+    everywhere, share = len(higher) == len(found), _shared_part(a, b)
+    text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_of_shorter(share, everywhere)}"
     unsure = weakest([gap.difference for gap in found])
     text += f"; the least sure {next(_at(gap) for gap in found if gap.difference is unsure)}"
     text += f", told lower at IS {_scores(lower)}" if lower else ""
     text += f", not told at IS {_scores(rest)}" if len(rest) < len(found) and rest else ""
-    outcome = decided(holds=len(higher) == len(found) and _shared_part(a, b) >= SHARED, fails=bool(lower))
+    outcome = decided(holds=everywhere and share >= SHARED, fails=bool(lower))
     return Finding(of, outcome, text, tuple(gap.difference for gap in lower or found))
 
 
@@ -110,10 +110,11 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
         return found
     near = [gap for gap in found if _within(gap)]
     far = [gap for gap in found if _beyond(gap, looks=len(found))]
-    text = f"{_range(found)}, told to be within {ALIKE:.0%} at {len(near)} of {_points(found)}, {_share(a, b)}"
-    text += _too_little(a, b) if len(near) == len(found) else ""
+    everywhere, share = len(near) == len(found), _shared_part(a, b)
+    where = f"{len(near)} of {_points(found)}, {_of_shorter(share, everywhere)}"
+    text = f"{_range(found)}, told to be within {ALIKE:.0%} at {where}"
     text += f", told beyond it at IS {_scores(far)}" if far else ""
-    outcome = decided(holds=len(near) == len(found) and _shared_part(a, b) >= SHARED, fails=bool(far))
+    outcome = decided(holds=everywhere and share >= SHARED, fails=bool(far))
     return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
 
 
@@ -189,13 +190,10 @@ def _points(found: Sequence[Gap]) -> str:
     return f"{len(found)} points from IS {found[0].score:.4g} to {found[-1].score:.4g}"
 
 
-def _share(*curves: Curve) -> str:
-    return f"{_shared_part(*curves):.0%} of the shorter curve"
-
-
-def _too_little(*curves: Curve) -> str:
+def _of_shorter(share: float, everywhere: bool) -> str:
     """Why points that are all told alike do not tell of the curves."""
-    return f", less than the {SHARED:.0%} that are needed" if _shared_part(*curves) < SHARED else ""
+    few = f", less than the {SHARED:.0%} that are needed" if everywhere and share < SHARED else ""
+    return f"{share:.0%} of the shorter curve{few}"
 
 
 def _shared_part(*curves: Curve) -> float:

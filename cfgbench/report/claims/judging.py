@@ -75,12 +75,12 @@ def judge(rows: pd.DataFrame, influences: Influences) -> list[Judged]:
     Raises UserError for rows that no sweep wrote, and for influences that are not finite.
     """
     contradictions = [claim.contradiction for claim in CLAIMS]
-    return [_judged(setting, influences, contradictions) for setting in settings(rows, where=influences.folder)]
+    return [_judged(setting, influences, contradictions) for setting in settings(rows)]
 
 
 def judge_published(table: Published) -> Judged:
     """The verdicts on a table of the paper, with an allowance in place of errors (see allowance)."""
-    (setting,) = settings(with_allowance(table.rows), where=table.name)
+    (setting,) = settings(with_allowance(table.rows))
     contradictions = [" ".join(table.notes("contradiction", number)) for number, _ in enumerate(CLAIMS, 1)]
     judged = _judged(setting, Influences(), contradictions)
     return Judged(f"{table.name}: {judged.name}", judged.verdicts, NOTE)

@@ -30,9 +30,9 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
     """
     found = []
     for on in MODELS:
-        beside = setting.beside(SYSTEMS["classifier", on])
+        beside = setting.beside(system := SYSTEMS["classifier", on])
         unguided, free = _with_fid(beside.unguided), {curve.place: curve for curve in beside.curves()}
-        curves = beside.curves("classifier", on)
+        curves = beside.curves(system)
         found += [
             _classifier(influences, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves
         ]
@@ -46,7 +46,7 @@ def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
     for name, (system, asked) in _COLD.items():
         beside = setting.beside(system)
         guided, unguided = {curve.place: curve for curve in beside.curves()}, _with_fid(beside.unguided)
-        curves = beside.cold() if system == LOW_TEMPERATURE else beside.curves("score-scale")
+        curves = beside.curves(system)
         found += [
             _cold(influences, f"{name}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
             for curve in curves

@@ -8,10 +8,10 @@ import pandas as pd
 
 from cfgbench.report.rows.averages import at_shared_seeds
 from cfgbench.report.rows.columns import ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
-from cfgbench.report.rows.protocols import phrases_of
+from cfgbench.report.rows.protocols import own_phrases
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
-from cfgbench.report.rows.systems import CFG, DEFAULTS, LOW_TEMPERATURE, SYSTEMS, UNTURNED
+from cfgbench.report.rows.systems import CFG, DEFAULTS, SYSTEMS
 from cfgbench.report.words import as_text, extractor_name, known, named, number
 from cfgbench.sweep.results.row import Row
 
@@ -50,10 +50,10 @@ class Setting:
         means. Those that have no number do not count."""
         return max(1, *(len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]))
 
-    def curves(self, guidance: str = "cfg", on: str = "conditional") -> list[Curve]:
-        """A curve over w for each p_uncond and T, at temperature 1. Guidance without a classifier has at w = 0 what
+    def curves(self, system: str = CFG) -> list[Curve]:
+        """A curve over its knob for each p_uncond and T. Guidance without a classifier has at w = 0 what
         another rule has there, where it has nothing of its own: that is the conditional model, whatever the rule."""
-        found = self._over_w.get(system := SYSTEMS[guidance, on], [])
+        found = self._curves.get(system, [])
         return [_from(self.unguided.get(curve.place), curve) for curve in found] if system == CFG else found
 
     def beside(self, system: str) -> "Setting":
@@ -68,29 +68,20 @@ class Setting:
         """Place -> the conditional model's own row, whichever rule sampled it; best of guidance without a
         classifier."""
         systems = [SYSTEMS[rule, "conditional"] for rule in ("score-scale", "classifier", "cfg")]
-        curves = [curve for system in systems for curve in self._over_w.get(system, [])]
+        curves = [curve for system in systems for curve in self._curves.get(system, [])]
         return {curve.place: row for curve in curves for row in curve.rows if row["w"] == 0}
 
-    def cold(self) -> list[Curve]:
-        """The conditional model without guidance, with less noise than there should be: temperature < 1."""
-        rows = self._ok
-        cold = (rows["system"] == LOW_TEMPERATURE) & (rows["temperature"] < UNTURNED["temperature"])
-        return self._curves(rows[cold], "temperature")
-
     @cached_property
-    def _over_w(self) -> dict[str, list[Curve]]:
-        """system -> its curves over w; nearly every claim asks for them."""
-        return {system: self._curves(rows, "w") for system, rows in self._ok.groupby("system")}
+    def _curves(self) -> dict[str, list[Curve]]:
+        """system -> its curves; nearly every claim asks for them."""
+        ok = self.rows[self.rows["status"] == "ok"]
+        return {system: self._of_system(rows) for system, rows in ok.groupby("system")}
 
-    @property
-    def _ok(self) -> pd.DataFrame:
-        return self.rows[self.rows["status"] == "ok"]
-
-    def _curves(self, rows: pd.DataFrame, along: str) -> list[Curve]:
+    def _of_system(self, rows: pd.DataFrame) -> list[Curve]:
         varying = [key for key in PLANE[1:] if self.rows[key].nunique(dropna=False) > 1]
-        records = dict(zip(rows.index, rows.to_dict("records"), strict=True))  # at once: pandas is slow to begin
+        records = rows.to_dict("index")  # at once: pandas is slow to begin
         found = []
-        for values, part in rows.sort_values(along).groupby(list(PLANE[1:]), dropna=False):
+        for values, part in rows.sort_values("at").groupby(list(PLANE[1:]), dropna=False):
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
             named_keys = varying or [key for key in PLANE[1:] if place[key] is not None]
             name = ", ".join(named(key, as_text(place[key])) for key in named_keys) or "the curve"
@@ -107,18 +98,16 @@ def _from(unguided: Row | None, curve: Curve) -> Curve:
     return replace(curve, rows=tuple(sorted((unguided, *curve.rows), key=lambda row: row["w"])))
 
 
-def settings(rows: pd.DataFrame, *, where: object = "the sweep") -> list[Setting]:
+def settings(rows: pd.DataFrame) -> list[Setting]:
     """A sweep's rows in groups that compare; old rows that other rows supersede are left out, seeds averaged over."""
-    whole = settled(rows, where=where)
+    whole = settled(rows)
     groups = [group for alike in comparable(whole, without=("system", *SEEDS)) for group in _together(alike)]
-    keys = [key for key in conditions(whole) if key not in DEFAULTS]
+    keys = [key for key in conditions(whole) if key not in (*DEFAULTS, "protocol_id")]
     apart = [key for key in keys if len({repr(group[key].iloc[0]) for group in groups}) > 1]
     firsts = [group.iloc[0].to_dict() for group in groups]
     if "protocol" in apart:  # what differs in it says more than its name, or than the whole of it
-        apart = [key for key in apart if key != "protocol_id"]
-        said = [phrases_of(first["protocol"]) for first in firsts]
-        for first, mine in zip(firsts, said, strict=True):
-            first["protocol"] = "; ".join(one for one in mine if not all(one in other for other in said))
+        for first, own in zip(firsts, own_phrases([first["protocol"] for first in firsts]), strict=True):
+            first["protocol"] = "; ".join(own)
     return [Setting(_name(first, apart), group) for first, group in zip(firsts, groups, strict=True)]
 
 

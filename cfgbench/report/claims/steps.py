@@ -27,7 +27,7 @@ def steps_help(influences: Influences, setting: Setting) -> list[Finding]:
     that it is not the T that was meant.
     """
     curves = setting.curves()
-    networks = list(dict.fromkeys(curve.p_uncond for curve in curves)) or [None]
+    networks = dict.fromkeys(curve.p_uncond for curve in curves)
     found = [
         _of_network(
             influences,
@@ -36,17 +36,14 @@ def steps_help(influences: Influences, setting: Setting) -> list[Finding]:
         )
         for p in networks
     ]
-    swept = [finding for finding in found if finding is not _NOT_SWEPT]
-    return swept or [_NOT_SWEPT]
+    swept = [finding for finding in found if finding is not None]
+    return swept or [unknown("steps", "not swept: a T with half and four times as many steps")]
 
 
-_NOT_SWEPT = unknown("steps", "not swept: a T with half and four times as many steps")
-
-
-def _of_network(influences: Influences, of: str, curves: Mapping[float, Curve]) -> Finding:
+def _of_network(influences: Influences, of: str, curves: Mapping[float, Curve]) -> Finding | None:
     middles = [T for T in sorted(curves) if T / 2 in curves and 4 * T in curves]
     if not middles:
-        return _NOT_SWEPT
+        return None
     M = ENOUGH if ENOUGH in middles else middles[(len(middles) - 1) // 2]
     rows = {T: curves[T].having("fid") for T in (M / 2, M, 4 * M)}
     shared = set.intersection(*({row["w"] for row in held} for held in rows.values()))

@@ -78,7 +78,7 @@ def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
 def mark_entries(part: Slice, colour: str) -> list[Line2D]:
     """The legend's entries for the marks: `[a] clip on; bf16`."""
     return [
-        Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning), **_LETTER)
+        Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning.replace("$", r"\$")), **_LETTER)
         for mark, meaning in mark_meanings(part).items()
     ]
 

@@ -12,7 +12,7 @@ from cfgbench.report.drawing.headings import image_conditions, subject
 from cfgbench.report.drawing.style import INK
 from cfgbench.report.drawing.tiles import Kept, Tiles, compose, drawn_names, places, show
 from cfgbench.report.rows.slice import Slice
-from cfgbench.report.tables.layout import layout
+from cfgbench.report.tables.layout import decimals_of
 from cfgbench.report.words import joined, letter
 
 _WIDEST = 1500  # pixels of panels side by side
@@ -58,9 +58,8 @@ def _grid(tiles: Tiles, labels: Sequence[int]) -> list[list[tuple[int, int]]]:
 def _caption(position: int, row: pd.Series, part: Slice) -> str:
     """`(b) w = 1.0: FID=12.60, IS=170.10`, with the decimals of the table; `w = 1.0 [a]: ...` where there are marks:
     letters of two kinds would be taken for each other."""
-    decimals = layout(part).decimals
     found = [metric for metric in part.metrics if pd.notna(row.get(metric.column))]
-    numbers = ", ".join(f"{m.name}={row[m.column]:.{decimals[m.column]}f}" for m in found)
+    numbers = ", ".join(f"{m.name}={row[m.column]:.{decimals_of(part, m)}f}" for m in found)
     w = f"{row['at']:.1f}" if round(row["at"], 1) == row["at"] else f"{row['at']:g}"
     place = f"w = {w} [{row['mark']}]" if part.marks else f"({letter(position)}) w = {w}"
     return f"{place}: {numbers}" if numbers else place

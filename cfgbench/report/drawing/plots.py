@@ -53,18 +53,18 @@ def strength(parts: Sequence[Slice]) -> list[Draw]:
 
 def steps(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over T, a panel each, a curve for each of a few chosen w."""
-    drawn = [rows for rows in _over_steps(parts) if rows[1]["T"].nunique() > 1]
+    drawn = [part for part in _over_steps(parts) if part.rows["T"].nunique() > 1]
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
-    log = any(asks_for_log(_at_chosen(rows)["fid"].dropna().to_numpy()) for _, rows in drawn if "fid" in rows)
-    return [partial(_steps, part, rows, log=log) for part, rows in drawn]
+    held = [part.rows[part.rows["at"].isin(_chosen(part.rows))] for part in drawn if "fid" in part.rows]
+    log = any(asks_for_log(rows["fid"].dropna().to_numpy()) for rows in held)
+    return [partial(_steps, part, log=log) for part in drawn]
 
 
 def _strength(part: Slice, *, log: bool) -> Figure:
     metrics = [metric for metric in METRICS if any(len(rows) > 1 for _, rows in part.curves(metric))]
     names = " and ".join(metric.long_name for metric in metrics)
-    what = f"{names} over {knobs.name(part)}"
-    figure, panels = canvas(4.6 * len(metrics) + 0.4, 4.4, title(part, what), subtitle(part), len(metrics))
+    figure, panels = _canvas(part, f"{names} over {knobs.name(part)}", len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         curves = list(part.curves(metric))
         if part.knob == "w":
@@ -73,6 +73,16 @@ def _strength(part: Slice, *, log: bool) -> Figure:
         axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
+    return _finished(figure, part)
+
+
+def _canvas(part: Slice, what: str, count: int) -> tuple[Figure, list[Axes]]:
+    return canvas(4.6 * count + 0.4, 4.4, title(part, what), subtitle(part), count)
+
+
+def _finished(figure: Figure, part: Slice) -> Figure:
+    """With its legend, and its layout fixed."""
+    panels = figure.axes
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
     for axes in panels:
@@ -81,7 +91,7 @@ def _strength(part: Slice, *, log: bool) -> Figure:
     return figure
 
 
-def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
+def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
     """Finished rows that differ in the knob and T only, each with a slice that says what else holds."""
     several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
@@ -95,30 +105,25 @@ def _over_steps(parts: Sequence[Slice]) -> list[tuple[Slice, pd.DataFrame]]:
     return [_at_one_kind_of_seeds(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
 
 
-def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> tuple[Slice, pd.DataFrame]:
+def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> Slice:
     """The same at the seeds that all T have at most of their points, where there are such."""
     rows = with_other_seeds(shared_by(rows, "T"), "at")
     seeds = {key: rows[key].iloc[0] for key in SEEDS if key in part.setting}
-    return replace(part, rows=rows, setting=part.setting | seeds), rows
+    return replace(part, rows=rows, setting=part.setting | seeds)
 
 
-def _steps(part: Slice, rows: pd.DataFrame, *, log: bool) -> Figure:
+def _steps(part: Slice, *, log: bool) -> Figure:
+    rows = part.ok
     metrics = [metric for metric in METRICS if metric.column in rows and rows[metric.column].notna().any()]
     names = " and ".join(metric.long_name for metric in metrics)
-    figure, panels = canvas(
-        4.6 * len(metrics) + 0.4, 4.4, title(part, f"{names} over sampling steps"), subtitle(part), len(metrics)
-    )
+    figure, panels = _canvas(part, f"{names} over sampling steps", len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         curves = [(_at_name(rows, at), rows[rows["at"] == at].sort_values("T", kind="stable")) for at in _chosen(rows)]
         axes.set_xscale("log", base=2)
         _panel(axes, metric, part, curves, "T", log=log)
         axes.set_xlabel("sampling steps $T$")
         fixed_ticks(axes, sorted(rows["T"].unique()))
-    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *mark_entries(part, FAINT)])
-    for axes in panels:
-        look_out(axes)
-    settle(figure)
-    return figure
+    return _finished(figure, part)
 
 
 def _chosen(rows: pd.DataFrame) -> list[float]:
@@ -130,10 +135,6 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
     if (best := best_fid(rows)) is not None:
         chosen.add(best["at"])
     return sorted(chosen & there)
-
-
-def _at_chosen(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["at"].isin(_chosen(rows))]
 
 
 def _at_name(rows: pd.DataFrame, at: float) -> str:
@@ -149,6 +150,8 @@ def _panel(
     metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part, log=log)
     marks: list[tuple[float, float, str]] = []
     for number, (name, rows) in enumerate(drawn):
+        if rows.empty:  # has the other metric alone
+            continue
         colour, marker = looks(number, len(drawn))
         draw(axes, rows, x, metric.column, along=x, name=name, colour=colour, marker=marker)
         if x == "at" and metric == FID and (best := best_fid(rows)) is not None:

@@ -73,8 +73,15 @@ def _check_ws(found: Sequence[Kept], parts: Sequence[Slice], ws: Sequence[float]
 
 
 def _tiles(tiles: Tiles, classes: Sequence[str]) -> list[tuple[int, int]]:
-    """(row, column) of the tiles to show: of the chosen classes, or of all."""
-    return _of_classes(tiles, find_classes(tiles, classes)) if classes else _shown(tiles)
+    """(row, column) of the tiles to show: of the chosen classes, or of all; of each as many as there is room for."""
+    labels = find_classes(tiles, classes) if classes else _spread(tiles.labels[0].tolist())
+    most = max(1, _ROWS // len(labels))
+    return [place for label in labels for place in places(tiles, label, most)]
+
+
+def _spread(labels: Sequence[int]) -> list[int]:
+    """As many of them as there are rows, from all over."""
+    return [labels[k] for k in np.unique(np.linspace(0, len(labels) - 1, min(len(labels), _ROWS)).round().astype(int))]
 
 
 def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
@@ -84,19 +91,6 @@ def _sheet(images: Kept, shown: Sequence[tuple[int, int]]) -> Figure:
     begins = [number == 0 or labels[number - 1] != label for number, label in enumerate(labels)]
     names = [name * begun for name, begun in zip(drawn_names(first, labels), begins, strict=True)]
     return _draw(np.stack(columns, axis=1), names, images.rows, images.part, images.place)
-
-
-def _of_classes(tiles: Tiles, labels: Sequence[int]) -> list[tuple[int, int]]:
-    """(row, column) of the chosen classes' tiles, of each as many draws as there is room for."""
-    most = max(1, _ROWS // len(labels))
-    return [place for label in labels for place in places(tiles, label, most)]
-
-
-def _shown(tiles: Tiles) -> list[tuple[int, int]]:
-    """(row, column) of the tiles to show: each class once, more draws of each where there are few classes."""
-    draws, classes = tiles.labels.shape
-    chosen = np.unique(np.linspace(0, classes - 1, min(classes, _ROWS)).round().astype(int))
-    return [(draw, int(column)) for column in chosen for draw in range(min(draws, max(1, _ROWS // classes)))]
 
 
 def _draw(tiles: np.ndarray, names: list[str], rows: pd.DataFrame, part: Slice, more: str) -> Figure:

@@ -11,7 +11,7 @@ from cfgbench.report.reference.pages import remarks
 from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables import markup
-from cfgbench.report.tables.layout import layout
+from cfgbench.report.tables.layout import decimals_of
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import METRICS, Metric, as_text
 
@@ -118,10 +118,10 @@ def _numbers(one: Beside) -> str:
     metrics, keys = _metrics(one.measured), [one.published.key, one.published.unstated]
     words = ("measured", "published", "difference")[: 3 if one.one_scale else 2]
     heads = [f"{m.name}<br>{word}" for m in metrics for word in words]
-    decimals, rows = layout(one.measured).decimals, []
+    rows = []
     for _, row in one.rows.iterrows():
         place = [*(as_text(row[key]) for key in keys), f"{row['w']:g}", f"{1 + row['w']:g}"]
-        cells = [text for m in metrics for text in _cells(row, m, decimals[m.column])[: len(words)]]
+        cells = [text for m in metrics for text in _cells(row, m, decimals_of(one.measured, m))[: len(words)]]
         rows.append([*place, *cells])
     return markdown_table([*keys, "w", "scale", *heads], rows)
 

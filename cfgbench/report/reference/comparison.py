@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.report.reference.models import Line, lines
-from cfgbench.report.reference.tables import TABLES
+from cfgbench.report.reference.tables import Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables import markup
 from cfgbench.report.tables.markup import (
@@ -21,18 +21,18 @@ from cfgbench.report.tables.markup import (
 
 def markdown(parts: Sequence[Slice]) -> str:
     """A table for each of the paper's that is used, published rows first."""
-    return "\n\n".join(_markdown(number, there) for number, there in lines(parts).items()) + "\n"
+    return "\n\n".join(_markdown(table, there) for table, there in lines(parts).items()) + "\n"
 
 
 def csv(parts: Sequence[Slice]) -> str:
     """All rows below each other: published numbers digit for digit, measured ones unrounded."""
-    rows = [_record(number, line) for number, there in lines(parts).items() for line in there]
+    rows = [_record(table, line) for table, there in lines(parts).items() for line in there]
     return markup.csv(pd.DataFrame(rows))
 
 
 def latex(parts: Sequence[Slice]) -> str:
     """The same tables as LaTeX floats; the document needs the package booktabs."""
-    return latex_file(_latex(number, there) for number, there in lines(parts).items())
+    return latex_file(_latex(table, there) for table, there in lines(parts).items())
 
 
 FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": csv, "tex": latex}
@@ -57,27 +57,23 @@ def _texts(line: Line) -> tuple[str, ...]:
     return line.model, line.which, line.source, line.fid or "–", line.score or "–", line.conditions, line.verdict
 
 
-def _markdown(table_number: int, there: Sequence[Line]) -> str:
-    head = f"**Systems and published models** (beside the paper's Table {table_number}, {_size(table_number)})."
+def _markdown(table: Published, there: Sequence[Line]) -> str:
+    head = f"**Systems and published models** (beside the paper's Table {table.number}, {table.dataset})."
     rows = [[*map(escape_markdown, _texts(line))] for line in there]
     return f"{head} {_lead(there)}\n\n{markdown_table(_HEADS, rows, 'lllrrll')}"
 
 
-def _size(table_number: int) -> str:
-    return next(table.part.setting["dataset"] for table in TABLES if table.number == table_number)
-
-
-def _record(table_number: int, line: Line) -> dict[str, Any]:
+def _record(table: Published, line: Line) -> dict[str, Any]:
     fid, fid_se, score, score_se = line.numbers or (line.fid, "", line.score, "")
-    record = {"paper_table": table_number, "kind": "measured" if line.measured else "published"}
+    record = {"paper_table": table.number, "kind": "measured" if line.measured else "published"}
     record |= {"model": line.model, "row": line.which, "source": line.source}
     record |= {"FID": fid, "FID se": fid_se, "IS": score, "IS se": score_se, "conditions": line.conditions}
     return record | {"compares": "" if not line.measured else "no" if line.apart else "yes", "why_not": line.apart}
 
 
-def _latex(table_number: int, there: Sequence[Line]) -> str:
+def _latex(table: Published, there: Sequence[Line]) -> str:
     body = [latex_row(map(escape_latex, _texts(line))) for line in there]
     published = sum(not line.measured for line in there)
-    caption = f"Systems and published models, {_size(table_number)} in the paper's Table {table_number}. {_lead(there)}"
+    caption = f"Systems and published models, {table.dataset} in the paper's Table {table.number}. {_lead(there)}"
     blocks = [[latex_row(_HEADS)], body[:published], body[published:]]
     return latex_table(caption, "p{2.2cm}p{1.1cm}p{2.2cm}rrp{3.4cm}p{2.4cm}", blocks, narrow=True)

@@ -44,18 +44,14 @@ class Line:
         return "published" if not self.measured else f"no: {self.apart}" if self.apart else _COMPARES
 
 
-def lines(parts: Sequence[Slice]) -> dict[int, list[Line]]:
-    """Number of a paper's table -> the models that it quotes, others of their papers, its own best rows, and the best
+def lines(parts: Sequence[Slice]) -> dict[Published, list[Line]]:
+    """A paper's table -> the models that it quotes, others of their papers, its own best rows, and the best
     rows of each measured system on the same data set; Table 1 stands beside data sets that the paper does not have."""
-    found: dict[int, list[Line]] = {}
+    found: dict[Published, list[Line]] = {}
     for group in _alike(parts):
         table = counterpart(group[0]) or TABLES[0]
-        found.setdefault(table.number, []).extend(_measured(group, table))
-    return {
-        table.number: [*_quoted(table), *_papers(table), *found[table.number]]
-        for table in TABLES
-        if table.number in found
-    }
+        found.setdefault(table, []).extend(_measured(group, table))
+    return {table: [*_quoted(table), *_papers(table), *found[table]] for table in TABLES if table in found}
 
 
 def _quoted(table: Published) -> Iterator[Line]:

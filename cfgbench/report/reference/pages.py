@@ -1,6 +1,5 @@
 """The published tables and the literature as files and on the terminal."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -36,10 +35,8 @@ def remarks(table: Published) -> str:
 
 def csv(table: Published) -> str:
     """The table's numbers, then a row for each model it quotes (columns model, citation, FID, IS)."""
-    text = formats.csv([table.part], first=table.number)
-    numbers = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    quoted = table.baselines.rename(columns={"fid": "FID", "is": "IS"}).assign(table=str(table.number))
-    whole = pd.concat([numbers, quoted], ignore_index=True).fillna("")
+    quoted = table.baselines.rename(columns={"fid": "FID", "is": "IS"}).assign(table=table.number)
+    whole = pd.concat([formats.frame([table.part], first=table.number), quoted], ignore_index=True)
     return markup.csv(whole.drop(columns="notes"))
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from cfgbench.errors import UserError
+from cfgbench.report.request import checked_names
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.slices import slices
 
@@ -41,13 +41,18 @@ class Published:
         return "T" if self.key == "p_uncond" else "p_uncond"
 
     @property
+    def dataset(self) -> str:
+        """`ImageNet 64x64`."""
+        return f"ImageNet {self.resolution}x{self.resolution}"
+
+    @property
     def name(self) -> str:
         return f"{PAPER}, Table {self.number}"
 
     @cached_property
     def part(self) -> Slice:
         """The numbers as a slice of a sweep: what tables and figures take."""
-        (part,) = slices(self.rows, where=self.name)
+        (part,) = slices(self.rows)
         return part
 
     @cached_property
@@ -60,7 +65,7 @@ class Published:
                 "sweep": "paper",
                 "cell_id": [f"paper-table{self.number}-{row}" for row in range(len(text))],
                 "status": "ok",
-                "dataset": f"ImageNet {self.resolution}x{self.resolution}",
+                "dataset": self.dataset,
                 "w": text["w"].astype(float),
                 **unknown,
                 self.key: text[self.key].astype(float),
@@ -98,15 +103,11 @@ TABLES = (
     Published(number=2, figure=5, resolution=128, key="T", v=0.2),
 )
 
-REFERENCES: dict[str, tuple[Published, ...]] = {"paper": TABLES}
-"""What --reference may name -> its tables."""
-
 
 def load(name: str) -> tuple[Published, ...]:
     """The tables of a reference. Raises UserError for a name that is not known."""
-    if name not in REFERENCES:
-        raise UserError(f"--reference {name}: not known; there are {', '.join(REFERENCES)}")
-    return REFERENCES[name]
+    checked_names([name], ["paper"], "reference")
+    return TABLES
 
 
 def literature() -> pd.DataFrame:

@@ -11,8 +11,6 @@ from cfgbench.report.rows.seeds import Seed, differing, listed, mean_of, seed_of
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
 from cfgbench.sweep.results.row import Row
 
-_MEANS = (*(metric.column for metric in (*METRICS, INFINITY)), "is_std", "seconds", "images_per_second")
-
 _GIVEN = ("guidance", "on", "system", "knob", "at", "shared", "mark")
 """What a row may have been given after its seeds were averaged, as one from which another system begins."""
 
@@ -104,10 +102,10 @@ def _merged(group: pd.DataFrame) -> pd.DataFrame:
 def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
     """One row for the rows of one point, which are in order of their seeds; `asked` are all seeds asked for."""
     ok = [member for member in members if member["status"] == "ok"]
-    point = (ok or members)[0] | {column: _mean(numbers(ok, column)) for column in _MEANS if column in members[0]}
+    point = dict((ok or members)[0])
     for metric in (*METRICS, INFINITY):
-        values = numbers(ok, metric.column)
-        point[metric.se] = mean_of(ok, metric.column).se
+        values, mean = numbers(ok, metric.column), mean_of(ok, metric.column)
+        point |= {metric.se: mean.se} | ({metric.column: mean.value} if metric.column in point else {})
         if metric.extreme:
             point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
     without = _shortfall(members, asked)
@@ -130,10 +128,6 @@ def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
             why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
             seeds_of.setdefault(why, []).append(differing(seed, asked))
     return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.nan
 
 
 def _in_order(seed: Seed) -> tuple[int, ...]:

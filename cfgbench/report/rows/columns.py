@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.report.rows.systems import DEFAULTS
-from cfgbench.report.words import known
 from cfgbench.sweep.results.row import COLUMNS
 
 PLANE = ("w", "p_uncond", "T")
@@ -20,7 +19,8 @@ SEEDS = {"training.seed": "training", "seed": "sampling", "sampling.seed": "samp
 
 SAMPLING_SEEDS = tuple(key for key, drawn in SEEDS.items() if drawn == "sampling")
 
-PROVENANCE = ("features_id", "reference_id", "protocol", "protocol_id")
+MEASURE = ("features_id", "reference_id", "protocol")
+PROVENANCE = (*MEASURE, "protocol_id")
 """What numbers are measured with and against. Those that differ here do not compare."""
 
 ORDER = ("dataset", "samples", "p_uncond", "T", "sampler", "v", "guidance", "seed")
@@ -52,10 +52,9 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
 
     A seed that is not known is not one more seed: such rows are groups of their own.
     """
-    apart = (*without, "protocol", "protocol_id", *(["guidance"] if "system" in without else []))
+    apart = (*without, "protocol_id", *(["guidance"] if "system" in without else []))
     keys = [rows[key].map(repr) for key in conditions(rows) if key not in apart]
     keys += [rows["system"]] if "system" in rows and "system" not in without else []
-    keys += [] if "protocol" in without else [_protocols(rows)]
     keys += [rows[key].isna() for key in SEEDS if key in rows and key in without]
     return [group for _, group in rows.groupby(keys, sort=False)]
 
@@ -110,8 +109,8 @@ def current(rows: pd.DataFrame) -> pd.DataFrame:
 
 def same_measure(rows: pd.DataFrame) -> pd.Series:
     """A value a row, equal where features, reference and protocol are."""
-    others = [rows[key].map(repr) for key in ("features_id", "reference_id") if key in rows]
-    return pd.Series(list(zip(*others, _protocols(rows), strict=True)), index=rows.index, dtype=object)
+    parts = [rows[key].map(repr) for key in MEASURE if key in rows]
+    return pd.Series(list(zip(*parts, strict=True)), index=rows.index, dtype=object)
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -124,19 +123,3 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
             newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
             rows = rows[newest.isna() | rows[network].isna() | (rows[network] == newest)]
     return rows
-
-
-def _protocols(rows: pd.DataFrame) -> pd.Series:
-    """What tells protocols apart: the hash where it is there; rows from before it was kept have only the words, and
-    belong to the hash that has these words where that is one."""
-    nothing = pd.Series(None, index=rows.index, dtype=object)
-    words = rows.get("protocol", nothing).map(lambda value: str(known(value)))
-    hashes = rows.get("protocol_id", nothing)
-    of_words: dict[str, set[str]] = {}
-    for text, digest in zip(words, hashes, strict=True):
-        of_words.setdefault(text, set()).update({known(digest)} - {None})
-    keys = [
-        known(digest) or (next(iter(of_words[text])) if len(of_words[text]) == 1 else text)
-        for text, digest in zip(words, hashes, strict=True)
-    ]
-    return pd.Series(keys, index=rows.index, dtype=object)

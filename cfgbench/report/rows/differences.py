@@ -19,7 +19,7 @@ from cfgbench.report.words import known, number
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
-_PAIRS = ("samples", "dataset", "features_id", "reference_id")
+_PAIRS = ("samples", "dataset", "features_id", "reference_id", "protocol")
 
 
 @dataclass(frozen=True)
@@ -194,15 +194,9 @@ def _doubt(row: Row, metric: str) -> Doubt:
 
 
 def _same_measure(terms: Sequence[Term]) -> bool:
-    """Whether the images were as many, of the same data, and measured alike; by the protocol's words where one of the
-    rows is from before its hash was kept."""
-    hashes = [known(term.row.get("protocol_id")) for term in terms]
-    return _agree(terms, (*_PAIRS, "protocol" if None in hashes else "protocol_id"))
-
-
-def _agree(terms: Sequence[Term], keys: Sequence[str]) -> bool:
+    """Whether the images were as many, of the same data, and measured alike."""
     first, *others = (term.row for term in terms)
-    return all(known(row.get(key)) == known(first.get(key)) for row in others for key in keys)
+    return all(known(row.get(key)) == known(first.get(key)) for row in others for key in _PAIRS)
 
 
 def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, np.ndarray] | None:

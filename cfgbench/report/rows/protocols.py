@@ -31,12 +31,10 @@ def meanings(rows: pd.DataFrame) -> dict[str, str]:
     if "mark" not in rows:
         return {}
     firsts = {mark: of_mark.iloc[0] for mark, of_mark in rows.groupby("mark", sort=False)}
-    words = {mark: phrases_of(first.get("protocol")) for mark, first in firsts.items()}
-    shared = set.intersection(*(set(phrases) for phrases in words.values()))
-    own = {mark: [phrase for phrase in phrases if phrase not in shared] for mark, phrases in words.items()}
-    for key in ("features_id", "reference_id", "protocol_id"):
+    own = dict(zip(firsts, own_phrases([first.get("protocol") for first in firsts.values()]), strict=True))
+    for key in ("features_id", "reference_id"):
         values = {mark: as_text(first.get(key)) for mark, first in firsts.items()}
-        if len(set(values.values())) > 1 and (key != "protocol_id" or not all(own.values())):
+        if len(set(values.values())) > 1:
             for mark, value in values.items():
                 own[mark] += [] if value in "; ".join(own[mark]) else [named(key, value)]
     return {mark: "; ".join(phrases) for mark, phrases in own.items()}
@@ -66,6 +64,12 @@ def left_apart(rows: pd.DataFrame) -> str:
     several = same_measure(rows).nunique() > 1
     why = "where protocols differ, an axis of the sweep does too" if several else "all rows have one protocol"
     return f"--mixed finds nothing to put together: {why}"
+
+
+def own_phrases(protocols: Sequence[Any]) -> list[list[str]]:
+    """Of each protocol the phrases that not all have."""
+    said = list(map(phrases_of, protocols))
+    return [[phrase for phrase in mine if not all(phrase in other for other in said)] for mine in said]
 
 
 def phrases_of(protocol: Any) -> list[str]:

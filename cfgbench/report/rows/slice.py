@@ -44,7 +44,7 @@ class Slice:
     @cached_property
     def records(self) -> dict[int, Row]:
         """index of `rows` -> that row; pandas takes long to pick rows one by one."""
-        return dict(zip(self.rows.index, self.rows.to_dict("records"), strict=True))
+        return self.rows.to_dict("index")
 
     @property
     def seeds(self) -> tuple[Seed, ...]:
@@ -103,8 +103,7 @@ class Slice:
     @property
     def extractor(self) -> str:
         """The extractor's name without digest and resize rule, for the axes of a figure; all where they differ."""
-        ids = self.rows["features_id"].map(str) if self.marks else [str(self.setting["features_id"])]
-        return " and ".join(dict.fromkeys(map(extractor_name, ids)))
+        return " and ".join(dict.fromkeys(map(extractor_name, self.rows["features_id"].map(str))))
 
     @property
     def differs(self) -> str:

@@ -23,8 +23,8 @@ from cfgbench.report.words import INFINITY, METRICS, known
 from cfgbench.sweep.results.row import Row
 
 
-def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
-    """Splits a sweep's rows so that each part compares. `where` names the sweep in errors.
+def slices(rows: pd.DataFrame, *, mixed: bool = False) -> list[Slice]:
+    """Splits a sweep's rows so that each part compares.
 
     The series are of p_uncond where it varies, else T; where both vary there is a slice per T. Cells that an earlier
     version of the sweep left behind (same point, or same p_uncond from another checkpoint) give way to the newest.
@@ -32,16 +32,16 @@ def slices(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = Fal
     references or protocols stand together, each with its mark. Each system has slices of its own; where it has no
     unguided cell it begins with that of the others (see `systems.origins`).
     """
-    rows, without = _ready(rows, where, mixed)
+    rows, without = _ready(settled(rows), mixed)
     groups = comparable(rows, without=without)
     return _slices(rows, [part for group in groups for part in _planes(_with_marks_or_none(group))])
 
 
-def side_by_side(rows: pd.DataFrame, *, where: object = "the sweep", mixed: bool = False) -> list[Slice]:
+def side_by_side(rows: pd.DataFrame, *, mixed: bool = False) -> list[Slice]:
     """The systems of a sweep beside each other: a slice for each p_uncond and T at which there are two or more, with a
     column a system; none where there is one system. Systems stand together that differ in nothing else; at the seeds
     that all of them have."""
-    rows, without = _ready(at_shared_seeds(settled(rows, where=where)), where, mixed)
+    rows, without = _ready(at_shared_seeds(settled(rows)), mixed)
     groups = map(_with_marks_or_none, comparable(rows, without=(*without, "system")))
     places = [place for group in groups for _, place in group.groupby(["T", "p_uncond"], dropna=False)]
     return _slices(rows, [(place, "system") for place in places if place["system"].nunique() > 1])
@@ -59,9 +59,8 @@ def _numbers(part: Slice) -> list[tuple[str, int]]:
     return list(zip(part.rows["cell_id"], part.rows["seeds"], strict=True))
 
 
-def _ready(rows: pd.DataFrame, where: object, mixed: bool) -> tuple[pd.DataFrame, Collection[str]]:
+def _ready(rows: pd.DataFrame, mixed: bool) -> tuple[pd.DataFrame, Collection[str]]:
     """(the rows that count, with those from which systems begin; the conditions that may differ in a slice)."""
-    rows = settled(rows, where=where)
     rows, without = (marked(rows), PROVENANCE) if mixed else (rows, ())
     groups = comparable(rows, without=(*without, "system", *SEEDS))
     begun = [row for group in groups if group["system"].nunique() > 1 for row in _begun(group)]
@@ -176,7 +175,4 @@ def _setting(rows: pd.DataFrame, series: SeriesKey, several: bool) -> dict[str, 
         setting.pop("v", None)
     if several and series != "system":
         setting["system"] = first["system"]
-    if "mark" in rows:
-        return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}
-    ids = [digest for digest in rows.get("protocol_id", ()) if known(digest) is not None]  # rows from before have none
-    return setting | ({"protocol_id": ids[0]} if ids else {})
+    return setting | {key: shared(list(rows[key])) for key in PROVENANCE if key in rows}

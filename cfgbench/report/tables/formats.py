@@ -38,7 +38,12 @@ def markdown(parts: Sequence[Slice], *, first: int = 1) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
+def csv(parts: Sequence[Slice]) -> str:
+    """The frame as CSV."""
+    return markup.csv(frame(parts))
+
+
+def frame(parts: Sequence[Slice], *, first: int = 1) -> pd.DataFrame:
     """All tables below each other, unrounded. `table` numbers them, the last columns say what the caption says.
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
@@ -48,7 +53,7 @@ def csv(parts: Sequence[Slice], *, first: int = 1) -> str:
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
     front = [column for column in whole if column not in last]
-    return markup.csv(whole[[*front, *last]])
+    return whole[[*front, *last]]
 
 
 def latex(parts: Sequence[Slice], *, below: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
@@ -111,7 +116,7 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
-    part, count, before = table.slice, len(table.values), len(table.stub)
+    part, count, before = table.slice, len(table.slice.values), len(table.stub)
     groups = [rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(metric.name)}}}" for metric in table.metrics]
     rules = [rf"\cmidrule(lr){{{before + 1 + k * count}-{before + (k + 1) * count}}}" for k in range(len(groups))]
     stub = ["$w$" if head == "w" else head for head in table.stub]

@@ -41,11 +41,6 @@ class Layout:
         return tuple(dict.fromkeys(metric for metric, _ in self.columns))
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        """The values of p_uncond (or T, or system), in the order of the columns of one metric."""
-        return tuple(value for metric, value in self.columns if metric == self.metrics[0])
-
-    @property
     def stub(self) -> tuple[str, ...]:
         """The heads of the columns before the numbers: w and scale where that means something, or the other knob."""
         return (self.slice.knob, *(["scale"] if self.slice.scaled else []))
@@ -91,7 +86,7 @@ def layout(part: Slice, metrics: tuple[Metric, ...] = ()) -> Layout:
         ws.append(w)
         scales.append(round(1 + w, 12) if any(scaled(row["system"]) for row in there) else np.nan)
         table.append([_entry(at_place.get(value), metric, notes) for metric, value in columns])
-    decimals = {metric.column: _decimals(part, metric) for metric in metrics}
+    decimals = {metric.column: decimals_of(part, metric) for metric in metrics}
     by_column = [
         _mark_best(column, metric, decimals[metric.column])
         for (metric, _), column in zip(columns, zip(*table, strict=True), strict=True)
@@ -165,7 +160,7 @@ def _mark_best(entries: tuple[Entry, ...], metric: Metric, decimals: int) -> lis
     return [replace(entry, best=id(entry) in printed) for entry in entries]
 
 
-def _decimals(part: Slice, metric: Metric) -> int:
+def decimals_of(part: Slice, metric: Metric) -> int:
     """Two, as in the paper; more where the typical error (the median) would lose its second digit, and without errors
     where the smallest number would."""
     errors = part.ok[metric.se].dropna() if metric.se in part.ok else pd.Series(dtype=float)
