@@ -86,15 +86,6 @@ def make_folder(path: Path) -> None:
         raise unwritable(path, error, "choose another folder") from None
 
 
-def remove_parts(path: Path) -> None:
-    """Removes what processes that were killed have left of `write_atomically(path, ...)`.
-
-    For those who know that nobody else is writing there now.
-    """
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
-
-
 def flush_to_disk(path: Path) -> None:
     """Returns when the content of the file or folder will survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +28,8 @@ def explain(error: ValidationError) -> str:
         return f"{where}: missing{more}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if kind == "literal_error":
-        message = f"should be one of {context['expected']}{did_you_mean(str(first['input']), _options(context))}"
+        expected = _NAMES.get(where, context["expected"])
+        message = f"should be one of {expected}{did_you_mean(str(first['input']), _options(expected))}"
     if kind == "model_type":
         message = f"should be keys with values, such as {{{_known_keys((*first['loc'], ''))[0]}: ...}}"
     if kind == "string_pattern_mismatch":
@@ -50,6 +50,9 @@ _WAYS_OUT = dict.fromkeys(("bool_type", "bool_parsing"), ": true or false")
 _TEXTS = "string_type", "path_type"
 
 _LISTS = {"evaluation.metrics": "[fid, is]"}
+
+_NAMES = {"model.name": "'unet' or 'gaussians'"}
+"""Of what is taken for a U-Net where no key says otherwise."""
 
 _PATTERNS = {
     "name": "should be a plain folder name: letters, digits, '.', '_' and '-', beginning with a letter or digit, "
@@ -80,7 +83,8 @@ def _known_keys(loc: Location) -> list[str]:
         **{"model": Model, "training": Training},  # of the classifier
     }
     if len(loc) > 2:
-        return list(kinds[loc[1]].model_fields)
+        others = ["checkpoint", "factory"] if loc[:2] == ("model", "unet") else []
+        return [*kinds[loc[1]].model_fields, *others]
     section = SweepSpec.model_fields.get(str(loc[0])) if len(loc) > 1 else None
     return list((section.annotation if section else SweepSpec).model_fields)  # type: ignore[union-attr]
 
@@ -98,8 +102,8 @@ def _cut(key: str) -> str:
     return key if len(key) <= LONGEST else f"{key[: LONGEST - 3]}..."
 
 
-def _options(context: Mapping[str, Any]) -> list[str]:
-    return [option.strip(" '") for option in str(context["expected"]).replace(" or ", ",").split(",")]
+def _options(expected: str) -> list[str]:
+    return [option.strip(" '") for option in expected.replace(" or ", ",").split(",")]
 
 
 def _shown(value: Any) -> str:

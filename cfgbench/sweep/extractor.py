@@ -72,7 +72,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
     if name in (*INCEPTION, *PACKAGED):
         evaluation = plan.spec.evaluation
         ahead = sum(cell.sampling.samples for cell in plan.missing)
-        ahead += len(plan.images.images) if evaluation.reference is None else 0
+        ahead += len(plan.images.images) if plan.measures_data else 0
         logits, precision = "is" in evaluation.metrics, evaluation.precision
         weights = evaluation.inception_weights
         how = {"precision": precision, "ahead": ahead, "compiled": compute.compiled}

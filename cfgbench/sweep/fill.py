@@ -16,6 +16,7 @@ from cfgbench.diffusion.streams import Noise
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.statistics import check_finite
 from cfgbench.models.precision import autocast, out_of_memory
+from cfgbench.progress import remark
 from cfgbench.spec import Cell, Sampling
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
@@ -81,7 +82,7 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench) -> None:
                     raise
                 size = largest // 2
                 ready.halve(sum(len(part.images) for part in parts), jobs[0].cell.sampling)
-                bench.progress(f"{label}: out of memory, batches of {size} from here", done, total, "")
+                remark(bench.progress, f"{label}: out of memory, batches of {size} from here")
                 continue  # the tensors of the failed batch are free when the handler ends
             gaps = [_without(missing, size) for missing in gaps]
 

@@ -68,10 +68,18 @@ class Plan:
         return [cell for cell in self.cells if cell.id not in self.done]
 
     @property
+    def measures_data(self) -> bool:
+        """Whether the features of the training images are still to be taken: they are what is measured against, and no
+        statistics are kept."""
+        known = self.spec.evaluation.reference is not None or self.images.mixture is not None
+        return not known and not self.store.has_reference
+
+    @property
     def feature_classifier(self) -> Path | None:
         """The file of the classifier that is trained on the data set to measure it; None where others measure."""
-        others = (*INCEPTION, *PACKAGED, "gaussians")
-        return None if self.spec.features in others else self.store.feature_classifier(identity(self.cells[0].features))
+        if self.spec.features != "classifier":
+            return None
+        return self.store.feature_classifier(identity(self.cells[0].features))
 
     def rows(self) -> "pd.DataFrame":
         """The rows of its cells that are there now; the folder may hold those of an earlier grid too."""

@@ -9,7 +9,7 @@ import torch
 from cfgbench.data.image_batches import of_images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import file_digest, identity, remove_parts
+from cfgbench.files import file_digest, identity
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, unreached
@@ -54,7 +54,6 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
     path = plan.store.reference(reference_id)
     moments = _kept(path, reference_id)
     if moments is None:
-        remove_parts(path)
         if (other := plan.store.elsewhere(path, partial(load_moments, key=reference_id))) is not None:
             plan.store.take_over(path, other)
             moments = load_moments(path, reference_id)

@@ -23,6 +23,7 @@ from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.shards import Shards, remove, tensors_of
+from cfgbench.sweep.results.store import EXTRACTOR
 from cfgbench.training.state import TrainingFailed
 
 STOPS_ALL = OSError, UserError
@@ -73,7 +74,7 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     _try_model(plan, compute)
     while True:
-        with plan.store.claim("extractor") as held:
+        with plan.store.claim(EXTRACTOR) as held:
             if held:
                 extractor = make_extractor(plan, compute, progress)
                 reference = reference_of(plan, extractor, progress)

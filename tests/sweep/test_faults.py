@@ -26,7 +26,7 @@ from cfgbench.sweep import fill as filling
 from cfgbench.sweep.plan import make_plan
 from cfgbench.sweep.results import row, shards
 from cfgbench.sweep.results.influences import Influences
-from cfgbench.sweep.results.store import Store
+from cfgbench.sweep.results.store import EXTRACTOR, Store
 from cfgbench.sweep.run import clean_up
 from cfgbench.tensors import load_tensors, save_tensors
 
@@ -187,7 +187,7 @@ def test_what_was_left_behind_in_the_instant_of_finishing_is_removed(small, calm
     folder = Path("results/digits")
     weights, row, reference = (next(folder.glob(f"{name}/*.{kind}")) for name, kind in (
         ("checkpoints", "safetensors"), ("cells", "parquet"), ("references", "npz")))  # fmt: skip
-    for key in (weights.stem, row.stem, "extractor"):
+    for key in (weights.stem, row.stem, EXTRACTOR):
         (folder / "locks" / key).touch()
     weights.with_suffix(".partial").write_bytes(b"all steps")
     for path in (weights, weights.with_suffix(".losses.csv"), row):
@@ -198,7 +198,9 @@ def test_what_was_left_behind_in_the_instant_of_finishing_is_removed(small, calm
     assert len(kills.left_behind(Path("results"))) >= 8
     assert run("sweep", small)[0] == 0
     same(calm, Path("results"))
-    reference.with_name(f".{reference.name}.abcdefgh.part").write_bytes(b"half of it")
+    for name in (f"references/.{reference.name}", f"references/.{reference.stem}.partial", "classifier/.0.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.abcdefgh.part").write_bytes(b"half of it")
     reference.unlink()
     row.unlink()
     assert run("sweep", small)[0] == 0
@@ -645,6 +647,7 @@ def test_out_of_memory_the_batch_is_halved_and_the_images_are_the_same(small, ru
         found.append(done.stderr[-2000:])
     assert done.returncode == 0, (found, done.stdout)
     assert sizes[:2] == [16000, 8000]
+    assert ": out of memory, batches of 8000 from here\n" in done.stderr
     assert sum(sizes) >= 32000  # a batch that failed, and all images
     (one,), (other,) = (kills.rows(folder).values() for folder in (Path("results"), Path("calm")))
     assert one["fid"] == pytest.approx(other["fid"], rel=1e-5)

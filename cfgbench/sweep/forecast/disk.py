@@ -36,9 +36,7 @@ def passing(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], size
 def _shared(plan: Plan) -> int:
     """Bytes of the training images' statistics, and of the classifier that measures, where they are not there yet."""
     dimensions, _ = widths(plan)
-    law = plan.spec.features == "gaussians" or plan.spec.evaluation.reference is not None
-    there = plan.store.has_reference
-    statistics = 0 if law or there else 8 * dimensions * (dimensions + 1)
+    statistics = 8 * dimensions * (dimensions + 1) if plan.measures_data else 0
     if plan.feature_classifier is None or is_trained(plan):
         return statistics
     return statistics + sum(4 * tensor.numel() for tensor in untrained_classifier(plan).state_dict().values())

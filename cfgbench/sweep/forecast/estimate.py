@@ -84,8 +84,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
 def _on_top(plan: Plan) -> str:
     """What the seconds leave out."""
     images = sum(cell.sampling.samples for cell in plan.missing)
-    known = plan.spec.evaluation.reference or plan.images.mixture is not None or plan.store.has_reference
-    of_data = "" if known else f", and of the data set's {len(plan.images.images):,}"
+    of_data = f", and of the data set's {len(plan.images.images):,}" if plan.measures_data else ""
     return f"; on top come {plan.spec.features} features of {images:,} images{of_data}" if images else ""
 
 

@@ -6,19 +6,22 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError, reason
-from cfgbench.files import remove_parts, try_lock, write_atomically
+from cfgbench.files import try_lock, write_atomically
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EXTRACTOR = "extractor"
+"""What the features' extractor and the reference statistics are claimed by."""
+_MEASURES = "references/.*.part", "classifier/.*.part"
 
 
 class Store:
@@ -58,17 +61,17 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Whether the cell or checkpoint of this id is this process's alone to make, until the context ends.
+        """Whether the cell or checkpoint of this id is this process's alone to make, or with EXTRACTOR what measures
+        all cells, until the context ends.
 
         What a killed process has left half written of it is then removed.
         """
         self.check()
         with try_lock(self.folder / "locks" / key) as held:
             if held:
-                weights = self.checkpoint(key)
-                beside = weights.with_suffix(".partial"), weights.with_suffix(".losses.csv")
-                for path in (self.row(key), self.samples(key), self.influences.path(key), weights, *beside):
-                    remove_parts(path)
+                for pattern in _MEASURES if key == EXTRACTOR else (f"*/.{key}.*.part",):
+                    for part in self.folder.glob(pattern):
+                        part.unlink(missing_ok=True)
             yield held
 
     def claimed(self) -> set[str]:
@@ -101,8 +104,8 @@ class Store:
         return None
 
     def take_over(self, path: Path, other: Path) -> None:
-        """Puts what another sweep has made at this place of ours: the same file, where the disk is the same one."""
-        write_atomically(path, partial(_link, other))
+        """Copies what another sweep has made to this place of ours."""
+        write_atomically(path, lambda temporary: shutil.copyfile(other, temporary))
 
     def trained(self) -> int:
         """How many networks are there, of whichever version of the sweep."""
@@ -173,15 +176,6 @@ class Store:
             raise
         except Exception:
             return None
-
-
-def _link(file: Path, place: Path) -> None:
-    """Files here are replaced and never changed, so that one may be at several places."""
-    place.unlink()
-    try:
-        os.link(file, place)
-    except OSError:  # another disk, or one that has no links
-        shutil.copyfile(file, place)
 
 
 def _after(time: str, other: str) -> str:
