@@ -11,7 +11,9 @@ from PIL import Image
 
 from cfgbench.models import pace
 from cfgbench.models.precision import Compute
+from cfgbench.progress import silent
 from cfgbench.spec import networks_of
+from cfgbench.sweep import extractor
 from cfgbench.sweep.forecast import disk
 from cfgbench.sweep.forecast.estimate import Costs, _ahead, costs_of
 from cfgbench.sweep.plan import make_plan
@@ -59,7 +61,20 @@ def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
     done = run("sweep", path, "--dry-run", "--quiet")[1]
     assert "trained: measures the images, 60 steps of 128" in done
     assert "training 0 s" in done
-    assert "measures the images" not in run("sweep", sweep(40, features="inception-64"), "--dry-run", "--quiet")[1]
+    code, out, _ = run("sweep", sweep(40, features="inception"), "--dry-run", "--quiet")
+    assert (code, "measures the images" in out) == (0, False)
+
+
+def test_images_whose_statistics_are_kept_are_not_ahead(sweep, monkeypatch):
+    seen = []
+    monkeypatch.setattr(extractor, "packaged_extractor", lambda *all, ahead, **how: seen.append(ahead))
+    plan = make_plan(sweep(40, features="inception"), Path("results"))
+    extractor.make_extractor(plan, Compute(CPU, "fp32"), silent)
+    kept = plan.store.reference("0")
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    extractor.make_extractor(plan, Compute(CPU, "fp32"), silent)
+    assert seen == [4 * 40 + 20, 4 * 40]
 
 
 def test_the_classifier_takes_about_as_long_as_is_said(sweep):
