@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -64,19 +64,9 @@ def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
     return Images(f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content)
 
 
-class _Origin(Protocol):
-    """Where images come from: how they are `prepared`, what identifies them, the class of each, and the pixels of those
-    that are wanted."""
-
-    prepared: str
-    fingerprint: list[Any]
-    names: list[str]
-    labels: np.ndarray
-
-    def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]: ...
-
-
-def _source(dataset: Dataset) -> _Origin:
+def _source(dataset: Dataset) -> "_Npz | _Tree":
+    """Where images come from: how they are `prepared`, what identifies them, the class of each, and `read`, which gives
+    the pixels of those that are wanted."""
     split = dataset.split or "train"
     if split not in ("train", "val"):
         raise UserError(f"dataset.split = {split}: should be train or val")
@@ -133,7 +123,7 @@ class _Npz:
         first = 0
         for path, count in zip(self.files, self.counts, strict=True):
             here = wanted[(wanted >= first) & (wanted < first + count)] - first
-            for number, rows in enumerate(npz.rows(path, "data", CHUNK)):
+            for number, rows in enumerate(npz.rows(path, "data", CHUNK) if len(here) else ()):
                 begin = number * CHUNK
                 inside = here[(here >= begin) & (here < begin + len(rows))] - begin
                 if len(inside):

@@ -75,10 +75,7 @@ class Accumulator:
 
 
 def _merged(parts: Sequence[RunningMoments]) -> Moments:
-    merged = Moments.empty()
-    for part in parts:
-        merged = merged.merge(part.moments)
-    return merged
+    return functools.reduce(Moments.merge, (part.moments for part in parts), Moments.empty())
 
 
 def quarters_of(total: int, labels: Int[np.ndarray, "n"] | None) -> Int[np.ndarray, "n"]:

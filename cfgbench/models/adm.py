@@ -80,7 +80,7 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
         width = len(tensors["input_blocks.0.0.weight"])
         preset, side, log_snrs, head_by_head = RELEASED[width]
         network = build(Model(preset=preset), side)
-        network.load_state_dict(translate(tensors, network, head_by_head=head_by_head))
+        network.load_state_dict(translate(tensors, network, head_by_head=head_by_head), assign=True)
     except Exception as error:  # a damaged pickle fails in many ways, all of which mean the same
         why = reason(error, 150)
         raise UserError(
@@ -90,23 +90,22 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
 
 
 def build(model: Model, side: int) -> UNet:
-    """The network as ADM has it: no null class, and a variance behind each colour of eps."""
+    """The shapes of the network as ADM has it: no null class, and a variance behind each colour of eps."""
     with shapes_only():
-        shape = UNet(
+        return UNet(
             model, image_channels=COLOURS, side=side, num_classes=CLASSES, outputs=2 * COLOURS, null_class=False
         )
-    network = shape.to_empty(device="cpu")
-    network.embedding.reset_frequencies()
-    return network
 
 
 def translate(tensors: dict[str, Tensor], network: UNet, *, head_by_head: bool) -> dict[str, Tensor]:
-    """ADM's tensors under our names. Raises KeyError for one that is missing, ValueError for one too many."""
+    """ADM's tensors under our names, in memory of their own: a mapped file may be cut. Raises KeyError for one that is
+    missing, ValueError for one too many."""
     names = released_names(network)
     if unknown := set(tensors) - set(names.values()):
         raise ValueError(f"unexpected {min(unknown)}")
     shapes = {name: value.shape for name, value in network.state_dict().items()}
-    found = {ours: tensors[theirs].reshape(shapes[ours]) for ours, theirs in names.items()}
+    copies = {theirs: tensors[theirs].to(torch.float32, copy=True) for theirs in names.values()}
+    found = {ours: copies[theirs].reshape(shapes[ours]) for ours, theirs in names.items()}
     if head_by_head:
         attentions = {name: part for name, part in network.named_modules() if name.endswith("attention")}
         for name, part in attentions.items():

@@ -37,9 +37,7 @@ def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
         wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
         if wanted != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
             raise ValueError("its tensors are not those of the network that it names")
-        network = network.to_empty(device="cpu")
-        network.embedding.reset_frequencies()
-        network.load_state_dict(tensors)
+        network.load_state_dict(tensors, assign=True)
         network.facts = header
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         why = reason(error, 120)

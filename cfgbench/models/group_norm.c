@@ -203,7 +203,10 @@ INLINE void moments(const void *x, shape s, float *mean, float *rstd, int half) 
         }
     fold(rstd, rstd, s);
     over_groups(rstd, s, 1.0f / (size * s.n));
-    for (long c = 0; c < s.channels; c++) rstd[c] = 1.0f / sqrtf(rstd[c] + s.eps);
+    for (long c = 0; c < s.channels; c++) {
+        float nothing = rstd[c] - rstd[c]; /* NaN where squares overflowed: x would vanish, and the bias look like y */
+        rstd[c] = 1.0f / sqrtf(rstd[c] + s.eps) + nothing;
+    }
 }
 
 INLINE void apply(const void *x, void *y, shape s, const float *factor, const float *offset, int silu, int half,

@@ -60,7 +60,8 @@ class GroupNorm(nn.Module):
             mean = self._over_groups(means + about)
             apart = about - mean
             variance = self._over_groups(squares - means.square() + (means + apart).square())
-        factor = self.weight * (variance.clamp(min=0) + self.eps).rsqrt()  # rounding may leave less than nothing
+        nothing = variance - variance  # NaN where squares overflowed: x would vanish, and the bias look like y
+        factor = self.weight * ((variance.clamp(min=0) + self.eps).rsqrt() + nothing)  # rounding may leave less than 0
         return factor, self.bias + apart * factor
 
     def _over_groups(self, values: Tensor) -> Tensor:

@@ -58,14 +58,9 @@ def found() -> ctypes.CDLL | str:
         return reason(error, 300)
 
 
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they are not there."""
-    return found() if isinstance(found(), ctypes.CDLL) else None
-
-
 def why_not() -> str:
     """Why the kernels are not there; "" where they are."""
-    return "" if library() else str(found())
+    return "" if available() else str(found())
 
 
 def _features() -> set[str]:
@@ -114,7 +109,7 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
 
 def available() -> bool:
     """Whether the kernels are there."""
-    return library() is not None
+    return isinstance(found(), ctypes.CDLL)
 
 
 def ask_once() -> None:
@@ -137,7 +132,7 @@ def group_norm(
     `embedded` [b, 2 C] is scale and shift side by side.
     """
     y = torch.empty_like(x)
-    getattr(library(), f"forward_{_KINDS[x.dtype]}")(
+    getattr(found(), f"forward_{_KINDS[x.dtype]}")(
         x.data_ptr(), y.data_ptr(), *_parameters(x, weight, bias, embedded), groups, eps, silu
     )
     return y
@@ -164,7 +159,7 @@ def _backward(
     plain, normed = (torch.empty(len(x), x.shape[-1]) for _ in range(2))
     tensors = x.data_ptr(), dy.data_ptr(), dx.data_ptr(), plain.data_ptr(), normed.data_ptr()
     parameters = _parameters(x, weight, bias, embedded)
-    if not getattr(library(), f"backward_{_KINDS[x.dtype]}")(*tensors, *parameters, groups, eps, silu):
+    if not getattr(found(), f"backward_{_KINDS[x.dtype]}")(*tensors, *parameters, groups, eps, silu):
         raise MemoryError("group norm: not enough memory")
     return dx, plain, normed
 

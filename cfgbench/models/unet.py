@@ -33,15 +33,11 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = 4 * channels
-        self.register_buffer("frequencies", torch.empty(channels // 2), persistent=False)
-        self.reset_frequencies()
+        # geometric from 1 down to 1 / 10,000; it has its numbers where parameters are shapes alone (`meta_device`)
+        places = torch.arange(channels // 2, device="cpu")
+        frequencies = torch.exp(-math.log(10_000) * places / (channels // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.time = nn.Sequential(nn.Linear(channels // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
-
-    def reset_frequencies(self) -> None:
-        """Geometric from 1 down to 1 / 10,000; to be called again after memory was taken without contents."""
-        count = len(self.frequencies)
-        places = torch.arange(count, device="cpu")  # on the device "meta" torch would load its compiler (`meta_device`)
-        self.frequencies.copy_(torch.exp(-math.log(10_000) * places / count))
 
     def forward(self, time: Tensor) -> Tensor:
         angles = time[:, None] * self.frequencies
@@ -115,34 +111,24 @@ def down_stages(model: Model, sides: list[int]) -> nn.ModuleList:
     stages, channels = nn.ModuleList(), model.channels
     for level, (multiplier, at) in enumerate(zip(model.multipliers, sides, strict=True)):
         if level > 0:
-            stages.append(_resampled(model, channels, Halve()))
+            stages.append(_stage(model, channels, channels, resample=Halve()))
         for _ in range(model.blocks):
-            stages.append(_stage(model, channels, multiplier * model.channels, at))
+            stages.append(_stage(model, channels, multiplier * model.channels, attends=at in model.attention))
             channels = multiplier * model.channels
     return stages
 
 
 def middle_stages(model: Model, channels: int) -> nn.ModuleList:
     """The two stages at the deepest level, the first with attention where any level has it."""
-    attention = Attention(channels, heads(model, channels)) if model.attention else None
-    return nn.ModuleList([Stage(_block(model, channels, channels), attention), _plain(model, channels)])
+    attends = bool(model.attention)
+    return nn.ModuleList([_stage(model, channels, channels, attends=attends), _stage(model, channels, channels)])
 
 
-def _block(model: Model, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
-    return ResBlock(inputs, outputs, 4 * model.channels, dropout=model.dropout, resample=resample)
-
-
-def _plain(model: Model, channels: int) -> Stage:
-    return Stage(_block(model, channels, channels), None)
-
-
-def _stage(model: Model, inputs: int, outputs: int, side: int) -> Stage:
-    attention = Attention(outputs, heads(model, outputs)) if side in model.attention else None
-    return Stage(_block(model, inputs, outputs), attention)
-
-
-def _resampled(model: Model, channels: int, resample: nn.Module) -> Stage:
-    return Stage(_block(model, channels, channels, resample), None)
+def _stage(
+    model: Model, inputs: int, outputs: int, *, attends: bool = False, resample: nn.Module | None = None
+) -> Stage:
+    block = ResBlock(inputs, outputs, 4 * model.channels, dropout=model.dropout, resample=resample)
+    return Stage(block, Attention(outputs, heads(model, outputs)) if attends else None)
 
 
 def images_at_once(first: Conv, z: Tensor) -> int:
@@ -183,10 +169,10 @@ class UNet(nn.Module):
         self.middle = middle_stages(model, channels)
         for level, (multiplier, at) in reversed(list(enumerate(zip(model.multipliers, sides, strict=True)))):
             for _ in range(model.blocks + 1):
-                self.up.append(_stage(model, channels + skips.pop(), multiplier * model.channels, at))
-                channels = multiplier * model.channels
+                inputs, channels = channels + skips.pop(), multiplier * model.channels
+                self.up.append(_stage(model, inputs, channels, attends=at in model.attention))
             if level > 0:
-                self.up.append(_resampled(model, channels, Double()))
+                self.up.append(_stage(model, channels, channels, resample=Double()))
         self.norm = GroupNorm(channels, silu=True)
         self.last = zeroed(Conv(channels, outputs or image_channels, 3, padding=1))
 
@@ -234,12 +220,12 @@ def time_of(lam: Tensor) -> Tensor:
 
 
 def heads(model: Model, channels: int) -> int:
-    """The number of attention heads at so many channels. Raises ValueError where they do not divide them."""
-    count = model.heads or max(1, channels // model.head_channels)
-    if channels % count:
-        key = "heads" if model.heads else "head_channels"
-        raise ValueError(f"model.{key} = {getattr(model, key)}: does not divide {channels} channels")
-    return count
+    """The number of attention heads at so many channels; one where a head has as many or more. Raises ValueError where
+    they do not divide them."""
+    key, divisor = ("heads", model.heads) if model.heads else ("head_channels", min(model.head_channels, channels))
+    if channels % divisor:
+        raise ValueError(f"model.{key} = {divisor}: does not divide {channels} channels")
+    return model.heads or channels // divisor
 
 
 def level_sides(model: Model, side: int) -> list[int]:

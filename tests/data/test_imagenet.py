@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from sklearn import datasets
 
-from cfgbench import data
+from cfgbench import data, npz
 from cfgbench.data import imagenet
 from cfgbench.data.imagenet import adm, area, box
 from cfgbench.errors import UserError
@@ -100,6 +100,18 @@ def test_classes_and_limit_choose_from_the_batches(batches, photos):
     assert images.class_names == ("7", "1000")
     assert np.array_equal(images.images, photos[[0, 2, 3, 5, 6, 8]])
     assert images.labels.tolist() == [0, 1] * 3
+
+
+def test_batches_of_which_nothing_is_taken_are_not_read(batches, monkeypatch):
+    honest, seen = npz.rows, []
+
+    def rows(path, name, size):
+        seen.append((path.name, name))
+        return honest(path, name, size)
+
+    monkeypatch.setattr(npz, "rows", rows)
+    assert len(load(batches, limit=6).images) == 6
+    assert [path for path, name in seen if name == "data"] == ["train_data_batch_1.npz"]
 
 
 def test_the_content_is_what_it_would_be_in_memory(batches):

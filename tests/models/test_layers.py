@@ -73,6 +73,15 @@ def test_group_norm_and_its_gradients_are_torchs(way, b, side, channels, silu, e
         assert apart(mine, theirs) < 2e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_numbers_whose_squares_overflow_are_not_taken_for_none(way, dtype):
+    """Else a network that diverged would give its biases, which look like eps."""
+    norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
+    x[1] *= 1e25
+    found = norm(x.to(dtype)).isfinite().flatten(1).all(dim=1)
+    assert found.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 @pytest.mark.parametrize(("side", "channels"), [(8, 32), (3, 20), (9, 160), (1, 8)])
 def test_half_types_lose_no_more_than_their_own_rounding(way, embedded, side, channels):

@@ -38,6 +38,27 @@ def test_images_that_the_classifier_cannot_divide_are_refused(run, side, enough)
         assert (code, err) == (2, f"cfgbench: tiny.yaml: {said} the least\n")
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("channels: 16, head_channels: 8", ""),
+        ("channels: 16, head_channels: 16", ""),
+        ("channels: 16, head_channels: 64", ""),
+        ("channels: 20, head_channels: 16", "model.head_channels = 16: does not divide 20 channels"),
+        ("channels: 24, head_channels: 16", "model.head_channels = 16: does not divide 24 channels"),
+        ("channels: 16, heads: 4", ""),
+        ("channels: 16, heads: 3", "model.heads = 3: does not divide 16 channels"),
+    ],
+)
+def test_heads_are_as_wide_as_is_said_or_refused(run, model, said):
+    Path("heads.yaml").write_text(
+        f"name: heads\ndataset: {{name: digits, limit: 20}}\nmodel: {{{model}, multipliers: [1], attention: [8]}}\n"
+        "training: {steps: 1, batch_size: 4}\ngrid: {w: [0], T: [2]}\n"
+    )
+    code, _, err = run("sweep", "heads.yaml", "--dry-run")
+    assert (code, said in err) == (2 if said else 0, True), err
+
+
 ADM = """name: adm
 dataset: {name: imagenet64, path: npz}
 model: {checkpoint: adm.pt, format: adm}

@@ -19,7 +19,7 @@ from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import noise
 from cfgbench.evaluation.metrics import frechet_distance
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.models.gaussians import ExactDenoiser, clean_posterior, log_likelihood
+from cfgbench.models.gaussians import ExactDenoiser, log_likelihood
 from cfgbench.progress import Progress, silent
 
 WS = 0.0, 1.0, 2.0, 4.0
@@ -91,8 +91,8 @@ class Density:
         return self.cells[c].ravel() / self.cells[c].sum()
 
     def _log(self, x: np.ndarray) -> np.ndarray:
-        points, cpu = torch.from_numpy(x), torch.device("cpu")
-        return (log_likelihood(self.mixture, cpu)(points) + self.w * clean_posterior(self.mixture, cpu)(points)).numpy()
+        log_p = log_likelihood(self.mixture, torch.device("cpu"))(torch.from_numpy(x))
+        return (log_p + self.w * log_p.log_softmax(dim=1)).numpy()
 
 
 @dataclass(frozen=True)
