@@ -152,14 +152,15 @@ def pays(ahead: float, work: str, device: torch.device) -> CompileDecision:
     return CompileDecision(cost.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 
 
-def for_sampling(network: Denoiser, precision: str, *, compiled: bool, batch: int) -> Denoiser:
-    """The denoiser as it is to be sampled. The weights of networks made elsewhere are left as they are."""
+def for_sampling(network: Denoiser, precision: str, batch: int | None = None) -> Denoiser:
+    """The denoiser as it is to be sampled, compiled where a batch says for how many images. The weights of networks
+    made elsewhere are left as they are."""
     if not isinstance(network, nn.Module):
         return network
     ours = isinstance(network, OURS)
     if ours:
         hold_half(network, precision)
-    if compiled:
+    if batch is not None:
         return Compiled(network, batch)
     return Replayed(network) if ours and device_of(network).type == "cuda" else network
 

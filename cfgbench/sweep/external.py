@@ -15,7 +15,6 @@ from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError, brief
-from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import make_folder
@@ -23,7 +22,7 @@ from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
-from cfgbench.sweep.image_scores import ImageScores, scores_of
+from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
 from cfgbench.sweep.reference import Reference, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import is_statistics, maker_of
@@ -69,6 +68,7 @@ def evaluate(
     name = _usual_features(reference) if features is None else features
     _check_options(precision, weights, name)
     images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
+    beside = target if isinstance(target, ImageBatches) else None
     extractor = packaged_extractor(
         name,
         weights,
@@ -76,7 +76,7 @@ def evaluate(
         logits=name in ("inception", *PACKAGED),
         crop=False,
         precision=precision,
-        ahead=images.count + (target.count if isinstance(target, ImageBatches) else 0),
+        ahead=images.count + (beside.count if beside else 0),
     )
     try:
         extractor.check(images.shape)  # before the reference is computed
@@ -87,23 +87,8 @@ def evaluate(
         against = _statistics(target, known, extractor, progress)
     with _named(samples, name):
         measured = _measure(seen.watch(images), extractor, against.moments, progress)
-    ignored = images.ignored + (target.ignored if isinstance(target, ImageBatches) else 0)
-    protocol = (
-        f"features {extractor.id}; reference {against.name}; {images.count} samples; "
-        f"IS {SPLITS} splits in {images.order}; {precision}"
-    )
-    scores = scores_of(
-        measured,
-        against,
-        features_id=extractor.id,
-        protocol=protocol,
-        ignored=ignored,
-        copies=seen.copies,
-        in_reference=seen.among(known) if isinstance(target, ImageBatches) else None,
-        brightest=seen.brightest,
-        pixels=_size(images),
-        reference_pixels=_size(target) if isinstance(target, ImageBatches) else None,
-    )
+    others = None if beside is None else Watched(beside, known)
+    scores = scores_of(measured, Watched(images, seen), against, others, features_id=extractor.id, precision=precision)
     return scores, measured.moments
 
 
@@ -116,10 +101,6 @@ def _open(samples: Path, reference: str, channels: int, progress: Progress) -> t
     if isinstance(target, ImageBatches) and target.count < 2:
         raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
     return images, target
-
-
-def _size(images: ImageBatches) -> str:
-    return " x ".join(map(str, images.shape[1:]))
 
 
 @contextmanager

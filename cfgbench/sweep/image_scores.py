@@ -1,8 +1,10 @@
 """What `cfgbench eval` finds, as it is printed and as it is kept."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from cfgbench.data.image_batches import ImageBatches
+from cfgbench.data.seen import Seen
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.columns import ERROR_OF, MANY_IMAGES
 from cfgbench.evaluation.measure import Measurement
@@ -118,32 +120,45 @@ class ImageScores:
         return self.is_together > max(2, by_chance) * self.is_mean
 
 
+class Watched(NamedTuple):
+    """Images, and what was seen of them as they passed by."""
+
+    images: ImageBatches
+    seen: Seen
+
+    @property
+    def pixels(self) -> str:
+        """`64 x 64`: height and width."""
+        return " x ".join(map(str, self.images.shape[1:]))
+
+
 def scores_of(
     measured: Measurement,
+    samples: Watched,
     reference: Reference,
+    others: Watched | None,
     *,
     features_id: str,
-    protocol: str,
-    ignored: int,
-    copies: int,
-    in_reference: int | None,
-    brightest: int,
-    pixels: str,
-    reference_pixels: str | None,
+    precision: str,
 ) -> ImageScores:
-    """The scores of images that were measured against the reference."""
-    predictions = measured.predictions
+    """The scores of samples that were measured against the reference, which was made of the `others` where it is no
+    file of statistics."""
+    images, predictions = samples.images, measured.predictions
+    protocol = (
+        f"features {features_id}; reference {reference.name}; {images.count} samples; "
+        f"IS {SPLITS} splits in {images.order}; {precision}"
+    )
     return ImageScores(
         **{column: measured.numbers.get(column) for column in NUMBERS},
         is_together=None if predictions is None else split_score(predictions).item(),
         classes=None if predictions is None else len(predictions.sum_p),
         samples=measured.moments.n,
-        ignored=ignored,
-        copies=copies,
-        in_reference=in_reference,
-        brightest=brightest,
-        pixels=pixels,
-        reference_pixels=reference_pixels,
+        ignored=images.ignored + (others.images.ignored if others else 0),
+        copies=samples.seen.copies,
+        in_reference=samples.seen.among(others.seen) if others else None,
+        brightest=samples.seen.brightest,
+        pixels=samples.pixels,
+        reference_pixels=others.pixels if others else None,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

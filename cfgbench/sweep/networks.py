@@ -14,7 +14,7 @@ from cfgbench.errors import UserError, brief
 from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.compile_choice import CompileDecision
-from cfgbench.models.fast import OURS, Compiled, choose, for_sampling, forget, hold_half
+from cfgbench.models.fast import OURS, choose, for_sampling, forget, hold_half
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -162,7 +162,7 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     if not isinstance(denoiser, torch.nn.Module):
         return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]
-    plain, shape = for_sampling(denoiser, compute.precision, compiled=False, batch=1), plan.images.images.shape[1:]
+    plain, shape = for_sampling(denoiser, compute.precision), plan.images.images.shape[1:]
 
     @cache
     def pace() -> Pace:
@@ -178,13 +178,13 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
         more = f"; group norm is left to torch, which is slower: {why}"
     remark(progress, f"network {cell.checkpoint_id}: {choice}{more}")
     forget(plain)
-    fast = for_sampling(denoiser, compute.precision, compiled=choice.compiled, batch=Ready(networks, rows).most(every))
-    if isinstance(fast, Compiled):
-        fast.attempt(shape, compute.precision)
-        if fast.failed:
-            remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
-            fast = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
-    return Ready(Networks(fast, classifier), rows)
+    if not choice.compiled:
+        return Ready(Networks(plain, classifier), rows)
+    fast = for_sampling(denoiser, compute.precision, Ready(networks, rows).most(every))
+    fast.attempt(shape, compute.precision)
+    if fast.failed:
+        remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
+    return Ready(Networks(plain if fast.failed else fast, classifier), rows)
 
 
 def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> CompileDecision:

@@ -86,7 +86,7 @@ def sampling(setup: Setup, rate: float) -> Iterator[str]:
 
     def case(*, compiled: bool) -> Case:
         network = _adm(setup.device).eval().requires_grad_(False)
-        denoiser = for_sampling(network, PRECISION, compiled=compiled, batch=rows)
+        denoiser = for_sampling(network, PRECISION, rows if compiled else None)
 
         @torch.inference_mode()
         def work() -> object:
@@ -133,7 +133,7 @@ def small(setup: Setup) -> str:
 def sharing(setup: Setup) -> Iterator[str]:
     """Images a second where so many cells of the digits sweep share a batch, a w each; recorded, not compiled."""
     network = _filled(UNet(DIGITS, image_channels=1, side=8, num_classes=10)).to(setup.device).eval()
-    denoiser = for_sampling(network.requires_grad_(False), PRECISION, compiled=False, batch=1)
+    denoiser = for_sampling(network.requires_grad_(False), PRECISION)
     sampling, rows = Sampling(samples=CELL, batch_size=CELL, T=STEPS), []
     for cells in (1, 2) if setup.quick else (1, 2, 4, 7, 14, 28):
         indices = torch.arange(CELL, device=setup.device).repeat(cells)

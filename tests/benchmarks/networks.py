@@ -37,7 +37,7 @@ def ours(device: torch.device, precision: str, rows: int, *, compiled: bool) -> 
     from cfgbench.models.fast import for_sampling
 
     network = plain().to(device).eval().requires_grad_(False)
-    return for_sampling(network, precision, compiled=compiled, batch=rows)
+    return for_sampling(network, precision, rows if compiled else None)
 
 
 def diffusers_unet() -> nn.Module:

@@ -32,7 +32,7 @@ def call(denoiser, precision, b=5, seed=1):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_replayed_is_what_the_network_gives_for_each_shape_and_content(precision):
     plain, held = network(), network()
-    replayed = for_sampling(held, precision, compiled=False, batch=5)
+    replayed = for_sampling(held, precision)
     assert isinstance(replayed, Replayed)
     rounding = {"fp32": 1e-3, "bf16": 0.02}[precision]  # channels last, libraries choose other kernels
     first = call(replayed, precision)
@@ -64,8 +64,6 @@ def test_a_compiled_network_is_replayed_too(batch):
 
 
 def test_the_pace_is_that_of_a_batch_that_fits():
-    found = pace_of_passes(
-        for_sampling(network(), "bf16", compiled=False, batch=1), (1, 8, 8), 1024, Compute(GPU, "bf16")
-    )
+    found = pace_of_passes(for_sampling(network(), "bf16"), (1, 8, 8), 1024, Compute(GPU, "bf16"))
     assert 1 < found.batch <= 1024
     assert 0 < found.seconds < 0.01

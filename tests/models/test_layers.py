@@ -259,7 +259,7 @@ def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_a
         num_classes = 3
 
     foreign = Foreign(4, 4)
-    assert for_sampling(foreign, "bf16", compiled=False, batch=8) is foreign
+    assert for_sampling(foreign, "bf16") is foreign
     assert foreign.weight.dtype == torch.float32
     assert not choose(foreign, 10**12, never, None).compiled
     assert choose(foreign, 1, never, True).compiled

@@ -183,7 +183,7 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
-    denoiser = for_sampling(denoiser, compute.precision, compiled=False, batch=1)
+    denoiser = for_sampling(denoiser, compute.precision)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
     untrained = plan.missing and plan.feature_classifier is not None and not is_trained(plan)
     feature_classifier = seconds_of_training(images, compute.device) if untrained else 0.0
