@@ -274,7 +274,7 @@ def test_half_of_torchruns_variables_are_refused(small, run, monkeypatch, variab
 def test_memory_that_a_device_lacks_is_a_line_wherever_it_is(small, run, monkeypatch, place, commands):
     """Here for a single image in training, and where the data set is measured."""
 
-    def none_left(*_):
+    def none_left(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(place, none_left)

@@ -7,6 +7,8 @@ from cfgbench.spec.models import Checkpoint, Exact, Factory, Model, Pretrained
 from cfgbench.spec.sections import Sampling, SweepSpec, Training
 from cfgbench.spec.values import INCEPTION, OWN
 
+LARGEST_W = 3e38
+
 
 def check_together(spec: SweepSpec) -> None:
     """Raises ValueError where two sections contradict each other, with the way out."""
@@ -51,6 +53,8 @@ def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
         raise ValueError(f"sampling.on = {sampling.on}: only guidance classifier has it; leave it out with {guidance}")
     if sampling.sampler == "ddim" and sampling.temperature != 1:
         raise ValueError(f"sampling.temperature = {sampling.temperature:g}: ddim has no noise; take sampler: ancestral")
+    if abs(w) > LARGEST_W:
+        raise ValueError(f"w = {w:g}: float32 does not hold it; take a w within 3e38")
     if guidance == "score-scale" and w <= -1:
         raise ValueError(f"w = {w:g} with guidance score-scale: 1 + w scales the score; take w > -1")
     if guidance == "classifier" and isinstance(spec.model, Factory) and spec.dataset.name == "gaussians":

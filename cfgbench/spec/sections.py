@@ -121,10 +121,10 @@ class Sampling(Section):
     v: Probability = 0.3
     clip: bool = True
     sampler: Literal["ancestral", "ddim"] = "ancestral"
-    temperature: Annotated[Finite, Field(ge=0, le=1e6)] = 1.0
+    temperature: NonNegative = 1.0
     guidance: Literal["cfg", "classifier", "score-scale"] = "cfg"
     on: Literal["conditional", "unconditional"] = "conditional"
-    w: Annotated[Finite, Field(ge=-1e6, le=1e6)] = 0.0
+    w: Finite = 0.0
     T: Annotated[int, Field(ge=2, le=1_000_000)] = 256
 
     @property

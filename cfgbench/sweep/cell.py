@@ -16,7 +16,6 @@ from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.sheet import sheet_png
 
 
@@ -29,9 +28,10 @@ class Result:
     influences: dict[str, np.ndarray]
 
 
-def run_cell(cell: Cell, ready: Ready, bench: Bench, shards: Shards) -> Result:
+def run_cell(job: Job, ready: Ready, bench: Bench) -> Result:
     """Makes the images that no shard holds yet, and measures all of them. Raises what `fill` and `measure` do."""
-    fill([Job(cell, shards)], ready, bench)
+    fill([job], ready, bench)
+    cell, shards = job
     sampling = cell.sampling
     labels = np.arange(sampling.samples) % bench.plan.images.num_classes
     asked = {

@@ -147,7 +147,6 @@ def moments_of(
         if keep is not None and time.monotonic() - saved > SECONDS:
             keep(running.moments)
             saved = time.monotonic()
-    progress(task, total, total, "")
     return running.moments
 
 

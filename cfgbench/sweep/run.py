@@ -33,9 +33,6 @@ network, a cell fails and the others go on."""
 ANY = Exception, SystemExit
 """What a user's own network may raise: it may end the program too."""
 
-NOT_TRAINED = TrainingFailed, MemoryError, RuntimeError
-"""What may be raised where a network cannot be trained; of the last two, memory that ran out is meant."""
-
 
 def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_PROCESS) -> Iterator[Row]:
     """Runs the plan's missing cells and yields each row once it is on the disk.
@@ -91,7 +88,7 @@ def _train_first(bench: Bench, queue: Iterable[list[Cell]]) -> Iterator[Row]:
         if not all(_made_meanwhile(bench.plan, cell) for cell in cells):
             try:
                 train_networks(bench, cells[0])
-            except NOT_TRAINED as error:
+            except ANY as error:
                 yield from _without_networks(bench, cells, error)
 
 
@@ -103,8 +100,6 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
         return cells
     try:
         ready = ready_for(bench, cells)
-    except STOPS_ALL:
-        raise
     except ANY as error:
         yield from _without_networks(bench, cells, error)
         return []
@@ -116,17 +111,18 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
             held = {cell.id for cell in batch if claims.enter_context(plan.store.claim(cell.id))}
             left += [cell for cell in batch if cell.id not in held]
             mine = [cell for cell in batch if cell.id in held and not _made_meanwhile(plan, cell)]
-            _fill_together(bench, mine, ready)
-            for cell in mine:
-                yield _attempt(bench, cell, ready)
+            jobs = [Job(cell, _shards(bench, cell, ready)) for cell in mine]
+            _fill_together(bench, jobs, ready)
+            for job in jobs:
+                yield _attempt(bench, job, ready)
     return left
 
 
 def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Iterator[Row]:
     """Yields a failed row for each of these cells, whose networks could not be trained or loaded. Raises the error
-    again unless the training failed, memory ran out, or the network is a user's own."""
-    theirs = isinstance(cells[0].model, Factory)
-    if not theirs and not isinstance(error, TrainingFailed) and not out_of_memory(error):
+    again if it stops all, and unless the training failed, memory ran out, or the network is a user's own."""
+    known = isinstance(cells[0].model, Factory) or isinstance(error, TrainingFailed) or out_of_memory(error)
+    if isinstance(error, STOPS_ALL) or not known:
         raise error
     for cell in cells:
         with bench.plan.store.claim(cell.id) as held:
@@ -134,17 +130,16 @@ def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> 
                 yield _put(bench, _failed(bench, cell, error))
 
 
-def _fill_together(bench: Bench, cells: list[Cell], ready: Ready) -> None:
+def _fill_together(bench: Bench, jobs: list[Job], ready: Ready) -> None:
     """Makes the images of cells that share batches. Where that fails nothing is lost: one by one, the cells tell which
     of them it is."""
-    if len(cells) > 1:
-        jobs = [Job(cell, _shards(bench, cell, ready)) for cell in cells]
+    if len(jobs) > 1:
         try:
             fill(jobs, ready, bench)
         except STOPS_ALL:
             raise
         except ANY as error:
-            remark(bench.progress, f"{len(cells)} cells do not share batches: {reason(error)}")
+            remark(bench.progress, f"{len(jobs)} cells do not share batches: {reason(error)}")
 
 
 def _claimable(plan: Plan, cells: list[Cell]) -> bool:
@@ -185,10 +180,10 @@ def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
     return Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
 
 
-def _attempt(bench: Bench, cell: Cell, ready: Ready) -> Row:
-    store, shards = bench.plan.store, _shards(bench, cell, ready)
+def _attempt(bench: Bench, job: Job, ready: Ready) -> Row:
+    store, (cell, shards) = bench.plan.store, job
     try:
-        result = run_cell(cell, ready, bench, shards)
+        result = run_cell(job, ready, bench)
     except STOPS_ALL:
         raise
     except ANY as error:

@@ -38,7 +38,9 @@ class Step:
         self.state, self.feed, self.precision, self.objective = state, feed, precision, objective
         self.group = group
         network, alone = state.network, self.group.world == 1
-        self._wrapped = network if alone else DistributedDataParallel(network)
+        # buffers are constants, which need not be sent; gradients lie where they are exchanged from
+        how = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+        self._wrapped = network if alone else DistributedDataParallel(network, **how)
         self._drops = any(module.p for module in network.modules() if isinstance(module, Dropout))
         self._records = record and feed.device.type == "cuda" and alone and not self._drops and not network.recompute
         self._recorded: Graphed | None = None

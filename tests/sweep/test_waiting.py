@@ -46,6 +46,7 @@ def network():
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device(GPU):
             network = UNet(MODEL, image_channels=1, side=8, num_classes=10)
+            network.embedding.frequencies = network.embedding.frequencies.to(GPU)  # as by network.to
         yield network
 
 

@@ -111,6 +111,8 @@ class Shards:
             self._took = 0.0
             self._pending = range(0)
             self._kept.clear()
+        if not self.missing():  # others that share its batches may still be in the making
+            self._held = {}
         self._began = time.monotonic()
 
     def _room(self) -> int:
