@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cfgbench.errors import UserError, counted
-from cfgbench.spec import load_sweep, points
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.row import COLUMNS, numbers_of, place_of, unusual
 from cfgbench.sweep.results.store import Store, find_sweeps
@@ -79,6 +78,8 @@ def _count(
 ) -> str:
     status_of = {row["cell_id"]: row["status"] for row in rows}
     if asked is None:  # by an earlier version: how many cells there are is known, and not which
+        from cfgbench.spec import load_sweep, points  # half of the time that `ls` takes
+
         spec = load_sweep(store.sweep_file)
         points_there = {repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)}
         total, states = len(points_there), Counter(status_of.values())
