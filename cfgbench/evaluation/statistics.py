@@ -88,7 +88,7 @@ class RunningMoments:
     go on from those that they begin with, to the same bits as if they had not stopped there."""
 
     def __init__(self, begun: Moments | None = None) -> None:
-        self._held = begun or Moments.empty()
+        self._held = Moments.empty() if begun is None else Moments(begun.n, begun.mean, begun.scatter.clone())
 
     def add(self, features: Float[Tensor, "n d"]) -> None:
         """Takes in these feature vectors. Raises ValueError for unequal dimensions, and for what is not finite."""

@@ -54,7 +54,7 @@ def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
     if sampling.sampler == "ddim" and sampling.temperature != 1:
         raise ValueError(f"sampling.temperature = {sampling.temperature:g}: ddim has no noise; take sampler: ancestral")
     if abs(w) > LARGEST_W:
-        raise ValueError(f"w = {w:g}: float32 does not hold it; take a w within 3e38")
+        raise ValueError(f"w = {w:g}: float32 does not hold it; take a w within {LARGEST_W:g}")
     if guidance == "score-scale" and w <= -1:
         raise ValueError(f"w = {w:g} with guidance score-scale: 1 + w scales the score; take w > -1")
     if guidance == "classifier" and isinstance(spec.model, Factory) and spec.dataset.name == "gaussians":

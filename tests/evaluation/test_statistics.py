@@ -75,6 +75,12 @@ def test_blocks_that_are_taken_in_give_the_whole_and_leave_what_was_given_out(si
     torch.testing.assert_close(running.moments.scatter, Moments.of(x).scatter, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="5 and of 3 dimensions"):
         running.add(x[:, :3])
+    later = RunningMoments(given)
+    for block in x[given.n :].split(size):
+        later.add(block)
+    assert torch.equal(later.moments.scatter, running.moments.scatter)
+    assert torch.equal(later.moments.mean, running.moments.mean)
+    _assert_same(given, first)
 
 
 def test_different_dimensions_do_not_merge():

@@ -289,6 +289,8 @@ def test_steps_of_a_strength_that_has_one_metric_alone_stand_in_its_panel(table2
     assert [line.get_label() for line in score.lines] == ["w = 0", "w = 0.1 (best FID)", "w = 4"]
     assert [line.get_label() for line in fid.lines] == ["w = 0", "w = 0.1 (best FID)"]
     assert [line.get_color() for line in fid.lines] == [line.get_color() for line in score.lines[:2]]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["w = 0", "w = 0.1 (best FID)", "w = 4"]
 
 
 def test_steps_of_several_models_are_kept_apart(both):

@@ -307,7 +307,7 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", "batch_size: [1]", "training and sampling both have one; write training.batch_size"),
         ("T: [4]", "recompute: [true]", "grid.recompute: what is kept of a step makes no other network; set training."),
         ("T: [4]", "micro_batch_size: [1]", "grid.micro_batch_size: how a batch is divided makes no other network"),
-        ("[0, 0.1, 4]", "[1.0e+39]", "w = 1e+39: float32 does not hold it; take a w within 3e38"),
+        ("[0, 0.1, 4]", "[1.0e+39]", "w = 1e+39: float32 does not hold it; take a w within 3e+38"),
         ("T: [4]", "t: [4]", "grid.t: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling.batch_size: [4]", "does not change the images"),
         ("T: [4]", "preset: [adm-64]", "grid.preset: not a key of training or sampling"),

@@ -84,7 +84,8 @@ def _finished(figure: Figure, part: Slice) -> Figure:
     """With its legend, and its layout fixed."""
     panels = figure.axes
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
-    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *best, *mark_entries(part, FAINT)])
+    named = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
+    legend_above(figure, [*named.values(), *best, *mark_entries(part, FAINT)])
     for axes in panels:
         look_out(axes)
     settle(figure)
