@@ -95,12 +95,11 @@ class Store:
     def elsewhere(self, path: Path, check: Callable[[Path], object]) -> Path | None:
         """What another sweep in the results folder has made under this name of ours. Networks, statistics and
         classifiers are named by what decides their content, and need not be made again; but those of which `check`
-        raises UserError."""
+        raises UserError, as of what is damaged here."""
         for other in sorted(self.folder.parent.glob(f"*/{path.relative_to(self.folder)}")):
             with contextlib.suppress(UserError):
-                if other != path:
-                    check(other)
-                    return other
+                check(other)
+                return other
         return None
 
     def take_over(self, path: Path, other: Path) -> None:
