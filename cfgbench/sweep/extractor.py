@@ -82,11 +82,14 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
     path = plan.feature_classifier
     assert path is not None
+    begun_in = path.with_suffix(".partial")
     if not path.exists():
         if (other := _trained_elsewhere(plan)) is not None:
             plan.store.take_over(path, other)
         else:
-            feature_classifier.save(path, train_classifier(plan.images, device=device, progress=progress))
+            network = train_classifier(plan.images, device=device, begun_in=begun_in, progress=progress)
+            feature_classifier.save(path, network)
+    begun_in.unlink(missing_ok=True)
     return _classifier(name, path, device)
 
 

@@ -79,7 +79,7 @@ class Plan:
         """The file of the classifier that is trained on the data set to measure it; None where others measure."""
         if self.spec.features != "classifier":
             return None
-        return self.store.feature_classifier(identity(self.cells[0].features))
+        return self.store.feature_classifier(identity(features_identity(self.spec, self.images)))
 
     def rows(self) -> "pd.DataFrame":
         """The rows of its cells that are there now; the folder may hold those of an earlier grid too."""

@@ -16,10 +16,9 @@ from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
-from cfgbench.training.state import begin, finish, load, recent_loss, save
+from cfgbench.training.state import SECONDS_BETWEEN_SAVES, begin, finish, load, recent_loss, save
 from cfgbench.training.step import Step
 
-SECONDS_BETWEEN_SAVES = 30.0
 SHARE_OF_SAVING = 0.05
 """Of the time at most; a large network is saved less often."""
 

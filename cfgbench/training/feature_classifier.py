@@ -2,9 +2,11 @@
 `python -m cfgbench.training.feature_classifier digits --out FILE`."""
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,13 @@ from torch.nn import functional as F
 from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.diffusion.sampler import from_uint8
+from cfgbench.errors import UserError
 from cfgbench.models.feature_classifier import FeatureClassifier, accuracy, save
 from cfgbench.models.precision import autocast, resolve_precision
 from cfgbench.progress import Lines, Progress, silent
 from cfgbench.spec import Dataset
+from cfgbench.tensors import load_tensors, save_tensors
+from cfgbench.training.state import SECONDS_BETWEEN_SAVES, averages, averages_like, check_fit, restore_averages
 
 RECIPE = 1
 """Raised when training would give other weights: it stands in the identity of what is measured with them."""
@@ -27,23 +32,30 @@ WIDTHS = {8: 32}
 """First level's width by image side; 24 for the others: 64 features for 8x8, 96 for 28x28, 192 for 64x64."""
 
 
-def train_classifier(images: Images, *, device: torch.device, progress: Progress = silent) -> FeatureClassifier:
+def train_classifier(
+    images: Images, *, device: torch.device, begun_in: Path | None = None, progress: Progress = silent
+) -> FeatureClassifier:
     """A classifier of these images: AdamW, one cycle of the learning rate, shifts (and flips where they are allowed).
 
-    About 360,000 images are seen, in no fewer than 6 epochs and no more than 60. The same machine gives the same
-    weights with as many threads; a GPU to rounding.
+    About 360,000 images are seen, in no fewer than 6 epochs and no more than 60. Every 30 s all that is needed to go on
+    is kept in the file `begun_in`, and a training that was stopped goes on from there. The same machine gives the same
+    weights with as many threads, stopped or not; a GPU to rounding.
     """
-    network, losses = _training(images, device)
-    steps = steps_of(images)
-    for step, loss in enumerate(losses):
-        if step % 50 == 0 or step + 1 == steps:
-            progress(f"train the classifier of {images.name}", step + 1, steps, f"loss {loss.item():.3f}")
-    return network.cpu().eval().requires_grad_(False)
+    training, steps, saved = _Training(images, device), steps_of(images), time.monotonic()
+    if begun_in is not None:
+        training.load(begun_in)
+    for loss in training.losses():
+        if training.step % 50 == 1 or training.step == steps:
+            progress(f"train the classifier of {images.name}", training.step, steps, f"loss {loss.item():.3f}")
+        if begun_in is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+            training.save(begun_in)
+            saved = time.monotonic()
+    return training.network.cpu().eval().requires_grad_(False)
 
 
 def seconds_of_training(images: Images, device: torch.device) -> float:
     """How long `train_classifier` will take, from some of its own steps; the first, which is slow, is not counted."""
-    _, losses = _training(images, device)
+    losses = _Training(images, device).losses()
     next(losses).item()  # what is asked for waits for a GPU
     began, count = time.monotonic(), 0
     while time.monotonic() - began < SECONDS_TO_MEASURE and (loss := next(losses, None)) is not None:
@@ -67,31 +79,74 @@ def _epochs(images: Images) -> int:
     return min(60, max(6, round(360_000 / len(images.images))))
 
 
-def _training(images: Images, device: torch.device) -> tuple[FeatureClassifier, Iterator[Tensor]]:
-    """A network, and the losses of its steps: asking for one makes a step."""
-    generator = torch.Generator().manual_seed(0)
-    network = _initialised(classifier_of(images), generator).to(device)
-    return network, _steps(network, images, generator, device)
+class _Training:
+    """A network, and how many of its steps are made."""
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images, self._device, self._generator = images, device, torch.Generator().manual_seed(0)
+        self.network = _initialised(classifier_of(images), self._generator).to(device)
+        self.step = 0
+        self._optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.05)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, max_lr=4e-3, total_steps=steps_of(images))
+        self._facts = {"recipe": RECIPE, "data": images.content, "flips": images.flips}
+
+    def losses(self) -> Iterator[Tensor]:
+        """Of the steps that are left: asking for one makes a step."""
+        pixels, labels = (torch.from_numpy(of).to(self._device) for of in (self._images.images, self._images.labels))
+        precision = resolve_precision("auto", self._device)
+        for draw in itertools.islice(_draws(self._images, self._generator), self.step, None):
+            chosen = draw.chosen.to(self._device)
+            with autocast(precision, self._device):
+                loss = F.cross_entropy(self.network(_augmented(pixels[chosen], draw))[1], labels[chosen])
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.step()
+            self.step += 1
+            yield loss.detach()
+
+    def save(self, path: Path) -> None:
+        """Writes all that `load` needs to go on, whole or not at all."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        save_tensors(path, tensors | averages(self.network, self._optimizer), self._facts | {"step": self.step})
+
+    def load(self, path: Path) -> None:
+        """Goes on from what `save` wrote; from the beginning where that is not there, damaged, or of other images."""
+        held = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        try:
+            tensors, facts = load_tensors(path)
+            step = facts.pop("step")
+            if facts != self._facts or not 0 < step <= steps_of(self._images):
+                return
+            check_fit(tensors, held | averages_like(self.network))
+        except (UserError, KeyError, TypeError, ValueError):
+            return
+        for name, value in held.items():
+            value.copy_(tensors[name])
+        restore_averages(self.network, self._optimizer, tensors)
+        self._optimizer.step()  # without gradients it does nothing, but that the schedule waits for a first step
+        while self.step < step:
+            self._schedule.step()
+            self.step += 1
 
 
-def _steps(
-    network: FeatureClassifier, images: Images, generator: torch.Generator, device: torch.device
-) -> Iterator[Tensor]:
-    pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps_of(images))
-    precision = resolve_precision("auto", device)
-    for chosen in (
-        batch for _ in range(_epochs(images)) for batch in torch.randperm(len(labels), generator=generator).split(BATCH)
-    ):
-        x = _augmented(pixels[chosen.to(device)], generator, flips=images.flips)
-        with autocast(precision, device):
-            loss = F.cross_entropy(network(x)[1], labels[chosen.to(device)])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        yield loss.detach()
+class _Draw(NamedTuple):
+    """What chance decides of a step: its images, their common shift in pixels, and which are mirrored."""
+
+    chosen: Tensor
+    down: int
+    right: int
+    mirrored: Tensor | None
+
+
+def _draws(images: Images, generator: torch.Generator) -> Iterator[_Draw]:
+    """Of all steps in order; those that were made are drawn again by a training that goes on."""
+    reach = _reach(images.images.shape[-1])
+    for _ in range(_epochs(images)):
+        for chosen in torch.randperm(len(images.labels), generator=generator).split(BATCH):
+            down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+            mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+            yield _Draw(chosen, down, right, mirrored if images.flips else None)
 
 
 def _initialised(network: FeatureClassifier, generator: torch.Generator) -> FeatureClassifier:
@@ -102,16 +157,19 @@ def _initialised(network: FeatureClassifier, generator: torch.Generator) -> Feat
     return network
 
 
-def _augmented(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tensor:
-    """The batch in [-1, 1], shifted by up to a fourteenth of its side; half of it mirrored where that is allowed."""
-    x = from_uint8(pixels)
-    reach = max(1, x.shape[-1] // 14)
-    down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-    x = F.pad(x, (reach,) * 4, mode="replicate")
+def _reach(side: int) -> int:
+    """By how many pixels at most images are shifted: a fourteenth of their side."""
+    return max(1, side // 14)
+
+
+def _augmented(pixels: Tensor, draw: _Draw) -> Tensor:
+    """The batch in [-1, 1], shifted and mirrored as drawn."""
     side = pixels.shape[-1]
-    x = x[..., reach + down : reach + down + side, reach + right : reach + right + side]
-    mirrored = torch.rand(len(x), generator=generator).to(x.device) < 0.5
-    return torch.where(mirrored[:, None, None, None], x.flip(-1), x) if flips else x
+    top, left = (_reach(side) + shift for shift in (draw.down, draw.right))
+    x = F.pad(from_uint8(pixels), (_reach(side),) * 4, mode="replicate")[..., top : top + side, left : left + side]
+    if draw.mirrored is None:
+        return x
+    return torch.where(draw.mirrored.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
 def train_and_test(name: str) -> tuple[Images, Images, str]:

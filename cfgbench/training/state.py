@@ -1,13 +1,13 @@
 """All that training goes on from, in memory and on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfgbench.errors import UserError, reason
 from cfgbench.files import write_atomically
@@ -18,8 +18,9 @@ from cfgbench.spec import Training
 from cfgbench.tensors import digest, load_tensors, save_tensors
 from cfgbench.training.feed import generator
 
+SECONDS_BETWEEN_SAVES = 30.0
 WEIGHTS = "network", "ema"
-AVERAGES = "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq"
+AVERAGES = "step", "exp_avg", "exp_avg_sq"
 COUNT = torch.zeros(())
 """What AdamW counts the steps of each parameter with."""
 
@@ -83,9 +84,7 @@ def save(path: Path, state: State, header: dict[str, Any]) -> None:
     names = [name for name, _ in state.network.named_parameters()]
     tensors = {f"network.{name}": value for name, value in state.network.named_parameters()}
     tensors |= {f"ema.{name}": value for name, value in zip(names, state.ema, strict=True)}
-    for name, parameter in state.network.named_parameters():
-        for kind, value in state.optimizer.state[parameter].items():
-            tensors[f"optimizer.{kind}.{name}"] = value
+    tensors |= averages(state.network, state.optimizer)
     progress = {"step": state.step, "scaler": state.scaler.state_dict(), "compiled": state.compiled}
     save_tensors(path, tensors | {"losses": state.losses}, header | progress)
 
@@ -114,27 +113,49 @@ def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], s
     if not 0 <= step <= len(state.losses):
         raise ValueError(f"step {step} of {len(state.losses)}")
     moved = any(name.startswith("optimizer.") for name in tensors)  # not before the first step, or one without overflow
-    _check_fit(state, tensors, [*WEIGHTS, *AVERAGES] if moved else WEIGHTS)
+    parameters = dict(state.network.named_parameters())
+    wanted = {f"{kind}.{name}": parameter for kind in WEIGHTS for name, parameter in parameters.items()}
+    wanted |= averages_like(state.network) if moved else {}
+    check_fit(tensors, wanted | {"losses": state.losses})
     state.step = step
     state.scaler.load_state_dict(scaler)
     state.losses.copy_(tensors["losses"])
     with torch.no_grad():
-        for (name, parameter), average in zip(state.network.named_parameters(), state.ema, strict=True):
+        for (name, parameter), average in zip(parameters.items(), state.ema, strict=True):
             parameter.copy_(tensors[f"network.{name}"])
             average.copy_(tensors[f"ema.{name}"])
-            if moved:
-                state.optimizer.state[parameter] = {
-                    kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)
-                    for kind in ("step", "exp_avg", "exp_avg_sq")
-                }
+    if moved:
+        restore_averages(state.network, state.optimizer, tensors)
 
 
-def _check_fit(state: State, tensors: dict[str, Tensor], kinds: Sequence[str]) -> None:
+def averages(network: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """What AdamW holds of each parameter, by name; nothing before its first step."""
+    return {
+        f"optimizer.{kind}.{name}": value
+        for name, parameter in network.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def averages_like(network: nn.Module) -> dict[str, Tensor]:
+    """Tensors of the shapes and types that `averages` gives after a step."""
+    return {
+        f"optimizer.{kind}.{name}": COUNT if kind == "step" else parameter
+        for name, parameter in network.named_parameters()
+        for kind in AVERAGES
+    }
+
+
+def restore_averages(network: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    """AdamW goes on from what `averages` gave."""
+    names = [name for name, _ in network.named_parameters()]
+    held = {at: {kind: tensors[f"optimizer.{kind}.{name}"] for kind in AVERAGES} for at, name in enumerate(names)}
+    optimizer.load_state_dict({"state": held, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     """Raises ValueError or KeyError before anything is copied: a fused AdamW reads and writes as far as the parameter
     goes, past the end of what is smaller, and copying repeats one number for many."""
-    wanted = {"losses": state.losses}
-    for name, parameter in state.network.named_parameters():
-        wanted |= {f"{kind}.{name}": COUNT if kind == "optimizer.step" else parameter for kind in kinds}
     for name, like in wanted.items():
         found = tensors[name]
         if (found.shape, found.dtype) != (like.shape, like.dtype):

@@ -109,7 +109,7 @@ def left_behind(results: Path) -> list[str]:
     """What should not be there when all is done: parts of files, shards, locks."""
     return [
         str(path)
-        for pattern in ("*/*/.*.part", "*/*/*.part", "*/features/*", "*/locks/*", "*/checkpoints/*.partial")
+        for pattern in ("*/*/.*.part", "*/*/*.part", "*/features/*", "*/locks/*", "*/*/*.partial")
         for path in results.glob(pattern)
     ]
 

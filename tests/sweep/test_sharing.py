@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cfgbench.sweep import extractor, networks, reference
+from cfgbench.training import feature_classifier
 
 SMALL = """
 name: one
@@ -91,6 +92,40 @@ def test_what_is_damaged_there_is_made_here(work, run, name, made):
         path.write_bytes(path.read_bytes()[:-20])
     assert run("sweep", work("other"), "--quiet", "--workers", 1)[0] == 0
     assert work.done == made
+
+
+def test_the_images_own_classifier_goes_on_where_it_was_stopped(work, run, monkeypatch):
+    assert run("sweep", work("one"), "--quiet", "--workers", 1, "--results", "calm")[0] == 0
+    (whole,) = Path("calm/one/classifier").iterdir()
+    honest, made = feature_classifier._augmented, []
+
+    def stops(*given):
+        made.append(1)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return honest(*given)
+
+    monkeypatch.setattr(feature_classifier, "_augmented", stops)
+    monkeypatch.setattr(feature_classifier, "SECONDS_BETWEEN_SAVES", -1.0)
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 130
+    assert [path.name for path in Path("results/one/classifier").iterdir()] == [f"{whole.stem}.partial"]
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 0
+    assert [path.name for path in Path("results/one/classifier").iterdir()] == [whole.name]
+    assert Path("results/one/classifier", whole.name).read_bytes() == whole.read_bytes()
+    assert len(made) == 5 + 60 - 4  # one batch an epoch
+
+
+def test_another_reference_is_no_reason_to_train_the_images_own_classifier_again(work, run):
+    assert run("sweep", work("one"), "--quiet", "--workers", 1)[0] == 0
+    (classifier,), (statistics,) = (list(Path("results/one", name).iterdir()) for name in ("classifier", "references"))
+    with np.load(statistics) as file:
+        mean, scatter, n = file["mean"], file["scatter"], int(file["n"])
+    features = rows("one")[0]["features_id"]
+    np.savez("other.npz", mu=mean + 1, sigma=scatter / (n - 1), n=n, features_id=features)
+    other = work("one", ("grid:", "evaluation: {reference: other.npz}\ngrid:"))
+    assert run("sweep", other, "--quiet", "--workers", 1)[0] == 0
+    assert (work.done, list(Path("results/one/classifier").iterdir())) == ([], [classifier])
+    assert len({row["reference_id"] for row in rows("one")}) == 2
 
 
 def test_a_network_of_another_precision_or_of_other_data_is_another(work, run):

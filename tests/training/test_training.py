@@ -8,12 +8,11 @@ import torch
 from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.models.checkpoint import load_denoiser
-from cfgbench.models.feature_classifier import accuracy
 from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Training
 from cfgbench.tensors import load_tensors, save_tensors
-from cfgbench.training import diffusion, feature_classifier
+from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
@@ -305,10 +304,3 @@ def test_training_leaves_the_global_randomness_alone(images, tmp_path):
     before = torch.get_rng_state()
     run(images, tmp_path / "a.safetensors", spec(steps=2))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_classifier_learns_and_training_it_twice_gives_the_same(images, monkeypatch):
-    monkeypatch.setattr(feature_classifier, "_epochs", lambda images: 8)
-    networks = [feature_classifier.train_classifier(images, device=CPU) for _ in range(2)]
-    assert accuracy(networks[0], torch.from_numpy(images.images), torch.from_numpy(images.labels)) == 1
-    assert torch.equal(networks[0].head.weight, networks[1].head.weight)
