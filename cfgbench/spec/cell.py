@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from cfgbench.files import identity
-from cfgbench.spec.grid import points
+from cfgbench.spec.grid import owner, points
 from cfgbench.spec.models import Exact, Model, Pretrained
 from cfgbench.spec.sections import ClassifierSection, Sampling, SweepSpec, Training
 from cfgbench.wording import strength
@@ -24,11 +24,14 @@ class Network:
     """Names the trained weights: data, model and training decide them, and nothing else."""
     model: Model
     training: Training
+    axes: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else of its training distinguishes it in its sweep."""
 
     @property
     def label(self) -> str:
-        """`p_uncond 0.1`, or `classifier`."""
-        return f"p_uncond {self.training.p_uncond:g}" if self.kind == "denoiser" else "classifier"
+        """`p_uncond 0.1`, or `classifier`; `p_uncond 0.1, training.seed 1` where seeds are an axis."""
+        name = f"p_uncond {self.training.p_uncond:g}" if self.kind == "denoiser" else "classifier"
+        return ", ".join([name, *(f"{axis} {value}" for axis, value in self.axes.items())])
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class Cell:
         if isinstance(self.model, Pretrained):
             return None
         content = [IDENTITY, self.data, self.model.model_dump(exclude_none=True), self.training.decisive]
-        return Network("denoiser", identity(content), self.model, self.training)
+        others = [axis for axis in self.axes if owner(axis)[0] == "training" and owner(axis)[1] != "p_uncond"]
+        axes = {axis: self.axes[axis] for axis in others}
+        return Network("denoiser", identity(content), self.model, self.training, axes)
 
     @cached_property
     def classifier(self) -> Network | None:
@@ -80,10 +85,19 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """Names the cell's numbers. The sampling batch, the device and the sweep's name do not change them."""
-        sampling = self.sampling.decisive
-        if self.classifier is not None:
-            sampling["classifier"] = self.classifier.id
-        return identity([IDENTITY, self.checkpoint_id, sampling, self.features, sorted(self.metrics)])
+        return identity([IDENTITY, self.checkpoint_id, self._sampled, self.features, sorted(self.metrics)])
+
+    @cached_property
+    def images_id(self) -> str:
+        """Names what decides image i, whatever i is: cells that differ in what they measure, or in how many images,
+        have these in common."""
+        sampled = {key: value for key, value in self._sampled.items() if key != "samples"}
+        return identity([IDENTITY, self.checkpoint_id, sampled])
+
+    @property
+    def _sampled(self) -> dict[str, Any]:
+        guided_by = {} if self.classifier is None else {"classifier": self.classifier.id}
+        return self.sampling.decisive | guided_by
 
     @property
     def nfe(self) -> int:

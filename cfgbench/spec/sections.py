@@ -153,8 +153,8 @@ class Evaluation(Section):
     """What is measured, with which features; `features` is the data set's own extractor unless it is named, and
     `reference` an .npz of statistics to take the place of the training images'. `precision` is that of the Inception
     network: bf16 is several times as fast, and another protocol. `keep_features` keeps them on the disk
-    when a cell is done. `show` names the classes (by name or id) of which a few images of each cell are kept to be
-    looked at; the first ten without it."""
+    when a cell is done: other metrics, references and more images are then measured from them. `show` names the classes
+    (by name or id) of which a few images of each cell are kept to be looked at; the first ten without it."""
 
     features: FeaturesName | None = None
     metrics: Annotated[list[Literal["fid", "is"]], Field(min_length=1)] = ["fid", "is"]

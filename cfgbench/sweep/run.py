@@ -174,10 +174,12 @@ def clean_up(plan: Plan) -> None:
 def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
     plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
     weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
-    key = [cell.id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
+    key = [cell.images_id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
     like = tensors_of(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
     shown = plan.sheet_of(cell).ravel().tolist()
-    return Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
+    shards = Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
+    shards.take_over(plan.store.shards(shards.name))
+    return shards
 
 
 def _attempt(bench: Bench, job: Job, ready: Ready) -> Row:

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from cfgbench.errors import UserError
-from cfgbench.spec import ClassifierSection, Model, Sampling, Training, load_sweep, make_cells, resolved
+from cfgbench.spec import ClassifierSection, Model, Sampling, Training, load_sweep, make_cells, networks_of, resolved
 from cfgbench.spec.yaml_file import dump_yaml, load_yaml
 
 BASE = """
@@ -351,6 +351,24 @@ def test_bad_input_is_one_line_with_file_key_and_value(sweep, old, new, said):
 def test_a_label_says_both_conventions_however_w_is_written(sweep):
     for key in ("w", "sampling.w"):
         assert "w 0.1 (scale 1.1)" in cells(sweep("w: [0, 0.1, 4]", f"{key}: [0, 0.1, 4]"))[1].label
+
+
+def test_networks_of_a_sweep_are_told_apart_by_all_that_it_varies_in_them(sweep):
+    found = networks_of(cells(sweep("p_uncond: [0.1, 0.5]", "p_uncond: [0.1]\n  training.seed: [0, 1]")))
+    assert [network.label for network in found] == ["p_uncond 0.1, training.seed 0", "p_uncond 0.1, training.seed 1"]
+    assert [network.label for network in networks_of(cells(sweep()))] == ["p_uncond 0.1", "p_uncond 0.5"]
+
+
+def test_cells_that_measure_otherwise_or_more_images_have_the_same_images(sweep):
+    def made(old="", new="", **names):
+        return [cell.images_id for cell in cells(sweep(old, new), **names)]
+
+    first = made()
+    assert len(set(first)) == 6
+    assert made("samples: 100", "samples: 1000") == made("[fid, is]", "[fid]") == made(features="g") == first
+    for old, new in ("samples: 100", "samples: 100, seed: 1"), ("steps: 10", "steps: 11"), ("T: [4]", "T: [5]"):
+        assert not set(made(old, new)) & set(first)
+    assert not set(made(data="e")) & set(first)
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,17 @@ class Shards:
     """Files of consecutive images' features in one folder; one process at a time writes there.
 
     A file <first>-<stop>.<key>.safetensors holds `pooled` [b, d], `logits` [b, k] where there are some, and `kept`, the
-    pixels of those of its images that the sample sheet shows. `key` says what made them (anything JSON can hold). Files
-    of another key are left for a run that asks for them, until all is done. Those that are damaged are made again, and
-    those that do not fit: `like` holds such tensors of any image, `shown` says which images the sheet shows.
+    pixels of those of its images that the sample sheet shows. `key` says what made them (anything JSON can hold), and
+    `name` is its hash. Files of another key are left for a run that asks for them, until all is done. Those that are
+    damaged are made again, and those that do not fit: `like` holds such tensors of any image, `shown` says which images
+    the sheet shows.
     """
 
     def __init__(
         self, folder: Path, total: int, key: Any, *, like: Mapping[str, Tensor], shown: Iterable[int] = ()
     ) -> None:
         self.folder, self.total, self.key, self.like, self.shown = folder, total, key, like, tuple(shown)
+        self.name = identity(key)
         self.files: dict[range, Path] = {}
         self.seconds = self._took = 0.0
         self._pending = range(0)
@@ -44,33 +46,43 @@ class Shards:
         self._began = time.monotonic()
         if folder.parent.parent.exists():  # else it has vanished, and writing says so
             folder.parent.mkdir(exist_ok=True)
-        for path in sorted(folder.glob("[0-9]*.safetensors")):
-            self._take_up(path)
+        for path in sorted(folder.glob(f"[0-9]*.{self.name}.safetensors")):
+            check_readable(path)
+            if not self._take_up(path):
+                path.unlink(missing_ok=True)
 
-    def _take_up(self, path: Path) -> None:
-        check_readable(path)
+    def take_over(self, kept: Iterable[Path]) -> None:
+        """Copies those of these shards, which other cells keep, that hold images which are missing here."""
+        for path in kept:
+            if not self.missing():
+                return
+            self._take_up(path, self.folder / path.name)
+
+    def _take_up(self, path: Path, place: Path | None = None) -> bool:
+        """Whether the shard is of these images, whole and of none that are there; it is copied to `place` first."""
         try:
             tensors, header = load_tensors(path)
-            if header["key"] != self.key:
-                return
-            images = range(header["first"], header["stop"])
-            fits = 0 <= images.start < images.stop <= self.total
+            images, seconds = range(header["first"], header["stop"]), header["seconds"]
+            fits = 0 <= images.start < images.stop <= self.total and header["key"] == self.key
             fits = fits and not any(_overlap(images, other) for other in self.files)
-            if fits and self._fit(tensors, images) and 0 < header["seconds"] < SECONDS_BELIEVED:
-                self.files[images] = path
-                self.seconds += header["seconds"]
-                return
+            if not (fits and self._fit(tensors, images) and 0 < seconds < SECONDS_BELIEVED):
+                return False
         except (UserError, KeyError, TypeError):
-            pass
-        path.unlink(missing_ok=True)
+            return False
+        if place is not None:
+            save_tensors(place, tensors, header)
+        self.files[images] = place or path
+        self.seconds += seconds
+        return True
 
     def _fit(self, tensors: dict[str, Tensor], images: range) -> bool:
         """Whether these are the tensors of so many images: others would stop the cell in each run anew."""
         counts = dict.fromkeys(self.like, len(images)) | {"kept": sum(one in images for one in self.shown)}
-        return tensors.keys() == self.like.keys() and all(
-            (found.shape, found.dtype) == ((counts[name], *self.like[name].shape[1:]), self.like[name].dtype)
+        return all(
+            (found := tensors[name]).shape == (counts[name], *like.shape[1:])
+            and found.dtype == like.dtype
             and bool(found.isfinite().all())
-            for name, found in tensors.items()
+            for name, like in self.like.items()
         )
 
     def missing(self) -> list[range]:
@@ -103,7 +115,7 @@ class Shards:
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
             tensors["kept"] = torch.cat(self._kept)
-            path = self.folder / f"{images.start:012d}-{images.stop:012d}.{identity(self.key)}.safetensors"
+            path = self.folder / f"{images.start:012d}-{images.stop:012d}.{self.name}.safetensors"
             header = {"first": images.start, "stop": images.stop, "seconds": self._took, "key": self.key}
             save_tensors(path, tensors, header)
             self.files[images] = path
@@ -135,7 +147,7 @@ class Shards:
         rest: dict[str, Tensor] = {}
         begin = 0
         for images, tensors in self._read():
-            found = {name: tensors[name] for name in ("pooled", "logits") if name in tensors}
+            found = {name: tensors[name] for name in self.like if name != "kept"}  # others may be kept beside them
             rest = {name: torch.cat([rest[name], found[name]]) if rest else found[name] for name in found}
             while begin + BLOCK <= images.stop or (images.stop == self.total and begin < self.total):
                 block = {name: tensor[:BLOCK] for name, tensor in rest.items()}

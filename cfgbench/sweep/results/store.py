@@ -59,6 +59,10 @@ class Store:
         """The folder of the shards of a cell's features."""
         return self.folder / "features" / cell_id
 
+    def shards(self, key: str) -> list[Path]:
+        """The shards of this key that cells keep, of this sweep and of others in the results folder."""
+        return sorted(self.folder.parent.glob(f"*/features/*/*.{key}.safetensors"))
+
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Whether the cell or checkpoint of this id is this process's alone to make, or with EXTRACTOR what measures
@@ -89,7 +93,8 @@ class Store:
         return bool(_listed(self.folder / "cells", ".parquet"))
 
     def feature_classifier(self, classifier_id: str) -> Path:
-        """The file of the data set's own classifier, whose features are the sweep's."""
+        """The file of the data set's own classifier, whose features are the sweep's; beside it .partial while it is
+        trained."""
         return self.folder / "classifier" / f"{classifier_id}.safetensors"
 
     def elsewhere(self, path: Path, check: Callable[[Path], object]) -> Path | None:
