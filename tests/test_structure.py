@@ -14,8 +14,8 @@ PURE = {"diffusion", "evaluation"}
 REPORT = ["words", "request", "output", "rows", "tables", "drawing", "figures", "page", "reference", "claims",
           "figure2", "summary", "published", "measured", "terminal", "__init__"]  # fmt: skip
 
-SWEEP = ["results", "fits", "plan", "extractor", "notes", "probes", "reference", "bench", "batches", "fill", "networks",
-         "cell", "run", "forecast", "workers", "image_scores", "external"]  # fmt: skip
+SWEEP = ["results", "fits", "plan", "extractor", "notes", "probes", "reference", "bench", "kept", "batches", "fill",
+         "networks", "cell", "run", "forecast", "workers", "image_scores", "external"]  # fmt: skip
 
 
 def imports(path, package="cfgbench"):

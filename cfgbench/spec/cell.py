@@ -68,9 +68,7 @@ class Cell:
         if isinstance(self.model, Pretrained):
             return None
         content = [IDENTITY, self.data, self.model.model_dump(exclude_none=True), self.training.decisive]
-        others = [axis for axis in self.axes if owner(axis)[0] == "training" and owner(axis)[1] != "p_uncond"]
-        axes = {axis: self.axes[axis] for axis in others}
-        return Network("denoiser", identity(content), self.model, self.training, axes)
+        return Network("denoiser", identity(content), self.model, self.training, self._trained_by())
 
     @cached_property
     def classifier(self) -> Network | None:
@@ -80,7 +78,14 @@ class Cell:
         model = self.noisy_classifier.model_beside(self.model)
         training = self.noisy_classifier.training_beside(self.training)
         content = [IDENTITY, "classifier", self.data, model.model_dump(exclude_none=True), training.decisive]
-        return Network("classifier", identity(content), model, training)
+        return Network("classifier", identity(content), model, training, self._trained_by(self.noisy_classifier))
+
+    def _trained_by(self, but: ClassifierSection | None = None) -> dict[str, Any]:
+        """The axes that vary the training of a network, `but` those for which a section of its own has one value."""
+        fixed = {"p_uncond"} if but is None or but.training is None else {"p_uncond", *but.training.model_fields_set}
+        owners = {axis: owner(axis) for axis in self.axes}
+        varied = [axis for axis, (section, key) in owners.items() if section == "training" and key not in fixed]
+        return {axis: self.axes[axis] for axis in varied}
 
     @cached_property
     def id(self) -> str:

@@ -41,6 +41,7 @@ def run_cell(job: Job, ready: Ready, bench: Bench) -> Result:
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
     made = {"status": "ok", "compiled": isinstance(ready.networks.denoiser, Compiled)}
+    made |= {"device": " and ".join(sorted(shards.devices))} if shards.devices else {}  # shards of before say none
     row = describe(cell, bench) | measured.numbers | made | took
     sheet = sheet_png(shards.kept().numpy(), bench.plan.sheet_of(cell), bench.plan.images)
     return Result(row, sheet, {"label": labels, **measured.influences})

@@ -73,10 +73,8 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
         evaluation = plan.spec.evaluation
         ahead = sum(cell.sampling.samples for cell in plan.missing)
         ahead += len(plan.images.images) if plan.measures_data else 0
-        logits, precision = "is" in evaluation.metrics, evaluation.precision
-        weights = evaluation.inception_weights
-        how = {"precision": precision, "ahead": ahead, "compiled": compute.compiled}
-        return packaged_extractor(name, weights, device, logits=logits, **how)
+        how = {"precision": evaluation.precision, "ahead": ahead, "compiled": compute.compiled}
+        return packaged_extractor(name, evaluation.inception_weights, device, logits=_gives_logits(plan), **how)
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
@@ -103,12 +101,19 @@ def widths(plan: Plan) -> tuple[int, int]:
     """How many features an image has, and how many logits; nothing is trained or downloaded for it."""
     name = plan.spec.features
     if name in INCEPTION:
-        return layer_of(name), INCEPTION_LOGITS if "is" in plan.spec.evaluation.metrics else 0
+        return layer_of(name), INCEPTION_LOGITS if _gives_logits(plan) else 0
     if name == "gaussians":
         return int(plan.images.images[0].size), plan.images.num_classes
     packaged = feature_classifier.packaged(name) if name in PACKAGED else None
     network = untrained_classifier(plan) if packaged is None else feature_classifier.load(packaged)
     return network.head.in_features, network.head.out_features
+
+
+def _gives_logits(plan: Plan) -> bool:
+    """Whether the Inception network gives its logits: for the Inception Score, and where features are kept for one that
+    is asked for later. From the last layer they cost hardly anything."""
+    evaluation = plan.spec.evaluation
+    return "is" in evaluation.metrics or (evaluation.keep_features and plan.spec.features == "inception")
 
 
 def is_trained(plan: Plan) -> bool:

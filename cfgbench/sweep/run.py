@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 
-import torch
-
 from cfgbench.errors import UserError, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
@@ -17,12 +15,13 @@ from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
+from cfgbench.sweep.kept import shards_of
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
 from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.results.row import Row
-from cfgbench.sweep.results.shards import Shards, remove, tensors_of
+from cfgbench.sweep.results.shards import remove
 from cfgbench.sweep.results.store import EXTRACTOR
 from cfgbench.training.state import TrainingFailed
 
@@ -77,7 +76,8 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
                 reference = reference_of(plan, extractor, progress)
                 plan.check_measures()
                 features = check_extractor(extractor, plan.images)
-                return Bench(plan, extractor, features, reference, compute, progress, place)
+                kept = plan.store.kept()
+                return Bench(plan, extractor, features, reference, compute, progress, place, kept)
         wait_for_others(progress, 0, len(plan.cells))
 
 
@@ -111,7 +111,8 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
             held = {cell.id for cell in batch if claims.enter_context(plan.store.claim(cell.id))}
             left += [cell for cell in batch if cell.id not in held]
             mine = [cell for cell in batch if cell.id in held and not _made_meanwhile(plan, cell)]
-            jobs = [Job(cell, _shards(bench, cell, ready)) for cell in mine]
+            compiled = isinstance(ready.networks.denoiser, Compiled)
+            jobs = [Job(cell, shards_of(bench, cell, compiled=compiled)) for cell in mine]
             _fill_together(bench, jobs, ready)
             for job in jobs:
                 yield _attempt(bench, job, ready)
@@ -169,17 +170,6 @@ def clean_up(plan: Plan) -> None:
                 store.checkpoint(key).with_suffix(".partial").unlink(missing_ok=True)
             if held and key in shards and (store.find(key) or {}).get("status") == "ok":
                 remove(store.features(key))
-
-
-def _shards(bench: Bench, cell: Cell, ready: Ready) -> Shards:
-    plan, compiled = bench.plan, isinstance(ready.networks.denoiser, Compiled)
-    weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
-    key = [cell.images_id, weights, bench.extractor.id, bench.compute.precision, list(plan.shown), compiled]
-    like = tensors_of(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
-    shown = plan.sheet_of(cell).ravel().tolist()
-    shards = Shards(plan.store.features(cell.id), cell.sampling.samples, key, like=like, shown=shown)
-    shards.take_over(plan.store.shards(shards.name))
-    return shards
 
 
 def _attempt(bench: Bench, job: Job, ready: Ready) -> Row:

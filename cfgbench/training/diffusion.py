@@ -88,7 +88,7 @@ def _steps(
     step: Step, network: Network, partial: Path, header: dict[str, Any], compiling: Compiling, progress: Progress
 ) -> None:
     state, training, group = step.state, step.feed.training, step.group
-    task = f"train {network.label}" if network.kind == "denoiser" else "train the noisy classifier"
+    task = f"train {network.label}" if network.kind == "denoiser" else f"train the noisy {network.label}"
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     while state.step < training.steps:
         try:

@@ -20,7 +20,7 @@ from cfgbench.models.feature_classifier import FeatureClassifier, accuracy, save
 from cfgbench.models.precision import autocast, resolve_precision
 from cfgbench.progress import Lines, Progress, silent
 from cfgbench.spec import Dataset
-from cfgbench.tensors import load_tensors, save_tensors
+from cfgbench.tensors import check_readable, load_tensors, save_tensors
 from cfgbench.training.state import SECONDS_BETWEEN_SAVES, averages, averages_like, check_fit, restore_averages
 
 RECIPE = 1
@@ -88,15 +88,15 @@ class _Training:
         self.step = 0
         self._optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.05)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, max_lr=4e-3, total_steps=steps_of(images))
-        self._facts = {"recipe": RECIPE, "data": images.content, "flips": images.flips}
+        self._precision = resolve_precision("auto", device)
+        self._facts = {"recipe": RECIPE, "data": images.content, "flips": images.flips, "precision": self._precision}
 
     def losses(self) -> Iterator[Tensor]:
         """Of the steps that are left: asking for one makes a step."""
         pixels, labels = (torch.from_numpy(of).to(self._device) for of in (self._images.images, self._images.labels))
-        precision = resolve_precision("auto", self._device)
         for draw in itertools.islice(_draws(self._images, self._generator), self.step, None):
             chosen = draw.chosen.to(self._device)
-            with autocast(precision, self._device):
+            with autocast(self._precision, self._device):
                 loss = F.cross_entropy(self.network(_augmented(pixels[chosen], draw))[1], labels[chosen])
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -111,7 +111,9 @@ class _Training:
         save_tensors(path, tensors | averages(self.network, self._optimizer), self._facts | {"step": self.step})
 
     def load(self, path: Path) -> None:
-        """Goes on from what `save` wrote; from the beginning where that is not there, damaged, or of other images."""
+        """Goes on from what `save` wrote; from the beginning where that is not there, damaged, of other images or in
+        another precision. Raises UserError where it may not be read."""
+        check_readable(path)
         held = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         try:
             tensors, facts = load_tensors(path)

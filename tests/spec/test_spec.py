@@ -359,6 +359,14 @@ def test_networks_of_a_sweep_are_told_apart_by_all_that_it_varies_in_them(sweep)
     assert [network.label for network in networks_of(cells(sweep()))] == ["p_uncond 0.1", "p_uncond 0.5"]
 
 
+@pytest.mark.parametrize(("own", "seeds"), [("", [0, 1]), ("classifier: {training: {seed: 3}}\n", [])])
+def test_classifiers_too_unless_one_serves_all(sweep, own, seeds):
+    grid = "grid:\n  guidance: [classifier]\n  training.seed: [0, 1]\n  training.p_uncond: [0.1]"
+    found = networks_of(cells(sweep("grid:\n  p_uncond: [0.1, 0.5]", f"{own}{grid}")))
+    said = [network.label for network in found if network.kind == "classifier"]
+    assert said == ([f"classifier, training.seed {seed}" for seed in seeds] or ["classifier"])
+
+
 def test_cells_that_measure_otherwise_or_more_images_have_the_same_images(sweep):
     def made(old="", new="", **names):
         return [cell.images_id for cell in cells(sweep(old, new), **names)]

@@ -21,6 +21,7 @@ from cfgbench import files
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.evaluation.statistics import RunningMoments
+from cfgbench.files import identity
 from cfgbench.sweep import cell, extractor
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.plan import make_plan
@@ -545,7 +546,7 @@ def taken_up(folder, tensors, **facts):
     kept = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     good = {"pooled": torch.zeros(5, 3), "logits": torch.zeros(5, 2), "kept": kept}
     whole = {name: tensor for name, tensor in (good | tensors).items() if tensor is not None}
-    path = folder / "features" / "cell" / "000000000000-000000000005.safetensors"
+    path = folder / "features" / "cell" / f"000000000000-000000000005.{identity(1)}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1} | facts)
     return list(shards.Shards(path.parent, 5, 1, like=good, shown=[0, 4, 5]).files) == [range(5)]

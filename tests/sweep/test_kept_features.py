@@ -1,24 +1,50 @@
 """Features that are kept are measured again: other metrics, another reference, more images."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from cfgbench.evaluation.features import Features
+from cfgbench.files import identity
+from cfgbench.models.fast import Compiled
 from cfgbench.sweep import fill
-from cfgbench.tensors import load_tensors, save_tensors
+from cfgbench.sweep.results.shards import Shards
+from cfgbench.sweep.results.store import Store
+from cfgbench.tensors import digest, load_tensors, save_tensors
 
 SMALL = """
 name: one
 dataset: {name: digits, limit: 200}
 model: {channels: 8, multipliers: [1, 2], attention: [4]}
-training: {steps: 60, batch_size: 64, learning_rate: 4e-3}
+training: {steps: 5, batch_size: 64}
 sampling: {samples: 60, batch_size: 20, T: 4}
 evaluation: {metrics: [fid], keep_features: true}
 grid: {w: [0, 1]}
 """
 MEASURED = "fid", "fid_se", "is_mean", "is_std", "is_se", "samples"
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The results folder of SMALL."""
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "small.yaml").write_text(SMALL)
+    command = [sys.executable, "-m", "cfgbench", "sweep", "small.yaml", "--quiet", "--workers", "1"]
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+    return folder / "results"
+
+
+@pytest.fixture
+def kept(calm, small):
+    """What SMALL has kept, in results/one."""
+    shutil.copytree(calm, "results")
 
 
 @pytest.fixture
@@ -30,15 +56,16 @@ def sweep(small, run, monkeypatch):
         sweep.made += len(indices)
         return honest(networks, sampling, indices, *rest)
 
-    def sweep(*changes, results="results"):
+    def sweep(*changes, results="results", options=()):
         text = SMALL
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
         small.write_text(text)
         sweep.made = 0
-        code, _, err = run("sweep", small, "--workers", 1, "--results", results)
+        code, _, err = run("sweep", small, "--workers", 1, "--results", results, *options)
         assert code == 0, err
+        return err
 
     monkeypatch.setattr(fill, "generate", counted)
     return sweep
@@ -55,12 +82,11 @@ def shards(results="results"):
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
-def test_another_metric_is_measured_from_what_is_kept(sweep, name):
-    sweep()
-    assert sweep.made == 120
+def test_another_metric_is_measured_from_what_is_kept(kept, sweep, name):
     changes = ("[fid]", "[fid, is]"), ("name: one", f"name: {name}")
     before = {path: path.read_bytes() for path in shards()}
-    sweep(*changes)
+    said = sweep(*changes)
+    assert "not compiled: as for the features that are there" in said
     assert sweep.made == 0
     assert len(shards()) == 2 * len(before)
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -70,20 +96,24 @@ def test_another_metric_is_measured_from_what_is_kept(sweep, name):
     assert (kept, len(kept)) == (rows("calm", name), 2)
 
 
-def test_of_more_images_only_those_are_made_that_are_new(sweep):
-    sweep()
+def test_of_more_images_only_those_are_made_that_are_new(kept, sweep):
     more = ("samples: 60", "samples: 100")
     sweep(more)
     assert sweep.made == 80
     kept = {key: row for key, row in rows().items() if key[1] == 100}
     sweep(more, results="calm")
     assert (kept, len(kept)) == (rows("calm"), 2)
-    sweep(("samples: 60", "samples: 40"), ("keep_features: true", "keep_features: false"))  # in parts of more
-    assert sweep.made == 80
+    fewer = ("samples: 60", "samples: 50"), ("keep_features: true", "keep_features: false")
+    sweep(*fewer)
+    assert sweep.made == 0
+    kept = {key: row for key, row in rows().items() if key[1] == 50}
+    sweep(*fewer, results="calm")
+    assert (sweep.made, len(kept)) == (0, 2)  # of the hundred that are there
+    sweep(*fewer, results="calm2")
+    assert (sweep.made, kept) == (100, rows("calm2"))
 
 
-def test_another_reference_is_held_against_what_is_kept(sweep, run):
-    sweep()
+def test_another_reference_is_held_against_what_is_kept(kept, sweep, run):
     (statistics,) = Path("results/one/references").iterdir()
     with np.load(statistics) as file:
         moments = {key: file[key] for key in file.files}
@@ -98,12 +128,137 @@ def test_another_reference_is_held_against_what_is_kept(sweep, run):
 
 @pytest.mark.parametrize(
     "change",
-    [("T: 4", "T: 4, seed: 1"), ("T: 4", "T: 5"), ("steps: 60", "steps: 61"), ("w: [0, 1]", "w: [0.5, 2]")],
+    [
+        ("T: 4", "T: 4, seed: 1"),
+        ("T: 4", "T: 5"),
+        ("T: 4", "T: 4, clip: false"),
+        ("steps: 5", "steps: 6"),
+        ("limit: 200", "limit: 190"),
+        ("w: [0, 1]", "w: [0.5, 2]"),
+        ("keep_features: true", "keep_features: true, features: classifier"),
+        ("keep_features: true", "keep_features: true, show: [1, 2]"),
+    ],
 )
-def test_other_images_are_made(sweep, change):
-    sweep()
-    sweep(change)
+def test_other_images_or_features_are_made(kept, sweep, change):
+    sweep(change, ("[fid]", "[fid, is]"))
     assert sweep.made == 120
+
+
+def test_those_of_another_precision_or_of_a_network_that_was_trained_again_are_made(sweep):
+    sweep(options=["--precision", "fp32"])
+    sweep(("[fid]", "[fid, is]"), options=["--precision", "bf16"])
+    assert sweep.made == 120
+    (checkpoint,) = Path("results/one/checkpoints").glob("*.safetensors")
+    tensors, header = load_tensors(checkpoint)
+    tensors = {name: 1.01 * tensor for name, tensor in tensors.items()}
+    save_tensors(checkpoint, tensors, header | {"ema": digest(tensors)})
+    sweep(("[fid]", "[is]"), options=["--precision", "fp32"])
+    assert sweep.made == 120
+
+
+def changed(path, key=lambda key: key, **facts):
+    """Writes the shard again, made by another key, or with other facts in its header."""
+    tensors, header = load_tensors(path)
+    path.unlink()
+    header |= {"key": key(header["key"])} | facts
+    save_tensors(path.with_name(f"{path.name[:25]}.{identity(header['key'])}.safetensors"), tensors, header)
+
+
+def test_a_network_is_compiled_where_that_has_made_what_is_kept_and_not_where_nothing_is_to_be_made(
+    kept, sweep, monkeypatch
+):
+    for path in shards():
+        changed(path, lambda key: [*key[:-1], True])
+    attempts = []
+    monkeypatch.setattr(Compiled, "attempt", lambda *given: attempts.append(given))
+    said = sweep(("[fid]", "[fid, is]"))
+    assert ": compiled: as for the features that are there" in said
+    assert (sweep.made, attempts) == (0, [])
+    found = [pq.read_table(path).to_pylist()[0] for path in Path("results/one/cells").iterdir()]
+    assert {row["compiled"] for row in found if row["is_mean"] is not None} == {True}
+
+
+def test_a_row_says_on_what_its_images_were_made(kept, sweep):
+    for path in shards():
+        changed(path, device="a GPU")
+    sweep(("[fid]", "[fid, is]"))
+    sweep(("samples: 60", "samples: 70"))
+    found = [pq.read_table(path).to_pylist()[0] for path in Path("results/one/cells").iterdir()]
+    (own,) = {row["device"] for row in found if row["samples"] == 60 and row["is_mean"] is None}
+    assert {row["device"] for row in found if row["is_mean"] is not None} == {"a GPU"}
+    assert {row["device"] for row in found if row["samples"] == 70} == {" and ".join(sorted(["a GPU", own]))}
+
+
+def test_what_vanishes_or_may_not_be_read_is_made(kept, sweep, monkeypatch):
+    Path("results/one/features/gone").mkdir()
+    first, _ = shards()
+    scandir, access, kept = os.scandir, os.access, Store.kept
+
+    def vanishing(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    def then_removed(store):
+        found = kept(store)
+        first.unlink()
+        return found
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    monkeypatch.setattr(Store, "kept", then_removed)
+    sweep(("[fid]", "[fid, is]"))
+    assert sweep.made == 60
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Store, "kept", kept)
+    before = shards()
+    monkeypatch.setattr(os, "access", lambda path, mode: "results/one/features" not in str(path) and access(path, mode))
+    sweep(("[fid]", "[fid, is]"), ("name: one", "name: two"))
+    assert sweep.made == 120
+    assert set(before) < set(shards())
+
+
+def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
+    like = {"pooled": torch.zeros(0, 1), "kept": torch.zeros(0)}
+
+    def begun(name, total):
+        return Shards(tmp_path / "features" / name, total, "key", like=like, shown=[0, 3, 5, 9, 11], device=name)
+
+    def made(name, first, stop):
+        one, images = begun(name, stop), torch.arange(first, stop)
+        shown = [index for index in (0, 3, 5, 9, 11) if first <= index < stop]
+        one.add(first, Features(100.0 + images[:, None], None), torch.tensor(shown, dtype=torch.float32), stop - first)
+        one.flush()
+        return one
+
+    larger, mine = made("larger", 0, 10), made("mine", 4, 6)
+    mine = begun("mine", 12)
+    mine.take_over([*mine.files.values(), *larger.files.values()])
+    assert mine.missing() == [range(10, 12)]
+    assert (mine.seconds, mine.devices) == (10, {"mine", "larger"})
+    whole = begun("mine", 10)
+    ((_, features),) = whole.blocks()
+    assert features.pooled.flatten().tolist() == [100.0 + index for index in range(10)]
+    assert whole.kept().tolist() == [0, 3, 5, 9]
+    assert begun("mine", 9).missing() == [range(6, 9)]  # another number of images: what is not within it goes
+
+
+def test_logits_that_are_not_asked_for_are_left_where_they_are(tmp_path):
+    """The Inception network gives logits only where the Inception Score is asked for."""
+    like = {"pooled": torch.zeros(0, 3), "kept": torch.zeros(0)}
+    one = Shards(tmp_path / "features/one", 6, "key", like=like | {"logits": torch.zeros(0, 2)})
+    one.add(0, Features(torch.ones(4, 3), torch.ones(4, 2)), torch.zeros(0), 1.5)
+    one.flush()
+    other = Shards(tmp_path / "features/other", 6, "key", like=like)
+    other.take_over(one.files.values())
+    assert other.missing() == [range(4, 6)]
+    other.add(4, Features(torch.zeros(2, 3), None), torch.zeros(0), 0.5)
+    other.flush()
+    again = Shards(tmp_path / "features/other", 6, "key", like=like)
+    ((_, features),) = again.blocks()
+    assert (features.pooled.sum(), features.logits, again.seconds) == (12, None, 2.0)
+    whole = Shards(tmp_path / "features/one", 6, "key", like=like | {"logits": torch.zeros(0, 2)})
+    whole.take_over(other.files.values())  # of these some lack logits, and others are there
+    assert whole.missing() == [range(4, 6)]
 
 
 def test_what_was_not_kept_is_made_again(sweep):
@@ -113,8 +268,7 @@ def test_what_was_not_kept_is_made_again(sweep):
     assert sweep.made == 120
 
 
-def test_what_is_damaged_there_is_made_here_and_stays_there(sweep):
-    sweep()
+def test_what_is_damaged_there_is_made_here_and_stays_there(kept, sweep):
     first, second = shards()
     first.write_bytes(first.read_bytes()[:-9])
     tensors, header = load_tensors(second)

@@ -1,5 +1,6 @@
 """The classifier that is trained on a folder's images to measure them."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from cfgbench.data import Images
+from cfgbench.errors import UserError
 from cfgbench.models.feature_classifier import accuracy
 from cfgbench.tensors import load_tensors, save_tensors
 from cfgbench.training import feature_classifier
@@ -61,6 +63,7 @@ def test_it_learns_and_trained_twice_it_is_the_same(images, monkeypatch):
     assert same(*networks)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("flips", [False, True])
 def test_a_training_that_is_stopped_twice_ends_in_the_same_weights(images, train, flips):
     """Within an epoch, and at the end of one."""
@@ -75,23 +78,50 @@ def test_a_training_that_is_stopped_twice_ends_in_the_same_weights(images, train
     assert train.made == STEPS - 6
 
 
+def test_half_of_the_images_are_mirrored_where_that_is_allowed_and_all_are_shifted(images):
+    def drawn(**changes):
+        return list(feature_classifier._draws(replace(images, **changes), torch.Generator().manual_seed(0)))
+
+    assert {draw.mirrored for draw in drawn()} == {None}
+    mirrored = torch.cat([draw.mirrored for draw in drawn(flips=True)]).double().mean()
+    assert mirrored == pytest.approx(0.5, abs=0.05)
+    assert {(draw.down, draw.right) for draw in drawn()} == {(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)}
+    pixels = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    pixels[:, 0, 3, 4] = 255
+    x = feature_classifier._augmented(pixels, feature_classifier._Draw(None, 1, 0, torch.tensor([False, True])))
+    assert (x > 0).nonzero().tolist() == [[0, 0, 2, 4], [1, 0, 2, 3]]  # a row further down
+
+
 def test_one_that_was_stopped_when_all_steps_were_made_makes_no_other(images, train):
     whole = train()
     assert same(train(), whole)
     assert train.made == 0
 
 
-@pytest.mark.parametrize("other", ["images", "flips", "recipe"])
+@pytest.mark.parametrize("other", ["images", "flips", "recipe", "precision"])
 def test_what_was_begun_of_other_images_is_not_gone_on_from(images, train, monkeypatch, other):
     with pytest.raises(KeyboardInterrupt):
         train(stop=3)
     if other == "recipe":
         monkeypatch.setattr(feature_classifier, "RECIPE", feature_classifier.RECIPE + 1)
+    if other == "precision":
+        one = feature_classifier.resolve_precision("auto", CPU)
+        monkeypatch.setattr(feature_classifier, "resolve_precision", lambda *_: {"fp32": "bf16", "bf16": "fp32"}[one])
     mirrored = Images(images.name, images.images[..., ::-1].copy(), images.labels, images.class_names, flips=False)
-    changed = {"images": mirrored, "flips": replace(images, flips=True), "recipe": images}[other]
+    changed = {"images": mirrored, "flips": replace(images, flips=True), "recipe": images, "precision": images}[other]
     whole = train(changed, begun_in=None)
     assert same(train(changed), whole)
     assert train.made == STEPS
+
+
+def test_what_may_not_be_read_is_left_alone(train, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(stop=3)
+    before = (tmp_path / "a.partial").read_bytes()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"a\.partial: cannot be read \(permission denied\); nothing is made"):
+        train()
+    assert (train.made, (tmp_path / "a.partial").read_bytes()) == (0, before)
 
 
 @pytest.mark.parametrize(

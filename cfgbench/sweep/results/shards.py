@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,11 +34,20 @@ class Shards:
     """
 
     def __init__(
-        self, folder: Path, total: int, key: Any, *, like: Mapping[str, Tensor], shown: Iterable[int] = ()
+        self,
+        folder: Path,
+        total: int,
+        key: Any,
+        *,
+        like: Mapping[str, Tensor],
+        shown: Iterable[int] = (),
+        device: str = "",
     ) -> None:
         self.folder, self.total, self.key, self.like, self.shown = folder, total, key, like, tuple(shown)
-        self.name = identity(key)
+        self.name, self.device = identity(key), device
         self.files: dict[range, Path] = {}
+        self.devices: set[str] = set()
+        """On which the images that are there were made."""
         self.seconds = self._took = 0.0
         self._pending = range(0)
         self._held: dict[str, Tensor] = {}
@@ -48,41 +57,54 @@ class Shards:
             folder.parent.mkdir(exist_ok=True)
         for path in sorted(folder.glob(f"[0-9]*.{self.name}.safetensors")):
             check_readable(path)
-            if not self._take_up(path):
+            shard = self._read_whole(path)
+            if shard and shard.images.stop <= total and not any(_shared(shard.images, other) for other in self.files):
+                self._note(path, shard)
+            else:
                 path.unlink(missing_ok=True)
 
     def take_over(self, kept: Iterable[Path]) -> None:
-        """Copies those of these shards, which other cells keep, that hold images which are missing here."""
+        """Copies what these shards, which other cells keep, hold of the images that are missing here."""
+        spared = {"logits"} - self.like.keys()
         for path in kept:
-            if not self.missing():
-                return
-            self._take_up(path, self.folder / path.name)
+            if not any(_shared(images_of(path), gap) for gap in self.missing()):
+                continue
+            if shard := self._read_whole(path, spared):
+                for part in filter(len, [_shared(shard.images, gap) for gap in self.missing()]):
+                    self._write(shard.part(part, self.shown))
 
-    def _take_up(self, path: Path, place: Path | None = None) -> bool:
-        """Whether the shard is of these images, whole and of none that are there; it is copied to `place` first."""
+    def _read_whole(self, path: Path, spared: Set[str] = frozenset()) -> "_Shard | None":
+        """The shard without those tensors that are spared; None where it is another's, damaged or does not fit."""
         try:
             tensors, header = load_tensors(path)
             images, seconds = range(header["first"], header["stop"]), header["seconds"]
-            fits = 0 <= images.start < images.stop <= self.total and header["key"] == self.key
-            fits = fits and not any(_overlap(images, other) for other in self.files)
-            if not (fits and self._fit(tensors, images) and 0 < seconds < SECONDS_BELIEVED):
-                return False
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in spared}
+            fits = 0 <= images.start < images.stop and header["key"] == self.key
+            if fits and self._fit(tensors, images) and 0 < seconds < SECONDS_BELIEVED:
+                return _Shard(images, tensors, seconds, str(header.get("device", "")))
         except (UserError, KeyError, TypeError):
-            return False
-        if place is not None:
-            save_tensors(place, tensors, header)
-        self.files[images] = place or path
-        self.seconds += seconds
-        return True
+            pass
+        return None
+
+    def _write(self, shard: "_Shard") -> None:
+        images = shard.images
+        path = self.folder / f"{images.start:012d}-{images.stop:012d}.{self.name}.safetensors"
+        header = {"first": images.start, "stop": images.stop, "seconds": shard.seconds, "key": self.key}
+        save_tensors(path, shard.tensors, header | {"device": shard.device})
+        self._note(path, shard)
+
+    def _note(self, path: Path, shard: "_Shard") -> None:
+        self.files[shard.images] = path
+        self.seconds += shard.seconds
+        self.devices |= {shard.device} - {""}
 
     def _fit(self, tensors: dict[str, Tensor], images: range) -> bool:
         """Whether these are the tensors of so many images: others would stop the cell in each run anew."""
         counts = dict.fromkeys(self.like, len(images)) | {"kept": sum(one in images for one in self.shown)}
-        return all(
-            (found := tensors[name]).shape == (counts[name], *like.shape[1:])
-            and found.dtype == like.dtype
+        return tensors.keys() == self.like.keys() and all(
+            (found.shape, found.dtype) == ((counts[name], *self.like[name].shape[1:]), self.like[name].dtype)
             and bool(found.isfinite().all())
-            for name, like in self.like.items()
+            for name, found in tensors.items()
         )
 
     def missing(self) -> list[range]:
@@ -115,11 +137,7 @@ class Shards:
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
             tensors["kept"] = torch.cat(self._kept)
-            path = self.folder / f"{images.start:012d}-{images.stop:012d}.{self.name}.safetensors"
-            header = {"first": images.start, "stop": images.stop, "seconds": self._took, "key": self.key}
-            save_tensors(path, tensors, header)
-            self.files[images] = path
-            self.seconds += self._took
+            self._write(_Shard(images, tensors, self._took, self.device))
             self._took = 0.0
             self._pending = range(0)
             self._kept.clear()
@@ -147,7 +165,7 @@ class Shards:
         rest: dict[str, Tensor] = {}
         begin = 0
         for images, tensors in self._read():
-            found = {name: tensors[name] for name in self.like if name != "kept"}  # others may be kept beside them
+            found = {name: tensors[name] for name in ("pooled", "logits") if name in tensors}
             rest = {name: torch.cat([rest[name], found[name]]) if rest else found[name] for name in found}
             while begin + BLOCK <= images.stop or (images.stop == self.total and begin < self.total):
                 block = {name: tensor[:BLOCK] for name, tensor in rest.items()}
@@ -173,8 +191,31 @@ def remove(folder: Path, keep: Set[Path] = frozenset()) -> None:
         folder.rmdir()
 
 
-def _overlap(a: range, b: range) -> bool:
-    return max(a.start, b.start) < min(a.stop, b.stop)
+class _Shard(NamedTuple):
+    """The features of consecutive images, and what making them took, on which device."""
+
+    images: range
+    tensors: dict[str, Tensor]
+    seconds: float
+    device: str
+
+    def part(self, images: range, shown: Iterable[int]) -> "_Shard":
+        """Those of some of its images; `shown` are those, of all, whose pixels are kept."""
+        whole, there = self.images, [one in images for one in shown if one in self.images]
+        of_each = slice(images.start - whole.start, images.stop - whole.start)
+        chosen = {"kept": torch.tensor(there, dtype=torch.bool)}
+        tensors = {name: tensor[chosen.get(name, of_each)] for name, tensor in self.tensors.items()}
+        return _Shard(images, tensors, self.seconds * len(images) / len(whole), self.device)
+
+
+def images_of(path: Path) -> range:
+    """Which images a shard is of, by its name."""
+    first, stop = path.name.split(".")[0].split("-")
+    return range(int(first), int(stop))
+
+
+def _shared(a: range, b: range) -> range:
+    return range(max(a.start, b.start), min(a.stop, b.stop))
 
 
 def tensors_of(features: Features) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The results of a sweep on disk: one parquet file a cell, so that the folder of them reads as one table."""
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 EXTRACTOR = "extractor"
 """What the features' extractor and the reference statistics are claimed by."""
+SHARD = re.compile(r".*/\d+-\d+\.(\w+)\.safetensors")
 _MEASURES = "references/.*.part", "classifier/.*.part"
 
 
@@ -59,9 +61,15 @@ class Store:
         """The folder of the shards of a cell's features."""
         return self.folder / "features" / cell_id
 
-    def shards(self, key: str) -> list[Path]:
-        """The shards of this key that cells keep, of this sweep and of others in the results folder."""
-        return sorted(self.folder.parent.glob(f"*/features/*/*.{key}.safetensors"))
+    def kept(self) -> dict[str, list[Path]]:
+        """All shards that are there, of this sweep and of others in the results folder, by the name of what made
+        them."""
+        found: dict[str, list[Path]] = {}
+        # what vanishes meanwhile is no error to glob.glob, as it is to Path.glob
+        for path in sorted(glob.glob("*/features/*/*.safetensors", root_dir=self.folder.parent)):  # noqa: PTH207
+            if name := SHARD.fullmatch(path):
+                found.setdefault(name[1], []).append(self.folder.parent / path)
+        return found
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
