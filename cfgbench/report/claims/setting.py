@@ -86,7 +86,7 @@ class Setting:
             named_keys = varying or [key for key in PLANE[1:] if place[key] is not None]
             name = ", ".join(named(key, as_text(place[key])) for key in named_keys) or "the curve"
             points = [records[index] for index in part.index]
-            others = zip(points, other_seeds(points), strict=True)
+            others = zip(points, other_seeds(point["members"] for point in points), strict=True)
             found.append(Curve(name, **place, rows=tuple(point | {"other_seeds": other} for point, other in others)))
         return found
 

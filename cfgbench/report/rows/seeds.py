@@ -30,10 +30,11 @@ def distinct(seeds: Sequence[Seed]) -> tuple[list[int | None], list[int | None]]
     return [*dict.fromkeys(seed.training for seed in seeds)], [*dict.fromkeys(seed.sampling for seed in seeds)]
 
 
-def other_seeds(curve: Sequence[Row]) -> list[bool]:
-    """Of each point of a curve, whether it is a mean over other seeds than most of its points: as long as a sweep runs,
-    or where a cell failed. Which point is best such a number does not tell: seeds may lie further apart than points."""
-    held = [with_numbers(row["members"]) for row in curve]
+def other_seeds(curve: Iterable[Iterable[Row]]) -> list[bool]:
+    """Of each point of a curve, given by its members, whether it is a mean over other seeds than most of the points: as
+    long as a sweep runs, or where a cell failed. Which point is best such a number does not tell: seeds may lie further
+    apart than points."""
+    held = list(map(with_numbers, curve))
     usual = usual_of(held)
     return [bool(seeds) and seeds != usual for seeds in held]
 

@@ -148,13 +148,13 @@ def _in_order(rows: pd.DataFrame, series: SeriesKey) -> pd.DataFrame:
 def with_other_seeds(rows: pd.DataFrame, curves: str) -> pd.DataFrame:
     """The rows with `hollow`, whether they are means over other seeds than most of them, and `other_seeds`, whether
     than most of their curve: where a whole curve is hollow, one of its points is its best all the same."""
-    return rows.assign(hollow=other_seeds(rows.to_dict("records")), other_seeds=_other_seeds(rows, curves))
+    return rows.assign(hollow=other_seeds(rows["members"]), other_seeds=_other_seeds(rows, curves))
 
 
 def _other_seeds(rows: pd.DataFrame, curves: str) -> pd.Series:
     found = pd.Series(False, index=rows.index)
-    for _, curve in rows.groupby(curves, dropna=False):
-        found[curve.index] = other_seeds(curve.to_dict("records"))
+    for _, members in rows.groupby(curves, dropna=False)["members"]:
+        found[members.index] = other_seeds(members)
     return found
 
 
