@@ -49,6 +49,26 @@ def small(request, tmp_path, monkeypatch):
     return path
 
 
+@pytest.fixture(scope="session")
+def random_inception(tmp_path_factory):
+    """The published network with random weights: the whole path without a download."""
+    import torch
+    from torch import nn
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
+        network = FeatureExtractorInceptionV3("random", ["2048"])
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+    torch.save(network.state_dict(), path)
+    return path
+
+
 WATCHED = """
 import re, threading
 from pathlib import Path

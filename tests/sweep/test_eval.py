@@ -14,7 +14,6 @@ import scipy.linalg
 import torch
 from PIL import Image
 from programs import NOBODY, read_by
-from torch import nn
 
 from cfgbench import data, files
 from cfgbench.data.image_batches import ImageBatches
@@ -602,24 +601,6 @@ def test_a_damaged_or_foreign_reference_is_refused(run, more, said):
     assert code == 2
     assert "reference.npz: " in err
     assert said in err
-
-
-@pytest.fixture(scope="module")
-def random_inception(tmp_path_factory):
-    """The published network with random weights: the whole path without a download."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
-        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
-        network = FeatureExtractorInceptionV3("random", ["2048"])
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-    torch.save(network.state_dict(), path)
-    return path
 
 
 def test_the_whole_path_from_png_to_number_is_torch_fidelitys(run, random_inception, tmp_path):

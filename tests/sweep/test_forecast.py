@@ -14,6 +14,7 @@ from cfgbench.models.precision import Compute
 from cfgbench.progress import silent
 from cfgbench.spec import networks_of
 from cfgbench.sweep import extractor
+from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.forecast import disk
 from cfgbench.sweep.forecast.estimate import Costs, _ahead, costs_of
 from cfgbench.sweep.plan import make_plan
@@ -106,6 +107,20 @@ def test_what_is_on_the_disk_meanwhile_is_the_largest_cells_features_and_a_train
     assert disk.passing(plan, [], [], sizes) == 0
     keeps = make_plan(sweep(1500, keep="true"), Path("results"))
     assert disk.passing(keeps, keeps.missing, networks, sizes) == 4 * 1000
+
+
+@pytest.mark.parametrize(
+    ("features", "metrics", "keep", "found"),
+    [
+        ("inception", "[fid]", "false", (2048, 0)),
+        ("inception", "[fid, is]", "false", (2048, 1008)),
+        ("inception", "[fid]", "true", (2048, 1008)),
+        ("inception-768", "[fid]", "true", (768, 0)),
+    ],
+)
+def test_logits_are_kept_with_the_features_of_the_last_layer(sweep, features, metrics, keep, found):
+    path = sweep(20, keep=keep, features=f"{features}, metrics: {metrics}")
+    assert widths(make_plan(path, Path("results"))) == found
 
 
 @pytest.mark.parametrize(("compiled", "part"), [(None, 0.51), (True, 0.51), (False, 1.0)])

@@ -96,6 +96,20 @@ def test_another_metric_is_measured_from_what_is_kept(kept, sweep, name):
     assert (kept, len(kept)) == (rows("calm", name), 2)
 
 
+def test_the_inception_score_may_be_asked_for_later(sweep, random_inception):
+    inception = f"features: inception, inception_weights: {random_inception}"
+    few = (
+        ("limit: 200", "limit: 20"),
+        ("samples: 60", "samples: 12"),
+        ("keep_features: true", f"keep_features: true, {inception}"),
+    )
+    sweep(*few)
+    assert sweep.made == 24
+    sweep(*few, ("[fid]", "[fid, is]"))
+    assert sweep.made == 0
+    assert len(rows()) == 4
+
+
 def test_of_more_images_only_those_are_made_that_are_new(kept, sweep):
     more = ("samples: 60", "samples: 100")
     sweep(more)
@@ -240,6 +254,10 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
     assert features.pooled.flatten().tolist() == [100.0 + index for index in range(10)]
     assert whole.kept().tolist() == [0, 3, 5, 9]
     assert begun("mine", 9).missing() == [range(6, 9)]  # another number of images: what is not within it goes
+    for path in larger.files.values():
+        shutil.copy(path, mine.folder)
+    assert begun("mine", 12).missing() == [range(6, 12)]
+    assert len(list(mine.folder.iterdir())) == 2  # of those that share images the first
 
 
 def test_logits_that_are_not_asked_for_are_left_where_they_are(tmp_path):
