@@ -1,6 +1,5 @@
 """What the cells of a sweep share."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +34,8 @@ class Bench:
     compute: Compute
     progress: Progress = silent
     place: Place = ONE_PROCESS
-    kept: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """Shards that were there, of all sweeps in the results folder, by the name of what made them."""
+    kept: dict[str, list[Path]] = field(default_factory=dict)
+    """Shards that are there, of all sweeps in the results folder, by the name of what made them."""
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
     weights: dict[str, str] = field(default_factory=dict)

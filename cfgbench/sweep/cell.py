@@ -10,7 +10,6 @@ import cfgbench
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.evaluation.measure import measure
 from cfgbench.files import identity
-from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import device_name
 from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
@@ -39,11 +38,16 @@ def run_cell(job: Job, ready: Ready, bench: Bench) -> Result:
         "inception": "is" in cell.metrics,
     }
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
-    took = {"seconds": shards.seconds, "images_per_second": sampling.samples / shards.seconds}
-    made = {"status": "ok", "compiled": isinstance(ready.networks.denoiser, Compiled)}
-    made |= {"device": " and ".join(sorted(shards.devices))} if shards.devices else {}  # shards of before say none
-    row = describe(cell, bench) | measured.numbers | made | took
-    sheet = sheet_png(shards.kept().numpy(), bench.plan.sheet_of(cell), bench.plan.images)
+    made = {
+        "status": "ok",
+        "compiled": any(made["compiled"] for made in shards.made_by),
+        "device": " and ".join(sorted({made["device"] for made in shards.made_by})),
+        "seconds": shards.seconds,
+        "images_per_second": sampling.samples / shards.seconds,
+    }
+    row = describe(cell, bench) | measured.numbers | made
+    indices = bench.plan.sheet_of(cell)
+    sheet = sheet_png(shards.pixels(indices.ravel()).numpy(), indices, bench.plan.images)
     return Result(row, sheet, {"label": labels, **measured.influences})
 
 

@@ -32,6 +32,9 @@ from cfgbench.sweep.results.shards import SECONDS
 from cfgbench.training.feature_classifier import classifier_of, train_classifier
 
 INCEPTION_LOGITS = 1008
+GIVES_LOGITS = "inception"
+"""Features beside which logits cost hardly anything: these come whether or not the Inception Score is asked for, which
+it may be later where features are kept."""
 
 
 def packaged_extractor(
@@ -74,7 +77,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
         ahead = sum(cell.sampling.samples for cell in plan.missing)
         ahead += len(plan.images.images) if plan.measures_data else 0
         how = {"precision": evaluation.precision, "ahead": ahead, "compiled": compute.compiled}
-        return packaged_extractor(name, evaluation.inception_weights, device, logits=_gives_logits(plan), **how)
+        return packaged_extractor(name, evaluation.inception_weights, device, logits=name == GIVES_LOGITS, **how)
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
@@ -101,19 +104,12 @@ def widths(plan: Plan) -> tuple[int, int]:
     """How many features an image has, and how many logits; nothing is trained or downloaded for it."""
     name = plan.spec.features
     if name in INCEPTION:
-        return layer_of(name), INCEPTION_LOGITS if _gives_logits(plan) else 0
+        return layer_of(name), INCEPTION_LOGITS if name == GIVES_LOGITS else 0
     if name == "gaussians":
         return int(plan.images.images[0].size), plan.images.num_classes
     packaged = feature_classifier.packaged(name) if name in PACKAGED else None
     network = untrained_classifier(plan) if packaged is None else feature_classifier.load(packaged)
     return network.head.in_features, network.head.out_features
-
-
-def _gives_logits(plan: Plan) -> bool:
-    """Whether the Inception network gives its logits: for the Inception Score, and where features are kept for one that
-    is asked for later. From the last layer they cost hardly anything."""
-    evaluation = plan.spec.evaluation
-    return "is" in evaluation.metrics or (evaluation.keep_features and plan.spec.features == "inception")
 
 
 def is_trained(plan: Plan) -> bool:

@@ -112,8 +112,7 @@ def _make(parts: Sequence[_Part], networks: Networks, bench: Bench) -> None:
     at = 0
     for job, images in parts:
         mine, at = slice(at, at + len(images)), at + len(images)
-        sheet = bench.plan.sheet_of(job.cell).ravel()
-        shown = sheet[(sheet >= images.start) & (sheet < images.stop)] - images.start
+        shown = [index - images.start for index in job.shards.shown if index in images]
         job.shards.add(images.start, features[mine], pixels[mine][shown], seconds * len(images))
 
 

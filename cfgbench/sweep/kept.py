@@ -1,15 +1,19 @@
 """Features on the disk: which of them are a cell's, made for it or for others whose images are the same."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 
+from cfgbench.errors import UserError
 from cfgbench.files import identity
 from cfgbench.models.precision import device_name
 from cfgbench.spec import Cell
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.results.shards import Shards, images_of, tensors_of
+from cfgbench.sweep.results.sheet import sheet_candidates
+from cfgbench.tensors import load_tensors
 
 
 def shards_of(bench: Bench, cell: Cell, *, compiled: bool) -> Shards:
@@ -19,41 +23,46 @@ def shards_of(bench: Bench, cell: Cell, *, compiled: bool) -> Shards:
     shards = Shards(
         plan.store.features(cell.id),
         cell.sampling.samples,
-        _key(bench, cell, compiled),
+        _key(bench, cell),
         like=like,
-        shown=plan.sheet_of(cell).ravel().tolist(),
-        device=device_name(bench.compute.device),
+        shown=sheet_candidates(plan.images.num_classes, plan.shown),
+        made={"device": device_name(bench.compute.device), "compiled": compiled},
     )
     shards.take_over(bench.kept.get(shards.name, ()))
     return shards
 
 
+def keep(bench: Bench, shards: Shards) -> None:
+    """Cells that are still to be made may take over these."""
+    bench.kept.setdefault(shards.name, []).extend(shards.files.values())
+
+
 def compiled_before(bench: Bench, cells: Iterable[Cell]) -> bool | None:
-    """Whether the network was compiled that made what is kept of these cells' features; None where nothing is."""
-    both = ((cell, compiled) for cell in cells for compiled in (True, False))
-    return next((compiled for cell, compiled in both if _name(bench, cell, compiled) in bench.kept), None)
+    """Whether the network was compiled that made what a run that was stopped has left of these cells; None where that
+    is nothing."""
+    for cell in cells:
+        with suppress(UserError, KeyError, TypeError, OSError):  # damaged, or finished and removed by another process
+            for path in bench.plan.store.features(cell.id).glob(f"*.{_name(bench, cell)}.safetensors"):
+                return bool(load_tensors(path)[1]["made"]["compiled"])
+    return None
 
 
-def all_there(bench: Bench, cells: Sequence[Cell], *, compiled: bool) -> bool:
-    """Whether none of these cells' images is to be made, by the names of files: what is damaged is found when it is
+def missing(bench: Bench, cell: Cell) -> int:
+    """How many of the cell's images are in no shard, by the names of files: what is damaged is found when it is
     read."""
-    return all(cell.id in bench.plan.done or _covered(bench, cell, compiled) for cell in cells)
+    gaps = reach = 0
+    total, there = cell.sampling.samples, map(images_of, bench.kept.get(_name(bench, cell), ()))
+    for images in sorted(there, key=lambda one: one.start):
+        gaps += max(0, min(images.start, total) - reach)
+        reach = max(reach, min(images.stop, total))
+    return gaps + total - reach
 
 
-def _covered(bench: Bench, cell: Cell, compiled: bool) -> bool:
-    reach = 0
-    for images in sorted(map(images_of, bench.kept.get(_name(bench, cell, compiled), ())), key=lambda one: one.start):
-        reach = max(reach, images.stop) if images.start <= reach else reach
-    return reach >= cell.sampling.samples
+def _name(bench: Bench, cell: Cell) -> str:
+    return identity(_key(bench, cell))
 
 
-def _key(bench: Bench, cell: Cell, compiled: bool) -> list[Any]:
-    """What decides the features of an image, to the last bit on the same machine, and which of them are shown."""
+def _key(bench: Bench, cell: Cell) -> list[Any]:
+    """What decides the features of an image but for rounding, and the classes that are shown."""
     weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
-    return [
-        cell.images_id, weights, bench.extractor.id, bench.compute.precision, list(bench.plan.shown), compiled,
-    ]  # fmt: skip
-
-
-def _name(bench: Bench, cell: Cell, compiled: bool) -> str:
-    return identity(_key(bench, cell, compiled))
+    return [cell.images_id, weights, bench.extractor.id, bench.compute.precision, list(bench.plan.shown)]

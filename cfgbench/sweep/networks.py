@@ -22,7 +22,7 @@ from cfgbench.progress import Progress, remark, silent, wait_for_others
 from cfgbench.spec import Cell, Checkpoint, Exact, Factory, Network, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
-from cfgbench.sweep.kept import all_there, compiled_before
+from cfgbench.sweep.kept import compiled_before, missing
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_networks, prediction_note
 from cfgbench.tensors import load_tensors
@@ -182,22 +182,21 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     if not choice.compiled:
         return Ready(Networks(plain, classifier), rows)
     fast = for_sampling(denoiser, compute.precision, Ready(networks, rows).most(every))
-    if not all_there(bench, every, compiled=True):
-        fast.attempt(shape, compute.precision)
+    fast.attempt(shape, compute.precision)
     if fast.failed:
         remark(progress, f"network {cell.checkpoint_id}: it does not compile here ({fast.failed})")
     return Ready(Networks(plain if fast.failed else fast, classifier), rows)
 
 
 def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> CompileDecision:
-    """Whether to compile the network of these cells: as the user asks, else as the cells and features of it that are
-    there, so that a sweep that was stopped gives the numbers of one that was not, processes side by side decide alike,
-    and what is kept need not be made again; else as it pays for this process's part of them."""
+    """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, finished
+    or begun, so that a sweep that was stopped gives the numbers of one that was not, and processes side by side decide
+    alike; else as it pays for this process's part of the images that are nowhere kept."""
     rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
     if bench.compute.compiled is None and (found := next(known, None)) is not None:
         return CompileDecision(found, "as its finished cells")
-    if bench.compute.compiled is None and (kept := compiled_before(bench, every)) is not None:
-        return CompileDecision(kept, "as for the features that are there")
-    calls = sum(cell.nfe * cell.sampling.samples for cell in every) // bench.place.workers
+    if bench.compute.compiled is None and (begun := compiled_before(bench, every)) is not None:
+        return CompileDecision(begun, "as the cell that was begun")
+    calls = sum(cell.nfe * missing(bench, cell) for cell in every) // bench.place.workers
     return choose(denoiser, calls, pace, bench.compute.compiled)

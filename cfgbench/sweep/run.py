@@ -15,7 +15,7 @@ from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.kept import shards_of
+from cfgbench.sweep.kept import keep, shards_of
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
@@ -161,9 +161,13 @@ def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
 def clean_up(plan: Plan) -> None:
     """Removes what processes have left that died before they could: claims, parts of files, the state of a training
     that is over, the shards of a finished cell."""
-    store, keep = plan.store, plan.spec.evaluation.keep_features
+    store = plan.store
     store.check()
-    shards = set() if keep else {cell.id for cell in plan.cells if store.features(cell.id).exists()}
+    shards = (
+        set()
+        if plan.spec.evaluation.keep_features
+        else {cell.id for cell in plan.cells if store.features(cell.id).exists()}
+    )
     for key in sorted(store.claimed() | shards):
         with suppress(OSError, UserError), store.claim(key) as held:  # what may not be removed is in nobody's way
             if held and store.checkpoint(key).exists():
@@ -185,6 +189,8 @@ def _attempt(bench: Bench, job: Job, ready: Ready) -> Row:
     store.influences.put(cell.id, result.influences)
     row = _put(bench, result.row)
     shards.clear(keep=bench.plan.spec.evaluation.keep_features)
+    if bench.plan.spec.evaluation.keep_features:
+        keep(bench, shards)
     return row
 
 

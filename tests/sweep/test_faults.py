@@ -529,6 +529,11 @@ def test_shards_that_say_what_cannot_be_are_not_taken(tmp_path, seconds):
     assert not taken_up(tmp_path, {}, seconds=seconds)
 
 
+@pytest.mark.parametrize("made", [{"device": "cpu"}, "x", None, []])
+def test_shards_that_say_otherwise_how_they_were_made_are_not_taken(tmp_path, made):
+    assert not taken_up(tmp_path, {}, seconds=1.5, made=made)
+
+
 @pytest.mark.parametrize("tensors", [{"pooled": torch.zeros(4, 3)}, {"logits": torch.zeros(4, 2)},
                                      {"pooled": torch.zeros(5, 3, dtype=torch.int64)}, {"kept": None},
                                      {"pooled": None}, {"logits": None}, {"more": torch.zeros(5, 3)},
@@ -548,7 +553,7 @@ def taken_up(folder, tensors, **facts):
     whole = {name: tensor for name, tensor in (good | tensors).items() if tensor is not None}
     path = folder / "features" / "cell" / f"000000000000-000000000005.{identity(1)}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1} | facts)
+    save_tensors(path, whole, {"first": 0, "stop": 5, "key": 1, "made": {}} | facts)
     return list(shards.Shards(path.parent, 5, 1, like=good, shown=[0, 4, 5]).files) == [range(5)]
 
 

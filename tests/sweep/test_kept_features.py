@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from cfgbench.evaluation.features import Features
-from cfgbench.files import identity
 from cfgbench.models.fast import Compiled
 from cfgbench.sweep import fill
 from cfgbench.sweep.results.shards import Shards
@@ -86,7 +85,7 @@ def test_another_metric_is_measured_from_what_is_kept(kept, sweep, name):
     changes = ("[fid]", "[fid, is]"), ("name: one", f"name: {name}")
     before = {path: path.read_bytes() for path in shards()}
     said = sweep(*changes)
-    assert "not compiled: as for the features that are there" in said
+    assert "not compiled: 0 network passes of an image ahead take 0 s as it is" in said
     assert sweep.made == 0
     assert len(shards()) == 2 * len(before)
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -133,11 +132,49 @@ def test_another_reference_is_held_against_what_is_kept(kept, sweep, run):
         moments = {key: file[key] for key in file.files}
     feature_id = pq.read_table(next(Path("results/one/cells").iterdir())).to_pylist()[0]["features_id"]
     np.savez("other.npz", mu=moments["mean"] + 1, sigma=moments["scatter"] / 199, features_id=feature_id)
-    before = rows()
-    sweep(("metrics: [fid]", "metrics: [fid], reference: other.npz"), ("name: one", "name: two"))
+    other = ("metrics: [fid]", "metrics: [fid], reference: other.npz"), ("name: one", "name: two")
+    sweep(*other)
     assert sweep.made == 0
-    after = rows(name="two")
-    assert all(after[key][0] > before[key][0] for key in before)
+    found = rows(name="two")
+    assert all(found[key][0] > row[0] for key, row in rows().items())
+    sweep(*other, results="calm")
+    assert (sweep.made, found) == (120, rows("calm", "two"))
+
+
+def test_cells_of_one_sweep_share_them_too(sweep):
+    sweep(("w: [0, 1]", "w: [1], samples: [20, 60, 40]"))
+    assert sweep.made == 60
+
+
+def test_any_number_of_images_keeps_the_pixels_that_another_shows(sweep):
+    """A sheet has up to four of each class that is shown; of few images fewer, or the first of all."""
+    few = ("samples: 60", "samples: 15")
+    sweep(few)
+    sweep(("samples: 60", "samples: 45"))
+    assert sweep.made == 2 * (45 - 15)
+    shown = ("keep_features: true", "keep_features: true, show: [8, 9]")
+    sweep(shown)
+    sweep(shown, ("samples: 60", "samples: 10"))
+    sweep(shown, ("samples: 60", "samples: 10"), results="calm")
+    assert sweep.made == 20
+    ours, theirs = ({p.name: p.read_bytes() for p in Path(r, "one/samples").iterdir()} for r in ("results", "calm"))
+    assert len(theirs) == 2
+    assert all(ours[name] == content for name, content in theirs.items())
+
+
+def test_features_of_a_noisy_classifier_that_was_trained_again_are_others(sweep):
+    trained = "classifier: {training: {steps: 150, learning_rate: 4e-3}}\ngrid: {guidance: [classifier]"
+    guided = ("grid: {w: [0, 1]", f"{trained}, w: [1]"), ("T: 4", "T: 2")
+    sweep(*guided)
+    sweep(*guided, ("[fid]", "[fid, is]"))
+    assert sweep.made == 0
+    for path in Path("results/one/checkpoints").glob("*.safetensors"):
+        tensors, header = load_tensors(path)
+        if header["kind"] == "classifier":
+            tensors = {name: 1.01 * tensor for name, tensor in tensors.items()}
+            save_tensors(path, tensors, header | {"ema": digest(tensors)})
+    sweep(*guided, ("[fid]", "[is]"))
+    assert sweep.made == 60
 
 
 @pytest.mark.parametrize(
@@ -158,6 +195,12 @@ def test_other_images_or_features_are_made(kept, sweep, change):
     assert sweep.made == 120
 
 
+def test_of_other_classes_that_are_shown_the_pixels_are_not_kept(sweep):
+    sweep(("keep_features: true", "keep_features: true, show: [1, 2]"))
+    sweep(("keep_features: true", "keep_features: true, show: [3, 4]"), ("[fid]", "[fid, is]"))
+    assert sweep.made == 120
+
+
 def test_those_of_another_precision_or_of_a_network_that_was_trained_again_are_made(sweep):
     sweep(options=["--precision", "fp32"])
     sweep(("[fid]", "[fid, is]"), options=["--precision", "bf16"])
@@ -170,37 +213,39 @@ def test_those_of_another_precision_or_of_a_network_that_was_trained_again_are_m
     assert sweep.made == 120
 
 
-def changed(path, key=lambda key: key, **facts):
-    """Writes the shard again, made by another key, or with other facts in its header."""
+def changed(path, **facts):
+    """Writes the shard again with other facts in its header."""
     tensors, header = load_tensors(path)
-    path.unlink()
-    header |= {"key": key(header["key"])} | facts
-    save_tensors(path.with_name(f"{path.name[:25]}.{identity(header['key'])}.safetensors"), tensors, header)
+    save_tensors(path, tensors, header | facts)
 
 
-def test_a_network_is_compiled_where_that_has_made_what_is_kept_and_not_where_nothing_is_to_be_made(
-    kept, sweep, monkeypatch
-):
-    for path in shards():
-        changed(path, lambda key: [*key[:-1], True])
+def test_a_cell_that_was_begun_with_a_compiled_network_goes_on_so(kept, sweep, monkeypatch):
     attempts = []
-    monkeypatch.setattr(Compiled, "attempt", lambda *given: attempts.append(given))
-    said = sweep(("[fid]", "[fid, is]"))
-    assert ": compiled: as for the features that are there" in said
-    assert (sweep.made, attempts) == (0, [])
-    found = [pq.read_table(path).to_pylist()[0] for path in Path("results/one/cells").iterdir()]
-    assert {row["compiled"] for row in found if row["is_mean"] is not None} == {True}
 
+    def attempt(network, *given):
+        attempts.append(given)
+        network.failed = "no compiler"
 
-def test_a_row_says_on_what_its_images_were_made(kept, sweep):
+    monkeypatch.setattr(Compiled, "attempt", attempt)
     for path in shards():
-        changed(path, device="a GPU")
+        changed(path, made={"device": "cpu", "compiled": True})
+    for path in Path("results/one/cells").iterdir():
+        path.unlink()
+    said = sweep()
+    assert ": compiled: as the cell that was begun" in said
+    assert (sweep.made, len(attempts)) == (0, 1)
+
+
+def test_a_row_says_how_and_on_what_its_images_were_made(kept, sweep):
+    for path in shards():
+        changed(path, made={"device": "a GPU", "compiled": True})
     sweep(("[fid]", "[fid, is]"))
     sweep(("samples: 60", "samples: 70"))
     found = [pq.read_table(path).to_pylist()[0] for path in Path("results/one/cells").iterdir()]
     (own,) = {row["device"] for row in found if row["samples"] == 60 and row["is_mean"] is None}
     assert {row["device"] for row in found if row["is_mean"] is not None} == {"a GPU"}
     assert {row["device"] for row in found if row["samples"] == 70} == {" and ".join(sorted(["a GPU", own]))}
+    assert {row["compiled"] for row in found if row["is_mean"] is not None or row["samples"] == 70} == {True}
 
 
 def test_what_vanishes_or_may_not_be_read_is_made(kept, sweep, monkeypatch):
@@ -235,7 +280,7 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
     like = {"pooled": torch.zeros(0, 1), "kept": torch.zeros(0)}
 
     def begun(name, total):
-        return Shards(tmp_path / "features" / name, total, "key", like=like, shown=[0, 3, 5, 9, 11], device=name)
+        return Shards(tmp_path / "features" / name, total, "key", like=like, shown=[0, 3, 5, 9, 11], made={"by": name})
 
     def made(name, first, stop):
         one, images = begun(name, stop), torch.arange(first, stop)
@@ -248,11 +293,11 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
     mine = begun("mine", 12)
     mine.take_over([*mine.files.values(), *larger.files.values()])
     assert mine.missing() == [range(10, 12)]
-    assert (mine.seconds, mine.devices) == (10, {"mine", "larger"})
+    assert (mine.seconds, [made["by"] for made in mine.made_by]) == (10, ["mine", "larger", "larger"])
     whole = begun("mine", 10)
     ((_, features),) = whole.blocks()
     assert features.pooled.flatten().tolist() == [100.0 + index for index in range(10)]
-    assert whole.kept().tolist() == [0, 3, 5, 9]
+    assert whole.pixels([0, 5, 9]).tolist() == [0, 5, 9]
     assert begun("mine", 9).missing() == [range(6, 9)]  # another number of images: what is not within it goes
     for path in larger.files.values():
         shutil.copy(path, mine.folder)

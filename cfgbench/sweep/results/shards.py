@@ -41,13 +41,13 @@ class Shards:
         *,
         like: Mapping[str, Tensor],
         shown: Iterable[int] = (),
-        device: str = "",
+        made: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.total, self.key, self.like, self.shown = folder, total, key, like, tuple(shown)
-        self.name, self.device = identity(key), device
+        self.name, self.made = identity(key), dict(made or {})
         self.files: dict[range, Path] = {}
-        self.devices: set[str] = set()
-        """On which the images that are there were made."""
+        self.made_by: list[dict[str, Any]] = []
+        """What the shards that are there say of how they were made: each what `made` was then."""
         self.seconds = self._took = 0.0
         self._pending = range(0)
         self._held: dict[str, Tensor] = {}
@@ -80,9 +80,10 @@ class Shards:
             images, seconds = range(header["first"], header["stop"]), header["seconds"]
             tensors = {name: tensor for name, tensor in tensors.items() if name not in spared}
             fits = 0 <= images.start < images.stop and header["key"] == self.key
+            fits = fits and header["made"].keys() == self.made.keys()
             if fits and self._fit(tensors, images) and 0 < seconds < SECONDS_BELIEVED:
-                return _Shard(images, tensors, seconds, str(header.get("device", "")))
-        except (UserError, KeyError, TypeError):
+                return _Shard(images, tensors, seconds, header["made"])
+        except (UserError, KeyError, TypeError, AttributeError):
             pass
         return None
 
@@ -90,13 +91,13 @@ class Shards:
         images = shard.images
         path = self.folder / f"{images.start:012d}-{images.stop:012d}.{self.name}.safetensors"
         header = {"first": images.start, "stop": images.stop, "seconds": shard.seconds, "key": self.key}
-        save_tensors(path, shard.tensors, header | {"device": shard.device})
+        save_tensors(path, shard.tensors, header | {"made": shard.made})
         self._note(path, shard)
 
     def _note(self, path: Path, shard: "_Shard") -> None:
         self.files[shard.images] = path
         self.seconds += shard.seconds
-        self.devices |= {shard.device} - {""}
+        self.made_by.append(shard.made)
 
     def _fit(self, tensors: dict[str, Tensor], images: range) -> bool:
         """Whether these are the tensors of so many images: others would stop the cell in each run anew."""
@@ -137,7 +138,7 @@ class Shards:
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
             tensors["kept"] = torch.cat(self._kept)
-            self._write(_Shard(images, tensors, self._took, self.device))
+            self._write(_Shard(images, tensors, self._took, self.made))
             self._took = 0.0
             self._pending = range(0)
             self._kept.clear()
@@ -156,9 +157,11 @@ class Shards:
         room = max(count, min(self.total, BYTES * count // sum(tensor.nbytes for tensor in batch.values())))
         return {name: torch.empty(room, *tensor.shape[1:], dtype=tensor.dtype) for name, tensor in batch.items()}
 
-    def kept(self) -> Tensor:
-        """The kept pixels of all images, in order."""
-        return torch.cat([tensors["kept"] for _, tensors in self._read()])
+    def pixels(self, indices: Iterable[int]) -> Tensor:
+        """The kept pixels of these images, which are among those shown."""
+        kept = torch.cat([tensors["kept"] for _, tensors in self._read()])
+        places = {index: place for place, index in enumerate(self.shown)}
+        return kept[[places[int(index)] for index in indices]]
 
     def blocks(self) -> Iterator[tuple[int, Features]]:
         """(index of the first image, features) in blocks that begin at the multiples of BLOCK. Raises UserError."""
@@ -192,12 +195,12 @@ def remove(folder: Path, keep: Set[Path] = frozenset()) -> None:
 
 
 class _Shard(NamedTuple):
-    """The features of consecutive images, and what making them took, on which device."""
+    """The features of consecutive images, what making them took, and how they were made."""
 
     images: range
     tensors: dict[str, Tensor]
     seconds: float
-    device: str
+    made: dict[str, Any]
 
     def part(self, images: range, shown: Iterable[int]) -> "_Shard":
         """Those of some of its images; `shown` are those, of all, whose pixels are kept."""
@@ -205,7 +208,7 @@ class _Shard(NamedTuple):
         of_each = slice(images.start - whole.start, images.stop - whole.start)
         chosen = {"kept": torch.tensor(there, dtype=torch.bool)}
         tensors = {name: tensor[chosen.get(name, of_each)] for name, tensor in self.tensors.items()}
-        return _Shard(images, tensors, self.seconds * len(images) / len(whole), self.device)
+        return _Shard(images, tensors, self.seconds * len(images) / len(whole), self.made)
 
 
 def images_of(path: Path) -> range:

@@ -40,6 +40,11 @@ def sheet_indices(samples: int, num_classes: int, shown: Sequence[int]) -> np.nd
     return np.arange(rows)[:, None] * num_classes + np.array(columns)
 
 
+def sheet_candidates(num_classes: int, shown: Sequence[int]) -> list[int]:
+    """All that `sheet_indices` may give, whatever the number of samples is, increasing."""
+    return sorted({0, *(row * num_classes + c for row in range(SHEET_ROWS) for c in shown)})
+
+
 def sheet_png(kept: np.ndarray, sheet: np.ndarray, images: "Images") -> bytes:
     """The kept images, which come in index order as the sheet's rows do, as one PNG that says what its tiles are."""
     (rows, columns), (channels, height, width) = sheet.shape, kept.shape[1:]
