@@ -27,10 +27,10 @@ class Shards:
     """Files of consecutive images' features in one folder; one process at a time writes there.
 
     A file <first>-<stop>.<key>.safetensors holds `pooled` [b, d], `logits` [b, k] where there are some, and `kept`, the
-    pixels of those of its images that the sample sheet shows. `key` says what made them (anything JSON can hold), and
-    `name` is its hash. Files of another key are left for a run that asks for them, until all is done. Those that are
-    damaged are made again, and those that do not fit: `like` holds such tensors of any image, `shown` says which images
-    the sheet shows.
+    pixels of those of its images that a sample sheet may show, which are `shown`, increasing. `key` says what decides
+    them (anything JSON can hold), `name` is its hash, and `made` says how they are made besides. Files of another key
+    are left for a run that asks for them, until all is done. Those that are damaged are made again, and those that do
+    not fit: `like` holds such tensors of any image.
     """
 
     def __init__(
