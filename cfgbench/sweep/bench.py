@@ -1,7 +1,6 @@
 """What the cells of a sweep share."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.models.precision import Compute
@@ -34,8 +33,6 @@ class Bench:
     compute: Compute
     progress: Progress = silent
     place: Place = ONE_PROCESS
-    kept: dict[str, list[Path]] = field(default_factory=dict)
-    """Shards that are there, of all sweeps in the results folder, by the name of what made them."""
     broken: dict[str, TrainingFailed] = field(default_factory=dict)
     """Networks that could not be trained: others that share one of a pair do not try it again."""
     weights: dict[str, str] = field(default_factory=dict)

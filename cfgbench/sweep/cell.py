@@ -40,7 +40,7 @@ def run_cell(job: Job, ready: Ready, bench: Bench) -> Result:
     measured = measure(shards.blocks, sampling.samples, labels=labels, **asked)
     made = {
         "status": "ok",
-        "compiled": any(made["compiled"] for made in shards.made_by),
+        "compiled": max((made["compiled"] for made in shards.made_by if made["compiled"] is not None), default=None),
         "device": " and ".join(sorted({made["device"] for made in shards.made_by})),
         "seconds": shards.seconds,
         "images_per_second": sampling.samples / shards.seconds,

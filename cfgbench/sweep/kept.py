@@ -1,7 +1,8 @@
 """Features on the disk: which of them are a cell's, made for it or for others whose images are the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from glob import glob
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from cfgbench.files import identity
 from cfgbench.models.precision import device_name
 from cfgbench.spec import Cell
 from cfgbench.sweep.bench import Bench
-from cfgbench.sweep.results.shards import Shards, images_of, tensors_of
+from cfgbench.sweep.results.shards import Shards, gaps, images_of, tensors_of
 from cfgbench.sweep.results.sheet import sheet_candidates
 from cfgbench.tensors import load_tensors
 
 
 def shards_of(bench: Bench, cell: Cell, *, compiled: bool) -> Shards:
-    """Those of the cell's features that are there. Its networks are loaded, `compiled` or not."""
+    """Those of the cell's features that are there; what other cells have of them is copied. Its networks are loaded,
+    `compiled` or not."""
     plan = bench.plan
     like = tensors_of(bench.features) | {"kept": torch.empty(0, *plan.images.images.shape[1:], dtype=torch.uint8)}
     shards = Shards(
@@ -28,34 +30,30 @@ def shards_of(bench: Bench, cell: Cell, *, compiled: bool) -> Shards:
         shown=sheet_candidates(plan.images.num_classes, plan.shown),
         made={"device": device_name(bench.compute.device), "compiled": compiled},
     )
-    shards.take_over(bench.kept.get(shards.name, ()))
+    if shards.missing():
+        # whether others compiled their network says nothing of this sweep's
+        shards.take_over(plan.store.kept().get(shards.name, ()), but={"compiled": None})
     return shards
 
 
-def keep(bench: Bench, shards: Shards) -> None:
-    """Cells that are still to be made may take over these."""
-    bench.kept.setdefault(shards.name, []).extend(shards.files.values())
-
-
 def compiled_before(bench: Bench, cells: Iterable[Cell]) -> bool | None:
-    """Whether the network was compiled that made what a run that was stopped has left of these cells; None where that
-    is nothing."""
+    """Whether the network was compiled with which a run that was stopped has begun one of these cells; None where none
+    was."""
     for cell in cells:
-        with suppress(UserError, KeyError, TypeError, OSError):  # damaged, or finished and removed by another process
-            for path in bench.plan.store.features(cell.id).glob(f"*.{_name(bench, cell)}.safetensors"):
-                return bool(load_tensors(path)[1]["made"]["compiled"])
+        for path in glob(f"*.{_name(bench, cell)}.safetensors", root_dir=bench.plan.store.features(cell.id)):  # noqa: PTH207
+            with suppress(UserError, KeyError, TypeError):
+                _, header = load_tensors(bench.plan.store.features(cell.id) / path)
+                if (compiled := header["made"]["compiled"]) is not None:
+                    return bool(compiled)
     return None
 
 
-def missing(bench: Bench, cell: Cell) -> int:
-    """How many of the cell's images are in no shard, by the names of files: what is damaged is found when it is
-    read."""
-    gaps = reach = 0
-    total, there = cell.sampling.samples, map(images_of, bench.kept.get(_name(bench, cell), ()))
-    for images in sorted(there, key=lambda one: one.start):
-        gaps += max(0, min(images.start, total) - reach)
-        reach = max(reach, min(images.stop, total))
-    return gaps + total - reach
+def missing(bench: Bench, cells: Sequence[Cell]) -> dict[str, int]:
+    """cell id -> how many of its images are in no shard, by the names of files: what is damaged is found when it is
+    read. Where a classifier guides that is not loaded yet all are taken for missing."""
+    kept = bench.plan.store.kept()
+    there = {cell.id: map(images_of, kept.get(_name(bench, cell), ())) for cell in cells}
+    return {cell.id: sum(map(len, gaps(there[cell.id], cell.sampling.samples))) for cell in cells}
 
 
 def _name(bench: Bench, cell: Cell) -> str:

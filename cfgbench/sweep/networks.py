@@ -191,12 +191,15 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
 def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: Callable[[], Pace]) -> CompileDecision:
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, finished
     or begun, so that a sweep that was stopped gives the numbers of one that was not, and processes side by side decide
-    alike; else as it pays for this process's part of the images that are nowhere kept."""
+    alike; else as it pays for this process's part of the images that are not kept. Not where none is to be made."""
+    ahead = missing(bench, every)
+    if bench.compute.compiled is None and not any(ahead[cell.id] for cell in every if cell.id not in bench.plan.done):
+        return CompileDecision(False, "no image is to be made")
     rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
     if bench.compute.compiled is None and (found := next(known, None)) is not None:
         return CompileDecision(found, "as its finished cells")
     if bench.compute.compiled is None and (begun := compiled_before(bench, every)) is not None:
         return CompileDecision(begun, "as the cell that was begun")
-    calls = sum(cell.nfe * missing(bench, cell) for cell in every) // bench.place.workers
+    calls = sum(cell.nfe * ahead[cell.id] for cell in every) // bench.place.workers
     return choose(denoiser, calls, pace, bench.compute.compiled)

@@ -15,7 +15,7 @@ from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, run_cell
 from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.kept import keep, shards_of
+from cfgbench.sweep.kept import shards_of
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
@@ -76,8 +76,7 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
                 reference = reference_of(plan, extractor, progress)
                 plan.check_measures()
                 features = check_extractor(extractor, plan.images)
-                kept = plan.store.kept()
-                return Bench(plan, extractor, features, reference, compute, progress, place, kept)
+                return Bench(plan, extractor, features, reference, compute, progress, place)
         wait_for_others(progress, 0, len(plan.cells))
 
 
@@ -189,8 +188,6 @@ def _attempt(bench: Bench, job: Job, ready: Ready) -> Row:
     store.influences.put(cell.id, result.influences)
     row = _put(bench, result.row)
     shards.clear(keep=bench.plan.spec.evaluation.keep_features)
-    if bench.plan.spec.evaluation.keep_features:
-        keep(bench, shards)
     return row
 
 

@@ -85,7 +85,7 @@ def test_another_metric_is_measured_from_what_is_kept(kept, sweep, name):
     changes = ("[fid]", "[fid, is]"), ("name: one", f"name: {name}")
     before = {path: path.read_bytes() for path in shards()}
     said = sweep(*changes)
-    assert "not compiled: 0 network passes of an image ahead take 0 s as it is" in said
+    assert "not compiled: no image is to be made" in said
     assert sweep.made == 0
     assert len(shards()) == 2 * len(before)
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -229,11 +229,18 @@ def test_a_cell_that_was_begun_with_a_compiled_network_goes_on_so(kept, sweep, m
     monkeypatch.setattr(Compiled, "attempt", attempt)
     for path in shards():
         changed(path, made={"device": "cpu", "compiled": True})
+    said = sweep(("samples: 60", "samples: 70"))
+    assert "not compiled: 120 network passes" in said  # those of others say nothing
     for path in Path("results/one/cells").iterdir():
         path.unlink()
+    for path in shards():
+        _, header = load_tensors(path)
+        if header["stop"] - header["first"] == 10 or not header["made"]["compiled"]:
+            path.unlink()
+    shards()[0].unlink()
     said = sweep()
     assert ": compiled: as the cell that was begun" in said
-    assert (sweep.made, len(attempts)) == (0, 1)
+    assert (sweep.made, len(attempts)) == (60, 1)
 
 
 def test_a_row_says_how_and_on_what_its_images_were_made(kept, sweep):
@@ -245,7 +252,8 @@ def test_a_row_says_how_and_on_what_its_images_were_made(kept, sweep):
     (own,) = {row["device"] for row in found if row["samples"] == 60 and row["is_mean"] is None}
     assert {row["device"] for row in found if row["is_mean"] is not None} == {"a GPU"}
     assert {row["device"] for row in found if row["samples"] == 70} == {" and ".join(sorted(["a GPU", own]))}
-    assert {row["compiled"] for row in found if row["is_mean"] is not None or row["samples"] == 70} == {True}
+    assert {row["compiled"] for row in found if row["is_mean"] is not None} == {None}  # not by this sweep
+    assert {row["compiled"] for row in found if row["samples"] == 70} == {False}
 
 
 def test_what_vanishes_or_may_not_be_read_is_made(kept, sweep, monkeypatch):
@@ -260,7 +268,7 @@ def test_what_vanishes_or_may_not_be_read_is_made(kept, sweep, monkeypatch):
 
     def then_removed(store):
         found = kept(store)
-        first.unlink()
+        first.unlink(missing_ok=True)
         return found
 
     monkeypatch.setattr(os, "scandir", vanishing)
@@ -291,7 +299,7 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
 
     larger, mine = made("larger", 0, 10), made("mine", 4, 6)
     mine = begun("mine", 12)
-    mine.take_over([*mine.files.values(), *larger.files.values()])
+    mine.take_over([*mine.files.values(), *larger.files.values()], but={})
     assert mine.missing() == [range(10, 12)]
     assert (mine.seconds, [made["by"] for made in mine.made_by]) == (10, ["mine", "larger", "larger"])
     whole = begun("mine", 10)
@@ -303,25 +311,6 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
         shutil.copy(path, mine.folder)
     assert begun("mine", 12).missing() == [range(6, 12)]
     assert len(list(mine.folder.iterdir())) == 2  # of those that share images the first
-
-
-def test_logits_that_are_not_asked_for_are_left_where_they_are(tmp_path):
-    """The Inception network gives logits only where the Inception Score is asked for."""
-    like = {"pooled": torch.zeros(0, 3), "kept": torch.zeros(0)}
-    one = Shards(tmp_path / "features/one", 6, "key", like=like | {"logits": torch.zeros(0, 2)})
-    one.add(0, Features(torch.ones(4, 3), torch.ones(4, 2)), torch.zeros(0), 1.5)
-    one.flush()
-    other = Shards(tmp_path / "features/other", 6, "key", like=like)
-    other.take_over(one.files.values())
-    assert other.missing() == [range(4, 6)]
-    other.add(4, Features(torch.zeros(2, 3), None), torch.zeros(0), 0.5)
-    other.flush()
-    again = Shards(tmp_path / "features/other", 6, "key", like=like)
-    ((_, features),) = again.blocks()
-    assert (features.pooled.sum(), features.logits, again.seconds) == (12, None, 2.0)
-    whole = Shards(tmp_path / "features/one", 6, "key", like=like | {"logits": torch.zeros(0, 2)})
-    whole.take_over(other.files.values())  # of these some lack logits, and others are there
-    assert whole.missing() == [range(4, 6)]
 
 
 def test_what_was_not_kept_is_made_again(sweep):

@@ -1,6 +1,5 @@
 """The features of a cell's images on the disk: what was made stays made, whatever happens to the process."""
 
-import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -63,22 +62,21 @@ class Shards:
             else:
                 path.unlink(missing_ok=True)
 
-    def take_over(self, kept: Iterable[Path]) -> None:
-        """Copies what these shards, which other cells keep, hold of the images that are missing here."""
-        spared = {"logits"} - self.like.keys()
+    def take_over(self, kept: Iterable[Path], *, but: Mapping[str, Any]) -> None:
+        """Copies what these shards, which other cells keep, hold of the images that are missing here, made as they say
+        `but` for this."""
         for path in kept:
             if not any(_shared(images_of(path), gap) for gap in self.missing()):
                 continue
-            if shard := self._read_whole(path, spared):
+            if shard := self._read_whole(path):
                 for part in filter(len, [_shared(shard.images, gap) for gap in self.missing()]):
-                    self._write(shard.part(part, self.shown))
+                    self._write(shard.part(part, self.shown)._replace(made=shard.made | but))
 
-    def _read_whole(self, path: Path, spared: Set[str] = frozenset()) -> "_Shard | None":
-        """The shard without those tensors that are spared; None where it is another's, damaged or does not fit."""
+    def _read_whole(self, path: Path) -> "_Shard | None":
+        """The shard; None where it is another's, damaged or does not fit."""
         try:
             tensors, header = load_tensors(path)
             images, seconds = range(header["first"], header["stop"]), header["seconds"]
-            tensors = {name: tensor for name, tensor in tensors.items() if name not in spared}
             fits = 0 <= images.start < images.stop and header["key"] == self.key
             fits = fits and header["made"].keys() == self.made.keys()
             if fits and self._fit(tensors, images) and 0 < seconds < SECONDS_BELIEVED:
@@ -110,9 +108,7 @@ class Shards:
 
     def missing(self) -> list[range]:
         """The images that are in no shard, in order."""
-        borders = [range(0), *sorted(self.files, key=lambda images: images.start), range(self.total, self.total)]
-        gaps = [range(a.stop, b.start) for a, b in itertools.pairwise(borders)]
-        return [gap for gap in gaps if len(gap)]
+        return gaps(self.files, self.total)
 
     def add(self, first: int, features: Features, kept: Tensor, seconds: float = 0.0) -> None:
         """Takes in a batch that took so many seconds to make; writes a shard when enough has come together. Batches of
@@ -215,6 +211,15 @@ def images_of(path: Path) -> range:
     """Which images a shard is of, by its name."""
     first, stop = path.name.split(".")[0].split("-")
     return range(int(first), int(stop))
+
+
+def gaps(there: Iterable[range], total: int) -> list[range]:
+    """What is missing of so many images, in order."""
+    found, reach = [], 0
+    for images in sorted(there, key=lambda one: one.start):
+        found.append(range(reach, min(images.start, total)))
+        reach = max(reach, images.stop)
+    return [gap for gap in (*found, range(reach, total)) if gap]
 
 
 def _shared(a: range, b: range) -> range:
