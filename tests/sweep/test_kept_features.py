@@ -1,5 +1,6 @@
 """Features that are kept are measured again: other metrics, another reference, more images."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from cfgbench.evaluation.features import Features
 from cfgbench.models.fast import Compiled
 from cfgbench.sweep import fill
-from cfgbench.sweep.results.shards import Shards
+from cfgbench.sweep.results.shards import Shards, gaps
 from cfgbench.sweep.results.store import Store
 from cfgbench.tensors import digest, load_tensors, save_tensors
 
@@ -234,6 +235,13 @@ def test_a_cell_that_was_begun_with_a_compiled_network_goes_on_so(kept, sweep, m
     for path in Path("results/one/cells").iterdir():
         path.unlink()
     for path in shards():
+        if load_tensors(path)[1]["first"] == 60:
+            path.unlink()
+    said = sweep(("samples: 60", "samples: 70"))
+    assert "not compiled: 120 network passes" in said  # nor where they were taken over before
+    for path in Path("results/one/cells").iterdir():
+        path.unlink()
+    for path in shards():
         _, header = load_tensors(path)
         if header["stop"] - header["first"] == 10 or not header["made"]["compiled"]:
             path.unlink()
@@ -311,6 +319,12 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
         shutil.copy(path, mine.folder)
     assert begun("mine", 12).missing() == [range(6, 12)]
     assert len(list(mine.folder.iterdir())) == 2  # of those that share images the first
+
+
+def test_what_is_missing_of_images_that_lie_within_each_other_or_beyond():
+    for there in itertools.product([range(4), range(1, 2), range(3, 6), range(5, 9), range(2, 2)], repeat=3):
+        expected = [image for image in range(7) if not any(image in one for one in there)]
+        assert [image for gap in gaps(there, 7) for image in gap] == expected
 
 
 def test_what_was_not_kept_is_made_again(sweep):

@@ -7,7 +7,7 @@ import pytest
 
 from cfgbench.data import Images
 from cfgbench.sweep.plan import _shown
-from cfgbench.sweep.results.sheet import read_tiles
+from cfgbench.sweep.results.sheet import read_tiles, sheet_candidates, sheet_indices
 
 SMALL = """
 name: shown
@@ -68,3 +68,11 @@ def test_a_name_of_many_classes_is_no_sheet():
 
 def images_of(*names):
     return Images("some", np.zeros((len(names), 1, 8, 8), np.uint8), np.arange(len(names)), names, flips=False)
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 12, 40])
+def test_whatever_a_sheet_shows_is_among_its_candidates(num_classes):
+    for shown in ((num_classes - 1,), tuple(range(min(10, num_classes)))):
+        every = [sheet_indices(samples, num_classes, shown).ravel().tolist() for samples in range(10, 200)]
+        assert {index for indices in every for index in indices} <= set(sheet_candidates(num_classes, shown))
+        assert all(indices == sorted(indices) and indices[-1] < 10 + at for at, indices in enumerate(every))
