@@ -53,11 +53,11 @@ def sweep(tmp_path, monkeypatch):
 
 
 def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
-    monkeypatch.setattr("cfgbench.sweep.forecast.estimate.seconds_of_training", lambda images, device: 1200.0)
+    monkeypatch.setattr("cfgbench.sweep.forecast.estimate.seconds_of_training", lambda images, device: 360_000.0)
     path = sweep(40)
     out = run("sweep", path, "--dry-run", "--quiet")[1]
-    assert "to train: measures the images, 60 steps of 128, 20 min" in out
-    assert "training 20 min" in out
+    assert "to train: measures the images, 60 steps of 128, 4.2 days" in out
+    assert "training 4.2 days" in out
     assert run("sweep", path, "--quiet")[0] == 0
     done = run("sweep", path, "--dry-run", "--quiet")[1]
     assert "trained: measures the images, 60 steps of 128" in done
