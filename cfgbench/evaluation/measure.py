@@ -70,8 +70,8 @@ def measure(
         numbers |= {"fid": fid.value, "fid_infinity": fid.infinity}
     for column, q in found.items():
         dealt = quarters != REST if column == "fid_infinity" else np.full(total, True)
-        classes = None if labels is None else labels[dealt]
-        numbers[ERROR_OF[column]] = standard_error(q[dealt], classes)
+        fixed = labels if labels is None or column != "is_mean" else _fixed_in_splits(labels, accumulator)
+        numbers[ERROR_OF[column]] = standard_error(q[dealt], None if fixed is None else fixed[dealt])
         influences[column] = q
     influences.pop("fid_infinity", None)
     for column, value in numbers.items():
@@ -151,6 +151,17 @@ def _influences(
         for column, q in parts.items():
             found.setdefault(column, np.empty(accumulator.total))[first : first + len(q)] = q.numpy()
     return found
+
+
+def _fixed_in_splits(labels: Int[np.ndarray, "n"], accumulator: Accumulator) -> Int[np.ndarray, "n"]:
+    """The classes, parted by how many of its class an image's split holds, which is no chance either: where classes do
+    not divide a split some have one more in it, and a sure extractor's images there pull the score less. The classes
+    as they are where a part would have a single image."""
+    held = np.empty_like(labels)
+    for _, inside in accumulator.by_split(0, len(labels)):
+        held[inside] = np.bincount(labels[inside])[labels[inside]]
+    _, parts, counts = np.unique(np.stack([labels, held]), axis=1, return_inverse=True, return_counts=True)
+    return parts.reshape(-1) if counts.min() > 1 else labels
 
 
 def _on_the_score(accumulator: Accumulator, first: int, logits: Float[Tensor, "n k"]) -> Tensor:

@@ -112,12 +112,12 @@ class ImageScores:
 
         log IS of all images exceeds the splits' mean by the spread of their p_mean. Of m images drawn at random that is
         at most E KL(p_mean || p) <= log(1 + E chi^2) <= log(1 + (classes - 1) / m), by Jensen, whatever the extractor
-        predicts: no more than a factor of 2 where a split holds as many images as there are classes.
+        predicts. Of a set in order of two classes the splits have half as much.
         """
         if self.is_mean is None or self.is_together is None or self.classes is None:
             return False
         by_chance = 1 + self.classes / (self.samples // SPLITS)
-        return self.is_together > max(2, by_chance) * self.is_mean
+        return self.is_together > max(1.5, by_chance) * self.is_mean
 
 
 class Watched(NamedTuple):

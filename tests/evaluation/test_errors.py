@@ -272,6 +272,29 @@ def test_the_error_is_that_of_repeated_draws_where_the_extractor_is_sure(classes
     assert (abs(scores - scores.mean()) <= 1.96 * errors).mean() >= 0.95
 
 
+@pytest.mark.parametrize("n", [100, 150, 200, 250, 370])
+def test_a_score_that_cannot_vary_has_no_error(n):
+    """Of a sure extractor and fixed shares of classes, whether or not these divide the splits."""
+    labels = np.arange(n) % 10
+    logits = 50 * torch.eye(10, dtype=torch.float64)[labels]
+    numbers = measure(blocks(logits, logits), n, fid_against=None, inception=True, labels=labels).numbers
+    assert numbers["is_mean"] > 9
+    assert numbers["is_se"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_scores_error_is_that_of_repeated_draws_where_classes_do_not_divide_the_splits():
+    random, n = np.random.default_rng(0), 250
+    labels = np.arange(n) % 10
+    found = []
+    for _ in range(300):
+        seen = np.where(random.random(n) < 0.03, random.integers(0, 10, n), labels)
+        logits = 9 * torch.eye(10, dtype=torch.float64)[seen]
+        found.append(measure(blocks(logits, logits), n, fid_against=None, inception=True, labels=labels).numbers)
+    scores, errors = (np.array([one[key] for one in found]) for key in ("is_mean", "is_se"))
+    assert scores.std(ddof=1) < errors.mean() < 2 * scores.std(ddof=1)
+    assert (abs(scores - scores.mean()) <= 1.96 * errors).mean() >= 0.95
+
+
 def test_fixed_shares_of_classes_leave_the_spread_inside_of_them():
     random = np.random.default_rng(0)
     labels = np.arange(1000) % 10

@@ -225,6 +225,30 @@ def test_of_one_training_beside_means_over_several_nothing_is_told(tmp_path, sev
     assert (difference.value, difference.told_apart) == (1.0, told)
 
 
+def drawn(cell_id, fids):
+    """The mean over these seeds, (training, sampling) -> FID."""
+    members = tuple(
+        row(f"{cell_id}{k}", fid, 0.01, **{"training.seed": training, "sampling.seed": sampling})
+        for k, ((training, sampling), fid) in enumerate(fids.items())
+    )
+    return members[0] | {"fid": float(np.mean(list(fids.values()))), "members": members, "seeds": len(fids)}
+
+
+@pytest.mark.parametrize(
+    ("trainings", "told"),
+    [(([0], [0, 1]), None), (([0, 2], [0, 1]), None), (([0, 1], [0, 1]), True), (([0], [0]), True)],
+)
+def test_draws_of_noise_of_one_shared_training_do_not_stand_for_the_others(tmp_path, trainings, told):
+    """Trainings lie 1 apart, draws of noise 0.02."""
+    b, a = (
+        {(t, s): at + t + 0.02 * s for t in held for s in (0, 1)}
+        for at, held in zip((9.0, 2.0), trainings, strict=True)
+    )
+    b[0, 1] += 0.01
+    difference = compare(Influences(tmp_path), drawn("b", b), drawn("a", a), "fid")
+    assert difference.told_apart is told
+
+
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())

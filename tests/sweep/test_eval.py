@@ -352,6 +352,16 @@ def test_images_sorted_by_class_have_a_note(run, count):
     assert f"and all images together have {found['sorted']['is_together']:.2f}:" in err
 
 
+def test_two_classes_one_after_the_other_have_a_note(run):
+    by_class = np.concatenate([np.flatnonzero(LABELS == c) for c in (0, 1)])
+    as_npz(DIGITS[by_class])
+    _, out, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
+    assert "IS 1.0" in out
+    assert "these look sorted by class" in err
+    as_npz(DIGITS[np.random.default_rng(0).permutation(by_class)])
+    assert "sorted" not in run("eval", "samples.npz", "--reference", "digits", "--quiet")[2]
+
+
 def test_chance_alone_does_not_look_sorted():
     """Sure predictions of many classes by one image each, on average: the worst that chance does."""
     rng = np.random.default_rng(0)

@@ -81,7 +81,9 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     of_seeds = _by_seed(terms, members) if _same_measure(terms) else {}
     if of_seeds and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
         return _of_few(members, _single(influences, *of_seeds.values()))
-    return _over_seeds(influences, of_seeds) or _of_few(members, _unpaired(influences, terms))
+    if found := _over_seeds(influences, of_seeds):
+        return _of_few([*members, of_seeds], found)
+    return _of_few(members, _unpaired(influences, terms))
 
 
 def _by_seed(terms: Sequence[Term], members: Sequence[Mapping[Seed, Row]]) -> dict[Seed, list[Term]]:
@@ -121,9 +123,9 @@ def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> 
     return max(0.0, together - max(0.0, each - together) / (len(pulls) - 1))
 
 
-def _of_few(members: Sequence[Mapping[Seed, Row]], found: Difference) -> Difference:
-    """The difference, without an error where one of the rows has one training and another several: how far trainings
-    lie apart is in the error of the several only, and of the one it is not known."""
+def _of_few(members: Sequence[Iterable[Seed]], found: Difference) -> Difference:
+    """The difference, without an error where one of the rows, or the seeds by which it was found, have one training and
+    another several: how far trainings lie apart is in the error of the several only, and of the one it is not known."""
     trainings = {len({seed.training for seed in held}) for held in members}
     return replace(found, se=np.nan) if 1 in trainings and len(trainings) > 1 else found
 
