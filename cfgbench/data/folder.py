@@ -42,32 +42,36 @@ def load_folder(dataset: Dataset) -> Images:
     called = _readable(source, _table(source, known) if TABLE in there else {}, names)
     counts = counts_per_class(dataset.limit, [len(classes[name]) for name in names])
     files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])[: counts[label]]]
-    images = _decoded(source, [file for file, _ in files], dataset.resolution)
-    _check_sizes(source, [file for file, _ in files], images)
-    if any(image.mode == "RGB" for image in images):
-        images = [image.convert("RGB") for image in images]
-    pixels = np.stack([np.asarray(image) for image in images])
-    pixels = pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    pixels = _decoded(source, [file for file, _ in files], dataset.resolution)
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
     ignored = _passed_over(there, split, set(names))
     return Images("folder", pixels, labels, called, flips=flips, ignored=ignored)
 
 
-def _decoded(source: Source, files: list[str], side: int | None) -> list[Image.Image]:
-    """All images, brought to `side`. Raises UserError where they are on the way to more than memory holds."""
-    images: list[Image.Image] = []
-    for file in files:
-        images.append(_fit(decode(source, file), side))
-        needed = 3 * images[0].size[0] * images[0].size[1] * len(files)  # in colours, as one coloured image makes all
-        if needed > machine.memory() // 2:
-            raise UserError(
-                f"{source.where}: {len(files):,} images of {file}'s size, {needed / 1e9:,.1f} GB, are more than memory "
-                "holds; set a smaller dataset.resolution, or dataset.limit"
-            )
-        if images[-1].size != images[0].size:
-            break  # which is said next
-    return images
+def _decoded(source: Source, files: list[str], side: int | None) -> np.ndarray:
+    """All images [n, ch, h, w], brought to `side`. Raises UserError where they would be more than memory holds, or are
+    of different sizes."""
+    pixels = np.empty((0, 1, 0, 0), dtype=np.uint8)
+    for place, file in enumerate(files):
+        image = _fit(decode(source, file), side)
+        if place == 0:
+            _check_memory(source, file, image, len(files))
+            pixels = np.empty((len(files), 1, *image.size[::-1]), dtype=np.uint8)
+        _check_size(source, files[0], pixels.shape[:1:-1], file, image)
+        if image.mode == "RGB" and pixels.shape[1] == 1:  # one coloured image makes all
+            pixels = np.repeat(pixels, 3, axis=1)
+        pixels[place] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    return pixels
+
+
+def _check_memory(source: Source, file: str, image: Image.Image, count: int) -> None:
+    needed = 3 * image.size[0] * image.size[1] * count  # in colours
+    if needed > machine.memory() // 2:
+        raise UserError(
+            f"{source.where}: {count:,} images of {file}'s size, {needed / 1e9:,.1f} GB, are more than memory "
+            "holds; set a smaller dataset.resolution, or dataset.limit"
+        )
 
 
 def _split_of(dataset: Dataset) -> str:
@@ -155,15 +159,15 @@ def _fit(image: Image.Image, side: int | None) -> Image.Image:
     return image if side is None else average_areas(middle_square(image), side)
 
 
-def _check_sizes(source: Source, files: list[str], images: list[Image.Image]) -> None:
-    width, height = images[0].size
-    for file, image in zip(files, images, strict=False):
-        if image.size != (width, height) or width != height:
-            there = f"{image.size[0]} x {image.size[1]} pixels"
-            why = "not square" if image.size == (width, height) else f"where {files[0]} has {width} x {height}"
-            raise UserError(
-                f"{source.where}: {file}: {there}, {why}; set dataset.resolution to bring all to one square size"
-            )
+def _check_size(source: Source, first: str, size: tuple[int, int], file: str, image: Image.Image) -> None:
+    """`size` is that of the `first` image."""
+    width, height = size
+    if image.size != size or width != height:
+        there = f"{image.size[0]} x {image.size[1]} pixels"
+        why = "not square" if image.size == size else f"where {first} has {width} x {height}"
+        raise UserError(
+            f"{source.where}: {file}: {there}, {why}; set dataset.resolution to bring all to one square size"
+        )
 
 
 def _table(source: Source, known: list[str]) -> dict[str, str]:

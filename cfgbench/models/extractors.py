@@ -16,7 +16,7 @@ from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.files import file_digest, open_regular
 from cfgbench.models.inception import Body, Runner
-from cfgbench.models.precision import float32_kept
+from cfgbench.models.precision import float32_kept, in_parts
 
 OFFICIAL_DIGEST = "6726825d"
 """What the SHA-256 of the published network's weights begins with."""
@@ -70,9 +70,10 @@ class ClassifierFeatures(Extractor):
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
         self.check(images.shape[1:])
         top, left = (images.shape[2] - self.side) // 2, (images.shape[3] - self.side) // 2
-        middle = images[:, :, top : top + self.side, left : left + self.side].to(self.device)
+        middle = images[:, :, top : top + self.side, left : left + self.side]
         with float32_kept():
-            return Features(*self.network(from_uint8(middle)))
+            found = in_parts(lambda some: self.network(from_uint8(some.to(self.device))), middle)
+        return Features(*map(torch.cat, zip(*found, strict=True)))
 
 
 class Coordinates(Extractor):

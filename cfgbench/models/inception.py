@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cfgbench.errors import reason
 from cfgbench.models.compile_choice import OPTIONS, CompileCost, no_compiler
-from cfgbench.models.precision import float32_kept
+from cfgbench.models.precision import float32_kept, out_of_memory
 
 SIDE = 299
 BATCH = {"cpu": 50, "cuda": 256}
@@ -130,8 +130,19 @@ class Runner:
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k"] | None]:
         # a GPU's float32 gains by a search for the fastest kernels, bf16 does not
         search = self.device.type == "cuda" and self.dtype == torch.float32
+        found: list[tuple[Tensor, Tensor | None]] = []
         with float32_kept(search=search):
-            found = [self._batch(part) for part in images.split(self.batch)]
+            while len(images):
+                part = images[: self.batch]
+                try:
+                    found.append(self._batch(part))
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error) or self.batch == 1:
+                        raise
+                else:
+                    images = images[len(part) :]
+                    continue
+                self._halve()  # what the failed batch took is free when the handler has ended
         logits = torch.cat([one[1] for one in found]) if self.body.logits else None
         return torch.cat([one[0] for one in found]), logits
 
@@ -152,6 +163,13 @@ class Runner:
                 self._decide((time.monotonic() - began) / count)
             self.warm.add(count)  # the first of its size warms up: a GPU's kernels are searched for then
         return pooled, None if logits is None else logits[:count]
+
+    def _halve(self) -> None:
+        """Memory has run out: half as many images go through at a time from here."""
+        self.batch //= 2
+        self.note = f"out of memory, batches of {self.batch} from here"
+        if self.compiled:
+            self._compile(self.note)
 
     def _decide(self, seconds: float) -> None:
         """`seconds`: what an image takes."""

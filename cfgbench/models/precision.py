@@ -1,13 +1,17 @@
 """Which arithmetic a network runs in, and where."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from cfgbench.errors import UserError, reason, said
+
+T = TypeVar("T")
 
 PRECISIONS = "auto", "fp32", "bf16", "fp16"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -86,4 +90,21 @@ _NO_MEMORY = "can't allocate memory", "not enough memory", "could not create a p
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is memory that ran out, on a GPU or on the processor."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in said(error) for words in _NO_MEMORY)
+    return known or lacked_memory(said(error))
+
+
+def lacked_memory(why: str) -> bool:
+    """Whether these are the words of `out_of_memory`, where a row keeps them behind the error's name."""
+    return why.partition(":")[0].endswith("MemoryError") or any(words in why for words in _NO_MEMORY)
+
+
+def in_parts(call: Callable[..., T], *given: Tensor) -> list[T]:
+    """What `call` gives for these tensors [b, ...]: of all at once, or where memory runs out of halves, one after the
+    other. Raises what torch raises when it runs out for a single one."""
+    try:
+        return [call(*given)]
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error) or len(given[0]) == 1:
+            raise
+    halves = zip(*(tensor.chunk(2) for tensor in given), strict=True)
+    return [found for half in halves for found in in_parts(call, *half)]

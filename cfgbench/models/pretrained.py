@@ -20,6 +20,7 @@ from cfgbench.errors import UserError, brief
 from cfgbench.files import digest_named, file_digest, identity
 from cfgbench.models.adm import load_adm
 from cfgbench.models.gaussians import ExactDenoiser
+from cfgbench.models.precision import out_of_memory
 from cfgbench.spec import Checkpoint, Exact, Factory, Pretrained
 
 
@@ -113,9 +114,11 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
             num_classes = int(network.num_classes)
             if isinstance(network, nn.Module):
                 network = network.to(device).eval().requires_grad_(False)
-    except (MemoryError, UserError):
+    except UserError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
+        if out_of_memory(error):
+            raise
         raise _failed(model, error) from None
     return Predicting(network, model.prediction, num_classes)
 
@@ -166,6 +169,8 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
             with torch.inference_mode():
                 _prediction(denoiser(z, lam, torch.tensor(c, device=device)), z)
         except (Exception, SystemExit) as error:  # the user's own code fails as it likes
+            if out_of_memory(error):
+                raise
             text, kind = brief(error, quoted=False), type(error).__name__
             words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
             raise UserError(f"model: {wrong}: {words}") from None

@@ -90,6 +90,11 @@ def _check_features(spec: SweepSpec) -> None:
     if spec.evaluation.precision == "bf16" and features not in INCEPTION:
         way_out = f"leave it out, or take features: {INCEPTION[0]}"
         raise ValueError(f"evaluation.precision = bf16: the features {features} have fp32 only; {way_out}")
+    if spec.evaluation.inception_weights is not None and features not in INCEPTION:
+        raise ValueError(
+            f"evaluation.inception_weights = {spec.evaluation.inception_weights}: not for the features {features}; "
+            f"leave it out, or take features: {INCEPTION[0]}"
+        )
     if features in INCEPTION[1:] and "is" in spec.evaluation.metrics:
         raise ValueError(
             f"evaluation.features = {features}: has no logits for the Inception Score; take metrics: [fid]"

@@ -68,9 +68,15 @@ _KINDS = {
 """Where the validation names which of several kinds it took something for."""
 
 
+_SCALES = "scale", "guidance_scale", "cfg_scale"
+"""What others call 1 + w."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """The nearest of the known words, or all of them, to end an error with."""
     word = word[:LONGEST]
+    if word.rpartition(".")[2] in _SCALES and "w" in known:
+        return "; write w, which is the scale less 1"
     same = [name for name in known if name.casefold() == word.casefold()]
     close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -57,6 +57,7 @@ def _there_now(plan: Plan, network: Network, compute: Compute, progress: Progres
         if (losses := other.with_suffix(".losses.csv")).exists():
             plan.store.take_over(path.with_suffix(".losses.csv"), losses)
         plan.store.take_over(path, other)
+        path.with_suffix(".partial").unlink(missing_ok=True)
         remark(progress, f"{network.label}: trained already, by the sweep {other.parent.parent.name}")
     return path.exists()
 

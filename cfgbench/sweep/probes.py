@@ -18,7 +18,7 @@ from cfgbench.diffusion.schedule import diffuse
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import FeatureExtractor, Features
-from cfgbench.models.precision import out_of_memory
+from cfgbench.models.precision import in_parts, out_of_memory
 from cfgbench.spec import Cell, Exact
 from cfgbench.tensors import digest
 
@@ -125,7 +125,7 @@ def _check_classifier(classifier: NoisyClassifier, name: str, images: Images, de
     who = f"noisy classifier {name}"
     _check_average(classifier, who)
     x, labels = _some(images, CLASSIFIED, device)
-    found = classifier(x, torch.full((len(x),), NEARLY_CLEAN, device=device)).argmax(dim=1)
+    found = torch.cat(in_parts(classifier, x, torch.full((len(x),), NEARLY_CLEAN, device=device))).argmax(dim=1)
     right, chance = (found == labels).float().mean().item(), labels.bincount().max().item() / len(labels)
     if images.num_classes > 1 and right <= chance:
         raise UserError(
@@ -146,12 +146,14 @@ class _Probe:
         self.lam = torch.tensor(log_snrs, device=device)
 
     def call(self, c: int) -> Float[Tensor, "b ch h w"]:
-        c_of_each = torch.full((len(self.z),), c, device=self.z.device)
-        return self.denoiser(self.z, self.lam, c_of_each).clone()  # it may give the same memory each time
+        return self._own(self.z, self.lam, torch.full((len(self.z),), c, device=self.z.device))
 
     def alone(self, c: int) -> Float[Tensor, "1 ch h w"]:
         """What `call` gives the first image, without the others."""
-        return self.denoiser(self.z[:1], self.lam[:1], torch.full((1,), c, device=self.z.device)).clone()
+        return self._own(self.z[:1], self.lam[:1], torch.full((1,), c, device=self.z.device))
+
+    def _own(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
+        return self.denoiser(z, lam, c).clone()  # it may give the same memory each time
 
     def distance(self, a: Tensor, b: Tensor) -> float:
         """|a - b| / |a|."""
@@ -167,8 +169,9 @@ class _Probe:
         where, wanted = self.z.device, self.alone(c)
         apart = []
         for some in torch.arange(self.classes, device=where).split(CLASSES_AT_ONCE):
-            eps = self.denoiser(self.z[:1].repeat(len(some), 1, 1, 1), self.lam[:1].repeat(len(some)), some)
-            apart.append((eps - wanted).flatten(1).norm(dim=1))
+            z, lam = self.z[:1].repeat(len(some), 1, 1, 1), self.lam[:1].repeat(len(some))
+            for eps in in_parts(self._own, z, lam, some):
+                apart.append((eps - wanted).flatten(1).norm(dim=1))
         return torch.cat(apart).argsort()[:NEAREST].tolist()
 
 

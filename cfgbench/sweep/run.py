@@ -1,13 +1,13 @@
 """Train what the grid needs, run what is missing: nothing is done twice, and one failure stops nothing else."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 
 from cfgbench.errors import UserError, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
-from cfgbench.models.precision import Compute, out_of_memory
+from cfgbench.models.precision import Compute, lacked_memory, out_of_memory
 from cfgbench.progress import Progress, remark, wait_for_others
 from cfgbench.spec import Cell, Factory, Pretrained
 from cfgbench.sweep.batches import Ready
@@ -62,8 +62,11 @@ def _try_model(plan: Plan, compute: Compute) -> None:
     take hours."""
     cell = plan.missing[0]
     if isinstance(cell.model, Pretrained):
-        with suppress(MemoryError):  # a reason for its cells to fail
+        try:
             plan.pretrained(cell, compute.device)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):  # which is a reason for its cells to fail
+                raise
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
@@ -80,15 +83,18 @@ def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = 
         wait_for_others(progress, 0, len(plan.cells))
 
 
-def _train_first(bench: Bench, queue: Iterable[list[Cell]]) -> Iterator[Row]:
+def _train_first(bench: Bench, queue: deque[list[Cell]]) -> Iterator[Row]:
     """Trains what nobody else is at, before anything is sampled: a network is trained by one process, while many sample
-    with it."""
-    for cells in queue:
+    with it. Cells that fail for want of theirs leave the queue."""
+    for _ in range(len(queue)):
+        cells = queue.popleft()
         if not all(_made_meanwhile(bench.plan, cell) for cell in cells):
             try:
                 train_networks(bench, cells[0])
             except ANY as error:
-                yield from _without_networks(bench, cells, error)
+                cells = yield from _without_networks(bench, cells, error)
+        if cells:
+            queue.append(cells)
 
 
 def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cell]]:
@@ -100,8 +106,7 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
     try:
         ready = ready_for(bench, cells)
     except ANY as error:
-        yield from _without_networks(bench, cells, error)
-        return []
+        return (yield from _without_networks(bench, cells, error))
     if ready is None:
         return cells
     left = []
@@ -118,16 +123,21 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
     return left
 
 
-def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Iterator[Row]:
-    """Yields a failed row for each of these cells, whose networks could not be trained or loaded. Raises the error
-    again if it stops all, and unless the training failed, memory ran out, or the network is a user's own."""
+def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Generator[Row, None, list[Cell]]:
+    """Yields a failed row for each of these cells, whose networks could not be trained or loaded; returns those that
+    another process is at. Raises the error again if it stops all, and unless the training failed, memory ran out, or
+    the network is a user's own."""
     known = isinstance(cells[0].model, Factory) or isinstance(error, TrainingFailed) or out_of_memory(error)
     if isinstance(error, STOPS_ALL) or not known:
         raise error
+    left = []
     for cell in cells:
         with bench.plan.store.claim(cell.id) as held:
-            if held and not _made_meanwhile(bench.plan, cell):
+            if not held:
+                left.append(cell)
+            elif not _made_meanwhile(bench.plan, cell):
                 yield _put(bench, _failed(bench, cell, error))
+    return left
 
 
 def _fill_together(bench: Bench, jobs: list[Job], ready: Ready) -> None:
@@ -152,9 +162,11 @@ def _claimable(plan: Plan, cells: list[Cell]) -> bool:
 
 
 def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
-    """Whether another process has run the cell since this one looked."""
+    """Whether another process has run the cell since this one looked. Not where that ran out of memory: what it lacked
+    this one may hold."""
     row = plan.store.find(cell.id)
-    return row is not None and row["digest"] != plan.seen.get(cell.id)
+    new = row is not None and row["digest"] != plan.seen.get(cell.id)
+    return new and not (row["status"] == "failed" and lacked_memory(str(row["reason"])))
 
 
 def clean_up(plan: Plan) -> None:

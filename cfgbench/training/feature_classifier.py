@@ -93,11 +93,13 @@ class _Training:
 
     def losses(self) -> Iterator[Tensor]:
         """Of the steps that are left: asking for one makes a step."""
-        pixels, labels = (torch.from_numpy(of).to(self._device) for of in (self._images.images, self._images.labels))
         for draw in itertools.islice(_draws(self._images, self._generator), self.step, None):
-            chosen = draw.chosen.to(self._device)
+            pixels, labels = (
+                torch.from_numpy(of[draw.chosen.numpy()]) for of in (self._images.images, self._images.labels)
+            )
             with autocast(self._precision, self._device):
-                loss = F.cross_entropy(self.network(_augmented(pixels[chosen], draw))[1], labels[chosen])
+                logits = self.network(_augmented(pixels.to(self._device), draw))[1]
+                loss = F.cross_entropy(logits, labels.to(self._device))
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()

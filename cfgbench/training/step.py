@@ -22,7 +22,8 @@ class Step:
 
     On a GPU the gradients of a whole batch are recorded as a CUDA graph and replayed: a small network's are thousands
     of kernels, which take ten times as long to be launched as to be computed. Parts of a batch are not, nor networks
-    with dropout, whose masks come from torch's global state, nor those that keep no activations (`recompute`).
+    with dropout, whose masks come from torch's global state, nor those that keep no activations (`recompute`), nor the
+    first step: after it the optimizer takes its own memory, and what runs out later is not halved.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Step:
         self._recorded = None
 
     def _attempt(self, batch: Batch, size: int) -> Tensor:
-        if not self._records or size < len(batch.labels):
+        if not self._records or size < len(batch.labels) or not self.state.optimizer.state:
             return self._gradients(batch.parts(size))
         forward = vars(self.state.network).get("forward")  # what it was compiled to; None before
         if self._recorded is None or self._recorded_of is not forward:

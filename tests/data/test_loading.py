@@ -45,6 +45,23 @@ def zipped(root, path, extra=()):
     return path
 
 
+LOADED = """
+import sys
+from cfgbench import data
+from cfgbench.spec import Dataset
+print(data.load(Dataset(name="folder", path=sys.argv[1], limit=int(sys.argv[2]))).images.shape)
+"""
+
+
+def test_images_are_in_memory_once(tmp_path, peak):
+    """94 MB of them, the last coloured: all that came before are then made so."""
+    for number in range(2000):
+        picture(tmp_path / "photos" / "ab"[number % 2] / f"{number:04}.png", 125, "RGB" if number == 1999 else "L")
+    (few, least), (all_of_them, most) = (peak(LOADED, str(tmp_path / "photos"), count) for count in ("4", "2000"))
+    assert (few, all_of_them) == ("(4, 1, 125, 125)", "(2000, 3, 125, 125)")
+    assert most - least < 1.5 * 94, (least, most)
+
+
 def load(path, **keys):
     return data.load(Dataset(name="folder", path=path, **keys))
 

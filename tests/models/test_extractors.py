@@ -50,6 +50,33 @@ def test_a_classifier_sees_minus_one_to_one_in_evaluation_mode_without_gradients
     assert not features.pooled.requires_grad
 
 
+def tight(network, most):
+    """The network on a device that holds so many images."""
+    seen = []
+
+    def call(x):
+        seen.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(x)
+
+    return call, seen
+
+
+def test_where_memory_runs_out_a_classifier_looks_at_half_as_many():
+    network, images = Probe().eval(), torch.arange(7 * 64, dtype=torch.uint8).view(7, 1, 8, 8)
+    whole = ClassifierFeatures(network, "probe-1", side=8, device=CPU)(images)
+    call, seen = tight(network, 2)
+    parts = ClassifierFeatures(call, "probe-1", side=8, device=CPU)(images)
+    assert seen == [7, 4, 2, 2, 3, 2, 1]
+    assert torch.equal(parts.pooled, whole.pooled)
+    assert torch.equal(parts.logits, whole.logits)
+    with pytest.raises(torch.OutOfMemoryError):
+        ClassifierFeatures(tight(network, 0)[0], "probe-1", side=8, device=CPU)(images)
+    with pytest.raises(RuntimeError, match="other"):
+        ClassifierFeatures(lambda x: (_ for _ in ()).throw(RuntimeError("other")), "p", side=8, device=CPU)(images)
+
+
 def test_a_border_is_cut_off_before_the_classifier():
     extractor = ClassifierFeatures(Probe(), "probe-1", side=8, device=CPU)
     bordered = torch.nn.functional.pad(_ramp(8), (2, 2, 2, 2), value=77)

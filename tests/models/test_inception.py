@@ -106,6 +106,31 @@ def test_what_is_compiled_sees_whole_batches_and_the_rest_is_filled_up():
     torch.testing.assert_close(found[0], wanted[0])
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_where_memory_runs_out_half_as_many_go_through_from_there(monkeypatch, compiled):
+    again = []
+    monkeypatch.setattr(Runner, "_compile", lambda self, because: again.append(because))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    plain, runner = _runner(), _runner()
+    runner.compiled, honest = compiled, runner.body.forward
+
+    def forward(x):
+        found = honest(x)
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    runner.body.forward = forward
+    images = _images(23)
+    torch.testing.assert_close(runner(images)[0], plain(images)[0])
+    assert runner.body.seen == [20, 10, 5, 5, 5, 5, 5 if compiled else 3]
+    assert runner.note == "out of memory, batches of 5 from here"
+    assert again == ["out of memory, batches of 10 from here", runner.note] * compiled
+    runner.body.forward = lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        runner(images)
+
+
 def test_compiling_pays_where_the_time_that_it_saves_is_longer():
     half = CompileCost(100.0, 0.5)
     assert half.pays(201.0)

@@ -12,7 +12,9 @@ from PIL import Image
 
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.fast import Compiled
+from cfgbench.models.precision import Compute
 from cfgbench.models.unet import UNet
+from cfgbench.progress import silent
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import networks
@@ -179,6 +181,34 @@ def test_for_cells_that_others_are_at_no_network_is_loaded_and_measured(plan, mo
         assert loaded == []
     assert list(running._run_group(bench, made.cells)) == []
     assert loaded == [1]
+
+
+def test_what_another_process_has_no_memory_for_is_done_all_the_same(plan, run, monkeypatch):
+    """That process marks all cells as failed, also those that this one has yet to come to."""
+    mine, compute = plan(grid="{w: [0, 1], T: [4]}"), Compute(torch.device("cpu"), "fp32")
+    honest = running.ready_for
+    for error, left in ((ValueError("broken"), 0), (torch.OutOfMemoryError("CUDA out of memory"), 2)):
+        monkeypatch.setattr(running, "out_of_memory", lambda _: True)  # else a broken network of ours ends the sweep
+        monkeypatch.setattr(running, "ready_for", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert run("sweep", "small.yaml", "--quiet", "--precision", "fp32")[0] == 1
+        monkeypatch.setattr(running, "ready_for", honest)
+        assert [row["status"] for row in running.run(mine, compute, progress=silent)] == ["ok"] * left
+
+
+def test_cells_without_networks_that_others_are_at_are_left_to_them(plan, monkeypatch):
+    made = plan(grid="{w: [0, 1, 2], T: [4]}")
+    prepare_folder(made)
+    monkeypatch.setattr(running, "_failed", lambda bench, cell, error: cell.id)
+    monkeypatch.setattr(running, "_put", lambda bench, row: row)
+    bench = Bench(made, extractor=None, features=None, reference=None, compute=None)
+    left = []
+
+    def failing():
+        left.extend((yield from running._without_networks(bench, made.cells, torch.OutOfMemoryError("no memory"))))
+
+    with made.store.claim(made.cells[1].id):
+        assert list(failing()) == [made.cells[0].id, made.cells[2].id]
+    assert left == [made.cells[1]]
 
 
 def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(sweep):

@@ -353,7 +353,7 @@ def test_images_sorted_by_class_have_a_note(run, count):
 
 
 def test_two_classes_one_after_the_other_have_a_note(run):
-    by_class = np.concatenate([np.flatnonzero(LABELS == c) for c in (0, 1)])
+    by_class = np.concatenate([np.flatnonzero(c == LABELS) for c in (0, 1)])
     as_npz(DIGITS[by_class])
     _, out, err = run("eval", "samples.npz", "--reference", "digits", "--quiet")
     assert "IS 1.0" in out

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
+from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
+from cfgbench.models import feature_classifier
 from cfgbench.models.extractors import ClassifierFeatures
-from cfgbench.sweep.probes import _check_null, _Probe
+from cfgbench.spec import Dataset
+from cfgbench.sweep.probes import _check_classifier, _check_null, _Probe
 from cfgbench.tensors import load_tensors, save_tensors
 
 SWEEP = """
@@ -78,6 +81,8 @@ def says_x(): return SaysX()
 def no_null(): return NoNull()
 def null_alone(): return NullAlone()
 def tight(): return Ends([*range(9, 100)], torch.OutOfMemoryError("CUDA out of memory"))
+def no_room(): return Ends([2], torch.OutOfMemoryError("CUDA out of memory"))
+def no_room_at_all(): raise torch.OutOfMemoryError("CUDA out of memory")
 def unnumbered(): return torch.nn.Identity()
 
 class SaysX(Denoiser):
@@ -278,10 +283,38 @@ def test_what_was_trained_without_classes_is_held_against_the_noise_without_one(
 
 def test_no_probe_takes_more_memory_than_sampling_can_do_with(sweep, run):
     sweep("sound")
-    text = Path("sweep.yaml").read_text().replace(":sound", ":tight").replace("p_uncond: 0.1", "p_uncond: 0")
-    Path("sweep.yaml").write_text(text.replace("w: [0, 1]", "w: [0]"))
+    Path("sweep.yaml").write_text(Path("sweep.yaml").read_text().replace(":sound", ":tight"))
     assert run("sweep", "sweep.yaml", "--quiet")[0] == 0
     assert {*pd.read_parquet("results/probed/cells")["status"]} == {"ok"}
+
+
+def test_a_noisy_classifier_is_probed_in_parts_where_memory_runs_out():
+    images, seen = data.load(Dataset(name="digits")), []
+    packaged = feature_classifier.load(feature_classifier.packaged("digits"))
+
+    class Noisy(torch.nn.Module):
+        num_classes = 10
+
+        def forward(self, z, lam):
+            if len(z) > 60:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            seen.append(len(z))
+            return packaged(z)[1] * self.knows
+
+    classifier = Noisy()
+    classifier.knows = 1.0
+    _check_classifier(classifier, "c", images, torch.device("cpu"))
+    assert seen == [50] * 4
+    classifier.knows = 0.0
+    with pytest.raises(UserError, match=r"right for .* of 200 of the data set's own images"):
+        _check_classifier(classifier, "c", images, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("function", ["no_room", "no_room_at_all"])
+def test_memory_that_a_network_of_ones_own_lacks_is_no_mistake_in_the_file(sweep, run, function):
+    code, _, err = sweep(function)
+    assert (code, err.splitlines()[-1].startswith("2 cells failed")) == (1, True), err
+    assert {*pd.read_parquet("results/probed/cells")["reason"]} == {"OutOfMemoryError: CUDA out of memory"}
 
 
 def test_features_that_are_constant(sweep, monkeypatch):

@@ -57,6 +57,10 @@ def test_what_another_sweep_has_made_is_taken_over(work, run):
     assert run("sweep", one, "--quiet", "--workers", 1)[0] == 0
     assert work.done == ALL
     other = work("other", ("w: [1]", "w: [2]"), ("[0.1, 0.5]", "[0.5, 0.9]"))
+    begun = [Path("results/other/checkpoints", f"{row['checkpoint_id']}.partial") for row in rows("one")]
+    begun[0].parent.mkdir(parents=True)
+    for path in begun:  # of trainings that were stopped before the other sweep's were over
+        path.write_bytes(b"begun")
     said = run("sweep", other, "--dry-run", "--quiet")[1]
     assert "trained: measures the images" in said
     assert [line.split(": ")[0].split("  ")[1] for line in said.splitlines() if line.startswith("network")] == [
@@ -65,6 +69,7 @@ def test_what_another_sweep_has_made_is_taken_over(work, run):
     assert (code, work.done) == (0, ["train"])
     assert "p_uncond 0.5: trained already, by the sweep one" in err
     (shared,) = {row["checkpoint_id"] for row in rows("one")} & {row["checkpoint_id"] for row in rows("other")}
+    assert [path.exists() for path in begun] == [path.stem != shared for path in begun]
     for name in (f"checkpoints/{shared}.safetensors", f"checkpoints/{shared}.losses.csv"):
         assert Path("results/one", name).read_bytes() == Path("results/other", name).read_bytes()
     for key in ("features_id", "reference_id", "protocol"):

@@ -108,3 +108,22 @@ def test_weights_begin_as_the_seed_says(images):
     assert all(map(torch.equal, first(0), first(0)))
     different = [not torch.equal(a, b) for a, b in zip(first(0), first(1), strict=True) if a.dim() > 1]
     assert sum(different) > 0.5 * len(different)
+
+
+def test_nothing_is_recorded_before_the_optimizer_has_its_memory(images, monkeypatch):
+    """What a recorded step takes it holds for good: memory that runs out later, in the optimizer, could not be halved.
+    Here the recording itself is left out, for it takes a GPU."""
+    recorded = []
+
+    def record(function, *, learns):
+        recorded.append(bool(state.optimizer.state))
+        return function
+
+    monkeypatch.setattr("cfgbench.training.step.Graphed", record)
+    state, feed = begun(images, Training(steps=3, batch_size=8))
+    step = Step(state, feed, "fp32")
+    step._records = True
+    for _ in range(3):
+        step()
+    assert recorded == [True]
+    assert state.step == 3
