@@ -168,16 +168,17 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
     if plan.missing:
         from cfgbench.sweep.workers.pool import run_shared
 
-        missing = len(plan.missing)
+        missing, told = len(plan.missing), set()
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
-            for position, row in enumerate(rows, start=1):
-                if position == 1:  # what cannot be used is told by then, in a line of its own
+            for row in rows:
+                if not told:  # what cannot be used is told by then, in a line of its own
                     clear(progress)
                     _tell_notes(plan, compute)
+                told.add(row["cell_id"])  # one process may do what another had no memory for
                 if not quiet:
                     clear(progress)
                     said = f"{place_of(row, plan.cells[0].axes)}: {outcome_of(row)}"
-                    unwritten = unprinted(print, f"{position}/{missing} {printable(said)}") or unwritten
+                    unwritten = unprinted(print, f"{len(told)}/{missing} {printable(said)}") or unwritten
     clean_up(plan)
     from cfgbench.report import print_tables
     from cfgbench.sweep.results.asked import cells_asked_for
@@ -353,15 +354,30 @@ def eval(
         ),
     ] = None,
     inception_weights: Annotated[
-        Path | None, typer.Option(help="The Inception network's weights.", show_default="CFGBENCH_INCEPTION_WEIGHTS")
+        Path | None,
+        typer.Option(
+            help="The Inception network's weights.",
+            show_default="those of the sweep file, else CFGBENCH_INCEPTION_WEIGHTS",
+        ),
     ] = None,
     feature_precision: Annotated[
-        str, typer.Option(help="fp32, or bf16: several times as fast, another protocol; inception only.")
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            help="fp32, or bf16: several times as fast, another protocol; inception only.",
+            show_default="that of the sweep file or the statistics, else fp32",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Where to write the result.", show_default=False)] = None,
     save_stats: Annotated[
         Path | None, typer.Option(help="Where to write the samples' statistics (.npz).", show_default=False)
     ] = None,
+    save_reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write the reference's statistics (.npz), to name as --reference.", show_default=False
+        ),
+    ] = None,
+    results: Results = RESULTS,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -372,15 +388,17 @@ def eval(
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
     from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
-    from cfgbench.sweep.results.statistics_files import save_reference
+    from cfgbench.sweep.results import statistics_files
 
-    check_outputs({"--json": json, STATISTICS: save_stats}, {"SAMPLES": samples, "--reference": Path(reference)})
-    result, moments = evaluate(
+    outputs = {"--json": json} | dict(zip(STATISTICS, (save_stats, save_reference), strict=True))
+    check_outputs(outputs, {"SAMPLES": samples, "--reference": Path(reference)})
+    result, *statistics = evaluate(
         samples,
         reference,
         features=features,
         weights=inception_weights,
         precision=feature_precision,
+        results=results,
         device=find_device(device),
         progress=_progress(quiet),
     )
@@ -393,7 +411,8 @@ def eval(
         _write_each(
             {
                 json: lambda path: write_atomically(path, content),
-                save_stats: lambda path: save_reference(path, moments, result.features_id),
+                save_stats: lambda path: statistics_files.save_reference(path, statistics[0], result.features_id),
+                save_reference: lambda path: statistics_files.save_reference(path, statistics[1], result.features_id),
             }
         )
 

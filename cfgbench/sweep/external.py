@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
-from cfgbench.sweep.reference import Reference, of_file, of_images_with
+from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import is_statistics, maker_of
 
 _SWEEP_FILES = (".yaml", ".yml")
-STATISTICS = "--save-stats"
+STATISTICS = "--save-stats", "--save-reference"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
@@ -41,12 +42,22 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
         taken[os.path.realpath(path)] = name
-        if name == STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
+        if name == STATISTICS[1] and _holds_statistics(inputs["--reference"]):
+            raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")
+        if name in STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
         make_folder(path.parent)
         place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
         if (path.exists() and not path.is_file()) or place.is_symlink() or not os.access(place.parent, os.W_OK):
             raise UserError(f"{name} {path}: cannot be written; name another file")
+
+
+class Evaluated(NamedTuple):
+    """What `evaluate` finds: the scores, and the statistics of the samples and of the reference."""
+
+    scores: ImageScores
+    samples: Moments
+    reference: Moments
 
 
 def evaluate(
@@ -55,18 +66,19 @@ def evaluate(
     *,
     features: str | None = None,
     weights: Path | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
+    results: Path,
     device: torch.device,
     progress: Progress,
-) -> tuple[ImageScores, Moments]:
-    """Measures the images of `samples` (see `open_images`); gives their statistics, too.
+) -> Evaluated:
+    """Measures the images of `samples` (see `open_images`).
 
     `reference` is such images too, or a data set's name, a sweep file, or an .npz with mu and sigma. `features` names
-    the extractor; that of the reference's data set where it has one of its own, else Inception. `precision`, fp32 or
-    bf16, is the Inception network's. Raises UserError.
+    the extractor; `weights` and `precision`, fp32 or bf16, are the Inception network's. What is not given is as the
+    reference has it: a data set with features of its own, a sweep file, statistics; else Inception in fp32. A data
+    set's statistics that a sweep in the folder `results` has are not made again. Raises UserError.
     """
-    name = _usual_features(reference) if features is None else features
-    _check_options(precision, weights, name)
+    name, weights, precision = _measured_with(reference, features, weights, precision)
     images, target = _open(samples, reference, 1 if name in PACKAGED else 3, progress)
     beside = target if isinstance(target, ImageBatches) else None
     extractor = packaged_extractor(
@@ -84,12 +96,12 @@ def evaluate(
         raise UserError(f"{samples}: {error}") from None
     seen, known = Seen(), Seen()
     with _named(f"--reference {reference}", name):
-        against = _statistics(target, known, extractor, progress)
+        against = _statistics(target, known, extractor, results, progress)
     with _named(samples, name):
         measured = _measure(seen.watch(images), extractor, against.moments, progress)
     others = None if beside is None else Watched(beside, known)
     scores = scores_of(measured, Watched(images, seen), against, others, features_id=extractor.id, precision=precision)
-    return scores, measured.moments
+    return Evaluated(scores, measured.moments, against.moments)
 
 
 def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[ImageBatches, Path | ImageBatches]:
@@ -112,8 +124,26 @@ def _named(images: object, features: str) -> Iterator[None]:
         raise UserError(f"{images}: {error}{unreached(features)}") from None
 
 
-def _check_options(precision: str, weights: Path | None, features: str) -> None:
-    if precision not in ("fp32", "bf16"):
+class _Measure(NamedTuple):
+    """An extractor's name; of the Inception network the file of weights, if one is named, and the precision."""
+
+    name: str
+    weights: Path | None = None
+    precision: str = "fp32"
+
+
+def _measured_with(reference: str, features: str | None, weights: Path | None, precision: str | None) -> _Measure:
+    """What is asked for, and where nothing is, what the reference is measured with. Raises UserError."""
+    usual = _usual(reference, named=features)
+    name = usual.name if features is None else features
+    _check_options(precision, weights, name)
+    if name not in INCEPTION:
+        return _Measure(name)
+    return _Measure(name, weights or usual.weights, precision or usual.precision)
+
+
+def _check_options(precision: str | None, weights: Path | None, features: str) -> None:
+    if precision not in (None, "fp32", "bf16"):
         raise UserError(f"--feature-precision {brief(precision)}: should be fp32 or bf16")
     if features in INCEPTION:
         return
@@ -139,25 +169,31 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
-def _usual_features(reference: str) -> str:
-    """The extractor of the data set that is named, or that a sweep file or a file of statistics has, where it exists
-    already; else Inception. Raises UserError where the sweep trains its own."""
+def _usual(reference: str, *, named: str | None) -> _Measure:
+    """What measures the data set that is named, or what a sweep file or a file of statistics has, where it exists
+    already; else Inception. Raises UserError where the sweep trains its own and no other is `named`."""
     path = Path(reference)
     if path.suffix not in _SWEEP_FILES:
-        return reference if reference in PACKAGED else _extractor_in(path) or "inception"
-    name = load_sweep(path).features
-    if name == "classifier":
+        return _Measure(reference) if reference in PACKAGED else _maker_in(path) or _Measure("inception")
+    spec = load_sweep(path)
+    if spec.features == "classifier" and named is None:
         way_out = "name others, such as --features inception"
         raise UserError(f"--reference {reference}: its features are a classifier that the sweep trains; {way_out}")
-    return name if name in (*INCEPTION, *PACKAGED) else "inception"
+    name = spec.features if spec.features in (*INCEPTION, *PACKAGED) else "inception"
+    return _Measure(name, spec.evaluation.inception_weights, spec.evaluation.precision)
 
 
-def _extractor_in(path: Path) -> str | None:
-    """The name of the extractor by which a file of statistics says that it was made, where one is to be had."""
-    if path.suffix != ".npz" or not path.exists() or not is_statistics(path):
+def _maker_in(path: Path) -> _Measure | None:
+    """What a file of statistics says that it was made with, where that is to be had."""
+    if not _holds_statistics(path):
         return None
     maker, known = maker_of(path) or "", sorted((*INCEPTION, *PACKAGED), key=len, reverse=True)
-    return next((name for name in known if maker.startswith(f"{name}-")), None)
+    precision = "bf16" if maker.endswith("-bf16") else "fp32"
+    return next((_Measure(name, precision=precision) for name in known if maker.startswith(f"{name}-")), None)
+
+
+def _holds_statistics(path: Path) -> bool:
+    return path.suffix == ".npz" and path.exists() and is_statistics(path)
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:
@@ -181,15 +217,21 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
     if not path.exists():
         known = ", ".join(PACKAGED)
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
-    if path.suffix == ".npz" and is_statistics(path):
+    if _holds_statistics(path):
         return path
     return open_images(path, channels=channels)
 
 
-def _statistics(target: Path | ImageBatches, known: Seen, extractor: Extractor, progress: Progress) -> Reference:
+def _statistics(
+    target: Path | ImageBatches, known: Seen, extractor: Extractor, results: Path, progress: Progress
+) -> Reference:
     """What is measured against, whose images `known` sees; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Path):
         return of_file(target, extractor.id, key="--features")
+    if target.content and (kept := kept_in(results, target.content, target.name, extractor.id)):
+        for first, _ in numbered(known.watch(target), extractor):
+            progress(f"look at {target.name}, whose statistics are kept", first, target.count, "")
+        return kept
     digest = hashlib.sha256(repr((target.count, *target.shape)).encode())
 
     def batches(size: int) -> Iterator[np.ndarray]:

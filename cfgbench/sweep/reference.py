@@ -36,6 +36,15 @@ def of_images_with(content: str, name: str, features_id: str, moments: Moments) 
     return Reference(_id(content, features_id), f"{name}, {moments.n} images", moments)
 
 
+def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:
+    """The statistics of images whose content has this hash, where a sweep in the results folder has them."""
+    key = _id(content, features_id)
+    for path in sorted(results.glob(f"*/references/{key}.npz")):
+        if (moments := _kept(path, key)) is not None:
+            return of_images_with(content, name, features_id, moments)
+    return None
+
+
 def _id(content: str, features_id: str) -> str:
     return identity([content, features_id])
 

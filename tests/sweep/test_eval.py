@@ -702,6 +702,63 @@ def test_features_in_bfloat16_are_another_protocol_and_another_cell(run, random_
     assert names == [f"inception-64 {digest}"] * 2 + [f"inception-64 {digest} bf16"]
 
 
+def test_what_measures_is_as_the_reference_has_it(run, random_inception, monkeypatch):
+    """A sweep file its weights and precision, statistics their precision, unless something else is asked for."""
+    as_npz(DIGITS[:12])
+    text = "name: s\ndataset: {name: digits, limit: 20}\ngrid: {w: [0]}\n"
+    text += f"evaluation: {{features: inception-64, metrics: [fid], inception_weights: {random_inception}, "
+    Path("s.yaml").write_text(f"{text}precision: bf16}}\n")
+    named = "--features", "inception-64", "--inception-weights", random_inception
+    asked = result(run, "samples.npz", "--reference", "s.yaml", *named, "--feature-precision", "bf16")
+    assert asked["features_id"].endswith("-bf16")
+    assert result(run, "samples.npz", "--reference", "s.yaml", "--save-reference", "bf16.npz") == asked
+    exact = result(run, "samples.npz", "--reference", "s.yaml", "--feature-precision", "fp32")
+    assert exact["features_id"] == asked["features_id"].removesuffix("-bf16")
+    monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", str(random_inception))
+    found = result(run, "samples.npz", "--reference", "bf16.npz")
+    assert {key: found[key] for key in ("fid", "features_id")} == {key: asked[key] for key in ("fid", "features_id")}
+    code, _, err = run("eval", "samples.npz", "--reference", "bf16.npz", "--feature-precision", "fp32")
+    assert (code, "bf16, not with" in err) == (2, True)
+    # what the file says of the Inception network means nothing to others
+    assert result(run, "samples.npz", "--reference", "s.yaml", "--features", "digits")["features_id"].startswith(
+        "digits-"
+    )
+
+
+def test_statistics_that_a_sweep_has_are_not_made_again(run, monkeypatch):
+    as_npz(DIGITS[:100])
+    Path("s.yaml").write_text(f"{MEASURED}evaluation: {{metrics: [fid]}}\n")
+    fresh = result(run, "samples.npz", "--reference", "s.yaml")
+    assert run("sweep", "s.yaml", "--quiet", "--results", "others")[0] == 0
+    honest, made = external.moments_of, []
+    monkeypatch.setattr(external, "moments_of", lambda *given: (made.append(1), honest(*given))[1])
+    assert result(run, "samples.npz", "--reference", "s.yaml", "--results", "others") == fresh
+    assert fresh["in_reference"] == 100
+    assert made == []
+    (statistics,) = Path("others/s/references").iterdir()
+    statistics.write_bytes(statistics.read_bytes()[:-100])
+    assert result(run, "samples.npz", "--reference", "s.yaml", "--results", "others") == fresh
+    assert made == [1]
+
+
+def test_the_references_statistics_are_a_reference(run):
+    as_npz(DIGITS[:100])
+    as_npz(DIGITS[100:300], "others.npz")
+    for reference in ("digits", "others.npz"):
+        words = "--reference", reference, "--features", "digits", "--save-reference", "ref.npz"
+        found = result(run, "samples.npz", *words, "--save-stats", "own.npz")
+        again = result(run, "samples.npz", "--reference", "ref.npz")
+        assert again["fid"] == pytest.approx(found["fid"], rel=1e-9)
+        assert result(run, "samples.npz", "--reference", "own.npz")["fid"] == pytest.approx(0, abs=1e-9)
+    for path, said in (("ref.npz", "would overwrite --reference"), ("x.npz", "is a file of statistics already")):
+        code, _, err = run("eval", "samples.npz", "--reference", "ref.npz", "--save-reference", path)
+        assert (code, said in err) == (2, True), err
+    code, _, err = run("eval", "samples.npz", "--reference", "digits", "--save-reference", "ref.pt")
+    assert (code, "--save-reference ref.pt: name a file that ends in .npz" in err) == (2, True), err
+    words = "--save-reference", "x.npz", "--save-stats", "x.npz"
+    assert "would overwrite --save-stats" in run("eval", "samples.npz", "--reference", "digits", *words)[2]
+
+
 def test_images_of_another_size_than_the_references_have_a_note(run, random_inception):
     as_npz(DIGITS[:40], "small.npz")
     as_npz(DIGITS[:40].repeat(2, axis=2).repeat(2, axis=3), "large.npz")
@@ -735,9 +792,9 @@ class Means(Extractor):  # the extractor aside
         return Features(small, small[:, :10])
 
 external.packaged_extractor = lambda *_, **__: Means()
-result, _ = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
-                           progress=lambda *_: None)
-print(result.samples)
+result = external.evaluate(Path(sys.argv[1]), sys.argv[1], features="inception", device=torch.device("cpu"),
+                           results=Path("results"), progress=lambda *_: None)
+print(result.scores.samples)
 """
 
 
