@@ -476,14 +476,12 @@ def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None
     from cfgbench.sweep.workers.division import divide
 
     try:
-        plan = make_plan(sweep, results, progress)
+        plan = make_plan(sweep, results, progress, prepare=False)
         division = divide(plan, compute.device, workers)
         lines = [*forecast(plan, compute), f"worked on by {division}"]
         _tell_notes(plan, plan.computed_with(compute))
     except UserError as error:
-        lines = forecast_without_data(sweep)
-        if lines is None:
-            raise
+        lines = forecast_without_data(sweep, error)
         say(f"{error}; what can be said without it:", 0)
     print("\n".join(map(printable, lines)))
 

@@ -18,6 +18,10 @@ class Passing(UserError):
     """Nothing can be written there as things are; once they are mended, the same command can be run again."""
 
 
+class Unprepared(UserError):
+    """Images that are to be prepared first, which takes long, and were not to be now."""
+
+
 def printable(text: object) -> str:
     """The text with all that is no visible character as an escape: no new line, no terminal code, no lone surrogate."""
     words = str(text)

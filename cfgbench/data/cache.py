@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from cfgbench.data.images import content_of
-from cfgbench.errors import UserError, brief, reason
+from cfgbench.errors import Unprepared, UserError, brief, reason
 from cfgbench.files import (
     cache_folder,
     flush_to_disk,
@@ -44,15 +45,21 @@ class Prepared:
     read: Callable[[], Iterator[np.ndarray]]
 
 
-def prepared(task: Prepared, name: str, progress: Progress) -> tuple[np.ndarray, np.ndarray, str]:
+def prepared(task: Prepared, name: str, progress: Progress, *, make: bool = True) -> tuple[np.ndarray, np.ndarray, str]:
     """(images [n, ch, h, w] uint8 mapped from the cache, labels [n] int64, content hash); makes them if need be.
 
     They are written beside their place and renamed into it, so that what is found there is whole. Of several processes
-    one makes them, and the others wait. Raises UserError where the folder cannot be written.
+    one makes them, and the others wait. Raises UserError where the folder cannot be written, and Unprepared where they
+    are not there and not to be made.
     """
     place = cache_folder() / f"{name}-{identity(task.key)}"
     try:
         if not (place / "index.json").exists():
+            if not make:
+                size = len(task.labels) * math.prod(task.shape) / 1e9
+                raise Unprepared(
+                    f"{name}: not prepared yet, which train and sweep begin with ({size:,.1f} GB in {place})"
+                )
             _make_once(task, name, place, progress)
     except OSError as error:
         raise unwritable(place.parent, error, "name another folder in CFGBENCH_CACHE") from None

@@ -39,12 +39,12 @@ CHUNK = 1000
 """Images that are read or decoded at a time."""
 
 
-def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
+def load_imagenet(dataset: Dataset, progress: Progress, prepare: bool) -> Images:
     """Train or val split. Classes are those that have images, in the order of their labels or folder names: a part of
     ImageNet is a data set of fewer classes, numbered anew, and never one of 1000 with empty ones.
 
     The images are prepared once into a cache (CFGBENCH_CACHE, else the user's cache folder) and mapped from there.
-    Raises UserError naming the file that cannot be used.
+    Raises UserError naming the file that cannot be used; without `prepare` Unprepared where they are not.
     """
     if dataset.path is None or not dataset.path.exists():
         raise UserError(
@@ -58,7 +58,7 @@ def load_imagenet(dataset: Dataset, progress: Progress) -> Images:
     key = [LAYOUT, source.fingerprint, [source.names[position] for position in chosen], dataset.limit]
     side = SIDES[dataset.name]
     task = Prepared(key, names, labels, (3, side, side), lambda: source.read(wanted))
-    pixels, labels, content = prepared(task, dataset.name, progress)
+    pixels, labels, content = prepared(task, dataset.name, progress, make=prepare)
     flips = True if dataset.flip is None else dataset.flip
     made = source.prepared + ", val" * (dataset.split == "val")
     return Images(f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content)

@@ -13,7 +13,7 @@ import torch
 from cfgbench import data
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Denoiser
-from cfgbench.errors import UserError, brief, reason
+from cfgbench.errors import Unprepared, UserError, brief, reason
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
 from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
 from cfgbench.models.feature_classifier import packaged
@@ -149,12 +149,12 @@ def _with_images(rest: dict[str, Any], images: Images) -> Plan:
     return Plan(images=images, **rest)
 
 
-def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
-    """Reads the sweep file and the data, and looks at what is there. Writes nothing into `results`. Raises
-    UserError."""
+def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare: bool = True) -> Plan:
+    """Reads the sweep file and the data, and looks at what is there. Writes nothing into `results`. Raises UserError,
+    and without `prepare` Unprepared for data that are to be prepared first."""
     spec = load_sweep(path)
     try:
-        images = data.load(spec.dataset, progress)
+        images = data.load(spec.dataset, progress, prepare=prepare)
         check_fits(spec, images)
         shown = _shown(spec.evaluation.show, images)
         dump_yaml(resolved(spec))  # what will be kept with the results can be read again
@@ -162,6 +162,8 @@ def make_plan(path: Path, results: Path, progress: Progress = silent) -> Plan:
         if isinstance(spec.model, Pretrained):
             weights = weights_identity(spec.model, images)
         features = measures_identity(spec, images)
+    except Unprepared as error:
+        raise Unprepared(f"{path}: {error}") from None
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:

@@ -161,3 +161,37 @@ def test_where_the_data_are_there_what_is_wrong_is_no_estimate(run, tmp_path, mo
     code, out, err = run("sweep", SWEEPS / "imagenet64.yaml", "--dry-run", "--quiet")
     assert (code, out) == (2, "")
     assert "neither npz batches nor class folders" in err
+
+
+UNPREPARED = """name: small
+dataset: {name: imagenet64, path: npz}
+model: MODEL
+sampling: {samples: 20}
+evaluation: {features: inception-64, metrics: [fid], inception_weights: WEIGHTS}
+grid: {w: [0], T: [2]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "counted"),
+    [
+        ("{channels: 4, multipliers: [1], attention: []}\ntraining: {steps: 1, batch_size: 2}", True),
+        ("{checkpoint: adm.pt, format: adm}", False),
+    ],
+)
+def test_a_dry_run_prepares_no_images(run, tmp_path, monkeypatch, random_inception, model, counted):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path / "cache"))
+    Path("npz").mkdir()
+    Path("adm.pt").write_bytes(b"weights")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 3 * 64 * 64), dtype=np.uint8)
+    np.savez("npz/train_data_batch_1.npz", data=pixels, labels=[1, 2] * 10)
+    Path("small.yaml").write_text(UNPREPARED.replace("MODEL", model).replace("WEIGHTS", str(random_inception)))
+    code, out, err = run("sweep", "small.yaml", "--dry-run", "--quiet")
+    assert (code, Path("cache").exists()) == (0, False)
+    assert "small.yaml: imagenet64: not prepared yet, which train and sweep begin with (0.0 GB in" in err
+    assert out.startswith("1 cell, 40 network passes\n")
+    assert ("counted: " in out) == counted
+    if counted:
+        assert run("train", "small.yaml", "--quiet")[0] == 0
+        assert "missing" in run("sweep", "small.yaml", "--dry-run", "--quiet")[1]

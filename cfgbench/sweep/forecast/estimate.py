@@ -8,7 +8,7 @@ from torch import nn
 
 from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
-from cfgbench.errors import UserError, counted, reason
+from cfgbench.errors import Unprepared, UserError, counted, reason
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import compile_cost_on, for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
@@ -105,17 +105,19 @@ def _ahead(
     return sum(sampling.values()), sum(training)
 
 
-def forecast_without_data(path: Path) -> list[str] | None:
-    """What can be said before the data is there: operations, where the data set's images are all of one known kind.
-    None where that is not known, or the data is there, and something else is wrong."""
+def forecast_without_data(path: Path, error: UserError) -> list[str]:
+    """What can be said before the data is there, or prepared: network passes, and of our networks operations, where the
+    data set's images are all of one known kind. Raises the error again where that is not what is wrong, or not known.
+    """
     spec = load_sweep(path)
-    there = spec.dataset.path is not None and spec.dataset.path.exists()
-    if there or spec.dataset.name not in SIDES or not isinstance(spec.model, Model):
-        return None
+    there = spec.dataset.path is not None and spec.dataset.path.exists() and not isinstance(error, Unprepared)
+    if there or spec.dataset.name not in SIDES:
+        raise error
     image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")
     calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
-    return [f"{counted(len(cells), 'cell')}, {calls:,} network passes", _operations(cells, networks_of(cells), image)]
+    passes = f"{counted(len(cells), 'cell')}, {calls:,} network passes"
+    return [passes, *([_operations(cells, networks_of(cells), image)] if isinstance(spec.model, Model) else [])]
 
 
 def _operations(cells: list[Cell], untrained: list[Network], image: ImageFacts) -> str:
