@@ -15,7 +15,7 @@ from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import Unprepared, UserError, brief, reason
 from cfgbench.files import digest_named, file_digest, identity, make_folder, read_at_most, write_atomically
-from cfgbench.models.extractors import OFFICIAL_DIGEST, inception_weights
+from cfgbench.models.extractors import OFFICIAL_DIGEST, WEIGHTS_VARIABLE, inception_weights
 from cfgbench.models.feature_classifier import packaged
 from cfgbench.models.precision import Compute
 from cfgbench.models.pretrained import load_pretrained, weights_identity
@@ -208,8 +208,10 @@ def features_identity(spec: SweepSpec, images: Images) -> str:
     if name in PACKAGED:
         return f"{name} {file_digest(packaged(name))}"
     if name in INCEPTION:
-        weights = inception_weights(spec.evaluation.inception_weights)
-        digest = digest_named("evaluation.inception_weights", weights)[:8] if weights else OFFICIAL_DIGEST
+        named = spec.evaluation.inception_weights
+        weights = inception_weights(named)
+        key = WEIGHTS_VARIABLE if named is None else "evaluation.inception_weights"
+        digest = digest_named(key, weights)[:8] if weights else OFFICIAL_DIGEST
         return f"{name} {digest}{' bf16' if spec.evaluation.precision == 'bf16' else ''}"
     if name == "gaussians":
         return f"{name} {images.mixture.digest}"

@@ -312,6 +312,17 @@ def test_weights_of_features_that_change_while_a_sweep_runs_stop_it():
         plan.check_measures()
 
 
+def test_weights_that_are_not_there_are_called_as_they_were_named(run, monkeypatch):
+    monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", "gone.pth")
+    for more, said in (
+        ("", "CFGBENCH_INCEPTION_WEIGHTS = gone"),
+        (", inception_weights: away.pth", "evaluation.inception_weights = away"),
+    ):
+        Path("s.yaml").write_text(f"{MEASURED}evaluation: {{features: inception{more}}}\n")
+        code, _, err = run("sweep", "s.yaml", "--quiet")
+        assert (code, f"s.yaml: {said}.pth: No such file" in err) == (2, True), err
+
+
 def test_a_pipe_of_weights_is_refused(run):
     as_npz(DIGITS[:20].repeat(3, axis=1))
     os.mkfifo("weights.pth")
