@@ -1,6 +1,7 @@
 """What goes wrong on real machines, done to real sweeps: nothing finished is lost, and no number changes."""
 
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -221,6 +222,18 @@ def test_what_was_left_behind_where_nothing_may_be_written_stops_no_finished_swe
     code, out, err = run("sweep", small)
     assert (code, "p_uncond" in out, err) == (0, True, "")
     assert left.exists()
+
+
+def test_where_there_are_no_locks_parts_that_another_process_may_be_writing_are_left(calm, monkeypatch):
+    store = Store(calm / "digits")
+    part = store.checkpoint("one").with_name(".one.safetensors.xyz.part")
+    for locks in (False, True):
+        part.touch()
+        with monkeypatch.context() as patch:
+            if not locks:
+                patch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
+            with store.claim("one") as held:
+                assert (held, part.exists()) == (True, not locks)
 
 
 def test_what_another_process_is_at_is_left_to_it(small, calm, run):

@@ -81,10 +81,16 @@ class Store:
         self.check()
         with try_lock(self.folder / "locks" / key) as held:
             if held:
-                for pattern in _MEASURES if key == EXTRACTOR else (f"*/.{key}.*.part",):
-                    for part in self.folder.glob(pattern):
-                        part.unlink(missing_ok=True)
+                self._remove_parts(key)
             yield held
+
+    def _remove_parts(self, key: str) -> None:
+        with try_lock(self.folder / "locks" / key) as everybody:
+            if everybody:  # the file system has no locks: others may be writing these
+                return
+        for pattern in _MEASURES if key == EXTRACTOR else (f"*/.{key}.*.part",):
+            for part in self.folder.glob(pattern):
+                part.unlink(missing_ok=True)
 
     def claimed(self) -> set[str]:
         """What processes are at, or were when they died."""
