@@ -7,9 +7,11 @@ from cfgbench.data import load
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.models.inception import Runner
+from cfgbench.models.precision import out_of_memory
 from cfgbench.models.unet import UNet
-from cfgbench.spec import Dataset, Model, Sampling, Training
+from cfgbench.spec import Cell, Dataset, Factory, Model, Sampling, Training
 from cfgbench.sweep.fill import generate
+from cfgbench.sweep.probes import check_networks, prediction_note
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
 from cfgbench.training.step import Step
@@ -72,3 +74,32 @@ def test_in_features(allowed):
 
     Runner(Body(), torch.float32, CPU, ahead=2, compiled=False)(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
     assert len(allowed) == 2
+
+
+def test_in_probes(allowed):
+    class Denoiser:
+        num_classes = 10
+
+        def __call__(self, z, lam, c):
+            note(allowed)
+            return z * (1 + 0.01 * c[:, None, None, None])
+
+    spec = {"sweep": "s", "dataset": "digits", "model": Factory(factory="a:b", p_uncond=0.1), "metrics": ("fid",)}
+    cell = Cell(**spec, training=Training(p_uncond=0.1), sampling=Sampling(T=2, w=1.0), data="", features="")
+    images = load(Dataset(name="digits"))
+    check_networks(Networks(Denoiser()), [cell], images, CPU)
+    prediction_note(Denoiser(), cell, images, CPU)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "Triton Error [CUDA]: out of memory",
+    ],
+)
+def test_memory_that_runs_out_past_torchs_allocator_is_known(said):
+    assert out_of_memory(RuntimeError(said))
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

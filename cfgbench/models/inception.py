@@ -193,6 +193,7 @@ class Runner:
                     look(x)
             except Exception as error:  # compilers fail in many ways; the network works without
                 self.compiled, self.note = False, f"not compiled: {reason(error, 80)}"
+                self.prepare, self.look = prepared, self.body
                 return
         self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({because})"
         self.prepare, self.look = torch.compile(prepared, dynamic=False), look

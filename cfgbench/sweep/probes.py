@@ -18,7 +18,7 @@ from cfgbench.diffusion.schedule import diffuse
 from cfgbench.diffusion.streams import noise
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import FeatureExtractor, Features
-from cfgbench.models.precision import in_parts, out_of_memory
+from cfgbench.models.precision import float32_kept, in_parts, out_of_memory
 from cfgbench.spec import Cell, Exact
 from cfgbench.tensors import digest
 
@@ -43,6 +43,7 @@ NEARLY_CLEAN = 6.0
 
 
 @torch.inference_mode()
+@float32_kept()
 def check_networks(networks: Networks, cells: Sequence[Cell], images: Images, device: torch.device) -> None:
     """Probes what is about to be sampled for these cells of one network: the denoiser, the classifier if there is one,
     and each rule of guidance."""
@@ -55,6 +56,7 @@ def check_networks(networks: Networks, cells: Sequence[Cell], images: Images, de
 
 
 @torch.inference_mode()
+@float32_kept()
 def prediction_note(denoiser: Denoiser, cell: Cell, images: Images, device: torch.device) -> str:
     """What a person should know of a network made elsewhere whose eps is farther from the noise in the data set's own
     images than no prediction at all, as where `model.prediction` is another than the network's; empty where it is not.

@@ -42,7 +42,7 @@ def train(
     kind, model, training, image = network.kind, network.model, network.training, image_of(images)
     header = facts_of(network, images) | {"precision": compute.precision, "id": network.id}
     partial = path.with_suffix(".partial")
-    with torch.random.fork_rng():  # building a network draws from the global state
+    with torch.random.fork_rng(devices=[]):  # building a network draws from the processor's global state
         weights = OBJECTIVES[kind].network(model, **image)
     state = begin(weights, training, compute.device, compute.precision)
     if partial.exists():

@@ -131,6 +131,22 @@ def test_where_memory_runs_out_half_as_many_go_through_from_there(monkeypatch, c
         runner(images)
 
 
+def test_where_what_was_compiled_does_not_compile_again_the_plain_network_looks(monkeypatch):
+    """For smaller batches, when memory ran out."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    plain, runner = _runner(), _runner()
+
+    def full(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    runner.compiled, runner.look, runner.prepare = True, full, prepared
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
+    images = _images(23)
+    torch.testing.assert_close(runner(images)[0], plain(images)[0])
+    assert (runner.compiled, runner.batch, runner.note) == (False, 10, "not compiled: no")
+    assert runner.body.seen == [10, 10, 3]
+
+
 def test_compiling_pays_where_the_time_that_it_saves_is_longer():
     half = CompileCost(100.0, 0.5)
     assert half.pays(201.0)

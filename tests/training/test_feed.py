@@ -8,6 +8,7 @@ from scipy import stats
 from cfgbench.data import Images
 from cfgbench.diffusion.sampler import from_uint8
 from cfgbench.spec import Training
+from cfgbench.training import feed as feeding
 from cfgbench.training.feed import Feed
 
 CPU = torch.device("cpu")
@@ -69,3 +70,17 @@ def test_another_seed_is_another_training(what):
         found.append({"order": batch.pixels, "x": x, "c": c, "lam": lam, "eps": eps}[what])
     assert torch.equal(found[0], found[2])
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 3), ("cuda:1", 1), ("cpu", None)])
+def test_images_are_fetched_for_the_gpu_that_the_program_is_on(monkeypatch, device, number):
+    """Where they are too many to be held there; `cuda` alone has no number, which a thread of its own needs."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr(feeding, "HELD_ON_DEVICE", 0)
+    images = feed().images
+    on_device = Feed(images, Training(batch_size=4), range(4), torch.device(device))
+    assert on_device._ahead.submit(lambda: "fetched").result() == "fetched"
+    on_device.close()
+    assert chosen == ([] if number is None else [number])
