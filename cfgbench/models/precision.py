@@ -87,7 +87,7 @@ _NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"),
     *("CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "_STATUS_ALLOC_FAILED"),
 )
-"""What torch's allocator on the processor says, and oneDNN; and on a GPU whatever takes memory past torch's allocator."""
+"""What torch's allocator on the processor says, and oneDNN; and on a GPU what takes memory past torch's allocator."""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -133,6 +133,97 @@ def test_1_a_coarse_grid_does_not_refute_what_the_fine_one_shows(table1, ws):
     assert "not swept: a w in (0, 0.1]" in words(found)
 
 
+@pytest.mark.parametrize(
+    ("ws", "fids", "outcome", "said"),
+    [
+        # what a w between 0.1 and 2 would have, nobody knows
+        ((0, 0.1, 2), (9.0, 7.0, 6.0), OPEN, "not swept: a w in [0.9, 1]"),
+        ((0, 0.1, 1, 2), (9.0, 7.0, 6.5, 6.0), FAILS, "w 2 told lower than every w in (0, 1]"),
+        # nor whether the best is at 2
+        ((0, 0.1, 1, 4), (9.0, 8.0, 5.0, 6.0), OPEN, "not swept: a w in (1, 2]"),
+        ((0, 0.1, 1, 2, 4), (9.0, 8.0, 5.0, 5.5, 6.0), HOLDS, "w 2 is 0.500"),
+        ((0, 0.1, 0.9, 1, 4), (9.0, 8.0, 5.0, 5.5, 6.0), HOLDS, "w 4 is 1.00"),
+    ],
+)
+def test_1_is_open_where_a_minimum_may_hide_between_the_strengths(table1, ws, fids, outcome, said):
+    rows = table1[(table1["p_uncond"] == 0.1) & table1["w"].isin(ws)].assign(fid=list(fids))
+    found = verdict(errors(rows), 1)
+    assert (found.outcome, said in words(found)) == (outcome, True), words(found)
+
+
+def test_5_two_points_of_each_curve_tell_nothing_of_what_is_between(table1):
+    rows = errors(table1[table1["p_uncond"] < 0.5])
+    between = (rows["p_uncond"] == 0.2) & ~rows["w"].isin((0, 4))
+    rows = rows.assign(fid=rows["fid"].where(~between, 2 * rows["fid"]))
+    assert verdict(rows, 5).outcome == FAILS
+    found = verdict(rows[rows["w"].isin((0, 4))], 5)
+    assert (found.outcome, "not swept: 3 values of w at each" in words(found)) == (OPEN, True), words(found)
+
+
+def test_4_and_5_are_of_guidance_and_not_of_what_lies_before_it(table1):
+    rows = errors(table1)
+    before = [(0.1, 9, 20), (0.1, 4, 40), (0.2, 7, 22), (0.2, 3.2, 41), (0.5, 4, 24), (0.5, 2.6, 40)]
+    (first,) = rows.iloc[:1].to_dict("records")
+    more = [
+        first
+        | {"p_uncond": p, "w": w, "fid": fid, "is_mean": score, "checkpoint_id": f"model-{p}", "cell_id": f"b{number}"}
+        for number, ((p, fid, score), w) in enumerate(zip(before, [-1, -0.5] * 3, strict=True))
+    ]
+    whole = pd.concat([rows, pd.DataFrame(more)], ignore_index=True)
+    for number in (4, 5):
+        assert words(verdict(whole, number)) == words(verdict(rows, number))
+
+
+def test_7_strengths_below_0_are_no_guidance(rules):
+    """They stand in their order before a w = 0 that another rule has sampled, and are no improvement."""
+    mine = rules["system"] == "conditional"
+    (first,) = rules[mine].iloc[:1].to_dict("records")
+    before = pd.DataFrame([first | {"w": -0.5, "fid": 2.5, "is_mean": 30.0, "cell_id": "before"}])
+    found = of(pd.concat([rules, before], ignore_index=True), 7)
+    assert found.findings[0].outcome == HOLDS, words(found)
+    # a classifier that only harms is not refuted where classifier-free guidance only improves below 0
+    free = rules["system"] == "cfg"
+    harms = rules.assign(fid=rules["fid"].where(~(free | mine), 2.0 + 2 * rules["w"]))
+    (second,) = harms[free].iloc[:1].to_dict("records")
+    before = pd.DataFrame([second | {"w": -0.2, "fid": 1.2, "is_mean": 30.0, "cell_id": "before"}])
+    for rows in (harms, pd.concat([harms, before], ignore_index=True)):
+        found = of(rows, 7)
+        assert "has none to be similar to" in words(found)
+        assert found.findings[0].outcome == OPEN
+
+
+@pytest.mark.parametrize(("system", "near"), [("score-scale", 0.1), ("temperature", 0.95)])
+def test_8_is_open_where_a_minimum_may_hide_before_the_first_strength(rules, system, near):
+    knob = "w" if system == "score-scale" else "temperature"
+    mine = rules["system"] == system
+    place = {"score-scale": 0, "temperature": 1}[system]
+    for last, outcome in ((near, HOLDS), (None, OPEN)):
+        far = rules[mine][rules[mine][knob] > 0.2 if system == "score-scale" else rules[mine][knob] < 0.85]
+        first = rules[mine][np.isclose(rules[mine][knob], near)] if last else far[:0]
+        found = of(pd.concat([rules[~mine], first, far], ignore_index=True), 8)
+        assert found.findings[place].outcome == outcome, words(found)
+        assert ("not swept: a strength within 0.1 of none" in found.findings[place].text) == (outcome == OPEN)
+
+
+def test_what_has_one_training_says_so_beside_means_over_several(table1):
+    rows = errors(table1)
+    several = [
+        rows[rows["p_uncond"] == 0.1].assign(
+            **{"training.seed": seed}, cell_id=lambda r, s=seed: r["cell_id"] + f"-{s}"
+        )
+        for seed in (0, 1)
+    ]
+    one = rows[rows["p_uncond"] == 0.5].assign(**{"training.seed": 0})
+    said = "errors are the images' own: what another training would change is not in them."
+    for parts, note in (
+        (several, ""),
+        ([one], f"The {said}"),
+        ([*several, one], f"Of points of one training: the {said}"),
+    ):
+        (judged,) = judge(pd.concat(parts, ignore_index=True), NOWHERE)
+        assert judged.note == note
+
+
 @pytest.mark.parametrize(("one", "other"), [*((ws, None) for ws in GRIDS), ((0, 0.3, 1, 4), (0, 0.4, 2, 4))])
 def test_5_a_curve_is_not_unlike_itself_for_the_points_at_which_it_was_swept(table2, one, other):
     rows = table2[table2["T"] == 256]

@@ -208,3 +208,13 @@ def test_a_mean_over_other_seeds_is_not_the_best_of_its_system(table1):
     assert own["FID"].astype(float).min() == 1.55
     assert own["conditions"].str.contains("w 0.1 ").tolist() == [True, False]
     assert not own["conditions"].str.contains("w 4 ").any()
+
+
+@pytest.mark.parametrize(("prepared", "verdict"), [("area", "yes"), ("adm", "no: preparation adm")])
+def test_images_that_were_made_small_otherwise_do_not_compare(systems, prepared, verdict):
+    protocol = f"features {OFFICIAL}; reference imagenet64 ({prepared}), 1281167 images; 50000 samples; clip on; fp32"
+    rows = as_imagenet(systems).assign(samples=50_000, protocol=protocol)
+    assert {line.verdict for of_table in lines_of(slices(rows)).values() for line in of_table if line.measured} == {
+        "yes, as far as the paper states its protocol" if verdict == "yes" else verdict
+    }
+    assert set(frame(rows).query("kind == 'measured'")["compares"]) == {verdict.partition(":")[0]}

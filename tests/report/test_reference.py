@@ -299,6 +299,13 @@ def test_what_differs_is_said(changes, what, text):
     assert f"- {found['differs'][what]}" in markdown
 
 
+def test_a_temperature_is_another_sampler():
+    rows = measured(1, temperature=0.9)
+    found = kinds(rows[rows["w"] > 0])
+    assert found["differs"] == {"temperature": "temperature: 0.9 here, 1 in the paper"}
+    assert kinds(measured(1, temperature=1.0))["differs"] == {}
+
+
 @pytest.mark.parametrize(
     ("number", "changes", "drawn"),
     [

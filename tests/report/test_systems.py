@@ -451,3 +451,22 @@ def test_where_guidance_at_a_temperature_begins_is_not_called_unguided(systems):
     assert tuple(told["τ 0.98"]) == tuple(cold[["is_mean", "fid"]].to_numpy()[0])
     lent = "the unguided one (w 0), the unconditional one (w -1) and the unguided one (w 0, temperature 0.98) of"
     assert lent in markdown([part])
+
+
+@pytest.mark.parametrize("there", [(0,), (0, 1), (0, 1, 2)])
+def test_a_curve_that_begins_at_another_systems_point_says_over_which_seeds_that_is(systems, there):
+    rows = systems[systems["p_uncond"].eq(0.1)]
+    classifier = rows["guidance"].eq("classifier") & rows["on"].ne("unconditional")
+    free = rows["guidance"].eq("cfg") & rows["temperature"].isna() & rows["w"].ge(0)
+    parts = [rows[classifier].assign(seed=seed, cell_id=lambda r, s=seed: r["cell_id"] + f"-{s}") for seed in range(3)]
+    parts += [rows[free].assign(seed=seed, cell_id=lambda r, s=seed: r["cell_id"] + f"-{s}") for seed in there]
+    (of_classifier,) = (
+        part for part in slices(pd.concat(parts, ignore_index=True)) if part.rows["system"].iloc[0] == CLASSIFIER
+    )
+    (first,) = of_classifier.rows[of_classifier.rows["w"] == 0].to_dict("records")
+    assert first["seeds"] == len(there)
+    missing = {1: "seeds 1 and 2: not run", 2: "seed 2: not run"}.get(len(there))
+    said = None if missing is None else f"mean over {len(there)} of 3 seeds; {missing}"
+    assert first["shortfall"] == said
+    assert np.isnan(first["fid_se"]) == (len(there) == 1)  # of one seed of several
+    assert (said or "mean over 3 seeds") in markdown([of_classifier])

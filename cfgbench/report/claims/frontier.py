@@ -28,6 +28,10 @@ SHARED = 0.5
 """The part of the shorter curve that two curves have to share for what is so there to be so over the whole."""
 
 
+POINTS = 3
+"""Of a curve that is told alike, at least."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """FID of one curve minus FID of another at an IS that one of them was measured at."""
@@ -67,9 +71,11 @@ def gaps(influences: Influences, a: Curve, b: Curve) -> list[Gap]:
 
 
 def rising(curve: Curve) -> list[Row]:
-    """The rows whose IS is above that of all rows before."""
+    """The rows whose IS is above that of all rows before, from no guidance on."""
     kept: list[Row] = []
     for row in curve.having("fid", "is_mean"):
+        if row["w"] < 0:
+            continue
         if not kept or row["is_mean"] > kept[-1]["is_mean"]:
             kept.append(row)
     return kept
@@ -83,7 +89,7 @@ def worse_everywhere(influences: Influences, setting: Setting) -> list[Finding]:
 
 def alike(influences: Influences, setting: Setting) -> list[Finding]:
     """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point of half of the shorter curve or more,
-    does not if told beyond it at one."""
+    of curves of three points or more, for between two a straight line hides all; does not if told beyond it at one."""
     return [_alike(influences, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
 
 
@@ -114,7 +120,9 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     where = f"{len(near)} of {_points(found)}, {_of_shorter(share, everywhere)}"
     text = f"{_range(found)}, told to be within {ALIKE:.0%} at {where}"
     text += f", told beyond it at IS {_scores(far)}" if far else ""
-    outcome = decided(holds=everywhere and share >= SHARED, fails=bool(far))
+    few = min(len(rising(a)), len(rising(b))) < POINTS
+    text += f"; not swept: {POINTS} values of w at each" if everywhere and few else ""
+    outcome = decided(holds=everywhere and not few and share >= SHARED, fails=bool(far))
     return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
 
 

@@ -67,6 +67,7 @@ CLAIMS: tuple[Claim, ...] = (
 """In the order in which they are numbered, from 1."""
 
 _ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
+_SOME_OF_ONE = f"Of points of one training: {_ONE_TRAINING[0].lower()}{_ONE_TRAINING[1:]}"
 
 
 def judge(rows: pd.DataFrame, influences: Influences) -> list[Judged]:
@@ -92,4 +93,5 @@ def _judged(setting: Setting, influences: Influences, contradictions: Sequence[s
         Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
-    return Judged(setting.name, tuple(verdicts), "" if setting.trainings > 1 else _ONE_TRAINING)
+    note = "" if 1 not in setting.trainings else _SOME_OF_ONE if len(setting.trainings) > 1 else _ONE_TRAINING
+    return Judged(setting.name, tuple(verdicts), note)

@@ -7,11 +7,11 @@ import numpy as np
 
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Place, Setting
-from cfgbench.report.claims.strength import improves, trade_off
+from cfgbench.report.claims.strength import FINE, improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
-from cfgbench.report.rows.systems import LOW_TEMPERATURE, SYSTEMS, turned
+from cfgbench.report.rows.systems import LOW_TEMPERATURE, SYSTEMS, UNTURNED, turned
 from cfgbench.report.words import FID, number, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
@@ -72,7 +72,7 @@ def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | N
         rows, start = [row for row in rows if row["w"] != 0], 1.0
     else:
         first = next((row for row in rows if row["w"] == 0), unguided)
-        rows = rows if first is None or first in rows else [first, *rows]
+        rows = rows if first is None or first in rows else sorted([first, *rows], key=lambda row: row["w"])
     found = trade_off(influences, f"on the {on} model, {curve.name}", rows, first, start=start)
     if found.outcome != "does not hold":
         return found
@@ -83,7 +83,8 @@ def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | N
 
 def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
     """Holds if guidance improves on the unguided FID, and the cold rows are all told worse than its best, some worse
-    than unguided, none better; does not if one is told better than unguided."""
+    than unguided, none better, and one is within 0.1 of no cold at all, where a minimum may hide; does not if one is
+    told better than unguided."""
     cold = [row for row in curve.having("fid") if row["w"] != 0 or row["temperature"] != 1]
     warm = [row for row in guided.having("fid") if row["w"] > 0] if guided else []
     if unguided is None or not warm or not cold:
@@ -93,8 +94,14 @@ def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, u
     behind = [compare(influences, row, best, "fid") for row in cold]
     better = any(below(gap, looks=len(gaps)) for gap in gaps)
     worse = any(above(gap, looks=len(gaps)) for gap in gaps) and all(above(gap, looks=len(warm)) for gap in behind)
-    outcome = decided(holds=helps.outcome == "holds" and worse, fails=better)
-    return Finding(of, outcome, f"{_ends(cold, gaps)}; guidance: {helps.text}", (*gaps, *behind, *helps.differences))
+    holds = helps.outcome == "holds" and worse
+    near = any(abs(row["at"] - UNTURNED[row["knob"]]) <= FINE + 1e-9 for row in cold)
+    text = f"{_ends(cold, gaps)}{_NOT_NEAR * (holds and not near)}; guidance: {helps.text}"
+    outcome = decided(holds=holds and near, fails=better)
+    return Finding(of, outcome, text, (*gaps, *behind, *helps.differences))
+
+
+_NOT_NEAR = f"; not swept: a strength within {FINE:g} of none"
 
 
 def _ends(rows: Sequence[Row], gaps: Sequence[Difference]) -> str:

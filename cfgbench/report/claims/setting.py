@@ -45,10 +45,9 @@ class Setting:
     rows: pd.DataFrame
 
     @property
-    def trainings(self) -> int:
-        """The seeds of training that the numbers are means over, at the point that has the most; 1 where they are no
-        means. Those that have no number do not count."""
-        return max(1, *(len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]))
+    def trainings(self) -> set[int]:
+        """Over how many seeds of training the points that have numbers are means; 1 where they are none."""
+        return {len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]} - {0}
 
     def curves(self, system: str = CFG) -> list[Curve]:
         """A curve over its knob for each p_uncond and T. Guidance without a classifier has at w = 0 what

@@ -24,9 +24,10 @@ FINE = 0.1
 def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     """Whether some w in (0, 1] has a lower FID than w = 0 and than every larger w.
 
-    Holds if the best of them is told below each other w; does not if another w is told below all of them, w = 0 only
-    where a w in (0, 0.1] was swept. Where no w above 1 was swept the largest of (0, 1] has to be told above the best:
-    else FID may fall on.
+    Holds if the best of them is told below each other w, and where it is the largest of (0, 1], the next is 2 at most;
+    does not if another w is told below all of them, w = 0 only where a w in (0, 0.1] was swept, a larger one only where
+    one in [0.9, 1] was: else a minimum may hide between. Where no w above 1 was swept the largest of (0, 1] has to be
+    told above the best: else FID may fall on.
     """
     small = [row for row in rows if 0 < row["w"] <= SMALL]
     others = [row for row in rows if not 0 < row["w"] <= SMALL]
@@ -39,12 +40,20 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     leads = [compare(influences, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     worse = all(below(lead, looks=len(others)) for lead in leads)
-    coarse = worse and rival["w"] == 0 and small[0]["w"] > FINE + 1e-9
+    holes = {
+        f"(0, {FINE:g}]": worse and rival["w"] == 0 and small[0]["w"] > FINE + 1e-9,
+        f"[{SMALL - FINE:g}, {SMALL:g}]": worse and rival["w"] > SMALL and small[-1]["w"] < SMALL - FINE - 1e-9,
+        f"({SMALL:g}, {2 * SMALL:g}]": holds
+        and best is small[-1]
+        and others[-1]["w"] > SMALL
+        and min(row["w"] for row in others if row["w"] > SMALL) > 2 * SMALL,
+    }
+    hidden = "".join(f"; not swept: a w in {where}" for where, there in holes.items() if there)
     text = f"FID {with_error(best, FID)} at {turned(best)}; {_nearest([*others, *last], gaps)}"
     lower = f"; w {rival['w']:g} told lower than every w in (0, {SMALL:g}]"
     text += lower if worse else _not_higher([*others, *last], gaps, len(inner))
-    text += f"; not swept: a w in (0, {FINE:g}]" if coarse else ""
-    return Finding(of, decided(holds=holds, fails=worse and not coarse), text, tuple(leads if worse else gaps))
+    outcome = decided(holds=holds and not hidden, fails=worse and not hidden)
+    return Finding(of, outcome, text + hidden, tuple(leads if worse else gaps))
 
 
 def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -139,7 +148,7 @@ def trade_off(
     Where the rows have no w = 0 of their own, the unguided row is to be the first of them or stands for itself. At
     `start` there is no guidance.
     """
-    guided = [row for row in rows if row["w"] != 0]
+    guided = [row for row in rows if row["w"] > 0]
     parts = [
         improves(influences, of, guided, unguided, start=start),
         fid_rises(influences, of, rows),

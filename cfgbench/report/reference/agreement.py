@@ -6,6 +6,7 @@ from typing import Literal
 
 from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
+from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b(?!.*-bf16)")
@@ -37,7 +38,7 @@ def published_behind(part: Slice) -> Slice | None:
     network."""
     table = counterpart(part)
     alike = _OFFICIAL.match(str(part.setting["features_id"])) and not _in_part(part)
-    return table.part if table is not None and alike and _prepared(part) in ("", PREPARED) else None
+    return table.part if table is not None and alike and prepared(part) in ("", PREPARED) else None
 
 
 def imagenet_size(dataset: str) -> int | None:
@@ -52,10 +53,11 @@ def agreement(part: Slice, published: Published) -> list[Note]:
     unused = {"v"} if held.get("sampler") == "ddim" else set()
     return [
         _data_set(part, published),
-        *([_note("preparation", made, PREPARED)] if (made := _prepared(part)) else []),
+        *([_note("preparation", made, PREPARED)] if (made := prepared(part)) else []),
         _features(str(held["features_id"])),
         _note("number of images", f"{int(held['samples']):,}", "50,000", same=held["samples"] == stated["samples"]),
         *(_note(key, held.get(key), stated[key]) for key in ("sampler", "v", "guidance") if key not in unused),
+        *_temperature(part),
         *_unstated(part, published.unstated),
     ]
 
@@ -74,7 +76,7 @@ def _in_part(part: Slice) -> int:
     return int(told[3]) if told and int(told[3]) != TRAINING_IMAGES else 0
 
 
-def _prepared(part: Slice) -> str:
+def prepared(part: Slice) -> str:
     """How the data set's images were made small; empty where that is not known."""
     told = _reference(part)
     return (told[2] or "").split(",")[0] if told else ""
@@ -90,6 +92,12 @@ def _note(what: str, ours: object, theirs: object, *, same: bool | None = None) 
     if ours == theirs if same is None else same:
         return Note("same", what, f"{what} {as_text(ours)}")
     return Note("differs", what, f"{what}: {as_text(ours)} here, {as_text(theirs)} in the paper")
+
+
+def _temperature(part: Slice) -> list[Note]:
+    """The paper's sampler has no temperature but 1, and does not speak of it."""
+    found = [as_text(value) for value in sorted(part.rows["temperature"].unique()) if value != UNTURNED["temperature"]]
+    return [Note("differs", "temperature", f"temperature: {', '.join(found)} here, 1 in the paper")] if found else []
 
 
 def _features(features_id: str) -> Note:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cfgbench.report.reference.agreement import agreement, counterpart
+from cfgbench.report.reference.agreement import agreement, counterpart, prepared
 from cfgbench.report.reference.tables import TABLES, Published, literature
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import CFG, rank, turned
@@ -16,7 +16,9 @@ from cfgbench.report.words import METRICS, known, named, number, plus_minus
 _BASELINE = re.compile(r"ADM-G|ADM|CDM|BigGAN-deep|LOGAN")
 _OWN_PAPERS = ("arXiv 2105.05233", "arXiv 2106.15282", "arXiv 1912.00953")  # of ADM, CDM and LOGAN themselves
 _SCALE = {"data set": "dataset", "features": "features_id", "number of images": "samples"}
-"""What two numbers must share to be on one scale -> its column; all else is a condition, which the row names."""
+_PREPARATION = "preparation"
+"""What two numbers must share to be on one scale -> its column, and how images were made small; all else is a
+condition, which the row names."""
 _COMPARES = "yes, as far as the paper states its protocol"
 
 
@@ -100,7 +102,7 @@ def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
     """The same rows of one's own system, which the slices of `group` are of; cells of other systems do not count."""
     rows = pd.concat([part.ok[~part.ok["shared"]] for part in group], ignore_index=True)
     differing = [note.what for note in agreement(group[0], table) if note.kind == "differs"]
-    apart = ", ".join(_named_here(group[0], what) for what in differing if what in _SCALE)
+    apart = ", ".join(_named_here(group[0], what) for what in differing if what in (*_SCALE, _PREPARATION))
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
         texts = ["" if np.isnan(value) else plus_minus(value, se) for value, se in (numbers[:2], numbers[2:])]
@@ -110,7 +112,9 @@ def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
 
 
 def _named_here(part: Slice, what: str) -> str:
-    """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`."""
+    """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`, `preparation adm`."""
+    if what == _PREPARATION:
+        return f"{what} {prepared(part)}"
     value = part.setting[_SCALE[what]]
     return f"{what} {value}" if what == "data set" else named(_SCALE[what], value)
 

@@ -96,10 +96,10 @@ def _merged(group: pd.DataFrame) -> pd.DataFrame:
         points[place].append(member)
     asked = sorted({seed_of(member) for members in points for member in members}, key=_in_order)
     varying = {key: listed(sorted(group[key].dropna().unique())) for key in seeds if group[key].nunique() > 1}
-    return pd.DataFrame([_point(members, asked) | varying for members in points])
+    return pd.DataFrame([point_of(members, asked) | varying for members in points])
 
 
-def _point(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
+def point_of(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[str, Any]:
     """One row for the rows of one point, which are in order of their seeds; `asked` are all seeds asked for."""
     ok = [member for member in members if member["status"] == "ok"]
     point = dict((ok or members)[0])

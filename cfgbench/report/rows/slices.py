@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cfgbench.errors import UserError
-from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average
+from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, point_of
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions, current
 from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
 from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
@@ -79,7 +79,8 @@ def _begun(group: pd.DataFrame) -> Iterator[Row]:
             continue
         seeds = {key: own.iloc[0][key] for key in (*SEEDS, "asked_seeds") if key in own}
         for at_usual in at_seeds(pd.DataFrame([row]), usual).to_dict("records"):
-            yield at_usual | seeds
+            asked = seeds["asked_seeds"]
+            yield at_usual | (point_of(at_usual["members"], asked) if asked else {}) | seeds
 
 
 def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:
