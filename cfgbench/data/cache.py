@@ -26,12 +26,15 @@ from cfgbench.files import (
     read_at_most,
     try_flock,
     unwritable,
+    write_atomically,
 )
 from cfgbench.npz import array_header
 from cfgbench.progress import Progress
 
 LARGEST_INDEX = 4096
 """Bytes."""
+LOOKED_AT = 1000
+"""Images at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,40 @@ def prepared(task: Prepared, name: str, progress: Progress, *, make: bool = True
     except OSError as error:
         raise unwritable(place.parent, error, "name another folder in CFGBENCH_CACHE") from None
     try:
-        return _found(task, place)
+        return _found(task, name, place, progress)
     except Exception as error:  # damaged files fail in many ways, all of which mean the same
         raise UserError(f"{place}: damaged ({reason(error)}); delete it, and it is made again") from None
 
 
-def _found(task: Prepared, place: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """What `prepared` gives. Raises ValueError, and other errors, for what is not what was written."""
-    content = json.loads(read_at_most(place / "index.json", LARGEST_INDEX))["content"]
+def _found(task: Prepared, name: str, place: Path, progress: Progress) -> tuple[np.ndarray, np.ndarray, str]:
+    """What `prepared` gives. Raises ValueError, and other errors, for what is not what was written: the pixels of a
+    file that was touched since, as by copying it, are looked at once."""
+    index = json.loads(read_at_most(place / "index.json", LARGEST_INDEX))
+    content = index["content"]
     if not re.fullmatch("[0-9a-f]{64}", content):
         raise ValueError(f"content = {brief(content)}")
     images = _mapped(place / "images.npy", (len(task.labels), *task.shape), np.dtype(np.uint8))
     if not np.array_equal(_mapped(place / "labels.npy", task.labels.shape, task.labels.dtype), task.labels):
         raise ValueError("other labels than its name says")
+    if index.get("written") != (written := _written_at(place / "images.npy")):
+        batches = _shown(images, name, progress)
+        if content_of(images.shape, batches, task.labels, task.class_names) != content:
+            raise ValueError("images.npy: other pixels than were written")
+        with contextlib.suppress(UserError):  # it may be another's; then they are looked at each time
+            write_atomically(place / "index.json", json.dumps(index | {"written": written}).encode())
     return images, task.labels, content
+
+
+def _written_at(path: Path) -> list[int]:
+    """What changes when a file is written: its size, and its time, in seconds, as archives keep it."""
+    found = path.stat()
+    return [found.st_size, int(found.st_mtime)]
+
+
+def _shown(images: np.ndarray, name: str, progress: Progress) -> Iterator[np.ndarray]:
+    for first in range(0, len(images), LOOKED_AT):
+        progress(f"check the prepared {name}", first, len(images), "")
+        yield images[first : first + LOOKED_AT]
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -113,7 +136,8 @@ def _make(task: Prepared, name: str, place: Path, progress: Progress) -> None:
         with (part / "images.npy").open("wb") as file:
             content = content_of(shape, _written(file, task, name, progress), task.labels, task.class_names)
         np.save(part / "labels.npy", task.labels)
-        (part / "index.json").write_text(json.dumps({"content": content, "images": shape[0]}))
+        index = {"content": content, "images": shape[0], "written": _written_at(part / "images.npy")}
+        (part / "index.json").write_text(json.dumps(index))
         for made in part.iterdir():
             flush_to_disk(made)
         _rename(part, place)

@@ -1,5 +1,7 @@
 """Whether what a sweep asks for fits its images and this machine: known before any work starts."""
 
+import re
+
 from cfgbench import machine
 from cfgbench.data import Images
 from cfgbench.models.feature_classifier import SMALLEST
@@ -8,6 +10,9 @@ from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.spec import IMAGENET, Checkpoint, Model, SweepSpec, points
 from cfgbench.training.diffusion import image_of
+
+_SYNSET = re.compile(r"n\d{8}")
+"""What ImageNet calls its class folders."""
 
 
 def check_fits(spec: SweepSpec, images: Images) -> None:
@@ -41,11 +46,17 @@ def numbered_otherwise(spec: SweepSpec, images: Images) -> bool:
 
 
 def _check_numbers(spec: SweepSpec, images: Images, *, classified: bool) -> None:
-    """`classified`: whether a classifier guides any cell."""
-    if classified and numbered_otherwise(spec, images):
+    """`classified`: whether a classifier guides any cell. Folders that are not called as ImageNet's, or whose classes
+    were given other names, may be in any order."""
+    if not classified or not isinstance(spec.model, Checkpoint):
+        return
+    if not all(_SYNSET.fullmatch(name) for name in images.class_names):
+        whose = (
+            "the npz batches do" if numbered_otherwise(spec, images) else f"a data set of {images.class_names[0]} does"
+        )
         raise ValueError(
-            "guidance = classifier: ADM's networks number the classes otherwise than the npz batches do, on which the "
-            "classifier is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path"
+            f"guidance = classifier: ADM's networks number the classes otherwise than {whose}, on which the classifier "
+            "is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path"
         )
 
 

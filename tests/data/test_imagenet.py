@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from PIL import Image
 from sklearn import datasets
 
 from cfgbench import data, npz
+from cfgbench.data import cache as preparing
 from cfgbench.data import imagenet
 from cfgbench.data.imagenet import adm, area, box
 from cfgbench.errors import UserError
@@ -178,6 +180,39 @@ def test_a_cache_without_one_of_its_files_is_named(batches, cache, name, damage)
     damage(made / name)
     with pytest.raises(UserError, match=rf"{made.name}: damaged .*delete it, and it is made again"):
         load(batches)
+
+
+def test_pixels_that_were_changed_since_are_noticed_and_a_copy_is_looked_at_once(batches, photos, cache, monkeypatch):
+    looked_at, honest = [], preparing.content_of
+    monkeypatch.setattr(preparing, "content_of", lambda *given: (looked_at.append(1), honest(*given))[1])
+    content = load(batches).content
+    (made,) = cache.glob("imagenet64-*")
+    path, written = made / "images.npy", (made / "images.npy").stat()
+    for seconds in (0, 1000, 1000):  # as it was, as copied, and once more
+        os.utime(path, (written.st_atime, written.st_mtime + seconds))
+        assert load(batches).content == content
+    assert len(looked_at) == 2  # when it was made, and when it was copied
+    with path.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1000, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match=r"damaged \(images.npy: other pixels than were written\); delete it"):
+        load(batches)
+    os.utime(path, (written.st_atime, written.st_mtime + 1000))
+    shutil.rmtree(made)
+    assert np.array_equal(load(batches).images, photos)
+
+
+def test_a_cache_of_an_earlier_version_is_looked_at_once(batches, cache, monkeypatch):
+    load(batches)
+    (index,) = cache.glob("imagenet64-*/index.json")
+    index.write_text(
+        json.dumps({key: value for key, value in json.loads(index.read_text()).items() if key != "written"})
+    )
+    load(batches)
+    monkeypatch.setattr(preparing, "content_of", lambda *_: pytest.fail("it was looked at"))
+    load(batches)
 
 
 def test_a_cache_that_lost_its_index_is_made_again(batches, photos, cache):

@@ -79,8 +79,12 @@ def test_a_released_network_and_a_classifier_of_the_batches_mean_other_classes_b
     assert "adm.yaml: guidance = classifier: ADM's networks number the classes otherwise than the npz batches" in err
     Path("adm.yaml").write_text(f"{ADM}grid: {{w: [0], T: [2]}}\n")
     assert "number the classes" not in run("sweep", "adm.yaml", "--quiet")[2]
-    for name in "ab":
-        Path("tree", name).mkdir(parents=True)
-        Image.fromarray(flat[0].reshape(64, 64, 3)).save(Path("tree", name, "0.JPEG"))
-    Path("adm.yaml").write_text(f"{ADM}grid: {{guidance: [classifier], w: [1], T: [2]}}\n".replace("npz", "tree"))
-    assert "number the classes" not in run("sweep", "adm.yaml", "--quiet")[2]
+    for name, numbered in (("n0144076{}", False), ("class {}", True), ("{}", True)):
+        for number in (4, 5):
+            Path("trees", name, name.format(number)).mkdir(parents=True)
+            Image.fromarray(flat[0].reshape(64, 64, 3)).save(Path("trees", name, name.format(number), "0.JPEG"))
+        for dataset in ("imagenet64", "folder"):
+            text = f"{ADM}grid: {{guidance: [classifier], w: [1], T: [2]}}\n".replace("imagenet64", dataset)
+            Path("adm.yaml").write_text(text.replace("path: npz", f"path: 'trees/{name}'"))
+            err = run("sweep", "adm.yaml", "--quiet")[2]
+            assert ("ADM's networks number the classes otherwise than" in err) == numbered, err
