@@ -1,7 +1,8 @@
 r"""The released networks of ADM (Dhariwal & Nichol 2021): class-conditional, learned variance, discrete time.
 
 `64x64_diffusion.pt` counts 1000 steps on the cosine schedule, `128x128_diffusion.pt` on the linear one. Step t has the
-log-SNR lambda_t = log(abar_t / (1 - abar_t)), so the networks can be asked at any log-SNR in between.
+log-SNR lambda_t = log(abar_t / (1 - abar_t)), so the networks can be asked at any log-SNR in between. Of what they
+predict eps is used; the variance of a step is the sampler's own, as the paper's is.
 """
 
 import math

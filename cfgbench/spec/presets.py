@@ -1,7 +1,8 @@
 """ADM's networks and how they are trained, for the paper's tables (Dhariwal & Nichol 2021, table 11).
 
 Ho & Salimans 2022 take architecture and optimiser from there, with continuous time, a null class, a fixed variance and
-fewer steps: 400 thousand at 64x64, 2.7 million at 128x128.
+fewer steps: 400 thousand at 64x64, 2.7 million at 128x128. What no preset says is ours: weights begin with embeddings
+of classes of N(0, 0.02^2) and biases of 0, and the average of the weights is short at first (`ema_decay`).
 """
 
 from collections.abc import Collection, Mapping

@@ -56,7 +56,8 @@ class Training(Section):
 
     `micro_batch_size` images at a time go through the network on each device, and `recompute` keeps no activations
     between residual blocks: both save memory and change the weights by rounding only, but that smaller parts have other
-    masks of dropout.
+    masks of dropout. At step t the average decays by (1 + t) / (10 + t), up to `ema_decay`, which is reached after
+    9 / (1 - ema_decay) steps.
     """
 
     preset: Preset = None

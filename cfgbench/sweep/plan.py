@@ -1,7 +1,7 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,16 @@ from cfgbench.spec import (
 from cfgbench.spec.yaml_file import dump_yaml
 from cfgbench.sweep.fits import check_fits
 from cfgbench.sweep.results.asked import note_cells
+from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TRAINED_IN = "; trained in "
+"""How a row's protocol ends where its network was trained in another precision than it was sampled in."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class Plan:
     """The classes of the sample sheets."""
     precisions: frozenset[str]
     """In which the cells that are done were made."""
+    made_with: Mapping[str, Mapping[tuple[str, str], Sequence[str]]]
+    """Network id -> (digest of its weights, the precision that it was trained in) -> ids of the cells, of those that
+    are done, that were made with these."""
 
     @property
     def missing(self) -> list[Cell]:
@@ -175,7 +182,22 @@ def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare
     whole = {row["cell_id"]: row.get("precision") for row in rows if row["status"] == "ok"}
     seen = {row["cell_id"]: row["digest"] for row in rows}
     precisions = frozenset(whole[cell.id] for cell in cells if whole.get(cell.id))
-    return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions)
+    mine = {cell.id for cell in cells} & whole.keys()
+    made_with = _made_with([row for row in rows if row["cell_id"] in mine])
+    return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions, made_with)
+
+
+def _made_with(rows: Iterable[Row]) -> dict[str, dict[tuple[str, str], list[str]]]:
+    """What `Plan.made_with` is, of these rows."""
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for row in rows:
+        _, _, other = row["protocol"].rpartition(TRAINED_IN)
+        trained_in = other if TRAINED_IN in row["protocol"] else row.get("precision")
+        for kind in ("checkpoint", "classifier"):
+            if digest := row.get(f"{kind}_digest"):
+                cells = found.setdefault(row[f"{kind}_id"], {})
+                cells.setdefault((digest, trained_in), []).append(row["cell_id"])
+    return found
 
 
 def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:

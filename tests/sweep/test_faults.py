@@ -31,6 +31,7 @@ from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.store import EXTRACTOR, Store
 from cfgbench.sweep.run import clean_up
 from cfgbench.tensors import load_tensors, save_tensors
+from cfgbench.training import feed
 
 SMALL = """
 name: digits
@@ -436,6 +437,34 @@ def test_the_checkpoint_of_another_network_is_refused(small, calm, run):
     one.write_bytes(whole)
     change(one, id="0" * 16)
     assert f"{one}: the checkpoint of another network (trained on other data)" in run("sweep", small, "--quiet")[2]
+
+
+@pytest.mark.parametrize("otherwise", [False, True])
+def test_rows_of_other_weights_are_not_joined_by_those_of_a_network_that_was_trained_again(
+    small, calm, run, monkeypatch, otherwise
+):
+    """It has the same id, and to the report both would be one network."""
+    shutil.copytree(calm, "results")
+    rows = kills.rows(Path("results"))
+    first, second = (next(cell for cell, r in rows.items() if (r["w"], r["p_uncond"]) == (w, 0.1)) for w in (0, 1))
+    checkpoint = Path("results/digits/checkpoints", f"{rows[first]['checkpoint_id']}.safetensors")
+    assert rows[first]["checkpoint_digest"] == load_tensors(checkpoint)[1]["ema"]
+    checkpoint.unlink()
+    Path(f"results/digits/cells/{first}.parquet").unlink()
+    if otherwise:  # as another number of threads, or a GPU, would
+        honest = feed.noise
+        monkeypatch.setattr(feed, "noise", lambda seed, *rest: honest(seed + 1, *rest))
+    code, _, err = run("sweep", small, "--quiet")
+    assert code == (2 if otherwise else 0), err
+    if otherwise:
+        said = f"{checkpoint}: 1 cell in results/digits had other weights of this network (p_uncond 0.1), which was"
+        assert said in err
+        assert f"delete their rows (cells/{second}.parquet)" in err
+        Path(f"results/digits/cells/{second}.parquet").unlink()
+        assert run("sweep", small, "--quiet")[0] == 0
+    found = kills.rows(Path("results"))
+    assert len({found[cell]["checkpoint_digest"] for cell in (first, second)}) == 1
+    assert (found[second]["checkpoint_digest"] == rows[second]["checkpoint_digest"]) == (not otherwise)
 
 
 def test_checkpoints_of_earlier_versions_are_taken(small, calm, run):

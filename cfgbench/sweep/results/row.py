@@ -52,6 +52,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "reference_id": pa.string(),
     "checkpoint_id": pa.string(),
     "classifier_id": pa.string(),
+    "checkpoint_digest": pa.string(),
+    "classifier_digest": pa.string(),
     "device": pa.string(),
     "precision": pa.string(),
     "compiled": pa.bool_(),
