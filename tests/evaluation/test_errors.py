@@ -282,6 +282,16 @@ def test_a_score_that_cannot_vary_has_no_error(n):
     assert numbers["is_se"] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_where_a_split_has_a_single_image_of_its_kind_the_classes_are_taken_as_they_are():
+    """One split of 37 images of two classes in turn has three of one class: two images, and one beside them."""
+    labels = np.arange(37) % 2
+    logits = 2 * torch.randn(37, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = measure(blocks(logits, logits), 37, fid_against=None, inception=True, labels=labels)
+    q = found.influences["is_mean"]
+    assert found.numbers["is_se"] == pytest.approx(standard_error(q, labels), rel=1e-12)
+    assert standard_error(q, labels) != pytest.approx(standard_error(q), rel=1e-3)
+
+
 def test_the_scores_error_is_that_of_repeated_draws_where_classes_do_not_divide_the_splits():
     random, n = np.random.default_rng(0), 250
     labels = np.arange(n) % 10

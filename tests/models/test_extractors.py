@@ -66,9 +66,9 @@ def tight(network, most):
 def test_where_memory_runs_out_a_classifier_looks_at_half_as_many():
     network, images = Probe().eval(), torch.arange(7 * 64, dtype=torch.uint8).view(7, 1, 8, 8)
     whole = ClassifierFeatures(network, "probe-1", side=8, device=CPU)(images)
-    call, seen = tight(network, 2)
+    call, seen = tight(network, 1)
     parts = ClassifierFeatures(call, "probe-1", side=8, device=CPU)(images)
-    assert seen == [7, 4, 2, 2, 3, 2, 1]
+    assert seen == [7, 4, 2, 1, 1, 2, 1, 1, 3, 2, 1, 1, 1]
     assert torch.equal(parts.pooled, whole.pooled)
     assert torch.equal(parts.logits, whole.logits)
     with pytest.raises(torch.OutOfMemoryError):
