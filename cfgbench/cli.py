@@ -387,12 +387,12 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import STATISTICS, check_outputs, evaluate
+    from cfgbench.sweep.external import check_outputs, evaluate
     from cfgbench.sweep.results import statistics_files
 
-    outputs = {"--json": json} | dict(zip(STATISTICS, (save_stats, save_reference), strict=True))
+    outputs = {"--json": json, "--save-stats": save_stats, "--save-reference": save_reference}
     check_outputs(outputs, {"SAMPLES": samples, "--reference": Path(reference)})
-    result, *statistics = evaluate(
+    found = evaluate(
         samples,
         reference,
         features=features,
@@ -402,6 +402,7 @@ def eval(
         device=find_device(device),
         progress=_progress(quiet),
     )
+    result = found.scores
     try:
         print(printable(str(result)))
         for line in result.notes:
@@ -411,8 +412,8 @@ def eval(
         _write_each(
             {
                 json: lambda path: write_atomically(path, content),
-                save_stats: lambda path: statistics_files.save_reference(path, statistics[0], result.features_id),
-                save_reference: lambda path: statistics_files.save_reference(path, statistics[1], result.features_id),
+                save_stats: lambda path: statistics_files.save_reference(path, found.samples, result.features_id),
+                save_reference: lambda path: statistics_files.save_reference(path, found.reference, result.features_id),
             }
         )
 

@@ -226,6 +226,10 @@ def test_a_sweep_file_that_is_not_as_it_was_run_is_told(small, finished, run):
         code, _, err = run(command, small)
         assert code == 0
         assert f"note: {small} is not as it was run; this is the sweep of results/digits/sweep.yaml" in err
+    kept = Path("results/digits/sweep.yaml")  # an earlier version took what is refused now
+    kept.write_text(kept.read_text().replace("evaluation:", "evaluation:\n  inception_weights: w.pth"))
+    code, _, err = run("ls", small)
+    assert (code, f"note: {small} is not as it was run" in err) == (0, True), err
 
 
 def test_without_a_name_the_newest_sweep_with_rows_is_reported(small, finished, run):

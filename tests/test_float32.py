@@ -7,7 +7,6 @@ from cfgbench.data import load
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.models.inception import Runner
-from cfgbench.models.precision import out_of_memory
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Cell, Dataset, Factory, Model, Sampling, Training
 from cfgbench.sweep.fill import generate
@@ -89,17 +88,3 @@ def test_in_probes(allowed):
     images = load(Dataset(name="digits"))
     check_networks(Networks(Denoiser()), [cell], images, CPU)
     prediction_note(Denoiser(), cell, images, CPU)
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-        "Triton Error [CUDA]: out of memory",
-    ],
-)
-def test_memory_that_runs_out_past_torchs_allocator_is_known(said):
-    assert out_of_memory(RuntimeError(said))
-    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

@@ -48,7 +48,9 @@ class Prepared:
     read: Callable[[], Iterator[np.ndarray]]
 
 
-def prepared(task: Prepared, name: str, progress: Progress, *, make: bool = True) -> tuple[np.ndarray, np.ndarray, str]:
+def prepared(
+    task: Prepared, name: str, progress: Progress, *, prepare: bool = True
+) -> tuple[np.ndarray, np.ndarray, str]:
     """(images [n, ch, h, w] uint8 mapped from the cache, labels [n] int64, content hash); makes them if need be.
 
     They are written beside their place and renamed into it, so that what is found there is whole. Of several processes
@@ -58,7 +60,7 @@ def prepared(task: Prepared, name: str, progress: Progress, *, make: bool = True
     place = cache_folder() / f"{name}-{identity(task.key)}"
     try:
         if not (place / "index.json").exists():
-            if not make:
+            if not prepare:
                 size = len(task.labels) * math.prod(task.shape) / 1e9
                 raise Unprepared(
                     f"{name}: not prepared yet, which train and sweep begin with ({size:,.1f} GB in {place})"
@@ -83,7 +85,7 @@ def _found(task: Prepared, name: str, place: Path, progress: Progress) -> tuple[
     if not np.array_equal(_mapped(place / "labels.npy", task.labels.shape, task.labels.dtype), task.labels):
         raise ValueError("other labels than its name says")
     if index.get("written") != (written := _written_at(place / "images.npy")):
-        batches = _shown(images, name, progress)
+        batches = _in_batches(images, name, progress)
         if content_of(images.shape, batches, task.labels, task.class_names) != content:
             raise ValueError("images.npy: other pixels than were written")
         with contextlib.suppress(UserError):  # it may be another's; then they are looked at each time
@@ -91,13 +93,12 @@ def _found(task: Prepared, name: str, place: Path, progress: Progress) -> tuple[
     return images, task.labels, content
 
 
-def _written_at(path: Path) -> list[int]:
-    """What changes when a file is written: its size, and its time, in seconds, as archives keep it."""
-    found = path.stat()
-    return [found.st_size, int(found.st_mtime)]
+def _written_at(path: Path) -> int:
+    """When a file was written last, in seconds, as archives keep it."""
+    return int(path.stat().st_mtime)
 
 
-def _shown(images: np.ndarray, name: str, progress: Progress) -> Iterator[np.ndarray]:
+def _in_batches(images: np.ndarray, name: str, progress: Progress) -> Iterator[np.ndarray]:
     for first in range(0, len(images), LOOKED_AT):
         progress(f"check the prepared {name}", first, len(images), "")
         yield images[first : first + LOOKED_AT]

@@ -58,7 +58,7 @@ def load_imagenet(dataset: Dataset, progress: Progress, prepare: bool) -> Images
     key = [LAYOUT, source.fingerprint, [source.names[position] for position in chosen], dataset.limit]
     side = SIDES[dataset.name]
     task = Prepared(key, names, labels, (3, side, side), lambda: source.read(wanted))
-    pixels, labels, content = prepared(task, dataset.name, progress, make=prepare)
+    pixels, labels, content = prepared(task, dataset.name, progress, prepare=prepare)
     flips = True if dataset.flip is None else dataset.flip
     made = source.prepared + ", val" * (dataset.split == "val")
     return Images(f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content)

@@ -160,8 +160,8 @@ def _fixed_in_splits(labels: Int[np.ndarray, "n"], accumulator: Accumulator) -> 
     held = np.empty_like(labels)
     for _, inside in accumulator.by_split(0, len(labels)):
         held[inside] = np.bincount(labels[inside])[labels[inside]]
-    _, parts, counts = np.unique(np.stack([labels, held]), axis=1, return_inverse=True, return_counts=True)
-    return parts.reshape(-1) if counts.min() > 1 else labels
+    _, parts, counts = np.unique(labels * (len(labels) + 1) + held, return_inverse=True, return_counts=True)
+    return parts if counts.min() > 1 else labels
 
 
 def _on_the_score(accumulator: Accumulator, first: int, logits: Float[Tensor, "n k"]) -> Tensor:

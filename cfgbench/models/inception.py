@@ -133,15 +133,13 @@ class Runner:
         found: list[tuple[Tensor, Tensor | None]] = []
         with float32_kept(search=search):
             while len(images):
-                part = images[: self.batch]
                 try:
-                    found.append(self._batch(part))
+                    found.append(self._batch(images[: self.batch]))
+                    images = images[self.batch :]
+                    continue
                 except (MemoryError, RuntimeError) as error:
                     if not out_of_memory(error) or self.batch == 1:
                         raise
-                else:
-                    images = images[len(part) :]
-                    continue
                 self._halve()  # what the failed batch took is free when the handler has ended
         logits = torch.cat([one[1] for one in found]) if self.body.logits else None
         return torch.cat([one[0] for one in found]), logits

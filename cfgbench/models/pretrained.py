@@ -117,7 +117,7 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
-        if out_of_memory(error):
+        if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
             raise
         raise _failed(model, error) from None
     return Predicting(network, model.prediction, num_classes)
@@ -169,7 +169,7 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
             with torch.inference_mode():
                 _prediction(denoiser(z, lam, torch.tensor(c, device=device)), z)
         except (Exception, SystemExit) as error:  # the user's own code fails as it likes
-            if out_of_memory(error):
+            if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
                 raise
             text, kind = brief(error, quoted=False), type(error).__name__
             words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind

@@ -57,7 +57,7 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
 def _alike(others: dict[float, Difference], knob: str) -> list[str]:
     """Which w (or temperatures) are within chance of the best, which was chosen among all of them; nothing where no
     error is known."""
-    alike = [w for w, difference in others.items() if abs(difference.value) < difference.reach(len(others))]
+    alike = [w for w, one in others.items() if one.value == 0 or abs(one.value) < one.reach(len(others))]
     unpaired = [w for w in alike if not others[w].paired]
     if alike:
         how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ats(unpaired, knob)})"

@@ -15,7 +15,6 @@ from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.fill import Job, fill
-from cfgbench.sweep.plan import TRAINED_IN
 from cfgbench.sweep.results.sheet import sheet_png
 
 
@@ -95,7 +94,7 @@ def protocol(cell: Cell, bench: Bench) -> str:
     """
     networks = [network.id for network in (cell.denoiser, cell.classifier) if network]
     precisions = {bench.trained_in.get(network) for network in networks} - {None, bench.compute.precision}
-    trained = "".join(f"{TRAINED_IN}{precision}" for precision in sorted(precisions))
+    trained = "".join(f"; trained in {precision}" for precision in sorted(precisions))
     return (
         f"features {bench.extractor.id}; reference {bench.reference.name}; "
         f"{cell.sampling.samples} samples, classes balanced; uint8 by rounding; IS {SPLITS} splits in index order; "

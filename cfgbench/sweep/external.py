@@ -29,7 +29,8 @@ from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import is_statistics, maker_of
 
 _SWEEP_FILES = (".yaml", ".yml")
-STATISTICS = "--save-stats", "--save-reference"
+SAVE_REFERENCE = "--save-reference"
+STATISTICS = "--save-stats", SAVE_REFERENCE
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
@@ -42,7 +43,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
         taken[os.path.realpath(path)] = name
-        if name == STATISTICS[1] and _holds_statistics(inputs["--reference"]):
+        if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")
         if name in STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
@@ -124,7 +125,7 @@ def _named(images: object, features: str) -> Iterator[None]:
         raise UserError(f"{images}: {error}{unreached(features)}") from None
 
 
-class _Measure(NamedTuple):
+class _Features(NamedTuple):
     """An extractor's name; of the Inception network the file of weights, if one is named, and the precision."""
 
     name: str
@@ -132,14 +133,17 @@ class _Measure(NamedTuple):
     precision: str = "fp32"
 
 
-def _measured_with(reference: str, features: str | None, weights: Path | None, precision: str | None) -> _Measure:
+def _measured_with(reference: str, features: str | None, weights: Path | None, precision: str | None) -> _Features:
     """What is asked for, and where nothing is, what the reference is measured with. Raises UserError."""
-    usual = _usual(reference, named=features)
+    usual = _features_of(reference)
     name = usual.name if features is None else features
+    if features is None and name == "classifier":
+        way_out = "name others, such as --features inception"
+        raise UserError(f"--reference {reference}: its features are a classifier that the sweep trains; {way_out}")
     _check_options(precision, weights, name)
     if name not in INCEPTION:
-        return _Measure(name)
-    return _Measure(name, weights or usual.weights, precision or usual.precision)
+        return _Features(name)
+    return _Features(name, weights or usual.weights, precision or usual.precision)
 
 
 def _check_options(precision: str | None, weights: Path | None, features: str) -> None:
@@ -169,27 +173,23 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
         return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
 
 
-def _usual(reference: str, *, named: str | None) -> _Measure:
-    """What measures the data set that is named, or what a sweep file or a file of statistics has, where it exists
-    already; else Inception. Raises UserError where the sweep trains its own and no other is `named`."""
+def _features_of(reference: str) -> _Features:
+    """What measures the data set that is named, or what a sweep file or a file of statistics has; else Inception."""
     path = Path(reference)
     if path.suffix not in _SWEEP_FILES:
-        return _Measure(reference) if reference in PACKAGED else _maker_in(path) or _Measure("inception")
+        return _Features(reference) if reference in PACKAGED else _maker_in(path) or _Features("inception")
     spec = load_sweep(path)
-    if spec.features == "classifier" and named is None:
-        way_out = "name others, such as --features inception"
-        raise UserError(f"--reference {reference}: its features are a classifier that the sweep trains; {way_out}")
-    name = spec.features if spec.features in (*INCEPTION, *PACKAGED) else "inception"
-    return _Measure(name, spec.evaluation.inception_weights, spec.evaluation.precision)
+    name = "inception" if spec.features == "gaussians" else spec.features
+    return _Features(name, spec.evaluation.inception_weights, spec.evaluation.precision)
 
 
-def _maker_in(path: Path) -> _Measure | None:
+def _maker_in(path: Path) -> _Features | None:
     """What a file of statistics says that it was made with, where that is to be had."""
     if not _holds_statistics(path):
         return None
     maker, known = maker_of(path) or "", sorted((*INCEPTION, *PACKAGED), key=len, reverse=True)
     precision = "bf16" if maker.endswith("-bf16") else "fp32"
-    return next((_Measure(name, precision=precision) for name in known if maker.startswith(f"{name}-")), None)
+    return next((_Features(name, precision=precision) for name in known if maker.startswith(f"{name}-")), None)
 
 
 def _holds_statistics(path: Path) -> bool:
@@ -228,6 +228,7 @@ def _statistics(
     """What is measured against, whose images `known` sees; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Path):
         return of_file(target, extractor.id, key="--features")
+    extractor.check(target.shape)  # a sweep has cut its images to what is looked at, and this does not
     if target.content and (kept := kept_in(results, target.content, target.name, extractor.id)):
         for first, _ in numbered(known.watch(target), extractor):
             progress(f"look at {target.name}, whose statistics are kept", first, target.count, "")

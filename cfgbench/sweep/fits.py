@@ -56,7 +56,8 @@ def _check_numbers(spec: SweepSpec, images: Images, *, classified: bool) -> None
         )
         raise ValueError(
             f"guidance = classifier: ADM's networks number the classes otherwise than {whose}, on which the classifier "
-            "is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path"
+            "is trained: it would guide to other classes; take ILSVRC2012's class folders as dataset.path, without "
+            "a classes.tsv"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.errors import UserError, brief, counted
+from cfgbench.errors import UserError, brief
 from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
 from cfgbench.models.compile_choice import CompileDecision
@@ -152,25 +152,7 @@ def _loaded(bench: Bench, network: Network, load: Callable[[Path, torch.device],
     bench.weights[network.id] = str(found.facts.get("ema", ""))
     if isinstance(precision := found.facts.get("precision"), str):
         bench.trained_in[network.id] = precision
-    _check_rows(bench, network, path)
     return found
-
-
-def _check_rows(bench: Bench, network: Network, path: Path) -> None:
-    """Raises UserError where rows were made with other weights of the network: trained again, it has the same id, and
-    their differences would be taken for those of guidance. In another precision it is another protocol."""
-    own, trained_in = bench.weights[network.id], bench.trained_in.get(network.id)
-    made_with = bench.plan.made_with.get(network.id, {}).items()
-    others = [
-        cell for (digest, how), cells in made_with if own and digest != own and how == trained_in for cell in cells
-    ]
-    if others:
-        few = ", ".join(f"{cell}.parquet" for cell in others[:3]) + ", ..." * (len(others) > 3)
-        raise UserError(
-            f"{path}: {counted(len(others), 'cell')} in {bench.plan.store.folder} had other weights of this network "
-            f"({network.label}), which was trained again since: delete their rows (cells/{few}), which are then made "
-            "again, or bring its checkpoint back"
-        )
 
 
 def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:

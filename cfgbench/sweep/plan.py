@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,13 @@ from cfgbench.training.feature_classifier import RECIPE
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAINED_IN = "; trained in "
-"""How a row's protocol ends where its network was trained in another precision than it was sampled in."""
+
+class Made(NamedTuple):
+    """A cell's id, the digest of a network's weights that it was made with, and its protocol."""
+
+    cell: str
+    digest: str
+    protocol: str
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,8 @@ class Plan:
     """The classes of the sample sheets."""
     precisions: frozenset[str]
     """In which the cells that are done were made."""
-    made_with: Mapping[str, Mapping[tuple[str, str], Sequence[str]]]
-    """Network id -> (digest of its weights, the precision that it was trained in) -> ids of the cells, of those that
-    are done, that were made with these."""
+    made_with: Mapping[str, Sequence[Made]]
+    """Network id -> the cells that were made with it, of those that are done."""
 
     @property
     def missing(self) -> list[Cell]:
@@ -187,16 +191,14 @@ def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare
     return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions, made_with)
 
 
-def _made_with(rows: Iterable[Row]) -> dict[str, dict[tuple[str, str], list[str]]]:
+def _made_with(rows: Iterable[Row]) -> dict[str, list[Made]]:
     """What `Plan.made_with` is, of these rows."""
-    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    found: dict[str, list[Made]] = {}
     for row in rows:
-        _, _, other = row["protocol"].rpartition(TRAINED_IN)
-        trained_in = other if TRAINED_IN in row["protocol"] else row.get("precision")
         for kind in ("checkpoint", "classifier"):
             if digest := row.get(f"{kind}_digest"):
-                cells = found.setdefault(row[f"{kind}_id"], {})
-                cells.setdefault((digest, trained_in), []).append(row["cell_id"])
+                made = Made(row["cell_id"], digest, row["protocol"])
+                found.setdefault(row[f"{kind}_id"], []).append(made)
     return found
 
 

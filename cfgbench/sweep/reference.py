@@ -15,6 +15,7 @@ from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, unreached
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.statistics_files import load_moments, load_reference, save_moments
+from cfgbench.sweep.results.store import Store
 
 
 class Reference(NamedTuple):
@@ -38,11 +39,9 @@ def of_images_with(content: str, name: str, features_id: str, moments: Moments) 
 
 def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:
     """The statistics of images whose content has this hash, where a sweep in the results folder has them."""
-    key = _id(content, features_id)
-    for path in sorted(results.glob(f"*/references/{key}.npz")):
-        if (moments := _kept(path, key)) is not None:
-            return of_images_with(content, name, features_id, moments)
-    return None
+    store, key = Store(results / name), _id(content, features_id)
+    path = store.elsewhere(store.reference(key), partial(load_moments, key=key))
+    return None if path is None else of_images_with(content, name, features_id, load_moments(path, key))
 
 
 def _id(content: str, features_id: str) -> str:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 
-from cfgbench.errors import UserError, printable, reason, said
+from cfgbench.errors import UserError, counted, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, lacked_memory, out_of_memory
@@ -12,7 +12,7 @@ from cfgbench.progress import Progress, remark, wait_for_others
 from cfgbench.spec import Cell, Factory, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
-from cfgbench.sweep.cell import describe, run_cell
+from cfgbench.sweep.cell import describe, protocol, run_cell
 from cfgbench.sweep.extractor import make_extractor
 from cfgbench.sweep.fill import Job, fill
 from cfgbench.sweep.kept import shards_of
@@ -65,7 +65,7 @@ def _try_model(plan: Plan, compute: Compute) -> None:
         try:
             plan.pretrained(cell, compute.device)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):  # which is a reason for its cells to fail
+            if plan.measures_data or not out_of_memory(error):  # which is a reason for its cells to fail
                 raise
 
 
@@ -109,6 +109,7 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
         return (yield from _without_networks(bench, cells, error))
     if ready is None:
         return cells
+    _check_weights(bench, cells[0])
     left = []
     for batch in ready.batches(cells):
         with ExitStack() as claims:
@@ -121,6 +122,25 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
             for job in jobs:
                 yield _attempt(bench, job, ready)
     return left
+
+
+def _check_weights(bench: Bench, cell: Cell) -> None:
+    """Raises UserError where other cells have, by the same protocol, other weights of the networks that are loaded for
+    this one: trained again these have the same id, and the difference would be taken for that of guidance."""
+    plan, cells = bench.plan, {one.id: one for one in bench.plan.cells}
+    for network in (cell.denoiser, cell.classifier):
+        own = network and bench.weights.get(network.id)
+        made_with = plan.made_with.get(network.id, ()) if own else ()
+        others = [made for made in made_with if made.digest != own]
+        others = [made.cell for made in others if made.protocol == protocol(cells[made.cell], bench)]
+        if others:
+            few = ", ".join(f"{cell}.parquet" for cell in others[:3]) + ", ..." * (len(others) > 3)
+            raise UserError(
+                f"{plan.store.checkpoint(network.id)}: {counted(len(others), 'cell')} in {plan.store.folder} had other "
+                f"weights of this network ({network.label}), which was trained again since: delete their rows "
+                f"(cells/{few}; of another digest than {own[:8]}), which are then made again, or bring its "
+                "checkpoint back"
+            )
 
 
 def _without_networks(bench: Bench, cells: list[Cell], error: BaseException) -> Generator[Row, None, list[Cell]]:

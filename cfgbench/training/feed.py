@@ -45,8 +45,10 @@ class Feed:
         self.labels = torch.from_numpy(images.labels)
         held = images.images.nbytes <= HELD_ON_DEVICE
         self.pixels = torch.from_numpy(np.array(images.images)).to(device) if held else None
+        on_gpu = device.type == "cuda"
+        number = torch.cuda.current_device() if on_gpu and device.index is None else device.index
         # memory is pinned for the thread's own GPU, else for the first one
-        self._ahead = ThreadPoolExecutor(1, "feed", _take_gpu, (_gpu_of(device),))
+        self._ahead = ThreadPoolExecutor(1, "feed", torch.cuda.set_device if on_gpu else None, (number,) * on_gpu)
         self._next: tuple[int, Future] | None = None
 
     def batch(self, step: int) -> Batch:
@@ -84,18 +86,6 @@ class Feed:
         chosen = self._chosen(step)
         pixels, labels = torch.from_numpy(self.images.images[chosen.numpy()]), self.labels[chosen]
         return (pixels.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (pixels, labels)
-
-
-def _gpu_of(device: torch.device) -> int | None:
-    """The number of the GPU, which `cuda` alone leaves to the thread; None for a processor."""
-    if device.type != "cuda":
-        return None
-    return torch.cuda.current_device() if device.index is None else device.index
-
-
-def _take_gpu(number: int | None) -> None:
-    if number is not None:
-        torch.cuda.set_device(number)
 
 
 def order(seed: int, n: int, places: range) -> Tensor:

@@ -249,6 +249,13 @@ def test_draws_of_noise_of_one_shared_training_do_not_stand_for_the_others(tmp_p
     assert difference.told_apart is told
 
 
+def test_the_same_images_are_not_told_apart(influences):
+    """A data set of one class, say, whose null branch is that class's: all w make the same images."""
+    rows = pd.DataFrame([row("a", 1.5, w=w, p_uncond=0.1, T=8, guidance="cfg") for w in (0.0, 1.0, 2.0)])
+    (line,) = summary(influences, slices(rows))
+    assert "w 1 and 2 cannot be told from it" in line
+
+
 def test_means_by_other_protocols_are_not_paired(tmp_path, table1):
     (part,) = slices(seeds(table1, (0.1, 0.2, 0.6)))
     first, second = (mean for _, mean in part.rows.iterrows())

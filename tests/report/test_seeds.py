@@ -359,3 +359,16 @@ def test_the_figure_draws_means_with_their_bars(table1):
     assert "mean over 3 seeds (0, 1, 2) ± its standard error over seeds" in " ".join(
         re.sub(r"\s+", " ", text.get_text()) for text in figure.texts
     )
+
+
+def test_rows_of_other_weights_of_a_network_are_of_an_earlier_version(table1):
+    """Trained again it has the same id: what it had before does not stand in one curve with what it has."""
+    rows = table1.query("p_uncond == 0.1").assign(checkpoint_digest="new")
+    before = rows.assign(
+        w=rows["w"] + 0.01, checkpoint_digest="old", created="2020-01-01", cell_id=rows["cell_id"] + "-"
+    )
+    (part,) = slices(pd.concat([before, rows], ignore_index=True))
+    assert set(part.rows["checkpoint_digest"]) == {"new"}
+    unknown = before.assign(checkpoint_digest=None)  # as rows of earlier versions
+    (part,) = slices(pd.concat([unknown, rows], ignore_index=True))
+    assert len(part.rows) == 2 * len(rows)

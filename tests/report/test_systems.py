@@ -470,3 +470,17 @@ def test_a_curve_that_begins_at_another_systems_point_says_over_which_seeds_that
     assert first["shortfall"] == said
     assert np.isnan(first["fid_se"]) == (len(there) == 1)  # of one seed of several
     assert (said or "mean over 3 seeds") in markdown([of_classifier])
+
+
+def test_seeds_that_the_other_system_has_more_of_are_not_said_to_be_missing(systems):
+    """The classifier's third seed failed at each point: its curve begins at the seeds that it has."""
+    rows = systems[systems["p_uncond"].eq(0.1)]
+    classifier = rows["guidance"].eq("classifier") & rows["on"].ne("unconditional")
+    free = rows["guidance"].eq("cfg") & rows["temperature"].isna() & rows["w"].ge(0)
+    parts = [rows[classifier | free].assign(seed=s, cell_id=lambda r, s=s: r["cell_id"] + f"-{s}") for s in range(3)]
+    parts[2].loc[classifier, ["status", "fid", "is_mean", "reason"]] = ["failed", np.nan, np.nan, "broken"]
+    (of_classifier,) = (
+        part for part in slices(pd.concat(parts, ignore_index=True)) if part.rows["system"].iloc[0] == CLASSIFIER
+    )
+    (first,) = of_classifier.rows[of_classifier.rows["w"] == 0].to_dict("records")
+    assert (first["seeds"], first["shortfall"]) == (2, None)

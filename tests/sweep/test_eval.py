@@ -752,6 +752,18 @@ def test_statistics_that_a_sweep_has_are_not_made_again(run, monkeypatch):
     assert made == [1]
 
 
+def test_statistics_that_are_kept_of_images_of_another_size_measure_none(run, monkeypatch):
+    """A sweep cuts its images to what its features look at, and `eval` does not, whatever is kept."""
+    monkeypatch.setattr(external, "kept_in", lambda *_: pytest.fail("it was asked for"))
+    for number, image in enumerate(np.pad(DIGITS[:4], ((0, 0), (0, 0), (1, 1), (1, 1)))):
+        Path("photos", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(Path("photos", "ab"[number % 2], f"{number}.png"))
+    Path("s.yaml").write_text("name: s\ndataset: {name: folder, path: photos}\ngrid: {w: [0]}\n")
+    as_npz(DIGITS[:40])
+    code, _, err = run("eval", "samples.npz", "--reference", "s.yaml", "--features", "digits", "--quiet")
+    assert (code, "--reference s.yaml: " in err, "looks at 8 x 8 pixels, not (10, 10)" in err) == (2, True, True), err
+
+
 def test_the_references_statistics_are_a_reference(run):
     as_npz(DIGITS[:100])
     as_npz(DIGITS[100:300], "others.npz")

@@ -235,6 +235,7 @@ def test_where_there_are_no_locks_parts_that_another_process_may_be_writing_are_
                 patch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
             with store.claim("one") as held:
                 assert (held, part.exists()) == (True, not locks)
+                assert store.claimed() == {"one"}
 
 
 def test_what_another_process_is_at_is_left_to_it(small, calm, run):

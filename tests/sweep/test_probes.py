@@ -83,6 +83,7 @@ def null_alone(): return NullAlone()
 def tight(): return Ends([*range(9, 100)], torch.OutOfMemoryError("CUDA out of memory"))
 def no_room(): return Ends([2], torch.OutOfMemoryError("CUDA out of memory"))
 def no_room_at_all(): raise torch.OutOfMemoryError("CUDA out of memory")
+def says_memory(): raise ValueError("not enough memory for the weights")
 def unnumbered(): return torch.nn.Identity()
 
 class SaysX(Denoiser):
@@ -312,9 +313,20 @@ def test_a_noisy_classifier_is_probed_in_parts_where_memory_runs_out():
 
 @pytest.mark.parametrize("function", ["no_room", "no_room_at_all"])
 def test_memory_that_a_network_of_ones_own_lacks_is_no_mistake_in_the_file(sweep, run, function):
+    """It is told before the data set is measured; where that is done already, its cells fail and others may go on."""
+    code, _, err = sweep(function)
+    assert (code, err.startswith("cfgbench: out of memory; what is finished is kept")) == (1, True), err
+    assert not Path("results/probed/references").exists()
+    sweep("sound")
     code, _, err = sweep(function)
     assert (code, err.splitlines()[-1].startswith("2 cells failed")) == (1, True), err
-    assert {*pd.read_parquet("results/probed/cells")["reason"]} == {"OutOfMemoryError: CUDA out of memory"}
+    rows = pd.read_parquet("results/probed/cells")
+    assert {*rows[rows["status"] == "failed"]["reason"]} == {"OutOfMemoryError: CUDA out of memory"}
+
+
+def test_words_about_memory_of_ones_own_are_told_as_they_are(sweep):
+    code, _, err = sweep("says_memory")
+    assert (code, "ValueError: not enough memory for the weights" in err) == (2, True), err
 
 
 def test_features_that_are_constant(sweep, monkeypatch):

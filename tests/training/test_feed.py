@@ -77,7 +77,7 @@ def test_images_are_fetched_for_the_gpu_that_the_program_is_on(monkeypatch, devi
     """Where they are too many to be held there; `cuda` alone has no number, which a thread of its own needs."""
     chosen = []
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(feeding, "HELD_ON_DEVICE", 0)
     images = feed().images
     on_device = Feed(images, Training(batch_size=4), range(4), torch.device(device))

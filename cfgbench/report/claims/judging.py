@@ -93,5 +93,6 @@ def _judged(setting: Setting, influences: Influences, contradictions: Sequence[s
         Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
-    note = "" if 1 not in setting.trainings else _SOME_OF_ONE if len(setting.trainings) > 1 else _ONE_TRAINING
+    trainings = setting.trainings
+    note = "" if 1 not in trainings else _SOME_OF_ONE if len(trainings) > 1 else _ONE_TRAINING
     return Judged(setting.name, tuple(verdicts), note)

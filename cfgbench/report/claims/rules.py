@@ -7,7 +7,7 @@ import numpy as np
 
 from cfgbench.report.claims.chance import above, below, shift
 from cfgbench.report.claims.setting import Curve, Place, Setting
-from cfgbench.report.claims.strength import FINE, improves, trade_off
+from cfgbench.report.claims.strength import FINE, STEP, improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
@@ -95,13 +95,11 @@ def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, u
     better = any(below(gap, looks=len(gaps)) for gap in gaps)
     worse = any(above(gap, looks=len(gaps)) for gap in gaps) and all(above(gap, looks=len(warm)) for gap in behind)
     holds = helps.outcome == "holds" and worse
-    near = any(abs(row["at"] - UNTURNED[row["knob"]]) <= FINE + 1e-9 for row in cold)
-    text = f"{_ends(cold, gaps)}{_NOT_NEAR * (holds and not near)}; guidance: {helps.text}"
+    near = any(abs(row["at"] - UNTURNED[row["knob"]]) <= STEP for row in cold)
+    lacking = f"; not swept: a strength within {FINE:g} of none" if holds and not near else ""
+    text = f"{_ends(cold, gaps)}{lacking}; guidance: {helps.text}"
     outcome = decided(holds=holds and near, fails=better)
     return Finding(of, outcome, text, (*gaps, *behind, *helps.differences))
-
-
-_NOT_NEAR = f"; not swept: a strength within {FINE:g} of none"
 
 
 def _ends(rows: Sequence[Row], gaps: Sequence[Difference]) -> str:

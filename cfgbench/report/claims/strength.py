@@ -1,6 +1,6 @@
 """What happens along one curve as guidance grows: where FID is best, and that FID and the Inception Score rise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,8 @@ SMALL = 1.0
 
 FINE = 0.1
 """The step of the tables' fine grid: between no guidance and a first w that is larger a minimum may hide."""
+STEP = FINE + 1e-9
+"""The same, whatever numbers of it a file has."""
 
 
 def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -40,20 +42,26 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     leads = [compare(influences, rival, row, "fid") for row in small]
     holds = all(above(gap, looks=len(inner)) for gap in gaps)
     worse = all(below(lead, looks=len(others)) for lead in leads)
-    holes = {
-        f"(0, {FINE:g}]": worse and rival["w"] == 0 and small[0]["w"] > FINE + 1e-9,
-        f"[{SMALL - FINE:g}, {SMALL:g}]": worse and rival["w"] > SMALL and small[-1]["w"] < SMALL - FINE - 1e-9,
-        f"({SMALL:g}, {2 * SMALL:g}]": holds
-        and best is small[-1]
-        and others[-1]["w"] > SMALL
-        and min(row["w"] for row in others if row["w"] > SMALL) > 2 * SMALL,
-    }
-    hidden = "".join(f"; not swept: a w in {where}" for where, there in holes.items() if there)
+    holes = _holes(small, others, best, rival, holds=holds, worse=worse)
+    hidden = "".join(f"; not swept: a w in {where}" for where in holes)
     text = f"FID {with_error(best, FID)} at {turned(best)}; {_nearest([*others, *last], gaps)}"
     lower = f"; w {rival['w']:g} told lower than every w in (0, {SMALL:g}]"
     text += lower if worse else _not_higher([*others, *last], gaps, len(inner))
     outcome = decided(holds=holds and not hidden, fails=worse and not hidden)
     return Finding(of, outcome, text + hidden, tuple(leads if worse else gaps))
+
+
+def _holes(
+    small: Sequence[Row], others: Sequence[Row], best: Row, rival: Row, *, holds: bool, worse: bool
+) -> Iterator[str]:
+    """Where no w was swept, and a minimum may hide that would turn the outcome."""
+    larger = next((row["w"] for row in others if row["w"] > SMALL), SMALL)
+    if worse and rival["w"] == 0 and small[0]["w"] > STEP:
+        yield f"(0, {FINE:g}]"
+    if worse and rival["w"] > SMALL and small[-1]["w"] < SMALL - STEP:
+        yield f"[{SMALL - FINE:g}, {SMALL:g}]"
+    if holds and best is small[-1] and larger > 2 * SMALL:
+        yield f"({SMALL:g}, {2 * SMALL:g}]"
 
 
 def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -134,7 +142,7 @@ def _without(unguided: Row, guided: Row) -> str:
 def _unswept(influences: Influences, rows: Sequence[Row], start: float) -> str:
     """Where the rows may have missed a minimum, or nothing."""
     first, last = rows[0], rows[-1]
-    if first["w"] - start > FINE + 1e-9:
+    if first["w"] - start > STEP:
         return f"; not swept: a w in ({start:g}, {start + FINE:g}]"
     falls = len(rows) > 1 and lowest(rows) is last and below(compare(influences, last, rows[-2], "fid"))
     return f"; not swept: a w above {last['w']:g}, where FID still falls" if falls else ""

@@ -15,8 +15,8 @@ from cfgbench.report.words import METRICS, known, named, number, plus_minus
 
 _BASELINE = re.compile(r"ADM-G|ADM|CDM|BigGAN-deep|LOGAN")
 _OWN_PAPERS = ("arXiv 2105.05233", "arXiv 2106.15282", "arXiv 1912.00953")  # of ADM, CDM and LOGAN themselves
-_SCALE = {"data set": "dataset", "features": "features_id", "number of images": "samples"}
 _PREPARATION = "preparation"
+_SCALE = {"data set": "dataset", "features": "features_id", "number of images": "samples"}
 """What two numbers must share to be on one scale -> its column, and how images were made small; all else is a
 condition, which the row names."""
 _COMPARES = "yes, as far as the paper states its protocol"
@@ -113,7 +113,7 @@ def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
 
 def _named_here(part: Slice, what: str) -> str:
     """What is its own in a slice: `data set digits`, `features digits-4ea6047e`, `1,000 images`, `preparation adm`."""
-    if what == _PREPARATION:
+    if what not in _SCALE:
         return f"{what} {prepared(part)}"
     value = part.setting[_SCALE[what]]
     return f"{what} {value}" if what == "data set" else named(_SCALE[what], value)

@@ -102,7 +102,7 @@ def _stated(rows: pd.DataFrame, settings: Sequence[Mapping[str, Any] | None]) ->
 def current(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without those that an earlier version of the sweep left behind: those that are asked for, else the
     newest, at each point and seed, and of each p_uncond (and seed of training) only that checkpoint's and classifier's,
-    in all systems."""
+    and those weights', in all systems."""
     groups = comparable(rows, without=(*SAMPLING_SEEDS, "system"))
     return pd.concat([_newest(group) for group in groups], ignore_index=True)
 
@@ -117,7 +117,7 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     if order := [key for key in ("asked", "created") if key in rows]:
         rows = rows.sort_values(order, kind="stable")
     rows = rows.drop_duplicates([key for key in (*POINT, *SEEDS) if key in rows], keep="last")
-    for network in ("checkpoint_id", "classifier_id"):
+    for network in ("checkpoint_id", "classifier_id", "checkpoint_digest", "classifier_digest"):
         if network in rows:
             done = rows[network].where(rows["status"] == "ok")
             newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")

@@ -16,7 +16,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, point_of
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions, current
 from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
-from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
+from cfgbench.report.rows.seeds import other_seeds, seed_of, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
 from cfgbench.report.words import INFINITY, METRICS, known
@@ -77,10 +77,11 @@ def _begun(group: pd.DataFrame) -> Iterator[Row]:
         if with_numbers(row["members"]) == usual:
             yield row
             continue
-        seeds = {key: own.iloc[0][key] for key in (*SEEDS, "asked_seeds") if key in own}
+        there, seeds = set(map(seed_of, row["members"])), {key: own.iloc[0][key] for key in SEEDS if key in own}
+        asked = tuple(seed for seed in own.iloc[0]["asked_seeds"] if seed in usual or seed not in there)
         for at_usual in at_seeds(pd.DataFrame([row]), usual).to_dict("records"):
-            asked = seeds["asked_seeds"]
-            yield at_usual | (point_of(at_usual["members"], asked) if asked else {}) | seeds
+            found = point_of(at_usual["members"], asked) if asked else at_usual
+            yield at_usual | found | seeds | {"asked_seeds": asked}
 
 
 def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:

@@ -31,6 +31,11 @@ def _named_in(path: Path, results: Path, note: Callable[[str], None]) -> str:
     from cfgbench.spec import load_sweep, resolved  # takes as long as all else here, and names do without
 
     spec = load_sweep(path)
-    if (kept := Store(results / spec.name).sweep_file).exists() and resolved(load_sweep(kept)) != resolved(spec):
-        note(f"{path} is not as it was run; this is the sweep of {kept}")
+    if (kept := Store(results / spec.name).sweep_file).exists():
+        try:
+            same = resolved(load_sweep(kept)) == resolved(spec)
+        except UserError:  # an earlier version took what is refused now
+            same = False
+        if not same:
+            note(f"{path} is not as it was run; this is the sweep of {kept}")
     return spec.name

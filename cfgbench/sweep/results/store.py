@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError, reason
-from cfgbench.files import try_lock, write_atomically
+from cfgbench.files import try_flock, try_lock, write_atomically
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
 
@@ -85,8 +85,8 @@ class Store:
             yield held
 
     def _remove_parts(self, key: str) -> None:
-        with try_lock(self.folder / "locks" / key) as everybody:
-            if everybody:  # the file system has no locks: others may be writing these
+        with (self.folder / "locks" / key).open("r+") as again:
+            if try_flock(again.fileno()):  # the file system has no locks: others may be writing these
                 return
         for pattern in _MEASURES if key == EXTRACTOR else (f"*/.{key}.*.part",):
             for part in self.folder.glob(pattern):
