@@ -322,6 +322,14 @@ def test_images_that_an_axis_counts_are_those_of_the_note(small, base, axis, not
     assert all("holds 5 images, fewer than the 10 classes" in note for note in found)
 
 
+def test_a_classifier_that_guides_nothing_is_told(small, run):
+    small.write_text(SMALL + "classifier: {training: {steps: 2}}\n")
+    said = "note: classifier: trains nothing, as no cell has guidance classifier\n"
+    assert said in run("sweep", small, "--dry-run")[2]
+    small.write_text(small.read_text().replace("T: [3]", "T: [3], guidance: [cfg, classifier]"))
+    assert said not in run("sweep", small, "--dry-run")[2]
+
+
 def test_others_settings_of_figures_stop_nothing(small):
     Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}

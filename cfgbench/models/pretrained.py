@@ -152,7 +152,13 @@ def _check_place(model: Factory, make: Any) -> None:
 
 
 def _failed(model: Factory, error: BaseException) -> UserError:
-    return UserError(f"model.factory = {model.factory}: {type(error).__name__}: {brief(error, quoted=False)}")
+    return UserError(f"model.factory = {model.factory}: {_words(error)}")
+
+
+def _words(error: BaseException) -> str:
+    """What a user's own code raised, and of which kind: `KeyError: 'boom'`."""
+    text, kind = brief(error, quoted=False), type(error).__name__
+    return f"{kind}: {text}" if text else kind
 
 
 def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, null_class: bool) -> None:
@@ -171,9 +177,7 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
         except (Exception, SystemExit) as error:  # the user's own code fails as it likes
             if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
                 raise
-            text, kind = brief(error, quoted=False), type(error).__name__
-            words = f"{kind}: {text}" if isinstance(error, SystemExit) else text or kind
-            raise UserError(f"model: {wrong}: {words}") from None
+            raise UserError(f"model: {wrong}: {_words(error)}") from None
 
 
 def _files_in(arguments: Any) -> Iterator[Path]:

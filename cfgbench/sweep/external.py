@@ -26,7 +26,7 @@ from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, u
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
 from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
-from cfgbench.sweep.results.statistics_files import is_statistics, maker_of
+from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, load_reference, maker_of
 
 _SWEEP_FILES = (".yaml", ".yml")
 SAVE_REFERENCE = "--save-reference"
@@ -105,7 +105,9 @@ def evaluate(
     return Evaluated(scores, measured.moments, against.moments)
 
 
-def _open(samples: Path, reference: str, channels: int, progress: Progress) -> tuple[ImageBatches, Path | ImageBatches]:
+def _open(
+    samples: Path, reference: str, channels: int, progress: Progress
+) -> tuple[ImageBatches, Statistics | ImageBatches]:
     """The images, and what they are measured against: enough of them, and there before anything is computed."""
     images = open_images(samples, channels=channels)
     if images.count < 2:
@@ -196,8 +198,8 @@ def _holds_statistics(path: Path) -> bool:
     return path.suffix == ".npz" and path.exists() and is_statistics(path)
 
 
-def _open_reference(reference: str, channels: int, progress: Progress) -> Path | ImageBatches:
-    """A file of statistics, or images."""
+def _open_reference(reference: str, channels: int, progress: Progress) -> Statistics | ImageBatches:
+    """Statistics in a file, or images."""
     path = Path(reference)
     if not reference:
         raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
@@ -218,15 +220,15 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Path |
         known = ", ".join(PACKAGED)
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
     if _holds_statistics(path):
-        return path
+        return load_reference(path, key="--features")
     return open_images(path, channels=channels)
 
 
 def _statistics(
-    target: Path | ImageBatches, known: Seen, extractor: Extractor, results: Path, progress: Progress
+    target: Statistics | ImageBatches, known: Seen, extractor: Extractor, results: Path, progress: Progress
 ) -> Reference:
     """What is measured against, whose images `known` sees; of a file or a data set its id is that of a sweep's rows."""
-    if isinstance(target, Path):
+    if isinstance(target, Statistics):
         return of_file(target, extractor.id, key="--features")
     extractor.check(target.shape)  # a sweep has cut its images to what is looked at, and this does not
     if target.content and (kept := kept_in(results, target.content, target.name, extractor.id)):

@@ -11,7 +11,7 @@ def notes_on(plan: Plan, precision: str) -> list[str]:
     """On the cells that are missing, which are to be made in this precision; none where none is."""
     if not plan.missing:
         return []
-    return [*_on_numbers(plan), *_on_images(plan), *_on_precision(plan, precision)]
+    return [*_on_numbers(plan), *_on_images(plan), *_on_classifier(plan), *_on_precision(plan, precision)]
 
 
 def _on_numbers(plan: Plan) -> list[str]:
@@ -31,6 +31,13 @@ def _on_images(plan: Plan) -> list[str]:
     if plan.images.ignored:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
     return lines
+
+
+def _on_classifier(plan: Plan) -> list[str]:
+    guides = any(cell.sampling.guidance == "classifier" for cell in plan.cells)
+    if guides or not plan.spec.classifier.model_fields_set:
+        return []
+    return ["classifier: trains nothing, as no cell has guidance classifier"]
 
 
 def _on_precision(plan: Plan, precision: str) -> list[str]:

@@ -57,6 +57,8 @@ class Made(NamedTuple):
 class Plan:
     """A sweep, its data, its cells in the file's order, and what of them was there when it was made."""
 
+    file: Path
+    """The sweep file, as the user named it."""
     spec: SweepSpec
     images: Images
     cells: list[Cell]
@@ -116,14 +118,14 @@ class Plan:
             if weights_identity(cell.model, self.images) != cell.weights:
                 raise UserError("model: its weights or its function changed while the sweep runs; run it again")
         except UserError as error:
-            raise UserError(f"{cell.sweep}: {error}") from None
+            raise UserError(f"{self.file}: {error}") from None
         return denoiser
 
     def check_measures(self) -> None:
         """Raises UserError where the files that measure are others than when the plan was made and its cells named."""
         if measures_identity(self.spec, self.images) != self.cells[0].features:
             changed = "its reference or the weights of its features changed while the sweep runs"
-            raise UserError(f"{self.spec.name}: evaluation: {changed}; run it again")
+            raise UserError(f"{self.file}: evaluation: {changed}; run it again")
 
     def networks(self) -> list[Network]:
         """What the sweep trains, each once: denoisers, then classifiers."""
@@ -134,7 +136,7 @@ class Plan:
         UserError where there are none."""
         networks = self.networks()
         if not networks:
-            raise UserError(f"{self.spec.name}: nothing to train: its model exists already; run: cfgbench sweep")
+            raise UserError(f"{self.file}: nothing to train: its model exists already; run: cfgbench sweep {self.file}")
         if p_uncond is None:
             return networks
         denoisers = [network for network in networks if network.kind == "denoiser"]
@@ -188,7 +190,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare
     precisions = frozenset(whole[cell.id] for cell in cells if whole.get(cell.id))
     mine = {cell.id for cell in cells} & whole.keys()
     made_with = _made_with([row for row in rows if row["cell_id"] in mine])
-    return Plan(spec, images, cells, store, frozenset(whole), seen, shown, precisions, made_with)
+    return Plan(path, spec, images, cells, store, frozenset(whole), seen, shown, precisions, made_with)
 
 
 def _made_with(rows: Iterable[Row]) -> dict[str, list[Made]]:

@@ -14,8 +14,11 @@ from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, unreached
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.results.statistics_files import load_moments, load_reference, save_moments
+from cfgbench.sweep.results.statistics_files import Statistics, load_moments, load_reference, save_moments
 from cfgbench.sweep.results.store import Store
+
+FEATURES = "evaluation.features"
+"""Where a sweep file names its extractor."""
 
 
 class Reference(NamedTuple):
@@ -26,9 +29,9 @@ class Reference(NamedTuple):
     moments: Moments
 
 
-def of_file(path: Path, features_id: str, *, key: str) -> Reference:
-    """The statistics in a file (see `load_reference`). Raises UserError."""
-    moments = load_reference(path, features_id, key=key)
+def of_file(statistics: Statistics, features_id: str, *, key: str) -> Reference:
+    """The statistics of a file (see `Statistics.made_with`). Raises UserError."""
+    moments, path = statistics.made_with(features_id, key=key), statistics.path
     return Reference(identity([file_digest(path), features_id]), f"statistics {path.name}", moments)
 
 
@@ -48,12 +51,12 @@ def _id(content: str, features_id: str) -> str:
     return identity([content, features_id])
 
 
-def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Reference:
-    """The sweep's reference: the file that is named, else the law of the data where it is known, else the training
-    images, whose statistics are computed once and kept with the results. Raises UserError."""
-    file, mixture = plan.spec.evaluation.reference, plan.images.mixture
-    if file is not None:
-        return of_file(file, extractor.id, key="evaluation.features")
+def reference_of(plan: Plan, extractor: Extractor, progress: Progress, named: Statistics | None) -> Reference:
+    """The sweep's reference: those of the file that is `named`, else the law of the data where it is known, else the
+    training images, whose statistics are computed once and kept with the results. Raises UserError."""
+    mixture = plan.images.mixture
+    if named is not None:
+        return of_file(named, extractor.id, key=FEATURES)
     if mixture is not None:
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"
@@ -70,6 +73,13 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
             save_moments(path, moments, reference_id)
     path.with_suffix(".partial").unlink(missing_ok=True)
     return of_images_with(plan.images.content, plan.images.name, extractor.id, moments)
+
+
+def named_in(plan: Plan) -> Statistics | None:
+    """The statistics in the file that the sweep names, if it does: read before an extractor is there, which may have to
+    be downloaded. Raises UserError."""
+    file = plan.spec.evaluation.reference
+    return None if file is None else load_reference(file, key=FEATURES)
 
 
 def _kept(path: Path, key: str) -> Moments | None:

@@ -19,7 +19,7 @@ from cfgbench.sweep.kept import shards_of
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
-from cfgbench.sweep.reference import reference_of
+from cfgbench.sweep.reference import named_in, reference_of
 from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.shards import remove
 from cfgbench.sweep.results.store import EXTRACTOR
@@ -72,11 +72,12 @@ def _try_model(plan: Plan, compute: Compute) -> None:
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     _try_model(plan, compute)
+    named = named_in(plan)
     while True:
         with plan.store.claim(EXTRACTOR) as held:
             if held:
                 extractor = make_extractor(plan, compute, progress)
-                reference = reference_of(plan, extractor, progress)
+                reference = reference_of(plan, extractor, progress, named)
                 plan.check_measures()
                 features = check_extractor(extractor, plan.images)
                 return Bench(plan, extractor, features, reference, compute, progress, place)

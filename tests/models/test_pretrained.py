@@ -222,10 +222,10 @@ def test_what_a_function_changes_for_the_whole_program_is_undone(module):
 def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
     with pytest.raises(UserError, match="made for 3 classes, the data set has 10"):
         load_pretrained(factory(), images(10), CPU)
-    with pytest.raises(UserError, match=r"does not fit the images: it gives \(2, 1\)"):
+    with pytest.raises(UserError, match=r"does not fit the images: ValueError: it gives \(2, 1\)"):
         load_pretrained(factory(function="wrong"), IMAGES, CPU)
     load_pretrained(without_null(p_uncond=0), IMAGES, CPU)
-    with pytest.raises(UserError, match=r"does not take class 3, the null class that .*: index out of range"):
+    with pytest.raises(UserError, match=r"does not take class 3, the null class .*: IndexError: index out of range"):
         load_pretrained(without_null(p_uncond=0.1), IMAGES, CPU)
 
 
@@ -233,10 +233,10 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("tuple", r"it gives a tuple, not a tensor \[b, ch, h, w\]"),
-        ("Output", r"it gives an Output, not a tensor \[b, ch, h, w\]"),
-        ("none", r"it gives None, not a tensor \[b, ch, h, w\]"),
-        ("grey", r"it gives \(2, 1, 8, 8\) for images \(2, 3, 8, 8\)"),
+        ("tuple", r"TypeError: it gives a tuple, not a tensor \[b, ch, h, w\]"),
+        ("Output", r"TypeError: it gives an Output, not a tensor \[b, ch, h, w\]"),
+        ("none", r"TypeError: it gives None, not a tensor \[b, ch, h, w\]"),
+        ("grey", r"ValueError: it gives \(2, 1, 8, 8\) for images \(2, 3, 8, 8\)"),
     ],
 )
 def test_what_is_no_prediction_is_named(module, prediction, kind, said):

@@ -272,7 +272,7 @@ def test_the_content_of_the_reference_has_a_name(run):
     )
 
 
-CHANGED = "s: evaluation: its reference or the weights of its features changed while the sweep runs; run it again"
+CHANGED = "s.yaml: evaluation: its reference or the weights of its features changed while the sweep runs; run it again"
 MEASURED = """name: s
 dataset: {name: digits, limit: 300}
 model: {channels: 8}
@@ -622,6 +622,20 @@ def test_a_damaged_or_foreign_reference_is_refused(run, more, said):
     assert code == 2
     assert "reference.npz: " in err
     assert said in err
+
+
+def test_statistics_are_read_before_a_network_that_may_have_to_be_fetched(run):
+    as_npz(DIGITS[:50])
+    published(sigma=np.eye(4))
+    Path("weights.pth").write_bytes(b"not read")
+    code, _, err = run("eval", "samples.npz", "--reference", "reference.npz", "--inception-weights", "weights.pth")
+    assert (code, err.count("do not fit")) == (2, 1), err
+    Path("s.yaml").write_text(
+        "name: s\ndataset: {name: digits, limit: 50}\ntraining: {steps: 1}\ngrid: {w: [0]}\n"
+        "evaluation: {features: inception, reference: reference.npz, inception_weights: weights.pth}\n"
+    )
+    code, _, err = run("sweep", "s.yaml", "--quiet")
+    assert (code, err.count("do not fit")) == (2, 1), err
 
 
 def test_the_whole_path_from_png_to_number_is_torch_fidelitys(run, random_inception, tmp_path):

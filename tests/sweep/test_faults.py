@@ -276,7 +276,7 @@ def test_a_row_that_ends_early_is_named_by_the_report_and_made_again(small, calm
     shutil.copytree(calm, "results")
     (path, *_) = sorted(Path("results/digits/cells").glob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-50])
-    assert "1 damaged" in run("ls")[1]
+    assert "3 of 4 cells done, 1 damaged, 0 missing" in run("ls")[1]
     code, _, err = run("report", "digits")
     assert (code, f"{path}: not a row of results" in err) == (2, True)
     code, out, _ = run("sweep", small)

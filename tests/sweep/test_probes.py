@@ -157,19 +157,19 @@ def sweep(tmp_path, monkeypatch, run):
 def test_a_network_that_raises_is_a_line_in_a_dry_run_too(sweep, run):
     code, _, err = sweep("fails")
     assert code == 2
-    assert err == "cfgbench: probed: model: does not fit the images: 'boom'\n"
+    assert err == "cfgbench: sweep.yaml: model: does not fit the images: KeyError: 'boom'\n"
     assert run("sweep", "sweep.yaml", "--dry-run", "--quiet")[::2] == (2, err)
 
 
 def test_what_a_network_raises_may_say_nothing(sweep, run):
-    assert sweep("mute")[::2] == (2, "cfgbench: probed: model: does not fit the images: Mute\n")
+    assert sweep("mute")[::2] == (2, "cfgbench: sweep.yaml: model: does not fit the images: Mute\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_network_that_fails_does_so_before_the_data_set_is_measured(sweep, run, workers):
     sweep("misspelt", "evaluation: {features: classifier}")
     code, _, err = run("sweep", "sweep.yaml", "--quiet", "--workers", workers)
-    assert (code, "probed: model.factory = brokenmodel:misspelt: AttributeError" in err) == (2, True)
+    assert (code, "sweep.yaml: model.factory = brokenmodel:misspelt: AttributeError" in err) == (2, True)
     assert not any(Path("results").rglob("*.safetensors"))
 
 

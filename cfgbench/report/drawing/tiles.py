@@ -74,7 +74,7 @@ def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
         named = _called(text, every, tiles)
         matches = [label for label in there if label in named]
         if not matches:
-            why = "no images of that class were kept" if named else "no such class"
+            why = "no images of that class were kept (evaluation.show names them)" if named else "no such class"
             raise UserError(f"--classes {text}: {why}; there are images of {_listed(there, tiles)}")
         found += matches
     return list(dict.fromkeys(found))

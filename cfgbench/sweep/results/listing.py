@@ -82,15 +82,16 @@ def _count(
 
         spec = load_sweep(store.sweep_file)
         points_there = {repr((training.decisive, sampling.decisive)) for _, training, sampling in points(spec)}
-        total, states = len(points_there), Counter(status_of.values())
+        total, states, broken = len(points_there), Counter(status_of.values()), len(damaged)
     else:
         ids = {cell["cell_id"] for cell in asked}
         total, states = len(ids), Counter(status for cell, status in status_of.items() if cell in ids)
+        broken = sum(path.stem in ids for path in damaged)
     others = len(status_of) - states.total()
     parts = [f"{states['ok']} of {counted(total, 'cell')} done"]
     parts += [f"{states['failed']} failed"] if states["failed"] else []
     parts += [f"{len(damaged)} damaged"] if damaged else []
-    missing = max(0, total - states["ok"] - states["failed"])
+    missing = max(0, total - states["ok"] - states["failed"] - broken)
     parts += [f"{missing} missing", f"{counted(store.trained(), 'network')} trained"]
     parts += [f"{counted(store.stopped(), 'training')} not at its end"] if store.stopped() else []
     parts += [f"{counted(others, 'row')} of other cells"] if others else []

@@ -2,6 +2,7 @@
 published ones, which do not."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +34,30 @@ def save_reference(path: Path, moments: Moments, features_id: str) -> None:
     _save(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
 
 
-def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
-    """The statistics in a file, for samples measured with the extractor of this id; never unpickles.
+class Statistics(NamedTuple):
+    """What a file holds, and the id of the extractor that it names, if it does."""
 
-    Raises UserError for a damaged file, and for statistics of another extractor; `key` is where the extractor was
-    named: --features, or evaluation.features.
-    """
+    path: Path
+    moments: Moments
+    maker: str | None
+
+    def made_with(self, features_id: str, *, key: str) -> Moments:
+        """The moments, for samples measured with the extractor of this id. Raises UserError where they are of another;
+        `key` is where it was named: --features, or evaluation.features."""
+        if self.maker is None and not features_id.startswith(PUBLISHED):
+            raise UserError(
+                f"{self.path}: names no extractor, so its {DIMENSIONS} dimensions are taken for Inception's; "
+                f"the samples' features are {features_id}; set {key} to inception"
+            )
+        if self.maker is not None and self.maker != features_id:
+            way_out = f"made with the features {self.maker}, not with {features_id}; their FIDs do not compare"
+            raise UserError(f"{self.path}: {way_out}")
+        return self.moments
+
+
+def load_reference(path: Path, *, key: str) -> Statistics:
+    """The statistics in a file; never unpickles. Raises UserError for a damaged file, and for one that no extractor can
+    have made; `key` is where one was named."""
     names = npz.members(path)
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
@@ -55,14 +74,8 @@ def load_reference(path: Path, features_id: str, *, key: str) -> Moments:
             f"measured with another network; make it anew with what {key} names: cfgbench eval IMAGES --reference REF "
             "--features NAME --save-stats FILE.npz"
         )
-    if maker is None and not features_id.startswith(PUBLISHED):
-        raise UserError(
-            f"{path}: names no extractor, so its {len(mu)} dimensions are taken for Inception's; "
-            f"the samples' features are {features_id}; set {key} to inception"
-        )
-    if maker is not None and maker != features_id:
-        raise UserError(f"{path}: made with the features {maker}, not with {features_id}; their FIDs do not compare")
-    return moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
+    moments = moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
+    return Statistics(path, moments, maker)
 
 
 def save_moments(path: Path, moments: Moments, key: str) -> None:
