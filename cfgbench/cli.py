@@ -180,12 +180,11 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
                     said = f"{place_of(row, plan.cells[0].axes)}: {outcome_of(row)}"
                     unwritten = unprinted(print, f"{len(told)}/{missing} {printable(said)}") or unwritten
     clean_up(plan)
-    from cfgbench.report import print_tables
-    from cfgbench.sweep.results.asked import cells_asked_for
+    from cfgbench.report import Report, print_tables
 
     made = plan.rows()
     with suppress(BrokenPipeError):  # the exit code tells of the cells, whether or not the tables are read
-        unwritten = unprinted(print_tables, made, cells_asked_for(plan.store.folder)) or unwritten
+        unwritten = unprinted(print_tables, Report(plan.store.folder, made)) or unwritten
     others = sorted(plan.precisions - {compute.precision})
     if others and precision != "auto" and not plan.missing:
         note(f"made before in {', '.join(others)}: --precision {precision} is for cells that are missing")
@@ -268,24 +267,27 @@ def report(
     """
 
     def request() -> "Request":
-        from cfgbench.report import ImageChoice, Request
+        from cfgbench.report import ImageChoice, Request, checked_names
 
+        checked_names([] if reference is None else [reference], ["paper"], "reference")
         return Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
 
     if reference is not None and not sweeps:
-        _report_published(reference, request(), out or Path("reports") / reference)
+        _report_published(request(), out or Path("reports/paper"))
     else:
-        _report_sweeps(sweeps or [], results, request, reference=reference, mixed=mixed, out=out, quiet=quiet)
+        _report_sweeps(
+            sweeps or [], results, request, published=reference is not None, mixed=mixed, out=out, quiet=quiet
+        )
 
 
-def _report_published(reference: str, request: "Request", out: Path) -> None:
-    from cfgbench.report import print_reference, print_reference_claims, write_reference
+def _report_published(request: "Request", out: Path) -> None:
+    from cfgbench.report import judge_paper, print_claims, print_paper, write_paper
 
-    written = write_reference(reference, out, request)
+    written = write_paper(out, request)
     if request.claims:
-        print_reference_claims(reference)
+        print_claims(judge_paper())
     else:
-        print_reference(reference)
+        print_paper()
     for path in written:
         print(printable(path))
 
@@ -295,7 +297,7 @@ def _report_sweeps(
     results: Path,
     request: Callable[[], "Request"],
     *,
-    reference: str | None,
+    published: bool,
     mixed: bool,
     out: Path | None,
     quiet: bool,
@@ -318,7 +320,7 @@ def _report_sweeps(
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
-        written = made.write(target, asked, reference=reference)
+        written = made.write(target, asked, published=published)
         try:
             if asked.claims:
                 print_claims(made.judged)

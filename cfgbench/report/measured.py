@@ -13,7 +13,6 @@ from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
 from cfgbench.report.page import index
 from cfgbench.report.published import beside_published
-from cfgbench.report.reference import load
 from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows import protocols
@@ -76,7 +75,7 @@ class Report:
         lines += [f"of an earlier report, and not of this one: {', '.join(self._earlier)}"] if self._earlier else []
         return [line for line in lines if line]
 
-    def write(self, out: Path, request: Request = WHOLE, *, reference: str | None = None) -> list[Path]:
+    def write(self, out: Path, request: Request = WHOLE, *, published: bool = False) -> list[Path]:
         """Writes the report into the folder `out`; returns the files' paths.
 
         The whole has the page index.md and all rows as rows.parquet too; else there is only what the request names (see
@@ -84,44 +83,43 @@ class Report:
         UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
         sheet.
 
-        With `reference` (see reference.load) the published numbers stand beside the measured: point by point in
-        reference.md and .csv, each system among other models in comparison.md, .csv and .tex, both on the page, and in
-        the trade-off where they share its axes.
+        With `published` the paper's numbers stand beside the measured: point by point in reference.md and .csv, each
+        system among other models in comparison.md, .csv and .tex, both on the page, and in the trade-off where they
+        share its axes.
         """
         if "samples" not in request.plots:
             refuse_choice(request)
-        shown = self._beside(reference) if reference is not None else self.shown
+        shown = self._beside_published() if published else self.shown
         if request.whole:
-            files = self._whole(shown, against=reference is not None)
+            files = self._whole(shown, published=published)
             self._earlier = _left_in(out, files)
         else:
-            files = self._parts(shown, request, against=reference is not None)
+            files = self._parts(shown, request, published=published)
         return save(files, out)
 
-    def _beside(self, reference: str) -> Shown:
+    def _beside_published(self) -> Shown:
         """The same with published curves behind the measured."""
-        load(reference)
         if any(part.marks for part in self.shown.parts):
             why = "published numbers stand beside one protocol"
             raise UserError(f"{self.shown.folder}: --mixed: {why}; leave out --reference or it")
         return self.shown._replace(behind=published_behind)
 
-    def _parts(self, shown: Shown, request: Request, *, against: bool) -> dict[str, bytes]:
-        """What the request names, and nothing else; with `against`, beside the published numbers."""
+    def _parts(self, shown: Shown, request: Request, *, published: bool) -> dict[str, bytes]:
+        """What the request names, and nothing else."""
         kinds = checked_names(request.tables, formats.FORMATS, "table")
         drawn = begin(draws(shown, checked_names(request.plots, PLOTS, "plot"), request.choice))
         files = texts("table", formats.FORMATS, shown.arranged, kinds)
-        files |= beside_published(shown, kinds) if against else {}
+        files |= beside_published(shown, kinds) if published else {}
         files |= drawn()
-        return files | (texts("claims", text.FORMATS, self.judged, text.FORMATS) if request.claims else {})
+        return files | (texts("claims", text.FORMATS, self.judged) if request.claims else {})
 
-    def _whole(self, shown: Shown, *, against: bool) -> dict[str, bytes]:
-        """All that the rows allow, and the page; with `against`, beside the published numbers."""
+    def _whole(self, shown: Shown, *, published: bool) -> dict[str, bytes]:
+        """All that the rows allow, and the page."""
         drawn = begin(all_draws(shown))
         judged, lines = self.judged, self.best  # while the figures are drawn
-        files = texts("table", formats.FORMATS, shown.arranged, formats.FORMATS)
-        published = beside_published(shown, formats.FORMATS) if against else {}
-        files |= drawn() | published | texts("claims", text.FORMATS, judged, text.FORMATS)
+        files = texts("table", formats.FORMATS, shown.arranged)
+        beside = beside_published(shown, formats.FORMATS) if published else {}
+        files |= drawn() | beside | texts("claims", text.FORMATS, judged)
         page = index(shown, self.rows, self._tally, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
 

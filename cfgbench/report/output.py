@@ -13,9 +13,12 @@ from cfgbench.files import make_folder, write_atomically
 T = TypeVar("T")
 
 
-def texts(stem: str, formats: Mapping[str, Callable[[T], str]], subject: T, kinds: Iterable[str]) -> dict[str, bytes]:
-    """stem.md, stem.csv ... of a subject: those of these kinds for which there is a format."""
-    return {f"{stem}.{kind}": formats[kind](subject).encode() for kind in kinds if kind in formats}
+def texts(
+    stem: str, formats: Mapping[str, Callable[[T], str]], subject: T, kinds: Iterable[str] | None = None
+) -> dict[str, bytes]:
+    """stem.md, stem.csv ... of a subject: in all formats, or in those of these kinds that there are."""
+    wanted = formats if kinds is None else [kind for kind in kinds if kind in formats]
+    return {f"{stem}.{kind}": formats[kind](subject).encode() for kind in wanted}
 
 
 def parquet(rows: pd.DataFrame) -> bytes:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from cfgbench.report.claims import judge_published, text
+from cfgbench.report.claims import Judged, judge_published, text
 from cfgbench.report.drawing.figure_files import Draw, begin
 from cfgbench.report.drawing.plots import tradeoff
 from cfgbench.report.figures import PLOTS, Shown, draws
 from cfgbench.report.output import save, texts
-from cfgbench.report.reference import beside, comparison, load, pages
+from cfgbench.report.reference import TABLES, beside, comparison, pages
 from cfgbench.report.reference.agreement import counterpart
 from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows.slice import Slice
@@ -17,34 +17,37 @@ from cfgbench.report.rows.systems import CFG
 _FROM_NUMBERS = [name for name in PLOTS if name != "samples"]
 
 
-def write_reference(name: str, out: Path, request: Request = WHOLE) -> list[Path]:
-    """Writes the published tables and figures of the reference `name`; returns the files' paths.
+def write_paper(out: Path, request: Request = WHOLE) -> list[Path]:
+    """Writes the paper's tables and figures; returns the files' paths.
 
     The whole is table-1 and table-2 in every format, figure-4 and figure-5 (the trade-offs), the verdicts on the
     paper's claims, literature.md and .csv, and the page index.md; else there is only what the request names, other
-    figures too (strength, steps). A name that is not known, or that published numbers cannot give, is a UserError; then
-    nothing is written.
+    figures too (strength, steps). What published numbers cannot give is a UserError; then nothing is written.
     """
-    published = load(name)
     refuse_choice(request)
     kinds = list(pages.FORMATS) if request.whole else checked_names(request.tables, pages.FORMATS, "table")
     files: dict[str, bytes] = {}
-    for one in published:
+    for one in TABLES:
         files |= texts(f"table-{one.number}", pages.FORMATS, one, kinds)
     figures: dict[str, Draw] = {}
     for plot in ["tradeoff"] if request.whole else checked_names(request.plots, _FROM_NUMBERS, "plot"):
         if plot == "tradeoff":
-            figures |= {f"figure-{one.figure}": tradeoff([one.part])[0] for one in published}
+            figures |= {f"figure-{one.figure}": tradeoff([one.part])[0] for one in TABLES}
         else:
-            parts = [one.part for one in published]
-            figures |= draws(Shown(Path(name), parts, parts), [plot])
+            parts = [one.part for one in TABLES]
+            figures |= draws(Shown(Path("paper"), parts, parts), [plot])
     files |= begin(figures)()
     if request.whole or request.claims:
-        files |= texts("claims", text.FORMATS, [judge_published(one) for one in published], text.FORMATS)
+        files |= texts("claims", text.FORMATS, judge_paper())
     if request.whole:
-        files |= texts("literature", pages.LITERATURE, (), pages.LITERATURE)
-        files["index.md"] = pages.index(published, files).encode()
+        files |= texts("literature", pages.LITERATURE, ())
+        files["index.md"] = pages.index(TABLES, files).encode()
     return save(files, out)
+
+
+def judge_paper() -> list[Judged]:
+    """The verdicts on the paper's claims by its own tables."""
+    return [judge_published(one) for one in TABLES]
 
 
 def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:

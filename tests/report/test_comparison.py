@@ -143,7 +143,7 @@ def test_what_is_of_another_protocol_has_lines_of_its_own(systems):
 
 
 def test_every_format_has_every_line(tmp_path, systems):
-    paths = Report(tmp_path / "run", as_imagenet(systems)).write(tmp_path / "out", reference="paper")
+    paths = Report(tmp_path / "run", as_imagenet(systems)).write(tmp_path / "out", published=True)
     assert {"comparison.md", "comparison.csv", "comparison.tex"} <= {path.name for path in paths}
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.strip() in (tmp_path / "out" / "index.md").read_text()
@@ -161,14 +161,14 @@ def test_every_format_has_every_line(tmp_path, systems):
 
 
 def test_formats_are_those_that_are_named(tmp_path, systems):
-    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Request(tables=["tex"]), reference="paper")
+    paths = Report(tmp_path / "r", systems).write(tmp_path / "o", Request(tables=["tex"]), published=True)
     assert [path.name for path in paths] == ["table.tex", "comparison.tex"]
 
 
 def test_point_by_point_stands_the_papers_guidance_only(tmp_path, systems):
     low = systems.iloc[[0]].assign(temperature=0.9, fid=5.0, cell_id="cold")
     rows = pd.concat([systems, low], ignore_index=True)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), published=True)
     points = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(points) == 42
     np.testing.assert_allclose(points["fid"], points["fid_published"], atol=1e-12)

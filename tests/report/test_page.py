@@ -105,8 +105,8 @@ def test_failures_of_cells_that_are_no_longer_asked_for_are_no_news(tmp_path, ou
     assert "loss is NaN" in page
 
 
-def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1):
-    print_tables(table1)
+def test_tables_are_printed_whole_where_there_is_no_terminal(capsys, table1, tmp_path):
+    print_tables(Report(tmp_path, table1))
     text = capsys.readouterr().out
     assert "260.20" in text
     assert "…" not in text

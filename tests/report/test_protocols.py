@@ -181,7 +181,7 @@ def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):
     assert r"- p_uncond 0.1 \[a\]: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance" in page
     assert r"- p_uncond 0.1 \[b\]: best FID 42.06 at w 2 (scale 3) (digits features)" in page
     with pytest.raises(UserError, match="leave out --reference"):
-        Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "other", reference="paper")
+        Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "other", published=True)
 
 
 def test_slices_that_only_their_protocols_tell_apart_are_headed_so(table1):

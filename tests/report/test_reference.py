@@ -13,8 +13,8 @@ from drawn import heading_of, steps, tradeoff
 
 import cfgbench.report
 from cfgbench.errors import UserError
-from cfgbench.report import ImageChoice, Report, Request, print_reference, write_reference
-from cfgbench.report.reference import TABLES, beside, load
+from cfgbench.report import ImageChoice, Report, Request, print_paper, write_paper
+from cfgbench.report.reference import TABLES, beside
 from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.rows.slices import slices
 
@@ -72,7 +72,7 @@ def only(rows):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("paper")
-    return out, {path.name for path in write_reference("paper", out)}
+    return out, {path.name for path in write_paper(out)}
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -127,7 +127,7 @@ def test_csv_digit_for_digit(written, number):
 
 
 def test_the_terminal_has_both_tables_digit_for_digit(capsys):
-    print_reference("paper")
+    print_paper()
     text = capsys.readouterr().out
     for number, part in enumerate(text.split("Table 1. ")[1].split("Table 2. "), 1):
         lines = [line.split() for line in part.splitlines() if re.match(r"\s*\d[\d.]* +\d", line)]
@@ -182,20 +182,15 @@ def test_what_the_paper_does_not_state_is_null():
 
 
 def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
-    names = [path.name for path in write_reference("paper", tmp_path / "a", Request(tables=["md"], plots=["steps"]))]
+    names = [path.name for path in write_paper(tmp_path / "a", Request(tables=["md"], plots=["steps"]))]
     assert names == ["table-1.md", "table-2.md", "steps.png", "steps.svg"]
     for asked, words in (
-        (("papers",), "--reference papers: not known; there are paper"),
-        (("paper", Request(plots=["samples"])), "--plot samples: not known; there are tradeoff, strength, steps"),
-        (("paper", Request(tables=["html"])), "--table html: not known; there are md, csv, tex"),
-        (("paper", Request(["tradeoff"], choice=ImageChoice(ws=[1.0]))), "--classes and --w choose images"),
+        (Request(plots=["samples"]), "--plot samples: not known; there are tradeoff, strength, steps"),
+        (Request(tables=["html"]), "--table html: not known; there are md, csv, tex"),
+        (Request(["tradeoff"], choice=ImageChoice(ws=[1.0])), "--classes and --w choose images"),
     ):
         with pytest.raises(UserError, match=words):
-            write_reference(asked[0], tmp_path / "b", *asked[1:])
-    with pytest.raises(UserError, match="--reference other"):
-        Report(tmp_path, measured(1)).write(tmp_path / "b", reference="other")
-    with pytest.raises(UserError, match="--reference other"):
-        print_reference("other")
+            write_paper(tmp_path / "b", asked)
     assert not (tmp_path / "b").exists()
 
 
@@ -224,7 +219,7 @@ def test_literature_keeps_digits_source_and_confidence(written):
 def test_the_difference_is_measured_minus_published(number, tmp_path):
     rows = measured(number)
     rows = rows.assign(fid=rows["fid"] + 0.5 + rows["w"], is_mean=rows["is_mean"] - 2).sample(frac=1, random_state=0)
-    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), reference="paper")
+    Report(tmp_path / "run", rows).write(tmp_path / "out", Request(tables=["md", "csv"]), published=True)
     frame = pd.read_csv(tmp_path / "out" / "reference.csv")
     assert len(frame) == 42
     np.testing.assert_allclose(frame["fid_difference"], 0.5 + frame["w"], atol=1e-12)
@@ -337,7 +332,7 @@ def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, dr
 
 
 def test_a_run_gets_files_and_a_section(tmp_path):
-    names = {path.name for path in Report(tmp_path / "run", measured(1)).write(tmp_path / "out", reference="paper")}
+    names = {path.name for path in Report(tmp_path / "run", measured(1)).write(tmp_path / "out", published=True)}
     assert {"reference.md", "reference.csv", "literature.md", "literature.csv", "tradeoff.png", "index.md"} <= names
     page = (tmp_path / "out" / "index.md").read_text()
     assert "## Beside the published numbers" in page
@@ -350,7 +345,7 @@ def test_a_run_gets_files_and_a_section(tmp_path):
 
 
 def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
-    names = {path.name for path in Report(tmp_path / "run", table1).write(tmp_path / "out", reference="paper")}
+    names = {path.name for path in Report(tmp_path / "run", table1).write(tmp_path / "out", published=True)}
     assert "literature.md" not in names
     text = (tmp_path / "out" / "reference.md").read_text()
     assert "The protocols differ:\n\n" in text
@@ -359,7 +354,7 @@ def test_other_data_stands_beside_table_1_with_a_warning(tmp_path, table1):
     assert {len(row) for row in markdown_cells(text)} == {8}  # no column of differences
     assert "difference" not in text
     official = table1.assign(features_id="inception-2048-6726825d-tf1")
-    Report(tmp_path / "run", official).write(tmp_path / "out", reference="paper")
+    Report(tmp_path / "run", official).write(tmp_path / "out", published=True)
     text = (tmp_path / "out" / "reference.md").read_text()
     assert "The protocols differ, so a difference below is not a gain or a loss:" in text
     assert {row[6] for row in markdown_cells(text)} == {"+0.00"}
@@ -382,7 +377,3 @@ def test_several_slices_are_laid_side_by_side_each(both):
     frame = pd.read_csv(io.StringIO(beside.csv(laid)))
     assert frame.groupby("table")["T"].unique().map(list).tolist() == [[8], [16], [32]]
     np.testing.assert_allclose(frame["fid_difference"], 64 / frame["T"], atol=1e-12)
-
-
-def test_the_references_that_there_are():
-    assert [table.name for table in load("paper")] == ["Ho & Salimans 2022, Table 1", "Ho & Salimans 2022, Table 2"]

@@ -262,8 +262,8 @@ def test_latex_is_as_wide_as_it_says(systems):
     assert text.count("{") == text.count("}")
 
 
-def test_the_terminal_names_all_systems(systems, capsys):
-    print_tables(systems)
+def test_the_terminal_names_all_systems(systems, capsys, tmp_path):
+    print_tables(Report(tmp_path, systems))
     text = capsys.readouterr().out
     assert "unconditional" in text
     assert re.search(r"^\s+0\.98 +1\.90 +54\.00", text, re.M)

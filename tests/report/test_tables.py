@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from cfgbench.report import Report, print_tables
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.tables.layout import layout
 from cfgbench.report.tables.markup import escape_latex
-from cfgbench.report.terminal import print_tables
 
 
 def markdown_cells(text):
@@ -268,10 +268,10 @@ def test_the_bias_is_a_mean_over_the_cells_where_it_was_measured(table1):
 
 @pytest.mark.parametrize("columns", [1, 40, 79, 90, 200])
 @pytest.mark.parametrize("error", [None, 0.123])
-def test_no_terminal_is_so_narrow_that_numbers_are_cut_off(table1, monkeypatch, capsys, columns, error):
+def test_no_terminal_is_so_narrow_that_numbers_are_cut_off(table1, monkeypatch, capsys, tmp_path, columns, error):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    print_tables(table1.assign(fid_se=error))
+    print_tables(Report(tmp_path, table1.assign(fid_se=error)))
     words = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).split()
     assert {f"{number:.2f}" for number in table1["fid"]} <= set(words)
     assert "…" not in "".join(words)

@@ -2,6 +2,6 @@
 with the baselines that they quote, what the paper leaves open, and the later literature; each number with its source.
 """
 
-from cfgbench.report.reference.tables import TABLES, Published, load
+from cfgbench.report.reference.tables import TABLES, Published
 
-__all__ = ["TABLES", "Published", "load"]
+__all__ = ["TABLES", "Published"]

@@ -11,7 +11,6 @@ from typing import Literal
 
 import pandas as pd
 
-from cfgbench.report.request import checked_names
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.slices import slices
 
@@ -102,12 +101,6 @@ TABLES = (
     Published(number=1, figure=4, resolution=64, key="p_uncond", v=0.3),
     Published(number=2, figure=5, resolution=128, key="T", v=0.2),
 )
-
-
-def load(name: str) -> tuple[Published, ...]:
-    """The tables of a reference. Raises UserError for a name that is not known."""
-    checked_names([name], ["paper"], "reference")
-    return TABLES
 
 
 def literature() -> pd.DataFrame:
