@@ -60,7 +60,9 @@ class GroupNorm(nn.Module):
             mean = self._over_groups(means + about)
             apart = about - mean
             variance = self._over_groups(squares - means.square() + (means + apart).square())
-        nothing = variance - variance  # NaN where squares overflowed: x would vanish, and the bias look like y
+        # NaN where squares overflowed: x would vanish, and the bias look like y; its own gradient is none, and adding
+        # that of both terms to the variance's would round it away
+        nothing = (variance - variance).detach()
         factor = self.weight * ((variance.clamp(min=0) + self.eps).rsqrt() + nothing)  # rounding may leave less than 0
         return factor, self.bias + apart * factor
 

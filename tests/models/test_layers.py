@@ -73,6 +73,18 @@ def test_group_norm_and_its_gradients_are_torchs(way, b, side, channels, silu, e
         assert apart(mine, theirs) < 2e-5
 
 
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("size", [1, 300, 1e5])
+def test_gradients_lose_nothing_where_activations_are_large(way, size, silu):
+    """Along x itself they nearly cancel: the norm takes out its size."""
+    norm, x, _ = norm_and_inputs(4, 8, 64, silu=silu, embedded=False)
+    x = (size * x).requires_grad_()
+    found, wanted = norm(x), by_torch(norm, x, None)
+    for pull in (wanted.float().detach(), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))):
+        mine, theirs = (torch.autograd.grad((y * pull).sum(), x, retain_graph=True)[0] for y in (found, wanted))
+        assert apart(size * mine, size * theirs) < 1e-4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_numbers_whose_squares_overflow_are_not_taken_for_none(way, dtype):
     """Else a network that diverged would give its biases, which look like eps."""
