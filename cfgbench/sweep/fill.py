@@ -83,6 +83,7 @@ def fill(jobs: Sequence[Job], ready: Ready, bench: Bench) -> None:
                 size = largest // 2
                 ready.halve(sum(len(part.images) for part in parts), jobs[0].cell.sampling)
                 remark(bench.progress, f"{label}: out of memory, batches of {size} from here")
+                gaps = [job.shards.missing() for job in jobs]  # some of the batch may have been taken in
                 continue  # the tensors of the failed batch are free when the handler ends
             gaps = [_without(missing, size) for missing in gaps]
 

@@ -22,6 +22,7 @@ from cfgbench.sweep import run as running
 from cfgbench.sweep.batches import CELLS, Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import make_plan, prepare_folder
+from cfgbench.sweep.results.shards import Shards
 
 
 @pytest.fixture
@@ -225,6 +226,24 @@ def test_out_of_memory_a_shared_batch_is_halved_and_the_images_are_the_same(swee
     assert [count for count, _ in seen if count > 31] == [60]  # it runs out once, not with each batch of cells
     for key, row in alone.items():
         assert shared[key]["fid"] == pytest.approx(row["fid"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "where", "at"), [(None, "_write", 1), (400, "_space", 3), (400, "_write", 2)])
+def test_out_of_memory_as_a_batch_is_kept_no_image_is_kept_twice(sweep, monkeypatch, rows, where, at):
+    alone, _ = sweep("alone")
+    honest, calls = getattr(Shards, where), []
+
+    def once(*given):
+        calls.append(given)
+        if len(calls) == at:
+            raise MemoryError
+        return honest(*given)
+
+    monkeypatch.setattr(Shards, where, once)
+    shared, _ = sweep("together", rows=rows)
+    assert len(calls) > at
+    for key, row in alone.items():
+        assert [shared[key][name] for name in NUMBERS] == pytest.approx([row[name] for name in NUMBERS], rel=1e-5)
 
 
 def test_stopped_in_a_shared_batch_what_is_made_stays_made(sweep):

@@ -62,15 +62,15 @@ class Shards:
             else:
                 path.unlink(missing_ok=True)
 
-    def take_over(self, kept: Iterable[Path], *, but: Mapping[str, Any]) -> None:
-        """Copies what these shards, which other cells keep, hold of the images that are missing here, made as they say
-        `but` for this."""
+    def take_over(self, kept: Iterable[Path]) -> None:
+        """Copies what these shards, which other cells keep, hold of the images that are missing here, made as they say;
+        but whether others compiled their network says nothing of this sweep's."""
         for path in kept:
             if not any(_shared(images_of(path), gap) for gap in self.missing()):
                 continue
             if shard := self._read_whole(path):
                 for part in filter(len, [_shared(shard.images, gap) for gap in self.missing()]):
-                    self._write(shard.part(part, self.shown)._replace(made=shard.made | but))
+                    self._write(shard.part(part, self.shown)._replace(made=shard.made | {"compiled": None}))
 
     def _read_whole(self, path: Path) -> "_Shard | None":
         """The shard; None where it is another's, damaged or does not fit."""
@@ -107,8 +107,8 @@ class Shards:
         )
 
     def missing(self) -> list[range]:
-        """The images that are in no shard, in order."""
-        return gaps(self.files, self.total)
+        """The images that are in no shard, nor in the one in the making, in order."""
+        return gaps([*self.files, self._pending], self.total)
 
     def add(self, first: int, features: Features, kept: Tensor, seconds: float = 0.0) -> None:
         """Takes in a batch that took so many seconds to make; writes a shard when enough has come together. Batches of
@@ -133,7 +133,8 @@ class Shards:
         """Writes what has come in since the last shard."""
         if images := self._pending:
             tensors = {name: tensor[: len(images)] for name, tensor in self._held.items()}
-            tensors["kept"] = torch.cat(self._kept)
+            # one who stops the program may do so before the last batch counts
+            tensors["kept"] = torch.cat(self._kept)[: sum(one in images for one in self.shown)]
             self._write(_Shard(images, tensors, self._took, self.made))
             self._took = 0.0
             self._pending = range(0)
