@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cfgbench.evaluation.metrics import factor as root_of
 from cfgbench.evaluation.metrics import split_score
 from cfgbench.evaluation.statistics import Moments, Predictions
 
@@ -80,9 +81,14 @@ def transport(s: Float[Tensor, "d d"], factor: Float[Tensor, "d r"]) -> tuple[Fl
 
     Raises ValueError where S is zero in a direction in which S0 is not.
     """
+    negligible = len(s) * torch.finfo(s.dtype).eps
     inner, rotation = torch.linalg.eigh(factor.T @ s @ factor)
-    if inner.numel() and inner[0] <= len(s) * torch.finfo(s.dtype).eps * inner[-1]:
-        raise ValueError("the samples do not vary in all directions in which the reference does")
+    if inner.numel() and inner[0] <= negligible * inner[-1]:
+        # with S = F F^T they are the squares of F^T L's singular values: of the roots as many digits are left
+        _, roots, rotated = torch.linalg.svd(root_of(s).T @ factor, full_matrices=False)
+        if len(roots) < len(inner) or roots[-1] <= negligible * roots[0]:
+            raise ValueError("the samples do not vary in all directions in which the reference does")
+        inner, rotation = roots.square().flip(0), rotated.T.flip(1)
     half = factor @ rotation
     return (half * inner.rsqrt()) @ half.T, inner
 

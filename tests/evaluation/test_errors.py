@@ -181,6 +181,19 @@ def test_with_too_few_images_no_error_is_given(n, error, limit):
     assert (found.get("fid_infinity_se") is not None) == limit
 
 
+@pytest.mark.parametrize("spread", [2, 6, 8, 10])
+def test_the_influence_is_known_whatever_the_variances_are(spread):
+    """In closed form where both covariances are diagonal, here turned: q_i = sum (1 - (t/s)^(1/2)) (x - m)^2."""
+    d = 12
+    turn = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    s, t = torch.logspace(0, -spread, d, dtype=torch.float64), torch.logspace(0.3, -spread - 0.1, d).double()
+    samples = Moments(5000, torch.zeros(d).double(), (turn * s) @ turn.T * 4999)
+    form, eigenvalues = fid_influence(samples, torch.zeros(d).double(), factor((turn * t) @ turn.T))
+    x = turn.T  # a direction each, of length 1
+    torch.testing.assert_close(form.of(x) - form.of(0 * x), 1 - (t / s).sqrt(), rtol=0, atol=10.0 ** (spread - 14))
+    torch.testing.assert_close(eigenvalues, (s * t).flip(0), rtol=10.0 ** (spread - 14), atol=0)
+
+
 def test_a_direction_in_which_only_the_reference_varies_leaves_no_error():
     x, reference = features(100, 4, 0), features(100, 4, 1)
     x[:, 0] = 2.0
