@@ -1,8 +1,6 @@
 """The classifier p(c | z_lambda) of classifier guidance: half of the U-Net with attention pooling, as ADM's
 (Dhariwal & Nichol 2021, appendix H), in log-SNR."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,7 +55,7 @@ class AttentionPool(nn.Module):
     def __init__(self, side: int, channels: int, heads: int, outputs: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positions = nn.Parameter(torch.randn(channels, side * side + 1) / math.sqrt(channels))
+        self.positions = nn.Parameter(torch.ones(channels, side * side + 1))  # training draws them, as all weights
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, outputs)
 

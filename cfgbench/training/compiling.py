@@ -4,8 +4,7 @@ import time
 
 import torch
 
-from cfgbench.models.compile_choice import GPU_OPTIONS
-from cfgbench.models.fast import pays
+from cfgbench.models.compile_choice import GPU_OPTIONS, decision
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import State
 
@@ -44,7 +43,7 @@ class Compiling:
         if steps < WARM + TIMED:
             return ""
         torch.cuda.synchronize(self.device)
-        choice = pays(left * (time.monotonic() - self._began) / TIMED, f"{left:,} steps", self.device)
+        choice = decision(left * (time.monotonic() - self._began) / TIMED, f"{left:,} steps", self.device)
         self.state.compiled, self.pending = self.group.as_leader(choice.compiled, self.device), False
         if self.state.compiled:
             self._compile()

@@ -26,7 +26,7 @@ COUNT = torch.zeros(())
 
 
 class TrainingFailed(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss, or the weights, are no numbers any more."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ def begin(network: UNet | HalfUNet, training: Training, device: torch.device, pr
 
 
 def _initialise(network: UNet | HalfUNet, randomness: torch.Generator) -> None:
-    """torch's own initial ranges, from our own generator; what begins at zero stays so."""
+    """Weights in torch's own initial ranges, from our own generator; biases, and what begins at zero, at zero."""
     for parameter in network.parameters():
         if parameter.dim() > 1 and parameter.any():
             bound = parameter[0].numel() ** -0.5
@@ -71,12 +71,20 @@ def _initialise(network: UNet | HalfUNet, randomness: torch.Generator) -> None:
 
 
 def recent_loss(state: State) -> float:
-    """The mean of the last hundred losses. Raises TrainingFailed where it is not finite."""
-    loss = state.losses[max(0, state.step - 100) : state.step].mean().item()
+    """The mean of the last hundred losses. Raises TrainingFailed where it is not finite; a step whose numbers were too
+    large for fp16 is skipped, and counts only where all of the last have been."""
+    losses = state.losses[max(0, state.step - 100) : state.step]
+    if state.scaler.is_enabled() and losses[-20:].isfinite().any():
+        losses = losses[losses.isfinite()]
+    loss = losses.mean().item()
     if not np.isfinite(loss):
-        whose, key = ("the classifier's", "classifier.") if isinstance(state.network, HalfUNet) else ("the", "")
-        raise TrainingFailed(f"{whose} loss is {loss} at step {state.step}; lower {key}training.learning_rate")
+        raise TrainingFailed(_failed(state, f"loss is {loss}"))
     return loss
+
+
+def _failed(state: State, what: str) -> str:
+    whose, key = ("the classifier's", "classifier.") if isinstance(state.network, HalfUNet) else ("the", "")
+    return f"{whose} {what} at step {state.step}; lower {key}training.learning_rate"
 
 
 def save(path: Path, state: State, header: dict[str, Any]) -> None:
@@ -163,8 +171,11 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 
 
 def finish(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Writes the EMA weights to `path`, and the loss of each step beside it."""
+    """Writes the EMA weights to `path`, and the loss of each step beside it. Raises TrainingFailed where they are no
+    numbers: the loss of the last step says nothing of what that made of them."""
     recent_loss(state)
+    if not all(value.isfinite().all() for value in state.ema):
+        raise TrainingFailed(_failed(state, "weights are not finite"))
     losses = "step,loss\n" + "".join(f"{i + 1},{loss:.6g}\n" for i, loss in enumerate(state.losses.tolist()))
     write_atomically(path.with_suffix(".losses.csv"), losses.encode())
     names = [name for name, _ in state.network.named_parameters()]

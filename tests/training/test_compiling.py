@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cfgbench.data import load
-from cfgbench.models import fast
+from cfgbench.models import compile_choice
 from cfgbench.models.checkpoint import load_denoiser
 from cfgbench.models.compile_choice import CompileCost
 from cfgbench.models.precision import Compute
@@ -53,7 +53,7 @@ def test_a_long_training_is_compiled_after_its_first_steps_and_a_short_one_is_no
     assert as_on_a_gpu == []
     assert len(said) == 1
     assert "not compiled: 20 steps ahead take" in said[0]
-    monkeypatch.setitem(fast.COMPILE_COSTS, "cuda", CompileCost(0.0, 0.5))
+    monkeypatch.setitem(compile_choice.COMPILE_COSTS, "cuda", CompileCost(0.0, 0.5))
     compiled, (said,) = train(tmp_path / "long.safetensors")
     assert len(as_on_a_gpu) == 40 - WARM - TIMED
     assert ": compiled: 20 steps ahead" in said
@@ -80,7 +80,7 @@ def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkey
 
 
 def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypatch):
-    monkeypatch.setitem(fast.COMPILE_COSTS, "cuda", CompileCost(0.0, 0.5))
+    monkeypatch.setitem(compile_choice.COMPILE_COSTS, "cuda", CompileCost(0.0, 0.5))
     path = tmp_path / "stopped.safetensors"
 
     class Stopped(Step):
@@ -94,7 +94,7 @@ def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypat
         with pytest.raises(KeyboardInterrupt):
             train(path)
     before = len(as_on_a_gpu)
-    monkeypatch.setitem(fast.COMPILE_COSTS, "cuda", CompileCost(1e9, 0.5))
+    monkeypatch.setitem(compile_choice.COMPILE_COSTS, "cuda", CompileCost(1e9, 0.5))
     _, said = train(path)
     assert len(as_on_a_gpu) - before == 10
     assert said == []

@@ -1,5 +1,7 @@
 import csv
+import math
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -272,6 +274,32 @@ def test_half_precision_trains(images, tmp_path):
     run(images, tmp_path / "a.safetensors", spec(steps=60), precision="fp16")
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "a.losses.csv").open())]
     assert np.mean(losses[-10:]) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(("precision", "stops"), [("fp16", False), ("fp32", True)])
+def test_a_step_that_fp16_skips_ends_no_training(images, tmp_path, monkeypatch, precision, stops):
+    honest = Step._loss
+    monkeypatch.setattr(
+        Step, "_loss", lambda self, part: honest(self, part) * (math.nan if self.state.step == 25 else 1)
+    )
+    with pytest.raises(TrainingFailed, match="the loss is nan at step 40") if stops else nullcontext():
+        run(images, tmp_path / "a.safetensors", spec(steps=60), precision=precision)
+    assert (tmp_path / "a.safetensors").exists() != stops
+
+
+def test_weights_that_the_last_step_broke_are_no_checkpoint(images, tmp_path, monkeypatch):
+    honest = Step._loss
+
+    def broken(self, part):
+        loss = honest(self, part)
+        if self.state.step == 9:
+            loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss
+
+    monkeypatch.setattr(Step, "_loss", broken)
+    with pytest.raises(TrainingFailed, match=r"the weights are not finite at step 10; lower training\.learning_rate"):
+        run(images, tmp_path / "a.safetensors", spec(steps=10))
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_the_papers_network_takes_a_step_on_a_processor(tmp_path):
