@@ -385,6 +385,7 @@ def eval(
 ) -> None:
     """Measure FID and Inception Score of images made anywhere."""
     _load_torch()
+    from dataclasses import asdict
     from json import dumps
 
     from cfgbench.files import write_atomically
@@ -410,7 +411,7 @@ def eval(
         for line in result.notes:
             note(line)
     finally:  # whether or not anybody reads them: hours may have gone into the numbers
-        content = f"{dumps(result.as_json(), indent=2)}\n".encode()
+        content = f"{dumps(asdict(result), indent=2)}\n".encode()
         _write_each(
             {
                 json: lambda path: write_atomically(path, content),

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 import typer
 
 from cfgbench.errors import Passing, UserError, printable, reason
+from cfgbench.wording import GOES_ON
 
 LONGEST_LINE = 900
 """Characters of an error."""
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as shells have it."""
-GOES_ON = "what is finished is kept, and the same command goes on from here"
 
 
 def say(message: str, code: int) -> int:

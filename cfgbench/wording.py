@@ -2,6 +2,8 @@
 
 from cfgbench.errors import counted
 
+GOES_ON = "what is finished is kept, and the same command goes on from here"
+
 
 def strength(w: float, *, classifier: bool = False) -> str:
     """`w 0.3 (scale 1.3)`: both conventions; `w 0.3` for the weight of a classifier, which is no such scale."""

@@ -13,8 +13,8 @@ import numpy as np
 from cfgbench import machine, npz
 from cfgbench.data.images import Images
 from cfgbench.data.pictures import decode, hidden, is_picture
-from cfgbench.data.sources import open_source
-from cfgbench.errors import UserError, reason
+from cfgbench.data.sources import check_there, open_source
+from cfgbench.errors import UserError
 
 LARGEST_BATCH = 1 << 28
 """Bytes."""
@@ -55,11 +55,7 @@ def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
     `arr_0` is uint8, [n, h, w, ch] or [n, h, w]. Files are read as grey or as colours, as `channels` says. Raises
     UserError naming the file.
     """
-    try:
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
+    check_there(path)
     return _from_npz(path, channels) if path.suffix == ".npz" else _from_files(path, channels)
 
 

@@ -54,14 +54,17 @@ class Source(Protocol):
 
 def open_source(path: Path) -> Source:
     """The folder or zip at this path. Raises UserError for anything else."""
+    check_there(path)
+    return _Folder(path) if path.is_dir() else _Zip(path)
+
+
+def check_there(path: Path) -> None:
+    """Raises UserError where nothing is at this path, or nothing that may be looked at."""
     try:
-        if path.is_dir():
-            return _Folder(path)
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
-    return _Zip(path)
 
 
 class _Folder:

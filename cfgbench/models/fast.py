@@ -9,16 +9,11 @@ from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
 from cfgbench.models import native_group_norm
 from cfgbench.models.adm import DiscreteTime
-from cfgbench.models.compile_choice import GPU_OPTIONS, NO_GAIN, OPTIONS, CompileCost, CompileDecision, no_compiler
+from cfgbench.models.compile_choice import COMPILE_COSTS, GPU_OPTIONS, OPTIONS, CompileDecision, decision, no_compiler
 from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.pace import Pace
 from cfgbench.models.precision import HALF, autocast, out_of_memory
 from cfgbench.models.unet import UNet
-
-COMPILE_COSTS = {"cpu": CompileCost(60.0, 0.12), "cuda": CompileCost(100.0, 0.5)}
-"""Of compiling a U-Net: 40 to 80 s for one of 0.1 to 8 million parameters on two cores, where group norm is compiled
-anyway (`native_group_norm`) and 9 to 16 % are saved; 50 to 140 s for one of 0.1 and one of 296 million beside an
-H200."""
 
 OURS = UNet, DiscreteTime
 """Networks whose calls do the same whatever the tensors hold."""
@@ -26,7 +21,7 @@ OURS = UNet, DiscreteTime
 
 def hold_half(network: nn.Module, precision: str) -> None:
     """Keeps the weights of convolutions and products in the half type, to which autocast would convert them at each
-    call; results are the same, bit for bit."""
+    call; in bf16 results are the same, bit for bit."""
     for module in network.modules():
         if precision in HALF and isinstance(module, nn.Conv2d | nn.Linear):
             module.to(HALF[precision])
@@ -136,20 +131,7 @@ def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: boo
         return CompileDecision(False, "there is no C++ compiler")
     if device.type not in COMPILE_COSTS:
         return CompileDecision(False, f"not known to pay on {device.type}")
-    return pays(images * pace().seconds, f"{images:,} network passes of an image", device)
-
-
-def compile_cost_on(device: torch.device) -> CompileCost:
-    """What compiling a U-Net takes and saves there."""
-    return COMPILE_COSTS.get(device.type, NO_GAIN)
-
-
-def pays(ahead: float, work: str, device: torch.device) -> CompileDecision:
-    """Compile if what it saves on `ahead` seconds of uncompiled work exceeds the time compiling takes. `work` is what
-    a person calls that work."""
-    cost = compile_cost_on(device)
-    would = f"compiling would save about {cost.saved * ahead:.0f} s and take {cost.seconds:.0f} s"
-    return CompileDecision(cost.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
+    return decision(images * pace().seconds, f"{images:,} network passes of an image", device)
 
 
 def for_sampling(network: Denoiser, precision: str, batch: int | None = None) -> Denoiser:

@@ -16,7 +16,7 @@ from cfgbench.report.published import beside_published
 from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
 from cfgbench.report.rows import protocols
-from cfgbench.report.rows.columns import asked_for
+from cfgbench.report.rows.current import asked_for
 from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.rows.tally import Tally, tally
 from cfgbench.report.summary import summary

@@ -91,21 +91,20 @@ def check_grid(spec: SweepSpec) -> SweepSpec:
 
 def _checked(spec: SweepSpec, grid: Mapping[str, list[Any]], where: str) -> dict[str, list[Any]]:
     varied = ["sampling"] if isinstance(spec.model, Pretrained) else _SECTIONS
-    owners = [owner(axis, where, varied=varied) for axis in grid]
-    checked = {axis: _checked_axis(spec, axis, values, where) for axis, values in grid.items()}
-    if len(set(owners)) < len(owners):
+    owners = {axis: owner(axis, where, varied=varied) for axis in grid}
+    checked = {axis: _checked_axis(spec, *owners[axis], values, f"{where}.{axis}") for axis, values in grid.items()}
+    if len(set(owners.values())) < len(owners):
         raise ValueError(f"{where}: one axis stands there twice, as KEY and as SECTION.KEY; remove one")
     return checked
 
 
-def _checked_axis(spec: SweepSpec, axis: str, values: list[Any], where: str) -> list[Any]:
-    section, key = owner(axis, where)
+def _checked_axis(spec: SweepSpec, section: str, key: str, values: list[Any], where: str) -> list[Any]:
     if not values:
-        raise ValueError(f"{where}.{axis} = []: an axis needs at least one value")
+        raise ValueError(f"{where} = []: an axis needs at least one value")
     checked: dict[Any, None] = {}
     given = getattr(spec, section).model_dump()
     for position, value in enumerate(values):
-        place = f"{where}.{axis}[{position}]"
+        place = f"{where}[{position}]"
         try:
             model = type(getattr(spec, section)).model_validate(given | {key: value})
         except ValidationError as error:

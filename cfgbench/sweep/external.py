@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from cfgbench.files import make_folder
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
-from cfgbench.sweep.extractor import moments_of, numbered, packaged_extractor, unreached
+from cfgbench.sweep.extractor import moments_of, named, numbered, packaged_extractor
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
 from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
@@ -96,9 +95,9 @@ def evaluate(
     except ValueError as error:
         raise UserError(f"{samples}: {error}") from None
     seen, known = Seen(), Seen()
-    with _named(f"--reference {reference}", name):
+    with named(f"--reference {reference}", name):
         against = _statistics(target, known, extractor, results, progress)
-    with _named(samples, name):
+    with named(samples, name):
         measured = _measure(seen.watch(images), extractor, against.moments, progress)
     others = None if beside is None else Watched(beside, known)
     scores = scores_of(measured, Watched(images, seen), against, others, features_id=extractor.id, precision=precision)
@@ -116,15 +115,6 @@ def _open(
     if isinstance(target, ImageBatches) and target.count < 2:
         raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
     return images, target
-
-
-@contextmanager
-def _named(images: object, features: str) -> Iterator[None]:
-    """Says of which images it is that they cannot be measured."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{images}: {error}{unreached(features)}") from None
 
 
 class _Features(NamedTuple):

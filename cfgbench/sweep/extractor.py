@@ -4,6 +4,7 @@ here) and puts images through it."""
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -128,7 +129,16 @@ def untrained_classifier(plan: Plan) -> FeatureClassifier:
         return classifier_of(plan.images)
 
 
-def unreached(features: str) -> str:
+@contextmanager
+def named(images: object, features: str) -> Iterator[None]:
+    """Says of which images it is that they cannot be measured."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{images}: {error}{_unreached(features)}") from None
+
+
+def _unreached(features: str) -> str:
     """The way out where numbers are not finite: weights that end before the last layers have only the earlier ones."""
     return "; if these weights end before the last layers, take inception-768 and FID alone" * (features == "inception")
 

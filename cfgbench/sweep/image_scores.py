@@ -1,7 +1,7 @@
 """What `cfgbench eval` finds, as it is printed and as it is kept."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from cfgbench.data.image_batches import ImageBatches
 from cfgbench.data.seen import Seen
@@ -56,10 +56,6 @@ class ImageScores:
         if self.is_mean is not None:
             numbers.append(f"IS {self.is_mean:.3f}{error_text(self.is_se)}")
         return f"{', '.join(numbers)} ({self.protocol})"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON content."""
-        return asdict(self)
 
     @property
     def notes(self) -> list[str]:

@@ -31,8 +31,7 @@ def shards_of(bench: Bench, cell: Cell, *, compiled: bool) -> Shards:
         made={"device": device_name(bench.compute.device), "compiled": compiled},
     )
     if shards.missing():
-        # whether others compiled their network says nothing of this sweep's
-        shards.take_over(plan.store.kept().get(shards.name, ()), but={"compiled": None})
+        shards.take_over(plan.store.kept().get(shards.name, ()))
     return shards
 
 

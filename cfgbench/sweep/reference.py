@@ -12,7 +12,7 @@ from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
-from cfgbench.sweep.extractor import moments_of, unreached
+from cfgbench.sweep.extractor import moments_of, named
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.statistics_files import Statistics, load_moments, load_reference, save_moments
 from cfgbench.sweep.results.store import Store
@@ -101,8 +101,6 @@ def _measured(plan: Plan, extractor: Extractor, progress: Progress, begun_in: Pa
         plan.store.check()
         save_moments(begun_in, moments, key)
 
-    try:
+    features = plan.spec.features
+    with named(f"evaluation.features = {features}", features):
         return moments_of(rest, extractor, progress, begun=begun, keep=keep)
-    except ValueError as error:
-        reason = f"{error}{unreached(plan.spec.features)}"
-        raise UserError(f"evaluation.features = {plan.spec.features}: {reason}") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cfgbench.report.rows.columns import asked_for
+from cfgbench.report.rows.current import asked_for
 
 SWEEP = """
 name: points

@@ -307,7 +307,7 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
 
     larger, mine = made("larger", 0, 10), made("mine", 4, 6)
     mine = begun("mine", 12)
-    mine.take_over([*mine.files.values(), *larger.files.values()], but={})
+    mine.take_over([*mine.files.values(), *larger.files.values()])
     assert mine.missing() == [range(10, 12)]
     assert (mine.seconds, [made["by"] for made in mine.made_by]) == (10, ["mine", "larger", "larger"])
     whole = begun("mine", 10)

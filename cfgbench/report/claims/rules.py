@@ -1,12 +1,12 @@
 """Other rules than classifier-free guidance: the classifier's, and what only makes the model cold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cfgbench.report.claims.chance import above, below, shift
-from cfgbench.report.claims.setting import Curve, Place, Setting
+from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.strength import FINE, STEP, improves, trade_off
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
@@ -30,12 +30,8 @@ def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]
     """
     found = []
     for on in MODELS:
-        beside = setting.beside(system := SYSTEMS["classifier", on])
-        unguided, free = _with_fid(beside.unguided), {curve.place: curve for curve in beside.curves()}
-        curves = beside.curves(system)
-        found += [
-            _classifier(influences, on, curve, unguided.get(curve.place), free.get(curve.place)) for curve in curves
-        ]
+        curves = list(_beside(setting, SYSTEMS["classifier", on]))
+        found += [_classifier(influences, on, *curve) for curve in curves]
         found += [] if curves else [unknown(f"on the {on} model", "not swept: guidance classifier")]
     return found
 
@@ -44,13 +40,8 @@ def cold_does_not(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether a scaled score and less noise give no such trade-off: FID gets worse where guidance improves it."""
     found = []
     for name, (system, asked) in _COLD.items():
-        beside = setting.beside(system)
-        guided, unguided = {curve.place: curve for curve in beside.curves()}, _with_fid(beside.unguided)
-        curves = beside.curves(system)
-        found += [
-            _cold(influences, f"{name}, {curve.name}", curve, guided.get(curve.place), unguided.get(curve.place))
-            for curve in curves
-        ]
+        curves = list(_beside(setting, system))
+        found += [_cold(influences, name, *curve) for curve in curves]
         found += [] if curves else [unknown(name, f"not swept: {asked}")]
     return found
 
@@ -62,8 +53,15 @@ _COLD = {
 """What is judged -> its system, and how it is asked for."""
 
 
-def _with_fid(rows: Mapping[Place, Row]) -> dict[Place, Row]:
-    return {place: row for place, row in rows.items() if not np.isnan(number(row, FID.column))}
+def _beside(setting: Setting, system: str) -> Iterator[tuple[Curve, Row | None, Curve | None]]:
+    """The system's curves, each with the conditional model's row without guidance, where that has an FID, and the curve
+    of guidance without a classifier, as far as they were swept at its place."""
+    beside = setting.beside(system)
+    free = {curve.place: curve for curve in beside.curves()}
+    for curve in beside.curves(system):
+        row = beside.unguided.get(curve.place)
+        unguided = None if row is None or np.isnan(number(row, FID.column)) else row
+        yield curve, unguided, free.get(curve.place)
 
 
 def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | None, free: Curve | None) -> Finding:
@@ -81,10 +79,11 @@ def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | N
     return found if model.outcome == "holds" else replace(found, outcome="cannot be told", text=why)
 
 
-def _cold(influences: Influences, of: str, curve: Curve, guided: Curve | None, unguided: Row | None) -> Finding:
+def _cold(influences: Influences, name: str, curve: Curve, unguided: Row | None, guided: Curve | None) -> Finding:
     """Holds if guidance improves on the unguided FID, and the cold rows are all told worse than its best, some worse
     than unguided, none better, and one is within 0.1 of no cold at all, where a minimum may hide; does not if one is
     told better than unguided."""
+    of = f"{name}, {curve.name}"
     cold = [row for row in curve.having("fid") if row["w"] != 0 or row["temperature"] != 1]
     warm = [row for row in guided.having("fid") if row["w"] > 0] if guided else []
     if unguided is None or not warm or not cold:

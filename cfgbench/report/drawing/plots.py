@@ -43,8 +43,8 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
 
 def strength(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over w (or the temperature), a panel each."""
-    knobs = [one for part in parts for one in part.by_knob]
-    drawn = [part for part in knobs if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
+    turned = [one for part in parts for one in part.by_knob]
+    drawn = [part for part in turned if any(len(rows) > 1 for metric in METRICS for _, rows in part.curves(metric))]
     if not drawn:
         raise NothingToPlot("strength: needs finished cells at two values of w or more; none are there")
     log = any(asks_for_log(part.ok["fid"].dropna().to_numpy()) for part in drawn if "fid" in part.ok)

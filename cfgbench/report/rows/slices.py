@@ -14,7 +14,8 @@ import pandas as pd
 
 from cfgbench.errors import UserError
 from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, point_of
-from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions, current
+from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
+from cfgbench.report.rows.current import current
 from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
 from cfgbench.report.rows.seeds import other_seeds, seed_of, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice

@@ -9,8 +9,9 @@ from torch import nn
 from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import Unprepared, UserError, counted, reason
+from cfgbench.models.compile_choice import compile_cost_on
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
-from cfgbench.models.fast import compile_cost_on, for_sampling
+from cfgbench.models.fast import for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of

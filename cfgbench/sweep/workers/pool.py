@@ -25,6 +25,7 @@ from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.run import make_bench, run
 from cfgbench.sweep.workers.division import Division, divide
 from cfgbench.sweep.workers.process import SECONDS_TO_END, Task
+from cfgbench.wording import GOES_ON
 
 PROGRAM = """
 import sys
@@ -111,8 +112,8 @@ def _relay(begun: list[Worker], progress: Progress) -> Iterator[Row]:
     if not finished:
         last = _how_it_ended(begun[-1])
         raise UserError(
-            f"all {len(begun)} processes ended before their work, the last one {last}; what is finished is kept, and "
-            "the same command goes on from here; --workers 1 takes less memory"
+            f"all {len(begun)} processes ended before their work, the last one {last}; {GOES_ON}; "
+            "--workers 1 takes less memory"
         )
 
 
