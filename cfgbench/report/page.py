@@ -12,9 +12,8 @@ from cfgbench.report.rows.systems import TEMPERATURES
 from cfgbench.report.rows.tally import Tally
 from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
-from cfgbench.report.words import known, named
-from cfgbench.sweep.results.row import unusual
-from cfgbench.wording import strength
+from cfgbench.report.words import known
+from cfgbench.sweep.results.row import differing, place_of
 
 _FIGURES = {
     "tradeoff": (
@@ -41,7 +40,7 @@ def index(shown: Shown, rows: pd.DataFrame, tally: Tally, files: Mapping[str, by
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
     sections.append(section("Beside the published numbers", files, "comparison.md", "reference.md"))
     sections += figures.values()
-    sections += [_protocol(rows, shown.parts), _failed(tally.failed), _files(files)]
+    sections += [_protocol(rows, shown.parts), _failed(tally), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -122,15 +121,15 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
     return f"## Protocol\n\n{markdown_table(['', ''], lines, 'll')}"
 
 
-def _failed(failed: pd.DataFrame) -> str:
-    if failed.empty:
+def _failed(tally: Tally) -> str:
+    if tally.failed.empty:
         return ""
-    lines = []
-    for _, row in failed.iterrows():
-        w = strength(row["w"], classifier=row["guidance"] == "classifier")
-        how = unusual({key: known(value) for key, value in row.items()})
-        place = ", ".join([w, named("p_uncond", row["p_uncond"]), named("T", row["T"]), *how])
-        lines.append((f"`{row.get('cell_id', '')}`", place, escape_markdown(str(row.get("reason")))))
+    rows, failed = (
+        [{str(key): known(value) for key, value in row.items()} for row in part.to_dict("records")]
+        for part in (tally.own, tally.failed)
+    )
+    axes = [key for key in differing(rows) if not key.endswith("_id")]
+    lines = [(f"`{row['cell_id']}`", place_of(row, axes), escape_markdown(str(row["reason"]))) for row in failed]
     return f"## Failed cells\n\n{markdown_table(['cell', 'place', 'reason'], lines, 'lll')}"
 
 

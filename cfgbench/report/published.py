@@ -54,8 +54,7 @@ def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:
     """Published beside measured in those of the formats that there are: every system among the published models, the
     paper's guidance point by point, and the literature on the same data sets."""
     files = texts("comparison", comparison.FORMATS, shown.parts, kinds)
-    guided = [part for part in shown.parts if part.knob == "w"]
-    guided = [part for part in guided if part.rows["system"].iloc[0] == CFG] or guided  # else the rule that there is
+    guided = [part for part in shown.parts if part.knob == "w" and part.rows["system"].iloc[0] == CFG]
     if guided:
         laid = [beside.lay_beside(part, _number(part, shown)) for part in guided]
         files |= texts("reference", beside.FORMATS, laid, kinds)

@@ -28,6 +28,7 @@ METRICS = (FID, IS)
 INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many images", ERROR_OF["fid_infinity"], "min")
 
 NOT_STATED = "not stated"
+MOST_DECIMALS = 12
 _EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier",
                "gaussians")  # fmt: skip
 
@@ -95,15 +96,20 @@ def letter(place: int) -> str:
 
 def digits(error: float) -> int:
     """The decimals that show an error's first two significant digits, at least the paper's two: 3 for 0.012."""
-    return int(np.clip(1 - np.floor(np.log10(float(f"{error:.1e}"))), 2, 6)) if error > 0 else 2
+    return decimals_for(float(f"{error:.1e}")) if error > 0 else 2
+
+
+def decimals_for(value: float) -> int:
+    """The decimals that show the first two digits of what is above 0; at least the paper's two."""
+    return int(np.clip(1 - np.floor(np.log10(value)), 2, MOST_DECIMALS))
 
 
 def significant(value: float, count: int) -> str:
     """The number with so many significant digits, zeros at the end among them, but all of those before the point and no
-    more than six behind it: `2.50`, `0.80`, `1234`."""
+    more than MOST_DECIMALS behind it: `2.50`, `0.80`, `1234`."""
     value += 0.0  # no -0.00
     size = int(np.floor(np.log10(abs(float(f"{value:.{count - 1}e}"))))) if value else 0
-    return f"{value:.{np.clip(count - 1 - size, 0, 6)}f}"
+    return f"{value:.{np.clip(count - 1 - size, 0, MOST_DECIMALS)}f}"
 
 
 def plus_minus(value: float, se: float) -> str:

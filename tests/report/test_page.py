@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -37,8 +38,21 @@ def test_the_page_tells_the_whole(tmp_path, out, with_failures):
     assert "42 cells: 39 done, 3 failed" in page
     assert "- p_uncond 0.5: best FID 1.91 at w 0.1 (scale 1.1); 2.21 without guidance (digits features)" in page
     assert "| features | digits-0123456789ab |" in page
-    assert r"| `cell001` | w 0.1 (scale 1.1), p_uncond 0.1, T 256 | out of memory \| 50% of a_b & c |" in page
+    assert r"| `cell001` | p_uncond 0.1, T 256, w 0.1 (scale 1.1) | out of memory \| 50% of a_b & c |" in page
     assert (out / "table.md").read_text().strip() in page
+
+
+def test_a_failed_cell_is_told_from_others_of_its_place(tmp_path, out, table1):
+    some = table1[table1["p_uncond"] == 0.1].reset_index(drop=True)
+    several = [some.assign(seed=seed, clip=seed == 1, cell_id=some["cell_id"] + f"-{seed}") for seed in (0, 1)]
+    rows = pd.concat(several, ignore_index=True)
+    failed = rows["w"] == 0.3
+    rows = rows.assign(status=np.where(failed, "failed", "ok"), fid=rows["fid"].where(~failed), reason="__init__() x_y")
+    Report(tmp_path / "digits", rows).write(out)
+    page = (out / "index.md").read_text()
+    for seed, clip in ((0, False), (1, True)):
+        place = f"p_uncond 0.1, T 256, w 0.3 (scale 1.3), seed {seed}, clip {clip}"
+        assert f"-{seed}` | {place} | \\_\\_init\\_\\_() x_y |" in page
 
 
 def test_figures_of_several_slices_are_numbered_and_shown(tmp_path, out, both):
@@ -76,7 +90,7 @@ def test_a_sweep_where_all_failed_has_tables_and_a_page(tmp_path, out, table1):
     assert names == {"table.md", "table.csv", "table.tex", "index.md", "rows.parquet"} | CLAIMS
     page = (out / "index.md").read_text()
     assert "42 failed" in page
-    assert "p_uncond 0.1, T 256, temperature 0.9 | NaN in the images |" in page
+    assert "p_uncond 0.1, T 256, w 0 (scale 1), temperature 0.9 | NaN in the images |" in page
 
 
 def test_rows_that_gave_way_are_counted(tmp_path, out, table1):

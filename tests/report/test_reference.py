@@ -245,6 +245,15 @@ def test_points_meet_by_value_and_the_others_are_counted():
     assert one.rows["fid_difference"].tolist() == pytest.approx([9 - 3.03])
     assert one.alone == 3
     assert "3 measured points have no counterpart" in beside.markdown([one])
+    assert "1 measured point has no counterpart" in beside.markdown([beside.lay_beside(only(rows.iloc[[0, 1]]))])
+
+
+def test_the_weight_of_a_classifier_stands_beside_no_w_of_the_paper(tmp_path):
+    names = {
+        guidance: {path.name for path in Report(tmp_path / "run", rows).write(tmp_path / guidance, published=True)}
+        for guidance, rows in ((one, measured(1).assign(guidance=one)) for one in ("cfg", "classifier"))
+    }
+    assert names["cfg"] - names["classifier"] == {"reference.md", "reference.csv"}
 
 
 def kinds(rows):

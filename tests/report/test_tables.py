@@ -12,6 +12,8 @@ from cfgbench.report.rows.slices import slices
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.tables.layout import layout
 from cfgbench.report.tables.markup import escape_latex
+from cfgbench.report.words import plus_minus, significant
+from cfgbench.sweep.results.row import numbers_of
 
 
 def markdown_cells(text):
@@ -107,10 +109,25 @@ def test_failed_cells_are_dashes_with_the_reason(with_failures):
     assert r"(a) w 0.1, p_uncond 0.1; w 0.5, p_uncond 0.1: out of memory \| 50% of a_b & c" in markdown(parts)
     assert best_places(parts[0])["FID", 0.1] == [0.0]
     assert latex_cells(latex(parts))[1][2] == "-- (a)"
-    assert r"out of memory | 50\% of a\_b \& c" in latex(parts)
+    assert r"out of memory \textbar{} 50\% of a\_b \& c" in latex(parts)
     read = pd.read_csv(io.StringIO(csv(parts)))
     assert np.isnan(read["FID p_uncond=0.1"][1])
     assert "50% of a_b" in read["notes"][0]
+
+
+def test_small_numbers_and_errors_keep_their_digits(table1):
+    rows = table1.assign(fid=table1["fid"] / 1e7, fid_se=1.2e-9)
+    assert markdown_cells(markdown(slices(rows)))[0][2] == "0.0000001800 ± 0.0000000012"
+    assert plus_minus(4.312345e-5, 1.23e-7) == "0.00004312 ± 0.00000012"
+    assert significant(1.234e-8, 3) == "0.0000000123"
+    assert numbers_of({"fid": 4.312345e-5, "fid_se": 1.23e-7}) == ["FID 4.31e-05 ± 1.2e-07"]
+
+
+def test_where_some_means_are_of_other_seeds_the_caption_says_that_they_are_not_best(table1):
+    three = pd.concat([table1.assign(seed=seed, cell_id=table1["cell_id"] + f"-{seed}") for seed in range(3)])
+    assert "Best of each column in bold." in markdown(slices(three))
+    fewer = three[(three["w"] != 0.1) | (three["seed"] == 0)]
+    assert "Best of each column in bold, but for means over other seeds." in markdown(slices(fewer))
 
 
 def test_the_thirteenth_footnote_is_a_footnote(table1):

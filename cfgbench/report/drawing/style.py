@@ -22,10 +22,11 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def looks(number: int, count: int) -> tuple[str, str]:
-    """(colour, marker) of curve `number` of `count`; more curves than distinct colours take steps of one dark scale."""
+    """(colour, marker) of curve `number` of `count`; more curves than distinct colours take steps of one scale, as far
+    as it is dark enough to be read on white."""
     if count <= len(_COLOURS):
         return _COLOURS[number], _MARKERS[number]
-    shade = matplotlib.colormaps["viridis"](0.9 * number / (count - 1))
+    shade = matplotlib.colormaps["viridis"](0.6 * number / (count - 1))
     return matplotlib.colors.to_hex(shade), _MARKERS[number % len(_MARKERS)]
 
 

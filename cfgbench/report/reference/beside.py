@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cfgbench.errors import counted
 from cfgbench.report.reference.agreement import Note, agreement, counterpart
 from cfgbench.report.reference.pages import remarks
 from cfgbench.report.reference.tables import TABLES, Published
@@ -94,9 +95,8 @@ def _markdown(one: Beside) -> str:
     if len(one.rows):
         parts.append(_numbers(one))
     if one.alone:
-        parts.append(
-            f"{one.alone} measured points have no counterpart: the paper's table has no such w and {table.key}."
-        )
+        points = f"{counted(one.alone, 'measured point')} {'has' if one.alone == 1 else 'have'}"
+        parts.append(f"{points} no counterpart: the paper's table has no such w and {table.key}.")
     return "\n\n".join(parts)
 
 

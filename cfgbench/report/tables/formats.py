@@ -23,6 +23,8 @@ from cfgbench.report.tables.markup import (
 )
 from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
 
+WIDE = 4
+"""Columns of numbers with errors that fit a page of LaTeX in letters of the usual size."""
 NARROW = 16
 """Characters of a line of a system's name over its column."""
 
@@ -72,8 +74,10 @@ FORMATS: dict[str, Callable[[Sequence[Slice]], str]] = {"md": markdown, "csv": c
 
 
 def _caption(table: Layout) -> str:
-    bold = any(entry.best for entries in table.body for entry in entries)
-    return caption(table.slice, table.metrics).strip() + (" Best of each column in bold." if bold else "")
+    entries = [entry for line in table.body for entry in line]
+    bold = " Best of each column in bold" if any(entry.best for entry in entries) else ""
+    left_out = ", but for means over other seeds" if bold and any(entry.other_seeds for entry in entries) else ""
+    return caption(table.slice, table.metrics).strip() + bold + left_out + "." * bool(bold)
 
 
 def _below(table: Layout) -> list[str]:
@@ -128,7 +132,8 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
         body.append(latex_row([*place, *cells]))
     top = [latex_row([*[""] * before, *groups]), "".join(rules), latex_row(heads)]
     notes = [*_below(table), *more]
-    return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=bool(part.seeds), notes=notes)
+    narrow = bool(part.seeds) or len(table.columns) > WIDE
+    return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=narrow, notes=notes)
 
 
 def _head(series: str, value: Any) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import scaled
 from cfgbench.report.tables.entry import Entry
-from cfgbench.report.words import INFINITY, Metric, digits, known, letter, named, number
+from cfgbench.report.words import INFINITY, Metric, decimals_for, digits, known, letter, named, number
 from cfgbench.sweep.results.row import Row
 
 WIDEST = 6
@@ -170,4 +170,4 @@ def decimals_of(part: Slice, metric: Metric) -> int:
     values = values[values > 0]
     if values.empty:
         return 2
-    return int(np.clip(1 - np.floor(np.log10(values.min())), 2, 6))
+    return decimals_for(values.min())

@@ -1,5 +1,6 @@
 """Texts and tables as GitHub's Markdown, as LaTeX and as CSV, whatever they say."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -17,6 +18,9 @@ _LATEX = {
         "→": r"$\to$",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "≤": r"$\le$",
+        "≥": r"$\ge$",
     },
 }
 
@@ -25,6 +29,7 @@ def escape_markdown(text: str) -> str:
     """Text that may hold anything, fit for a table or a paragraph of GitHub's Markdown."""
     for character in "\\`*[]<>|":
         text = text.replace(character, f"\\{character}")
+    text = re.sub("_{2,}", lambda run: r"\_" * len(run[0]), text)  # as in __init__; one alone is itself
     return " ".join(text.split())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cfgbench.errors import UserError, counted
 from cfgbench.sweep.results.asked import cells_asked_for
-from cfgbench.sweep.results.row import COLUMNS, numbers_of, place_of, unusual
+from cfgbench.sweep.results.row import differing, numbers_of, place_of, unusual
 from cfgbench.sweep.results.store import Store, find_sweeps
 
 
@@ -31,7 +31,7 @@ def cells_of(folder: Path) -> list[str]:
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
     lines += [f"{cell['cell_id']}  missing  {_where(cell, axes)}" for cell in sorted(missing, key=_order)]
     others = [row for row in sorted(rows, key=_order) if row["cell_id"] not in wanted]
-    lines += ["rows of other cells:", *(_line(row, _differing(rows)) for row in others)] if others else []
+    lines += ["rows of other cells:", *(_line(row, differing(rows)) for row in others)] if others else []
     return [*lines, f"{folder.name}: {_count(store, rows, damaged, asked)}"]
 
 
@@ -40,15 +40,6 @@ def _axes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     settings = [cell.get("settings", {}) for cell in cells]
     first = settings[0] if settings else {}
     return [name for name in first if any(other.get(name) != first[name] for other in settings)]
-
-
-_TELLING = ("seed", "training.seed", "samples", "sampler", "v", "protocol_id", "checkpoint_id")
-
-
-def _differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns that tell these rows apart, which may be of several versions of the sweep; its axes among them."""
-    columns = dict.fromkeys(key for row in rows for key in row if key in _TELLING or key not in COLUMNS)
-    return [key for key in columns if len({row.get(key) for row in rows}) > 1]
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:

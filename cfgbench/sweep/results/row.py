@@ -160,11 +160,21 @@ def place_of(row: Row, axes: Iterable[str] = ()) -> str:
     """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3 (scale 1.3)`, with what the further `axes` have
     there; what is unusual in how its images were guided, too."""
     w = strength(row["w"], classifier=row["guidance"] == "classifier")
-    words = [f"p_uncond {row['p_uncond']:g}", f"T {row['T']}", w, *unusual(row)]
+    planes = [f"{key} {row[key]:g}" for key in ("p_uncond", "T") if row[key] is not None]
+    words = [*planes, w, *unusual(row)]
     for axis in axes:
         value = row.get(axis, row.get(axis.rpartition(".")[2]))
         words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in PLACED else []
     return ", ".join(words)
+
+
+_TELLING = ("seed", "training.seed", "samples", "sampler", "v", "protocol_id", "checkpoint_id")
+
+
+def differing(rows: Sequence[Row]) -> list[str]:
+    """The columns that tell these rows apart, which may be of several versions of the sweep; its axes among them."""
+    columns = dict.fromkeys(key for row in rows for key in row if key in _TELLING or key not in COLUMNS)
+    return [key for key in columns if len({row.get(key) for row in rows}) > 1]
 
 
 def unusual(row: Row) -> list[str]:
@@ -182,10 +192,11 @@ def outcome_of(row: Row) -> str:
 
 
 def numbers_of(row: Row, *, errors: bool = True) -> list[str]:
-    """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or six where it is
-    small, as points' are."""
+    """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or where it is small,
+    as points' are, six, or three digits."""
     fid, score = row.get("fid"), row.get("is_mean")
-    numbers = [] if fid is None else [f"FID {fid:.{3 if fid >= 0.1 else 6}f}{error_text(row.get('fid_se')) * errors}"]
+    kind = ".3f" if fid is None or fid >= 0.1 else ".6f" if fid >= 1e-4 else ".3g"
+    numbers = [] if fid is None else [f"FID {fid:{kind}}{error_text(row.get('fid_se')) * errors}"]
     return numbers + ([] if score is None else [f"IS {score:.3f}{error_text(row.get('is_se')) * errors}"])
 
 
