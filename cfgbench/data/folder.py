@@ -1,5 +1,7 @@
 """One's own images: a folder with one sub-folder per class, or a zip of that."""
 
+import posixpath
+import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -15,6 +17,7 @@ from cfgbench.spec import Dataset
 
 LONGEST_NAME = 255
 TABLE = "classes.tsv"
+LABELS = "dataset.json"
 LARGEST_TABLE = 1 << 22
 """Bytes."""
 SPLITS = "train", "training", "val", "valid", "validation", "test", "testing", "dev"
@@ -33,6 +36,11 @@ def load_folder(dataset: Dataset) -> Images:
     split = _split_of(dataset)
     if split and not source.has(split):
         raise _missing(source, split)
+    if LABELS in there or f"{split}/{LABELS}" in there:
+        raise UserError(
+            f"dataset.path = {source.where}: {LABELS} keeps the labels, as StyleGAN's and EDM's data sets have it, and "
+            "the folders are no classes; sort the images into one folder a class, without that file"
+        )
     classes = _files_by_class(source, there, split)
     known = sorted(classes)
     names = [known[i] for i in choose_classes(dataset.classes, known)]
@@ -105,7 +113,7 @@ def _files_by_class(source: Source, there: Iterable[str], split: str) -> dict[st
             members.append(name)
     for folder in (source.below(split) if split else source).folders():
         if not hidden(folder):
-            classes.setdefault(folder, [])  # an empty one is said to be empty
+            classes.setdefault(_composed(folder), [])  # an empty one is said to be empty
     if not classes:
         where = f"dataset.split = {split}: in {source.where}" if split else f"dataset.path = {source.where}"
         raise UserError(f"{where}: no class; it needs one sub-folder of images per class")
@@ -114,9 +122,14 @@ def _files_by_class(source: Source, there: Iterable[str], split: str) -> dict[st
 
 
 def _inside(name: str, top: PurePosixPath) -> tuple[str, ...]:
-    """The parts of a file's path below a folder; none for a file elsewhere."""
-    parts, depth = PurePosixPath(name).parts, len(top.parts)
-    return parts[depth:] if parts[:depth] == top.parts else ()
+    """The parts of a file's path below a folder; none for a file elsewhere. A letter with an accent is one, as it is
+    typed: a Mac's folders have it as two."""
+    (parts, above), depth = (PurePosixPath(_composed(str(one))).parts for one in (name, top)), len(top.parts)
+    return parts[depth:] if parts[:depth] == above else ()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
@@ -137,20 +150,26 @@ def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
 
 
 def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPath) -> None:
-    """Raises UserError where what was taken for classes are the folders of classes: one folder that holds them all, or
-    train, val and the like. Images of a class may lie deeper otherwise, as in a folder `images` of it."""
-    below = {name: [_inside(file, top)[1:] for file in files] for name, files in classes.items()}
-    inside = {name: {path[0] for path in paths} for name, paths in below.items()}
-    direct = any(len(path) == 1 for paths in below.values() for path in paths)
-    outer = len(classes) == 1 or all(name.casefold() in SPLITS for name in classes)
-    if direct or not outer or max(map(len, inside.values())) < 2:
+    """Raises UserError where what was taken for classes are the folders of classes: one folder that holds them all,
+    however deep, or train, val and the like. Images of a class may lie deeper otherwise, as in a folder `images` of it.
+    """
+    folders = {name: {"/".join(_inside(file, top)[:-1]) for file in files} for name, files in classes.items() if files}
+    outer = len(classes) == 1 or sum(name.casefold() in SPLITS for name in classes) > 1
+    if not outer or any(name in below for name, below in folders.items()):
         return
-    name = max(inside, key=lambda one: len(inside[one]))
+    above = {name: posixpath.commonpath(below) for name, below in folders.items()}
+    inside = {
+        name: set() if above[name] in below else {PurePosixPath(one).relative_to(above[name]).parts[0] for one in below}
+        for name, below in folders.items()
+    }
+    if max(map(len, inside.values()), default=0) < 2:
+        return
+    name = max(inside, key=lambda one: (len(inside[one]), len(classes[one])))  # more images: rather train than test
     few = ", ".join(sorted(inside[name])[:3])
     raise UserError(
         f"dataset.path = {source.where}: {', '.join(sorted(classes))}: taken for classes they hold no images, but "
         f"folders of them ({few}{', ...' * (len(inside[name]) > 3)}); if these are the classes, set dataset.split: "
-        f"{top / name}"
+        f"{top / above[name]}"
     )
 
 
@@ -188,7 +207,7 @@ def _table(source: Source, known: list[str]) -> dict[str, str]:
             continue  # a remark
         if not name.strip():
             raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
-        table[folder] = name
+        table[_composed(folder)] = name
     if table.keys().isdisjoint(known):
         raise UserError(f"{where}: names none of the classes; write folder, tab, words, such as {brief(known[0])}")
     return table

@@ -18,7 +18,7 @@ from PIL import Image
 from cfgbench import machine, npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.images import Images, choose_classes, select
-from cfgbench.data.pictures import average_areas, decode, is_picture, middle_square
+from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
@@ -61,7 +61,9 @@ def load_imagenet(dataset: Dataset, progress: Progress, prepare: bool) -> Images
     pixels, labels, content = prepared(task, dataset.name, progress, prepare=prepare)
     flips = True if dataset.flip is None else dataset.flip
     made = source.prepared + ", val" * (dataset.split == "val")
-    return Images(f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content)
+    return Images(
+        f"{dataset.name} ({made})", pixels, labels, names, flips=flips, known_content=content, ignored=source.ignored
+    )
 
 
 def _source(dataset: Dataset) -> "_Npz | _Tree":
@@ -93,7 +95,11 @@ def _batches(folder: Path, split: str) -> list[Path]:
     if split == "val":
         return [path for path in [folder / "val_data.npz"] if path.exists()]
     numbers = {path: BATCH.fullmatch(path.name) for path in folder.glob("train_data_batch_*.npz")}
-    return sorted((path for path in numbers if numbers[path]), key=lambda path: int(numbers[path][1]))
+    found = {int(number[1]): path for path, number in numbers.items() if number}
+    for number in range(min(found, default=0), max(found, default=0)):
+        if number not in found:
+            raise UserError(f"dataset.path = {folder}: train_data_batch_{number}.npz is missing; fetch it")
+    return [found[number] for number in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class _Npz:
     names: list[str]
     labels: np.ndarray
     prepared: str = "npz"
+    ignored: int = 0
 
     @staticmethod
     def found(files: list[Path]) -> "_Npz":
@@ -155,15 +162,19 @@ class _Tree:
     fingerprint: list[Any]
     names: list[str]
     labels: np.ndarray
+    ignored: int
 
     @staticmethod
     def found(dataset: Dataset, path: Path) -> "_Tree":
         source = _class_folders(open_source(path), dataset.split)
         classes: dict[str, list[str]] = {}
+        ignored = 0
         for file in source.names():
             parts = PurePosixPath(file).parts
             if len(parts) == 2 and is_picture(file):
                 classes.setdefault(parts[0], []).append(file)
+            else:
+                ignored += not any(map(hidden, parts))
         names = sorted(classes)
         if not names:
             raise UserError(
@@ -175,7 +186,7 @@ class _Tree:
         fingerprint = ["tree", recipe, side, [[file, *source.stamp(file)] for file, _ in files]]
         labels = np.array([label for _, label in files], dtype=np.int64)
         scale = partial(SCALES[recipe], side=side)
-        return _Tree(source, [file for file, _ in files], scale, recipe, fingerprint, names, labels)
+        return _Tree(source, [file for file, _ in files], scale, recipe, fingerprint, names, labels, ignored)
 
     def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock

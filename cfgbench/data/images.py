@@ -1,6 +1,7 @@
 """The one type that comes out of every data set."""
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,7 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
         if wanted > len(known):
             raise UserError(f"dataset.classes = {wanted}: there are only {len(known)}")
         return list(range(wanted))
+    known, wanted = ([unicodedata.normalize("NFC", name) for name in names] for names in (known, wanted))
     for name in wanted:
         if name not in known:
             raise UserError(f"dataset.classes = {name[:60]}: no such class; there are {', '.join(known[:20])}")

@@ -39,7 +39,10 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
             check(image.size)
             if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
                 return Image.fromarray(((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8))
-            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            whole = image.convert("RGBA") if image.has_transparency_data else image
+            if whole.mode == "RGBA" and whole.getchannel("A").getextrema()[0] < 255:
+                raise UserError(f"{source.where}: {name}: has transparent pixels; lay it on a background of one colour")
+            return whole.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UserError:
         raise
     except Exception as error:  # damaged images and zips fail in many ways, all of which mean the same

@@ -142,7 +142,10 @@ class _Zip:
             name = PurePosixPath(entry.filename)
             if not name.parts:
                 raise UserError(f"{self.where}: a file without a name; make the zip anew")
-            if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
+            if "\\" in entry.filename:
+                wrong = f"{entry.filename!r} has \\ between folders, where zips have /"
+                raise UserError(f"{self.where}: {wrong}; pack them with another program")
+            if name.is_absolute() or ".." in name.parts:
                 raise UserError(f"{self.where}: {entry.filename!r} climbs out of the archive; make the zip anew")
             if not entry.filename.endswith("/") and entry.filename.startswith(self.prefix):
                 yield entry.filename.removeprefix(self.prefix)

@@ -82,11 +82,15 @@ def test_batches_give_the_same_pixels_and_labels(batches, photos):
 
 def test_batches_are_read_in_the_order_of_their_numbers(batches, photos):
     flat = photos[:1].reshape(1, -1)
-    np.savez(batches / "train_data_batch_10.npz", data=255 - flat, labels=[7])
+    for number in range(3, 11):
+        np.savez(batches / f"train_data_batch_{number}.npz", data=flat // number, labels=[7])
     shutil.copy(batches / "train_data_batch_1.npz", batches / "train_data_batch_1 (1).npz")  # fetched once more
     images = load(batches)
-    assert len(images.images) == 61
-    assert np.array_equal(images.images[-1], 255 - photos[0])
+    assert len(images.images) == 68
+    assert np.array_equal(images.images[-8:], np.stack([photos[0] // number for number in range(3, 11)]))
+    (batches / "train_data_batch_7.npz").unlink()
+    with pytest.raises(UserError, match=r"train_data_batch_7\.npz is missing; fetch it"):
+        load(batches)
 
 
 def test_each_choice_of_classes_is_prepared_by_itself(batches, photos, cache):

@@ -277,6 +277,49 @@ def test_folders_of_classes_are_not_taken_for_classes(folder, tmp_path, below, s
         assert load(place, split=f"x/{below[0]}/").content == load(folder).content
 
 
+def test_the_folder_that_holds_all_classes_is_found_however_deep_and_rather_train_than_test(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "one" / "photos" / "train")
+    for place in (tmp_path / "one", zipped(tmp_path / "one", tmp_path / "one.zip")):
+        with pytest.raises(UserError, match=r"photos: taken for classes .*, set dataset\.split: photos/train$"):
+            load(place)
+    for split in ("extra", "test", "train"):
+        shutil.copytree(folder, tmp_path / "several" / split)
+        if split != "train":
+            (tmp_path / "several" / split / "cat" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"set dataset\.split: train$"):
+        load(tmp_path / "several")
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_folders_whose_labels_are_in_a_file_are_no_classes(folder, tmp_path, split):
+    shutil.copytree(folder, tmp_path / "train")
+    (tmp_path / "train" / "dataset.json").write_text('{"labels": [["cat/0.png", 1]]}')
+    with pytest.raises(UserError, match=r"dataset\.json keeps the labels, .*; sort the images into one folder a class"):
+        load(tmp_path / "train" if split is None else tmp_path, split=split)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_nobody_sees_is_not_taken_for_an_image(folder, mode):
+    glyph = Image.new("RGBA", (8, 8), (0, 0, 0, 255))
+    path = folder / "cat" / "0.png"
+    glyph.convert(mode).save(path)
+    load(folder, resolution=8)
+    glyph.putpixel((3, 3), (0, 0, 0, 0))
+    glyph.convert(mode).save(path, **({"transparency": 0} if mode == "P" else {}))
+    with pytest.raises(UserError, match=r"cat/0\.png: has transparent pixels; lay it on a background of one colour"):
+        load(folder, resolution=8)
+
+
+def test_names_of_a_mac_are_those_that_are_typed(folder, tmp_path):
+    for name, letters in (("cat", "cafe\u0301"), ("dog", "naif")):
+        shutil.copytree(folder / name, tmp_path / "mac" / letters)
+    assert load(tmp_path / "mac").class_names == ("caf\u00e9", "naif")
+    assert load(tmp_path / "mac", classes=["caf\u00e9"]).class_names == ("caf\u00e9",)
+    (tmp_path / "mac" / "classes.tsv").write_text("caf\u00e9\tcoffee\n")
+    found = load(zipped(tmp_path / "mac", tmp_path / "mac.zip"))
+    assert (found.class_names, found.ignored) == (("coffee", "naif"), load(folder).ignored)
+
+
 def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
     for name in ("cat", "dog"):
         for year in ("2019", "2020"):
