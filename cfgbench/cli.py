@@ -171,8 +171,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
         missing, told = len(plan.missing), set()
         with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
             for row in rows:
-                if not told:  # what cannot be used is told by then, in a line of its own
-                    clear(progress)
+                if not told:  # what cannot be used is told by then
                     _tell_notes(plan, compute)
                 told.add(row["cell_id"])  # one process may do what another had no memory for
                 if not quiet:

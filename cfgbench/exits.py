@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from cfgbench.errors import Passing, UserError, printable, reason
+from cfgbench.progress import ERASED, redraws
 from cfgbench.wording import GOES_ON
 
 LONGEST_LINE = 900
@@ -38,9 +39,9 @@ def note(message: str) -> None:
 
 
 def tell(line: str) -> None:
-    """A line on stderr as it is."""
+    """A line on stderr as it is, in place of a bar that is drawn there."""
     with contextlib.suppress(OSError):  # a log that is full or closed stops nothing, and changes no exit code
-        print(line, file=sys.stderr, flush=True)
+        print(ERASED * redraws() + line, file=sys.stderr, flush=True)
 
 
 def unprinted(show: Callable[..., None], *what: Any) -> OSError | None:

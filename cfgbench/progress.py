@@ -20,6 +20,15 @@ SECONDS_BETWEEN_LOOKS = 0.5
 """At what other processes do, while there is nothing to do here."""
 
 
+ERASED = "\r\x1b[K"
+"""The line of a terminal that is to be redrawn."""
+
+
+def redraws() -> bool:
+    """Whether stderr is a terminal, of those that can redraw a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def silent(task: str, done: int, total: int, note: str) -> None:
     """Shows nothing."""
 
@@ -79,7 +88,7 @@ class Lines:
     all workers side by side."""
 
     def __init__(self) -> None:
-        self.terminal, self.drawn = sys.stderr.isatty(), 0.0
+        self.terminal, self.drawn = redraws(), 0.0
         self.tasks: dict[int, _Task] = {}
 
     def __call__(self, task: str, done: int, total: int, note: str) -> None:
@@ -124,7 +133,7 @@ class Lines:
 
     def _print(self, text: str) -> None:
         with suppress(OSError):  # a log that is full stops no work
-            print(f"\r\x1b[K{text}" if self.terminal else text, end="", file=sys.stderr, flush=True)
+            print(f"{ERASED}{text}" if self.terminal else text, end="", file=sys.stderr, flush=True)
 
 
 def _width() -> int:

@@ -322,6 +322,22 @@ def test_images_that_an_axis_counts_are_those_of_the_note(small, base, axis, not
     assert all("holds 5 images, fewer than the 10 classes" in note for note in found)
 
 
+def test_classes_of_unequal_sizes_are_told_where_fid_counts_them(small, run):
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 7), ("b", 3)):
+        for number in range(count):
+            Path("photos", name).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8))
+            image.save(Path("photos", name, f"{number}.png"))
+    small.write_text(SMALL.replace("name: digits, limit: 200", "name: folder, path: photos"))
+    said = (
+        "note: classes have 3 to 7 images, and samples equally many of each: FID counts that difference too; dataset."
+    )
+    assert f"{said}limit: 6 takes equally many\n" in run("sweep", small, "--dry-run")[2]
+    small.write_text(small.read_text().replace("path: photos", "path: photos, limit: 6"))
+    assert "classes have" not in run("sweep", small, "--dry-run")[2]
+
+
 def test_a_classifier_that_guides_nothing_is_told(small, run):
     small.write_text(SMALL + "classifier: {training: {steps: 2}}\n")
     said = "note: classifier: trains nothing, as no cell has guidance classifier\n"

@@ -134,9 +134,7 @@ class Inception(Extractor):
         body = Body(network, layer, dtype, logits=logits)
         self.runner = Runner(body, dtype, device, ahead=ahead, compiled=compiled)
         self.at_once = self.runner.at_once
-        digest = file_digest(weights or _downloaded())[: len(OFFICIAL_DIGEST)]
-        unofficial = "" if digest == OFFICIAL_DIGEST else "-unofficial"
-        self.id = f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
+        self.id = inception_id(layer, weights or _downloaded(), fast=fast)
 
     @property
     def note(self) -> str:
@@ -146,6 +144,13 @@ class Inception(Extractor):
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "b ch h w"]) -> Features:
         return Features(*self.runner(images))
+
+
+def inception_id(layer: int, weights: Path | None, *, fast: bool) -> str:
+    """The id of the Inception network with the weights in this file; with the official ones where there is none yet."""
+    digest = OFFICIAL_DIGEST if weights is None else file_digest(weights)[: len(OFFICIAL_DIGEST)]
+    unofficial = "" if digest == OFFICIAL_DIGEST else "-unofficial"
+    return f"inception-{layer}-{digest}{unofficial}-{RESIZE}{'-bf16' if fast else ''}"
 
 
 def layer_of(name: str) -> int:

@@ -19,6 +19,9 @@ def explain(error: ValidationError) -> str:
     errors = error.errors(include_url=False)
     # a word that is not known explains a key that is missing, not the other way round
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    # of what could be a number or a list the list says more: which element it is
+    alike = [one for one in errors if one["loc"][:2] == first["loc"][:2]]
+    first = max(alike, key=lambda one: len(one["loc"]))
     where = _location(first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -37,6 +40,10 @@ def explain(error: ValidationError) -> str:
     message += _WAYS_OUT.get(kind, "")
     if kind in _TEXTS and isinstance(first["input"], int | float):
         message = "should be text; put it in quotes"
+    if kind in ("int_type", "int_from_float") and isinstance(first["input"], float):
+        message += ", without point or exponent"
+    if kind == "too_short":
+        message = "should have at least one element"
     if kind == "list_type":
         message += f", such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":

@@ -30,11 +30,20 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SweepName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(lambda name: _not_a_files(name))
 ]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: _named(path))]
+FilePath = Annotated[
+    Path, Field(strict=False), BeforeValidator(lambda path: _not_empty(path)), AfterValidator(lambda path: _named(path))
+]
 Numbers = Annotated[Any, AfterValidator(lambda value: _numbers(value))]
 Preset = Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)]  # the other keys hold what it gives
 DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
 FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
+
+
+def _not_empty(path: Any) -> Any:
+    """The path, if one is written: nothing would be the folder where the user stands."""
+    if path == "":
+        raise ValueError("empty; name a file or folder, or leave the key out")
+    return path
 
 
 def _named(path: Path) -> Path:

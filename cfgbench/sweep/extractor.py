@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from cfgbench.models.extractors import (
     Coordinates,
     Extractor,
     Inception,
+    inception_id,
     inception_weights,
     layer_of,
 )
@@ -30,6 +32,7 @@ from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.shards import SECONDS
+from cfgbench.sweep.results.statistics_files import load_moments, reference_id
 from cfgbench.training.feature_classifier import classifier_of, train_classifier
 
 INCEPTION_LOGITS = 1008
@@ -76,7 +79,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
     if name in (*INCEPTION, *PACKAGED):
         evaluation = plan.spec.evaluation
         ahead = sum(cell.sampling.samples for cell in plan.missing)
-        ahead += len(plan.images.images) if plan.measures_data else 0
+        ahead += len(plan.images.images) if measures_data(plan) else 0
         how = {"precision": evaluation.precision, "ahead": ahead, "compiled": compute.compiled}
         return packaged_extractor(name, evaluation.inception_weights, device, logits=name == GIVES_LOGITS, **how)
     mixture = plan.images.mixture
@@ -97,8 +100,40 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
 
 def _classifier(name: str, path: Path, device: torch.device, *, crop: bool = True) -> Extractor:
     network = feature_classifier.load(path)
-    identifier, channels = f"{name}-{file_digest(path)[:8]}", network.arguments["channels"]
-    return ClassifierFeatures(network, identifier, side=network.side, channels=channels, device=device, crop=crop)
+    channels = network.arguments["channels"]
+    return ClassifierFeatures(
+        network, _id_of(name, path), side=network.side, channels=channels, device=device, crop=crop
+    )
+
+
+def _id_of(name: str, path: Path) -> str:
+    """The id of the classifier in this file."""
+    return f"{name}-{file_digest(path)[:8]}"
+
+
+def measures_data(plan: Plan) -> bool:
+    """Whether the features of the training images are still to be taken: they are what is measured against, and neither
+    this sweep nor another in the results folder has their statistics."""
+    if plan.spec.evaluation.reference is not None or plan.images.mixture is not None:
+        return False
+    if (features_id := _known_id(plan)) is None:
+        return True
+    key = reference_id(plan.images.content, features_id)
+    path = plan.store.reference(key)
+    return not path.exists() and plan.store.elsewhere(path, partial(load_moments, key=key)) is None
+
+
+def _known_id(plan: Plan) -> str | None:
+    """The id of the sweep's extractor, before that is made; None where it is to be trained first."""
+    name, evaluation = plan.spec.features, plan.spec.evaluation
+    if name in INCEPTION:
+        weights = inception_weights(evaluation.inception_weights)
+        return inception_id(layer_of(name), weights, fast=evaluation.precision == "bf16")
+    if name in PACKAGED:
+        return _id_of(name, feature_classifier.packaged(name))
+    own = plan.feature_classifier
+    path = own if own is None or own.exists() else _trained_elsewhere(plan)
+    return None if path is None else _id_of(name, path)
 
 
 def widths(plan: Plan) -> tuple[int, int]:

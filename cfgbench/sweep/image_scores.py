@@ -24,7 +24,7 @@ class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
     and `in_reference` those that are among the reference's; `brightest` is the largest pixel; `pixels` are height and
-    width, `reference_pixels` those of the reference, where it is images."""
+    width, `reference_pixels` and `reference_brightest` those of the reference, where it is images."""
 
     fid: float
     fid_se: float | None
@@ -42,6 +42,7 @@ class ImageScores:
     brightest: int
     pixels: str
     reference_pixels: str | None
+    reference_brightest: int | None
     dimensions: int
     features_id: str
     reference: str
@@ -70,8 +71,10 @@ class ImageScores:
         if self.reference_pixels and self.reference_pixels != self.pixels:
             sizes = f"images of {self.pixels} pixels, a reference of {self.reference_pixels}"
             notes.append(f"{sizes}: FID counts the difference in sharpness too; bring both to one size")
-        if self.brightest <= 1:
-            notes.append("no pixel is above 1: floats cut to uint8? Multiply by 255 before")
+        cut = "no pixel{} is above 1: floats cut to uint8? Multiply by 255 before"
+        notes += [cut.format("")] if self.brightest <= 1 else []
+        dark = self.reference_brightest is not None and self.reference_brightest <= 1
+        notes += [cut.format(" of the reference")] if dark else []
         if self.copies > MANY_COPIES * self.samples:
             own = "errors, which take each for a draw of its own, are too small"
             notes.append(f"{self.copies:,} of {self.samples:,} images are copies of others: {own}")
@@ -155,6 +158,7 @@ def scores_of(
         brightest=samples.seen.brightest,
         pixels=samples.pixels,
         reference_pixels=others.pixels if others else None,
+        reference_brightest=others.seen.brightest if others else None,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

@@ -1,10 +1,15 @@
 """What a reader should know of a sweep's numbers before they are there."""
 
+import numpy as np
+
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.fits import numbered_otherwise
 from cfgbench.sweep.plan import Plan
 from cfgbench.wording import no_error, passed_over, small_split
+
+MANY_TIMES = 2
+"""More images in a class than in another: ImageNet's have up to 1.8 times as many, and the paper's FIDs count that."""
 
 
 def notes_on(plan: Plan, precision: str) -> list[str]:
@@ -30,6 +35,13 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
     if plan.images.ignored:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
+    counts = np.bincount(plan.images.labels)
+    fewest, most = int(counts.min()), int(counts.max())
+    against_them = "fid" in plan.spec.evaluation.metrics and plan.spec.evaluation.reference is None
+    if against_them and plan.images.mixture is None and most > MANY_TIMES * fewest:
+        shares = f"classes have {fewest:,} to {most:,} images, and samples equally many of each"
+        way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
+        lines.append(f"{shares}: FID counts that difference too; {way_out}")
     return lines
 
 

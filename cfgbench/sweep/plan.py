@@ -38,6 +38,7 @@ from cfgbench.sweep.fits import check_fits
 from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
+from cfgbench.sweep.results.statistics_files import FEATURES, load_reference
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
 
@@ -79,13 +80,6 @@ class Plan:
     def missing(self) -> list[Cell]:
         """The cells to run. Those that failed are tried again: what stopped them may be gone."""
         return [cell for cell in self.cells if cell.id not in self.done]
-
-    @property
-    def measures_data(self) -> bool:
-        """Whether the features of the training images are still to be taken: they are what is measured against, and no
-        statistics are kept."""
-        known = self.spec.evaluation.reference is not None or self.images.mixture is not None
-        return not known and not self.store.has_reference
 
     @property
     def feature_classifier(self) -> Path | None:
@@ -175,6 +169,7 @@ def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare
         if isinstance(spec.model, Pretrained):
             weights = weights_identity(spec.model, images)
         features = measures_identity(spec, images)
+        _check_reference(spec.evaluation.reference)
     except Unprepared as error:
         raise Unprepared(f"{path}: {error}") from None
     except (UserError, ValueError) as error:
@@ -191,6 +186,15 @@ def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare
     mine = {cell.id for cell in cells} & whole.keys()
     made_with = _made_with([row for row in rows if row["cell_id"] in mine])
     return Plan(path, spec, images, cells, store, frozenset(whole), seen, shown, precisions, made_with)
+
+
+def _check_reference(path: Path | None) -> None:
+    """Raises UserError for a file that holds no statistics, before an extractor is there, which may be downloaded."""
+    try:
+        if path is not None:
+            load_reference(path, key=FEATURES)
+    except UserError as error:
+        raise UserError(f"evaluation.reference = {error}") from None
 
 
 def _made_with(rows: Iterable[Row]) -> dict[str, list[Made]]:

@@ -14,11 +14,15 @@ from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import moments_of, named
 from cfgbench.sweep.plan import Plan
-from cfgbench.sweep.results.statistics_files import Statistics, load_moments, load_reference, save_moments
+from cfgbench.sweep.results.statistics_files import (
+    FEATURES,
+    Statistics,
+    load_moments,
+    load_reference,
+    reference_id,
+    save_moments,
+)
 from cfgbench.sweep.results.store import Store
-
-FEATURES = "evaluation.features"
-"""Where a sweep file names its extractor."""
 
 
 class Reference(NamedTuple):
@@ -37,49 +41,38 @@ def of_file(statistics: Statistics, features_id: str, *, key: str) -> Reference:
 
 def of_images_with(content: str, name: str, features_id: str, moments: Moments) -> Reference:
     """The statistics of images whose content has this hash."""
-    return Reference(_id(content, features_id), f"{name}, {moments.n} images", moments)
+    return Reference(reference_id(content, features_id), f"{name}, {moments.n} images", moments)
 
 
 def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:
     """The statistics of images whose content has this hash, where a sweep in the results folder has them."""
-    store, key = Store(results / name), _id(content, features_id)
+    store, key = Store(results / name), reference_id(content, features_id)
     path = store.elsewhere(store.reference(key), partial(load_moments, key=key))
     return None if path is None else of_images_with(content, name, features_id, load_moments(path, key))
 
 
-def _id(content: str, features_id: str) -> str:
-    return identity([content, features_id])
-
-
-def reference_of(plan: Plan, extractor: Extractor, progress: Progress, named: Statistics | None) -> Reference:
-    """The sweep's reference: those of the file that is `named`, else the law of the data where it is known, else the
-    training images, whose statistics are computed once and kept with the results. Raises UserError."""
-    mixture = plan.images.mixture
-    if named is not None:
-        return of_file(named, extractor.id, key=FEATURES)
+def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Reference:
+    """The sweep's reference: the file that is named, else the law of the data where it is known, else the training
+    images, whose statistics are computed once and kept with the results. Raises UserError."""
+    file, mixture = plan.spec.evaluation.reference, plan.images.mixture
+    if file is not None:
+        return of_file(load_reference(file, key=FEATURES), extractor.id, key=FEATURES)
     if mixture is not None:
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"
-        return Reference(_id(mixture.digest, extractor.id), law, Moments.from_covariance(mean, covariance))
-    reference_id = _id(plan.images.content, extractor.id)
-    path = plan.store.reference(reference_id)
-    moments = _kept(path, reference_id)
+        return Reference(reference_id(mixture.digest, extractor.id), law, Moments.from_covariance(mean, covariance))
+    key = reference_id(plan.images.content, extractor.id)
+    path = plan.store.reference(key)
+    moments = _kept(path, key)
     if moments is None:
-        if (other := plan.store.elsewhere(path, partial(load_moments, key=reference_id))) is not None:
+        if (other := plan.store.elsewhere(path, partial(load_moments, key=key))) is not None:
             plan.store.take_over(path, other)
-            moments = load_moments(path, reference_id)
+            moments = load_moments(path, key)
         else:
-            moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), reference_id)
-            save_moments(path, moments, reference_id)
+            moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), key)
+            save_moments(path, moments, key)
     path.with_suffix(".partial").unlink(missing_ok=True)
     return of_images_with(plan.images.content, plan.images.name, extractor.id, moments)
-
-
-def named_in(plan: Plan) -> Statistics | None:
-    """The statistics in the file that the sweep names, if it does: read before an extractor is there, which may have to
-    be downloaded. Raises UserError."""
-    file = plan.spec.evaluation.reference
-    return None if file is None else load_reference(file, key=FEATURES)
 
 
 def _kept(path: Path, key: str) -> Moments | None:

@@ -13,13 +13,13 @@ from cfgbench.spec import Cell, Factory, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import ONE_PROCESS, Bench, Place
 from cfgbench.sweep.cell import describe, protocol, run_cell
-from cfgbench.sweep.extractor import make_extractor
+from cfgbench.sweep.extractor import make_extractor, measures_data
 from cfgbench.sweep.fill import Job, fill
 from cfgbench.sweep.kept import shards_of
 from cfgbench.sweep.networks import ready_for, train_networks
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_extractor
-from cfgbench.sweep.reference import named_in, reference_of
+from cfgbench.sweep.reference import reference_of
 from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.shards import remove
 from cfgbench.sweep.results.store import EXTRACTOR
@@ -65,19 +65,18 @@ def _try_model(plan: Plan, compute: Compute) -> None:
         try:
             plan.pretrained(cell, compute.device)
         except (MemoryError, RuntimeError) as error:
-            if plan.measures_data or not out_of_memory(error):  # which is a reason for its cells to fail
+            if measures_data(plan) or not out_of_memory(error):  # which is a reason for its cells to fail
                 raise
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
     _try_model(plan, compute)
-    named = named_in(plan)
     while True:
         with plan.store.claim(EXTRACTOR) as held:
             if held:
                 extractor = make_extractor(plan, compute, progress)
-                reference = reference_of(plan, extractor, progress, named)
+                reference = reference_of(plan, extractor, progress)
                 plan.check_measures()
                 features = check_extractor(extractor, plan.images)
                 return Bench(plan, extractor, features, reference, compute, progress, place)

@@ -332,6 +332,17 @@ def test_what_a_new_size_takes_once_is_not_counted(clock):
     assert pace_of(work, 4, torch.device("cpu")).seconds == pytest.approx(0.002)
 
 
+@pytest.mark.parametrize("call", range(1, 16))
+def test_something_else_that_comes_between_once_is_not_taken_for_the_pace(clock, call):
+    calls = []
+
+    def work(b):
+        calls.append(b)
+        clock.sleep(0.001 + 0.001 * b + 0.6 * (len(calls) == call))
+
+    assert pace_of(work, 64, torch.device("cpu")).seconds == pytest.approx(0.001, rel=0.05)
+
+
 def test_memory_that_runs_out_ends_the_search(clock):
     def work(b):
         if b > 4:

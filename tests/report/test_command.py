@@ -160,7 +160,7 @@ def test_images_are_chosen_by_class_and_w(images, run):
         ),
         (
             ("--plot", "samples", "--classes", "d"),
-            "--classes d: no images of that class were kept (evaluation.show names them); there are images of",
+            "--classes d: no images of that class were kept (evaluation.show says of which, when cells are made)",
         ),
         (("--plot", "samples", "--w", "0.35"), "--w 0.35: not sampled; there are w 0, 0.1, 0.2"),
         (("--plot", "samples", "--w", "nan"), "--w nan: not sampled"),

@@ -139,7 +139,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
-        "samples", "ignored", "copies", "in_reference", "brightest", "pixels", "reference_pixels", "dimensions",
+        "samples", "ignored", "copies", "in_reference", "brightest", "pixels", "reference_pixels",
+        "reference_brightest", "dimensions",
         "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
@@ -436,6 +437,9 @@ def test_floats_cut_to_whole_numbers_have_a_note(run, brightest, noted):
     code, _, err = run("eval", "samples.npz", "--reference", "digits", "--quiet", "--json", "result.json")
     assert (code, json.loads(Path("result.json").read_text())["brightest"]) == (0, brightest), err
     assert ("note: no pixel is above 1: floats cut to uint8?" in err) == noted
+    as_npz(DIGITS[:700], "others.npz")
+    err = run("eval", "others.npz", "--reference", "samples.npz", "--features", "digits", "--quiet")[2]
+    assert ("note: no pixel of the reference is above 1: floats cut to uint8?" in err) == noted
 
 
 def test_images_are_at_no_distance_from_themselves(run):

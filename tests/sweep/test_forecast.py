@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cfgbench.models import pace
+from cfgbench.models import extractors, pace
 from cfgbench.models.precision import Compute
 from cfgbench.progress import silent
 from cfgbench.spec import networks_of
@@ -18,6 +18,7 @@ from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.forecast import disk
 from cfgbench.sweep.forecast.estimate import Costs, _ahead, costs_of
 from cfgbench.sweep.plan import make_plan
+from cfgbench.sweep.results.statistics_files import reference_id
 from cfgbench.training import feature_classifier
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -71,7 +72,8 @@ def test_images_whose_statistics_are_kept_are_not_ahead(sweep, monkeypatch):
     monkeypatch.setattr(extractor, "packaged_extractor", lambda *all, ahead, **how: seen.append(ahead))
     plan = make_plan(sweep(40, features="inception"), Path("results"))
     extractor.make_extractor(plan, Compute(CPU, "fp32"), silent)
-    kept = plan.store.reference("0")
+    features_id = extractors.inception_id(2048, extractors.inception_weights(None), fast=False)
+    kept = plan.store.reference(reference_id(plan.images.content, features_id))
     kept.parent.mkdir(parents=True)
     kept.touch()
     extractor.make_extractor(plan, Compute(CPU, "fp32"), silent)

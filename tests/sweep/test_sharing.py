@@ -1,5 +1,6 @@
 """What one sweep has made, another in the same results folder need not make again."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def test_what_another_sweep_has_made_is_taken_over(work, run):
         assert Path("results/one", name).read_bytes() == Path("results/other", name).read_bytes()
     for key in ("features_id", "reference_id", "protocol"):
         assert len({row[key] for row in rows("one") + rows("other")}) == 1
+
+
+def test_a_dry_run_knows_whose_statistics_are_there_and_what_will_be_copied(work, run):
+    def ahead(name, *changes):
+        out = run("sweep", work(name, ("channels: 8", "channels: 64"), *changes), "--dry-run", "--quiet")[1]
+        return float(re.search(r"about ([\d,]+) MB", out)[1]), "of the data set's" in out
+
+    assert run("sweep", work("one", ("channels: 8", "channels: 64")), "--quiet", "--workers", 1)[0] == 0
+    size = sum(path.stat().st_size for path in Path("results/one/checkpoints").glob("*.safetensors")) / 1e6
+    megabytes, measured = ahead("other")
+    assert (megabytes, measured) == (pytest.approx(size, abs=1), False)
+    assert ahead("one", ("w: [1]", "w: [1, 2]"))[1] is False
+    assert ahead("one", ("path: photos", "path: photos, limit: 10"), ("w: [1]", "w: [1, 2]"))[1] is True
+    assert ahead("one", ("steps: 3", "steps: 4"))[1] is False
 
 
 def test_it_stays_when_the_other_sweep_is_forgotten_or_makes_its_own_anew(work, run):

@@ -62,6 +62,9 @@ def kept(folder: Path, part: Slice, most: int | None = None) -> Kept | None:
     return Kept(part, rows[alike], same, place + other)
 
 
+KEPT = "evaluation.show says of which, when cells are made"
+
+
 def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
     """The classes of these names or ids, in that order. A name may be one of several that the class has (`malamute` of
     `malamute, Alaskan malamute`); all classes that have it are taken. Raises UserError for one of which there are no
@@ -74,7 +77,7 @@ def find_classes(tiles: Tiles, texts: Sequence[str]) -> list[int]:
         named = _called(text, every, tiles)
         matches = [label for label in there if label in named]
         if not matches:
-            why = "no images of that class were kept (evaluation.show names them)" if named else "no such class"
+            why = f"no images of that class were kept ({KEPT})" if named else "no such class"
             raise UserError(f"--classes {text}: {why}; there are images of {_listed(there, tiles)}")
         found += matches
     return list(dict.fromkeys(found))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cfgbench.spec import Cell, Network
-from cfgbench.sweep.extractor import is_trained, untrained_classifier, widths
+from cfgbench.sweep.extractor import is_trained, measures_data, untrained_classifier, widths
 from cfgbench.sweep.plan import Plan
 
 ROW_BYTES = 14_000
@@ -36,7 +36,7 @@ def passing(plan: Plan, cells: Sequence[Cell], networks: Sequence[Network], size
 def _shared(plan: Plan) -> int:
     """Bytes of the training images' statistics, and of the classifier that measures, where they are not there yet."""
     dimensions, _ = widths(plan)
-    statistics = 8 * dimensions * (dimensions + 1) if plan.measures_data else 0
+    statistics = 8 * dimensions * (dimensions + 1) if measures_data(plan) else 0
     if plan.feature_classifier is None or is_trained(plan):
         return statistics
     return statistics + sum(4 * tensor.numel() for tensor in untrained_classifier(plan).state_dict().values())

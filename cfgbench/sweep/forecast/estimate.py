@@ -15,7 +15,7 @@ from cfgbench.models.fast import for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, device_name
 from cfgbench.spec import INCEPTION, Cell, Model, Network, Pretrained, load_sweep, make_cells, networks_of
-from cfgbench.sweep.extractor import is_trained
+from cfgbench.sweep.extractor import is_trained, measures_data
 from cfgbench.sweep.forecast import disk, flops
 from cfgbench.sweep.networks import trained_elsewhere
 from cfgbench.sweep.plan import Plan
@@ -74,7 +74,9 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{counted(len(plan.cells), 'cell')}, {len(missing)} to run, {calls:,} network passes")
     sampling, training = _ahead(costs, missing, untrained, compute)
-    megabytes = sum(part(plan, missing, untrained, costs.size) for part in (disk.kept, disk.passing)) / 1e6
+    copied = [one for one in networks_of(missing) if one.id in there and not plan.store.checkpoint(one.id).exists()]
+    kept = disk.kept(plan, missing, [*untrained, *copied], costs.size)
+    megabytes = (kept + disk.passing(plan, missing, untrained, costs.size)) / 1e6
     made = f"from steps measured on {device_name(compute.device)} in {compute.precision}"
     work = f"sampling {_duration(sampling)}, training {_duration(training + costs.feature_classifier)}"
     lines.append(f"{work}, about {megabytes:,.0f} MB on the disk; {made}{_on_top(plan)}")
@@ -85,7 +87,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
 def _on_top(plan: Plan) -> str:
     """What the seconds leave out."""
     images = sum(cell.sampling.samples for cell in plan.missing)
-    of_data = f", and of the data set's {len(plan.images.images):,}" if plan.measures_data else ""
+    of_data = f", and of the data set's {len(plan.images.images):,}" if measures_data(plan) else ""
     return f"; on top come {plan.spec.features} features of {images:,} images{of_data}" if images else ""
 
 

@@ -10,13 +10,20 @@ import torch
 from cfgbench import npz
 from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
-from cfgbench.files import write_atomically
+from cfgbench.files import identity, write_atomically
 
 PUBLISHED = "inception-2048-"
 """What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
 DIMENSIONS = 2048
+FEATURES = "evaluation.features"
+"""Where a sweep file names the extractor that its reference has to be of."""
 LARGEST = 8 * LARGEST_DIMENSION**2 + 4096
 """Bytes of a covariance."""
+
+
+def reference_id(content: str, features_id: str) -> str:
+    """What names the statistics of images whose content has this hash, measured with that extractor."""
+    return identity([content, features_id])
 
 
 def is_statistics(path: Path) -> bool:

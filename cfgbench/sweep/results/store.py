@@ -52,11 +52,6 @@ class Store:
         """The file of the training images' statistics."""
         return self.folder / "references" / f"{reference_id}.npz"
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether statistics of any are kept."""
-        return bool(_listed(self.folder / "references", ".npz"))
-
     def features(self, cell_id: str) -> Path:
         """The folder of the shards of a cell's features."""
         return self.folder / "features" / cell_id
