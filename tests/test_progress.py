@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cfgbench import progress
+from cfgbench import exits, progress
 
 
 @pytest.fixture
@@ -13,7 +13,8 @@ def shown(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
 
-    def go(terminal):
+    def go(terminal, kind="xterm"):
+        monkeypatch.setenv("TERM", kind)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
         monkeypatch.setattr(progress, "_width", lambda: 80)
         lines = progress.Lines()
@@ -44,6 +45,21 @@ def test_tasks_side_by_side_do_not_restart_each_others_time_left(shown):
     assert len(said().removeprefix("\r\x1b[K")) == 79
     one.func.__self__.clear()
     assert said() == "\r\x1b[K"
+
+
+def test_what_is_said_meanwhile_has_a_line_of_its_own(shown):
+    (one, _), later, said = shown(terminal=True)
+    for done in range(3):
+        one("train a", done, 100, "")
+        later(1.0)
+    exits.say("a: cannot be written", 2)
+    assert said().split("\r\x1b[K")[-1] == "cfgbench: a: cannot be written\n"
+    (one, _), later, said = shown(terminal=True, kind="dumb")
+    for done in range(30):
+        one("train a", done, 100, "")
+        later(1.0)
+    exits.say("a: cannot be written", 2)
+    assert "\r" not in said()
 
 
 def test_lines_of_tasks_side_by_side_come_no_more_often_than_those_of_one(shown):

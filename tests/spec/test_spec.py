@@ -83,6 +83,15 @@ def test_what_does_not_decide_the_numbers_does_not_change_the_identity(sweep, ch
     assert {cell.id for cell in cells(sweep(*change))} == before
 
 
+def test_attention_is_at_its_sides_however_they_are_written(sweep):
+    ids = {
+        tuple(cell.id for cell in cells(sweep("multipliers: [1, 2]", f"multipliers: [1, 2], attention: {sides}")))
+        for sides in ("[8, 4]", "[4, 8]", "[4, 8, 4]")
+    }
+    assert len(ids) == 1
+    assert ids != {tuple(cell.id for cell in cells(sweep()))}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -263,6 +272,10 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("batch_size: 50", "batch_size: many", "sampling.batch_size = 'many': should be auto, or a number"),
         ("batch_size: 50", "p_uncond: 1.2", "sampling.p_uncond: unknown key"),
         ("steps: 10", "p_uncond: 1.2", "training.p_uncond = 1.2"),
+        ("steps: 10", "steps: 1e3", "training.steps = 1000.0: should be a valid integer, without point or exponent"),
+        ("[fid, is]", "[]", "evaluation.metrics = []: should have at least one element"),
+        ("features: digits, ", "reference: '', ", "evaluation.reference = '': empty; name a file or folder, or leave"),
+        ("features: digits, ", "show: [1, true], ", "evaluation.show[1] = True: should be"),
         ("[fid, is]", "''", "evaluation.metrics = '': should be a valid list, such as [fid, is]"),
         ("multipliers: [1, 2]", "multipliers: 2", "model.multipliers = 2: should be a valid list, such as [1]"),
         ("features: digits, ", "precision: bf16, ", "evaluation.precision = bf16: the features digits have fp32 only"),
