@@ -327,6 +327,21 @@ def test_of_a_shard_that_holds_more_what_is_missing_is_taken(tmp_path):
     assert len(list(mine.folder.iterdir())) == 2  # of those that share images the first
 
 
+def test_stopped_as_a_batch_is_taken_in_the_shard_before_it_counts(tmp_path):
+    like = {"pooled": torch.zeros(0, 1), "kept": torch.zeros(0)}
+
+    class Stops:
+        def __radd__(self, seconds):
+            raise KeyboardInterrupt
+
+    shards = Shards(tmp_path / "features" / "a", 6, "key", like=like, shown=[0, 4])
+    shards.add(0, Features(torch.zeros(3, 1), None), torch.zeros(1), 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        shards.add(3, Features(torch.zeros(2, 1), None), torch.zeros(1), Stops())
+    shards.flush()
+    assert Shards(tmp_path / "features" / "a", 6, "key", like=like, shown=[0, 4]).missing() == [range(3, 6)]
+
+
 def test_what_is_missing_of_images_that_lie_within_each_other_or_beyond():
     for there in itertools.product([range(4), range(1, 2), range(3, 6), range(5, 9), range(2, 2)], repeat=3):
         expected = [image for image in range(7) if not any(image in one for one in there)]
