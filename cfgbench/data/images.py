@@ -76,7 +76,7 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
         if wanted > len(known):
             raise UserError(f"dataset.classes = {wanted}: there are only {len(known)}")
         return list(range(wanted))
-    known, wanted = ([unicodedata.normalize("NFC", name) for name in names] for names in (known, wanted))
+    wanted = [unicodedata.normalize("NFC", name) for name in wanted]  # as folders are called (see `folder`)
     for name in wanted:
         if name not in known:
             raise UserError(f"dataset.classes = {name[:60]}: no such class; there are {', '.join(known[:20])}")

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -141,19 +141,14 @@ class Plan:
             raise UserError(f"--p-uncond {p_uncond}: not in this sweep; it has {', '.join(map(str, known))}")
         return [network for network in denoisers if network.training.p_uncond == p_uncond]
 
-    def without_images(self) -> "Callable[[Images], Plan]":
-        """The plan again, of images that are loaded anew: what another process is sent, where these may be larger than
-        memory."""
-        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "images"}
-        return partial(_with_images, rest)
+    def without_images(self) -> "Callable[..., Plan]":
+        """The plan again, of `images` that are loaded anew: what another process is sent, where these may be larger
+        than memory."""
+        return partial(replace, replace(self, images=None))
 
     def sheet_of(self, cell: Cell) -> np.ndarray:
         """Indices [rows, columns] of those images of the cell that its sheet shows."""
         return sheet_indices(cell.sampling.samples, self.images.num_classes, self.shown)
-
-
-def _with_images(rest: dict[str, Any], images: Images) -> Plan:
-    return Plan(images=images, **rest)
 
 
 def make_plan(path: Path, results: Path, progress: Progress = silent, *, prepare: bool = True) -> Plan:

@@ -423,6 +423,15 @@ def test_the_layouts_of_the_tree_that_are_about(tree, tmp_path, place, split):
     assert np.array_equal(images.images[-1], load(tree).images[-1])
 
 
+def test_what_a_tree_has_beside_images_in_class_folders_is_counted(tree):
+    train = tree / "train"
+    (train / "n03" / "images").mkdir(parents=True)
+    for name in ("n01/more.webp", "stray.JPEG", "n03/images/n03_0.JPEG", ".hidden.JPEG"):
+        shutil.copy(train / "n01" / "n01_0.JPEG", train / name)
+    images = load(tree)
+    assert (images.class_names, images.ignored) == (("n01", "n02"), 3)
+
+
 def test_a_tree_is_prepared_once_wherever_it_is_entered_and_anew_when_a_file_changes(tree, cache):
     before = load(tree)
     assert load(tree / "train").content == before.content

@@ -314,7 +314,8 @@ def test_names_of_a_mac_are_those_that_are_typed(folder, tmp_path):
     for name, letters in (("cat", "cafe\u0301"), ("dog", "naif")):
         shutil.copytree(folder / name, tmp_path / "mac" / letters)
     assert load(tmp_path / "mac").class_names == ("caf\u00e9", "naif")
-    assert load(tmp_path / "mac", classes=["caf\u00e9"]).class_names == ("caf\u00e9",)
+    for typed in ("caf\u00e9", "cafe\u0301"):
+        assert load(tmp_path / "mac", classes=[typed]).class_names == ("caf\u00e9",)
     (tmp_path / "mac" / "classes.tsv").write_text("caf\u00e9\tcoffee\n")
     found = load(zipped(tmp_path / "mac", tmp_path / "mac.zip"))
     assert (found.class_names, found.ignored) == (("coffee", "naif"), load(folder).ignored)
@@ -325,7 +326,13 @@ def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
         for year in ("2019", "2020"):
             shutil.copytree(folder / name, tmp_path / "years" / name / year)
         shutil.copytree(folder / name, tmp_path / "tiny" / "train" / name / "images")
+        shutil.copytree(folder / "cat", tmp_path / "only" / "cat" / "images" / name)
+        shutil.copytree(folder / "cat", tmp_path / "some" / "train" / name)
     assert load(tmp_path / "years").labels.tolist() == [0] * 6 + [1] * 6
+    shutil.copytree(folder / "cat", tmp_path / "only" / "cat" / "images", dirs_exist_ok=True)
+    assert load(tmp_path / "only").class_names == ("cat",)
+    shutil.copytree(folder / "cat", tmp_path / "some" / "test")
+    assert load(tmp_path / "some").class_names == ("test", "train")
     assert load(tmp_path / "tiny", split="train").labels.tolist() == [0] * 3 + [1] * 3
 
 

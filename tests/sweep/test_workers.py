@@ -251,6 +251,7 @@ def test_the_digits_are_divided_and_what_is_short_large_or_elsewhere_is_not(shar
     assert shared(digits, device="cuda") == (1, 2)
     assert shared(SMALL) == (1, 2)
     assert shared(SMALL, asked=2) == (2, 1)
+    assert shared(SMALL, cores=16, asked=16) == (4, 4)  # it has four cells
     assert shared(digits, asked=1) == (1, 2)
     assert shared(digits, cores=16, asked=3) == (3, 5)
     assert shared(digits, cores=2, asked=3) == (3, 1)

@@ -27,9 +27,9 @@ SECONDS_TO_END = 60.0
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do: `plan(images)`, the images being those of `dataset` if their hash is `content`."""
+    """What a worker is to do: `plan(images=...)`, the images being those of `dataset` if their hash is `content`."""
 
-    plan: Callable[[Images], Plan]
+    plan: Callable[..., Plan]
     dataset: Dataset
     content: str
     compute: Compute
@@ -50,7 +50,7 @@ def work(descriptor: int) -> None:
     try:
         signal.signal(signal.SIGTERM, _stop)
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        plan = task.plan(_same_data(task.dataset, task.content))
+        plan = task.plan(images=_same_data(task.dataset, task.content))
         for row in run(plan, task.compute, progress=lambda *said: _say(pipe, "progress", *said), place=task.place):
             _say(pipe, "row", row)
         last: tuple[Any, ...] = ("end",)
