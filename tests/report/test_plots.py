@@ -175,6 +175,15 @@ def test_curves_go_in_order_of_w_whatever_the_rows_order(table1):
     np.testing.assert_array_equal(xs, table1["is_mean"][:14])
 
 
+@pytest.mark.parametrize("count", [1, 3, 6, 7, 20])
+def test_curves_are_told_apart_and_dark_enough_for_their_labels(count):
+    colours = [np.array(to_rgb(style.looks(number, count)[0])) for number in range(count)]
+    assert len({tuple(colour) for colour in colours}) == count
+    for colour in colours:  # contrast on white as WCAG 2 has it, at least its 3 for graphics
+        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 2.99
+
+
 def test_a_narrow_range_has_a_linear_axis(table1):
     (figure,) = tradeoff(slices(table1.assign(fid=table1["fid"] + 100)))
     assert figure.axes[0].get_yscale() == "linear"

@@ -115,6 +115,12 @@ def test_failed_cells_are_dashes_with_the_reason(with_failures):
     assert "50% of a_b" in read["notes"][0]
 
 
+def test_a_latex_table_of_many_columns_is_in_small_letters(table1):
+    small = r"\footnotesize\setlength"
+    assert small in latex(slices(table1))
+    assert small not in latex(slices(table1[table1["p_uncond"] < 0.5]))
+
+
 def test_small_numbers_and_errors_keep_their_digits(table1):
     rows = table1.assign(fid=table1["fid"] / 1e7, fid_se=1.2e-9)
     assert markdown_cells(markdown(slices(rows)))[0][2] == "0.0000001800 ± 0.0000000012"
