@@ -265,10 +265,12 @@ def report(
     On standard error: each curve's best FID; which protocols are kept apart, and what is missing or left over.
     """
 
-    def request() -> "Request":
-        from cfgbench.report import ImageChoice, Request, checked_names
+    if reference not in (None, "paper"):
+        raise UserError(f"--reference {reference}: not known; there are paper")
 
-        checked_names([] if reference is None else [reference], ["paper"], "reference")
+    def request() -> "Request":
+        from cfgbench.report import ImageChoice, Request
+
         return Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
 
     if reference is not None and not sweeps:

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 ERASED = "\r\x1b[K"
-"""The line of a terminal that is to be redrawn."""
+"""What erases the line of a terminal, for it to be drawn anew."""
 
 
 def redraws() -> bool:

@@ -1,4 +1,4 @@
-"""How numbers are told, wherever they are."""
+"""What is said in the same words wherever it is said."""
 
 from cfgbench.errors import counted
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cfgbench import machine
-from cfgbench.data.images import Images, choose_classes, counts_per_class
+from cfgbench.data.images import Images, choose_classes, composed, counts_per_class
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError, brief, reason
@@ -33,9 +33,10 @@ def load_folder(dataset: Dataset) -> Images:
     except UserError as error:
         raise UserError(f"dataset.path = {error}") from None
     there = list(source.names())
-    split = _split_of(dataset)
-    if split and not source.has(split):
-        raise _missing(source, split)
+    asked = _split_of(dataset)
+    split = next((one for one in (asked, unicodedata.normalize("NFD", asked)) if source.has(one)), "")  # a Mac's
+    if asked and not split:
+        raise _missing(source, asked)
     if LABELS in there or f"{split}/{LABELS}" in there:
         raise UserError(
             f"dataset.path = {source.where}: {LABELS} keeps the labels, as StyleGAN's and EDM's data sets have it, and "
@@ -113,7 +114,7 @@ def _files_by_class(source: Source, there: Iterable[str], split: str) -> dict[st
             members.append(name)
     for folder in (source.below(split) if split else source).folders():
         if not hidden(folder):
-            classes.setdefault(_composed(folder), [])  # an empty one is said to be empty
+            classes.setdefault(composed(folder), [])  # an empty one is said to be empty
     if not classes:
         where = f"dataset.split = {split}: in {source.where}" if split else f"dataset.path = {source.where}"
         raise UserError(f"{where}: no class; it needs one sub-folder of images per class")
@@ -122,14 +123,9 @@ def _files_by_class(source: Source, there: Iterable[str], split: str) -> dict[st
 
 
 def _inside(name: str, top: PurePosixPath) -> tuple[str, ...]:
-    """The parts of a file's path below a folder; none for a file elsewhere. A letter with an accent is one, as it is
-    typed: a Mac's folders have it as two."""
-    (parts, above), depth = (PurePosixPath(_composed(str(one))).parts for one in (name, top)), len(top.parts)
-    return parts[depth:] if parts[:depth] == above else ()
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """The parts of a file's path below a folder, composed; none for a file elsewhere."""
+    parts, depth = PurePosixPath(name).parts, len(top.parts)
+    return tuple(map(composed, parts[depth:])) if parts[:depth] == top.parts else ()
 
 
 def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
@@ -207,7 +203,7 @@ def _table(source: Source, known: list[str]) -> dict[str, str]:
             continue  # a remark
         if not name.strip():
             raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
-        table[_composed(folder)] = name
+        table[composed(folder)] = name
     if table.keys().isdisjoint(known):
         raise UserError(f"{where}: names none of the classes; write folder, tab, words, such as {brief(known[0])}")
     return table

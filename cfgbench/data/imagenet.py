@@ -17,7 +17,7 @@ from PIL import Image
 
 from cfgbench import machine, npz
 from cfgbench.data.cache import Prepared, prepared
-from cfgbench.data.images import Images, choose_classes, select
+from cfgbench.data.images import Images, choose_classes, composed, select
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
@@ -67,8 +67,8 @@ def load_imagenet(dataset: Dataset, progress: Progress, prepare: bool) -> Images
 
 
 def _source(dataset: Dataset) -> "_Npz | _Tree":
-    """Where images come from: how they are `prepared`, what identifies them, the class of each, and `read`, which gives
-    the pixels of those that are wanted."""
+    """Where images come from: how they are `prepared`, what identifies them, the class of each, how many files are
+    `ignored`, and `read`, which gives the pixels of those that are wanted."""
     split = dataset.split or "train"
     if split not in ("train", "val"):
         raise UserError(f"dataset.split = {split}: should be train or val")
@@ -96,7 +96,7 @@ def _batches(folder: Path, split: str) -> list[Path]:
         return [path for path in [folder / "val_data.npz"] if path.exists()]
     numbers = {path: BATCH.fullmatch(path.name) for path in folder.glob("train_data_batch_*.npz")}
     found = {int(number[1]): path for path, number in numbers.items() if number}
-    for number in range(min(found, default=0), max(found, default=0)):
+    for number in range(1, max(found, default=0)):
         if number not in found:
             raise UserError(f"dataset.path = {folder}: train_data_batch_{number}.npz is missing; fetch it")
     return [found[number] for number in sorted(found)]
@@ -172,7 +172,7 @@ class _Tree:
         for file in source.names():
             parts = PurePosixPath(file).parts
             if len(parts) == 2 and is_picture(file):
-                classes.setdefault(parts[0], []).append(file)
+                classes.setdefault(composed(parts[0]), []).append(file)
             else:
                 ignored += not any(map(hidden, parts))
         names = sorted(classes)

@@ -76,13 +76,18 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
         if wanted > len(known):
             raise UserError(f"dataset.classes = {wanted}: there are only {len(known)}")
         return list(range(wanted))
-    wanted = [unicodedata.normalize("NFC", name) for name in wanted]  # as folders are called (see `folder`)
+    wanted = [composed(name) for name in wanted]
     for name in wanted:
         if name not in known:
             raise UserError(f"dataset.classes = {name[:60]}: no such class; there are {', '.join(known[:20])}")
     if len(set(wanted)) < len(wanted):
         raise UserError(f"dataset.classes = {brief(wanted)}: a class stands there twice")
     return [known.index(name) for name in wanted]
+
+
+def composed(name: str) -> str:
+    """The name with each letter and its accent as one, as it is typed: a Mac's folders have them as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def counts_per_class(limit: int | None, sizes: list[int]) -> list[int]:

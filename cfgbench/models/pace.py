@@ -14,6 +14,7 @@ QUICK = 0.25
 """Seconds of work on a processor below which what a batch of a new size takes once (memory, choosing a routine) is a
 good part of them: it is done again."""
 SLOWER = 1.5
+"""Times as long as was expected: that is timed again, too."""
 ENOUGH = 0.95
 """Of the best rate: a batch that reaches it is not made larger."""
 SHARE_OF_MEMORY = 0.7

@@ -2,14 +2,13 @@
 
 from cfgbench.report.measured import Report
 from cfgbench.report.published import judge_paper, write_paper
-from cfgbench.report.request import ImageChoice, Request, checked_names
+from cfgbench.report.request import ImageChoice, Request
 from cfgbench.report.terminal import print_claims, print_paper, print_tables
 
 __all__ = [
     "ImageChoice",
     "Report",
     "Request",
-    "checked_names",
     "judge_paper",
     "print_claims",
     "print_paper",

@@ -1,6 +1,7 @@
 """The published numbers: as a report of their own, which needs no run, and beside what was measured."""
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from cfgbench.report.claims import Judged, judge_published, text
@@ -45,9 +46,10 @@ def write_paper(out: Path, request: Request = WHOLE) -> list[Path]:
     return save(files, out)
 
 
-def judge_paper() -> list[Judged]:
+@cache
+def judge_paper() -> tuple[Judged, ...]:
     """The verdicts on the paper's claims by its own tables."""
-    return [judge_published(one) for one in TABLES]
+    return tuple(judge_published(one) for one in TABLES)
 
 
 def beside_published(shown: Shown, kinds: Iterable[str]) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ INFINITY = Metric("fid_infinity", "FID∞", "FID extrapolated to infinitely many
 
 NOT_STATED = "not stated"
 MOST_DECIMALS = 12
+"""Behind the point; an FID of 1e-11 is rounding."""
 _EXTRACTORS = ("inception-768", "inception-192", "inception-64", "inception", "digits", "fashion-mnist", "classifier",
                "gaussians")  # fmt: skip
 

@@ -21,7 +21,7 @@ from cfgbench.files import make_folder
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
-from cfgbench.sweep.extractor import moments_of, named, numbered, packaged_extractor
+from cfgbench.sweep.extractor import measuring, moments_of, numbered, packaged_extractor
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
 from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
@@ -95,9 +95,9 @@ def evaluate(
     except ValueError as error:
         raise UserError(f"{samples}: {error}") from None
     seen, known = Seen(), Seen()
-    with named(f"--reference {reference}", name):
+    with measuring(f"--reference {reference}", name):
         against = _statistics(target, known, extractor, results, progress)
-    with named(samples, name):
+    with measuring(samples, name):
         measured = _measure(seen.watch(images), extractor, against.moments, progress)
     others = None if beside is None else Watched(beside, known)
     scores = scores_of(measured, Watched(images, seen), against, others, features_id=extractor.id, precision=precision)
@@ -219,7 +219,7 @@ def _statistics(
 ) -> Reference:
     """What is measured against, whose images `known` sees; of a file or a data set its id is that of a sweep's rows."""
     if isinstance(target, Statistics):
-        return of_file(target, extractor.id, key="--features")
+        return of_file(target, extractor.id)
     extractor.check(target.shape)  # a sweep has cut its images to what is looked at, and this does not
     if target.content and (kept := kept_in(results, target.content, target.name, extractor.id)):
         for first, _ in numbered(known.watch(target), extractor):

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.shards import SECONDS
-from cfgbench.sweep.results.statistics_files import load_moments, reference_id
+from cfgbench.sweep.results.statistics_files import kept_elsewhere, reference_id
 from cfgbench.training.feature_classifier import classifier_of, train_classifier
 
 INCEPTION_LOGITS = 1008
@@ -119,8 +118,7 @@ def measures_data(plan: Plan) -> bool:
     if (features_id := _known_id(plan)) is None:
         return True
     key = reference_id(plan.images.content, features_id)
-    path = plan.store.reference(key)
-    return not path.exists() and plan.store.elsewhere(path, partial(load_moments, key=key)) is None
+    return not plan.store.reference(key).exists() and kept_elsewhere(plan.store, key) is None
 
 
 def _known_id(plan: Plan) -> str | None:
@@ -165,12 +163,12 @@ def untrained_classifier(plan: Plan) -> FeatureClassifier:
 
 
 @contextmanager
-def named(images: object, features: str) -> Iterator[None]:
-    """Says of which images it is that they cannot be measured."""
+def measuring(what: object, features: str) -> Iterator[None]:
+    """Raises UserError, which begins with `what`, where images cannot be measured (ValueError)."""
     try:
         yield
     except ValueError as error:
-        raise UserError(f"{images}: {error}{_unreached(features)}") from None
+        raise UserError(f"{what}: {error}{_unreached(features)}") from None
 
 
 def _unreached(features: str) -> str:

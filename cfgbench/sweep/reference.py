@@ -1,6 +1,5 @@
 """What images are measured against."""
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +11,12 @@ from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest, identity
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
-from cfgbench.sweep.extractor import moments_of, named
+from cfgbench.sweep.extractor import measuring, moments_of
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.statistics_files import (
     FEATURES,
     Statistics,
+    kept_elsewhere,
     load_moments,
     load_reference,
     reference_id,
@@ -33,9 +33,9 @@ class Reference(NamedTuple):
     moments: Moments
 
 
-def of_file(statistics: Statistics, features_id: str, *, key: str) -> Reference:
+def of_file(statistics: Statistics, features_id: str) -> Reference:
     """The statistics of a file (see `Statistics.made_with`). Raises UserError."""
-    moments, path = statistics.made_with(features_id, key=key), statistics.path
+    moments, path = statistics.made_with(features_id), statistics.path
     return Reference(identity([file_digest(path), features_id]), f"statistics {path.name}", moments)
 
 
@@ -47,7 +47,7 @@ def of_images_with(content: str, name: str, features_id: str, moments: Moments) 
 def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:
     """The statistics of images whose content has this hash, where a sweep in the results folder has them."""
     store, key = Store(results / name), reference_id(content, features_id)
-    path = store.elsewhere(store.reference(key), partial(load_moments, key=key))
+    path = kept_elsewhere(store, key)
     return None if path is None else of_images_with(content, name, features_id, load_moments(path, key))
 
 
@@ -56,7 +56,7 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
     images, whose statistics are computed once and kept with the results. Raises UserError."""
     file, mixture = plan.spec.evaluation.reference, plan.images.mixture
     if file is not None:
-        return of_file(load_reference(file, key=FEATURES), extractor.id, key=FEATURES)
+        return of_file(load_reference(file, key=FEATURES), extractor.id)
     if mixture is not None:
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"
@@ -65,7 +65,7 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
     path = plan.store.reference(key)
     moments = _kept(path, key)
     if moments is None:
-        if (other := plan.store.elsewhere(path, partial(load_moments, key=key))) is not None:
+        if (other := kept_elsewhere(plan.store, key)) is not None:
             plan.store.take_over(path, other)
             moments = load_moments(path, key)
         else:
@@ -95,5 +95,5 @@ def _measured(plan: Plan, extractor: Extractor, progress: Progress, begun_in: Pa
         save_moments(begun_in, moments, key)
 
     features = plan.spec.features
-    with named(f"evaluation.features = {features}", features):
+    with measuring(f"evaluation.features = {features}", features):
         return moments_of(rest, extractor, progress, begun=begun, keep=keep)

@@ -72,7 +72,7 @@ def _initialise(network: UNet | HalfUNet, randomness: torch.Generator) -> None:
 
 def recent_loss(state: State) -> float:
     """The mean of the last hundred losses. Raises TrainingFailed where it is not finite; a step whose numbers were too
-    large for fp16 is skipped, and counts only where all of the last have been."""
+    large for fp16 is skipped, and counts only where the last twenty all have been."""
     losses = state.losses[max(0, state.step - 100) : state.step]
     if state.scaler.is_enabled() and losses[-20:].isfinite().any():
         losses = losses[losses.isfinite()]

@@ -316,7 +316,11 @@ def test_names_of_a_mac_are_those_that_are_typed(folder, tmp_path):
     assert load(tmp_path / "mac").class_names == ("caf\u00e9", "naif")
     for typed in ("caf\u00e9", "cafe\u0301"):
         assert load(tmp_path / "mac", classes=[typed]).class_names == ("caf\u00e9",)
-    (tmp_path / "mac" / "classes.tsv").write_text("caf\u00e9\tcoffee\n")
+    shutil.copytree(tmp_path / "mac", tmp_path / "outer" / "e\u0301te\u0301")
+    with pytest.raises(UserError, match=re.escape("set dataset.split: \u00e9t\u00e9")):
+        load(tmp_path / "outer")
+    assert load(tmp_path / "outer", split="\u00e9t\u00e9").content == load(tmp_path / "mac").content
+    (tmp_path / "mac" / "classes.tsv").write_text("caf\u00e9\tcoffee\n", encoding="utf-8")
     found = load(zipped(tmp_path / "mac", tmp_path / "mac.zip"))
     assert (found.class_names, found.ignored) == (("coffee", "naif"), load(folder).ignored)
 

@@ -181,7 +181,7 @@ def test_what_the_paper_does_not_state_is_null():
         assert part.extractor == "inception"
 
 
-def test_only_what_is_named_and_nothing_at_an_unknown_name(tmp_path):
+def test_only_what_is_named_and_nothing_where_published_numbers_cannot_give_it(tmp_path):
     names = [path.name for path in write_paper(tmp_path / "a", Request(tables=["md"], plots=["steps"]))]
     assert names == ["table-1.md", "table-2.md", "steps.png", "steps.svg"]
     for asked, words in (

@@ -26,7 +26,7 @@ def looks(number: int, count: int) -> tuple[str, str]:
     as it is dark enough to be read on white."""
     if count <= len(_COLOURS):
         return _COLOURS[number], _MARKERS[number]
-    shade = matplotlib.colormaps["viridis"](0.6 * number / (count - 1))
+    shade = matplotlib.colormaps["viridis"](0.59 * number / (count - 1))
     return matplotlib.colors.to_hex(shade), _MARKERS[number % len(_MARKERS)]
 
 

@@ -192,8 +192,8 @@ def outcome_of(row: Row) -> str:
 
 
 def numbers_of(row: Row, *, errors: bool = True) -> list[str]:
-    """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, or where it is small,
-    as points' are, six, or three digits."""
+    """`FID 1.234 ± 0.056` and `IS 9.876 ± 0.054`, of what was measured; FID with three decimals, below 0.1 with
+    six, below 0.0001 with three digits."""
     fid, score = row.get("fid"), row.get("is_mean")
     kind = ".3f" if fid is None or fid >= 0.1 else ".6f" if fid >= 1e-4 else ".3g"
     numbers = [] if fid is None else [f"FID {fid:{kind}}{error_text(row.get('fid_se')) * errors}"]

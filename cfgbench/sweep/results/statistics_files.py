@@ -1,8 +1,9 @@
 """Statistics as files: those that the results keep, and references, cfgbench's own, which name their extractor, and the
 published ones, which do not."""
 
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from cfgbench import npz
 from cfgbench.errors import UserError, brief, reason
 from cfgbench.evaluation.statistics import LARGEST_DIMENSION, Moments
 from cfgbench.files import identity, write_atomically
+
+if TYPE_CHECKING:
+    from cfgbench.sweep.results.store import Store
 
 PUBLISHED = "inception-2048-"
 """What files with mu and sigma alone hold: pool features of the Inception network (ADM's, TTUR's, EDM's)."""
@@ -42,29 +46,31 @@ def save_reference(path: Path, moments: Moments, features_id: str) -> None:
 
 
 class Statistics(NamedTuple):
-    """What a file holds, and the id of the extractor that it names, if it does."""
+    """What a file holds, and the id of the extractor that it names, if it does; `key` is where the one that measures is
+    named: --features, or evaluation.features."""
 
     path: Path
     moments: Moments
     maker: str | None
+    key: str
 
-    def made_with(self, features_id: str, *, key: str) -> Moments:
-        """The moments, for samples measured with the extractor of this id. Raises UserError where they are of another;
-        `key` is where it was named: --features, or evaluation.features."""
+    def made_with(self, features_id: str) -> Moments:
+        """The moments, for samples measured with the extractor of this id. Raises UserError where they are of
+        another."""
         if self.maker is None and not features_id.startswith(PUBLISHED):
             raise UserError(
                 f"{self.path}: names no extractor, so its {DIMENSIONS} dimensions are taken for Inception's; "
-                f"the samples' features are {features_id}; set {key} to inception"
+                f"the samples' features are {features_id}; set {self.key} to inception"
             )
         if self.maker is not None and self.maker != features_id:
-            way_out = f"made with the features {self.maker}, not with {features_id}; their FIDs do not compare"
-            raise UserError(f"{self.path}: {way_out}")
+            wrong = f"made with the features {self.maker}, not with {features_id}; their FIDs do not compare"
+            raise UserError(f"{self.path}: {wrong}")
         return self.moments
 
 
 def load_reference(path: Path, *, key: str) -> Statistics:
     """The statistics in a file; never unpickles. Raises UserError for a damaged file, and for one that no extractor can
-    have made; `key` is where one was named."""
+    have made; `key` as `Statistics` has it."""
     names = npz.members(path)
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
@@ -82,7 +88,12 @@ def load_reference(path: Path, *, key: str) -> Statistics:
             "--features NAME --save-stats FILE.npz"
         )
     moments = moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
-    return Statistics(path, moments, maker)
+    return Statistics(path, moments, maker, key)
+
+
+def kept_elsewhere(store: "Store", key: str) -> Path | None:
+    """The file of the statistics of this id that another sweep in the results folder has."""
+    return store.elsewhere(store.reference(key), partial(load_moments, key=key))
 
 
 def save_moments(path: Path, moments: Moments, key: str) -> None:
