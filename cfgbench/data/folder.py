@@ -147,10 +147,11 @@ def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
 
 def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPath) -> None:
     """Raises UserError where what was taken for classes are the folders of classes: one folder that holds them all,
-    however deep, or train, val and the like. Images of a class may lie deeper otherwise, as in a folder `images` of it.
-    """
+    however deep, or train, val and the like, alone or with others beside them. Images of a class may lie deeper
+    otherwise, as in a folder `images` of it."""
     folders = {name: {"/".join(_inside(file, top)[:-1]) for file in files} for name, files in classes.items() if files}
-    outer = len(classes) == 1 or sum(name.casefold() in SPLITS for name in classes) > 1
+    splits = [name for name in map(str.casefold, classes) if name in SPLITS]
+    outer = len(classes) in (1, len(splits)) or (len(splits) > 1 and not {*SPLITS[:2]}.isdisjoint(splits))
     if not outer or any(name in below for name, below in folders.items()):
         return
     above = {name: posixpath.commonpath(below) for name, below in folders.items()}

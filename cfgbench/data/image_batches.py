@@ -46,8 +46,7 @@ def of_images(images: Images, first: int = 0) -> ImageBatches:
         # a copy of each batch: what is mapped from a file cannot be written, and torch wants what can
         return (np.array(pixels[first : first + size]) for first in range(0, len(pixels), size))
 
-    whose = {"ignored": images.ignored, "content": images.content}
-    return ImageBatches(images.name, len(pixels), pixels.shape[1:], "index order", batches, **whose)
+    return ImageBatches(images.name, len(pixels), pixels.shape[1:], "index order", batches, content=images.content)
 
 
 def open_images(path: Path, *, channels: int = 3) -> ImageBatches:

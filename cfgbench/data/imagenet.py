@@ -82,6 +82,11 @@ def _checked_batches(dataset: Dataset, files: list[Path], split: str) -> list[Pa
     if not files:
         there = {"train": "train_data_batch_1.npz ... 10.npz", "val": "val_data.npz"}[split]
         raise UserError(f"dataset.split = {split}: {dataset.path} has no {there}")
+    if split == "train":
+        there = {path.name for path in files}
+        for name in (f"train_data_batch_{number}.npz" for number in range(1, len(files) + 1)):
+            if name not in there:
+                raise UserError(f"dataset.path = {dataset.path}: {name} is missing, where others are; fetch it")
     if dataset.name != "imagenet64":
         raise UserError(f"dataset.name = {dataset.name}: {files[0]} holds 64x64 images; take imagenet64")
     if dataset.preprocess is not None:
@@ -95,11 +100,7 @@ def _batches(folder: Path, split: str) -> list[Path]:
     if split == "val":
         return [path for path in [folder / "val_data.npz"] if path.exists()]
     numbers = {path: BATCH.fullmatch(path.name) for path in folder.glob("train_data_batch_*.npz")}
-    found = {int(number[1]): path for path, number in numbers.items() if number}
-    for number in range(1, max(found, default=0)):
-        if number not in found:
-            raise UserError(f"dataset.path = {folder}: train_data_batch_{number}.npz is missing; fetch it")
-    return [found[number] for number in sorted(found)]
+    return sorted((path for path in numbers if numbers[path]), key=lambda path: int(numbers[path][1]))
 
 
 @dataclass(frozen=True)

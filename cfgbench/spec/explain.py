@@ -19,9 +19,11 @@ def explain(error: ValidationError) -> str:
     errors = error.errors(include_url=False)
     # a word that is not known explains a key that is missing, not the other way round
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
-    # of what could be a number or a list the list says more: which element it is
-    alike = [one for one in errors if one["loc"][:2] == first["loc"][:2]]
-    first = max(alike, key=lambda one: len(one["loc"]))
+    if (
+        first["type"] != "extra_forbidden"
+    ):  # of what could be a number or a list the list says more: which element it is
+        alike = [one for one in errors if _location(one["loc"]).partition("[")[0] == _location(first["loc"])]
+        first = max([first, *alike], key=lambda one: len(one["loc"]))
     where = _location(first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

@@ -90,8 +90,9 @@ def test_batches_are_read_in_the_order_of_their_numbers(batches, photos):
     assert np.array_equal(images.images[-8:], np.stack([photos[0] // number for number in range(3, 11)]))
     for number in (7, 1):
         (batches / f"train_data_batch_{number}.npz").unlink()
-        with pytest.raises(UserError, match=rf"train_data_batch_{number}\.npz is missing; fetch it"):
+        with pytest.raises(UserError, match=rf"train_data_batch_{number}\.npz is missing, where others are; fetch it"):
             load(batches)
+    assert len(load(batches, split="val").images) == 10
 
 
 def test_each_choice_of_classes_is_prepared_by_itself(batches, photos, cache):

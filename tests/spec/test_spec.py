@@ -83,15 +83,6 @@ def test_what_does_not_decide_the_numbers_does_not_change_the_identity(sweep, ch
     assert {cell.id for cell in cells(sweep(*change))} == before
 
 
-def test_attention_is_at_its_sides_however_they_are_written(sweep):
-    ids = {
-        tuple(cell.id for cell in cells(sweep("multipliers: [1, 2]", f"multipliers: [1, 2], attention: {sides}")))
-        for sides in ("[8, 4]", "[4, 8]", "[4, 8, 4]")
-    }
-    assert len(ids) == 1
-    assert ids != {tuple(cell.id for cell in cells(sweep()))}
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -273,6 +264,11 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("batch_size: 50", "p_uncond: 1.2", "sampling.p_uncond: unknown key"),
         ("steps: 10", "p_uncond: 1.2", "training.p_uncond = 1.2"),
         ("steps: 10", "steps: 1e3", "training.steps = 1000.0: should be a valid integer, without point or exponent"),
+        (
+            "model: {name: unet, channels: 16, multipliers: [1, 2]}",
+            "model: {checkpoint: x.pt, fromat: adm}",
+            "model.fromat: unknown key; did you mean format? (and 1 more)",
+        ),
         ("[fid, is]", "[]", "evaluation.metrics = []: should have at least one element"),
         ("features: digits, ", "reference: '', ", "evaluation.reference = '': empty; name a file or folder, or leave"),
         ("features: digits, ", "show: [1, true], ", "evaluation.show[1] = True: should be"),

@@ -628,15 +628,6 @@ def test_a_damaged_or_foreign_reference_is_refused(run, more, said):
     assert said in err
 
 
-def test_files_that_a_sweeps_data_set_passes_over_are_told(run):
-    as_npz(DIGITS[:50])
-    as_folder(DIGITS[50:100], "photos/a")
-    Path("photos/a/0.webp").write_bytes(b"no PNG")
-    Path("s.yaml").write_text("name: s\ndataset: {name: folder, path: photos}\ngrid: {w: [0]}\n")
-    code, _, err = run("eval", "samples.npz", "--reference", "s.yaml", "--features", "digits", "--quiet")
-    assert (code, "note: 1 file is no PNG or JPEG and was passed over\n" in err) == (0, True), err
-
-
 def test_statistics_are_read_before_a_network_that_may_have_to_be_fetched(run):
     as_npz(DIGITS[:50])
     published(sigma=np.eye(4))

@@ -31,7 +31,9 @@ def cells_of(folder: Path) -> list[str]:
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
     lines += [f"{cell['cell_id']}  missing  {_where(cell, axes)}" for cell in sorted(missing, key=_order)]
     others = [row for row in sorted(rows, key=_order) if row["cell_id"] not in wanted]
-    lines += ["rows of other cells:", *(_line(row, differing(rows)) for row in others)] if others else []
+    if others:
+        telling = differing(rows)
+        lines += ["rows of other cells:", *(_line(row, telling) for row in others)]
     return [*lines, f"{folder.name}: {_count(store, rows, damaged, asked)}"]
 
 

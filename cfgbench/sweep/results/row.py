@@ -160,10 +160,11 @@ def place_of(row: Row, axes: Iterable[str] = ()) -> str:
     """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3 (scale 1.3)`, with what the further `axes` have
     there; what is unusual in how its images were guided, too."""
     w = strength(row["w"], classifier=row["guidance"] == "classifier")
-    planes = [f"{key} {row[key]:g}" for key in ("p_uncond", "T") if row[key] is not None]
+    planes = [f"{key} {row[key]:.10g}" for key in ("p_uncond", "T") if row[key] is not None]
     words = [*planes, w, *unusual(row)]
     for axis in axes:
         value = row.get(axis, row.get(axis.rpartition(".")[2]))
+        value = f"{value:.10g}" if isinstance(value, float) else value
         words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in PLACED else []
     return ", ".join(words)
 

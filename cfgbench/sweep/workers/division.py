@@ -75,8 +75,9 @@ def divide(plan: Plan, device: torch.device, asked: int | None = None) -> Divisi
     if asked is not None and asked > 1 and device.type != "cpu":
         raise UserError(f"--workers {asked}: a {device.type} is filled by one process; take 1, or --device cpu")
     if asked is not None:
-        asked = min(asked, len(plan.cells))  # those that are missing would not do: weights depend on the threads
-        return Division(asked, max(1, cores // asked) if asked > 1 else cores, "as asked")
+        # those that are missing would not do: weights depend on the threads
+        workers, why = min((asked, "as asked"), (len(plan.cells), "one a cell"))
+        return Division(workers, max(1, cores // workers) if workers > 1 else cores, why)
     if why := _alone(plan, device, cores):
         return Division(1, cores, why)
     pixels = plan.images.images
