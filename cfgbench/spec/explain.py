@@ -19,9 +19,7 @@ def explain(error: ValidationError) -> str:
     errors = error.errors(include_url=False)
     # a word that is not known explains a key that is missing, not the other way round
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
-    if (
-        first["type"] != "extra_forbidden"
-    ):  # of what could be a number or a list the list says more: which element it is
+    if first["type"] != "extra_forbidden":  # of what could be a number or a list the list says which element it is
         alike = [one for one in errors if _location(one["loc"]).partition("[")[0] == _location(first["loc"])]
         first = max([first, *alike], key=lambda one: len(one["loc"]))
     where = _location(first["loc"])
