@@ -13,9 +13,14 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from cfgbench.data import Mixture
 from cfgbench.diffusion.schedule import alpha, sigma
+
+NUMBERS = 1 << 18
+"""Of all classes' coordinates that a processor works on at a time: more do not stay in its caches, and their memory has
+to be asked of the system for each step."""
 
 
 class Noised:
@@ -30,21 +35,30 @@ class Noised:
         self, z: Float[Tensor, "b d"], alpha: Float[Tensor, "b"], sigma: Float[Tensor, "b"]
     ) -> Float[Tensor, "b k"]:
         """log p(z | c) + d/2 log 2 pi, of each class."""
-        y, variances = self._along_axes(z, alpha, sigma)
-        return -0.5 * (y.square() / variances + variances.log()).sum(dim=2)
+        return _log_density(*self._along_axes(z, alpha, sigma))
 
     def eps(
-        self, z: Float[Tensor, "b d"], alpha: Float[Tensor, "b"], sigma: Float[Tensor, "b"]
-    ) -> Float[Tensor, "b k d"]:
-        """-sigma grad_z log p(z | c), of each class."""
+        self, z: Float[Tensor, "b d"], alpha: Float[Tensor, "b"], sigma: Float[Tensor, "b"], c: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b d"]:
+        """-sigma grad_z log p(z | c); of class K that of all classes together."""
         y, variances = self._along_axes(z, alpha, sigma)
-        return sigma[:, None, None] * torch.einsum("kde,bke->bkd", self.axes, y / variances)
+        own = c < self.num_classes
+        shares = one_hot(c.where(own, 0), self.num_classes).double()
+        if not own.all():
+            shares = shares.where(own[:, None], _log_density(y, variances).softmax(dim=1))
+        slopes = torch.einsum("kde,bke->bkd", self.axes, y / variances)
+        return sigma[:, None] * torch.einsum("bk,bkd->bd", shares, slopes)
 
     def _along_axes(self, z: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """z less its mean, and its variances, along the axes of each class: [b, k, d] both."""
         centred = z[:, None] - alpha[:, None, None] * self.means
         variances = alpha.square()[:, None, None] * self.variances + sigma.square()[:, None, None]
         return torch.einsum("kde,bkd->bke", self.axes, centred), variances
+
+
+def _log_density(y: Tensor, variances: Tensor) -> Tensor:
+    """[b, k] of what lies along the axes [b, k, d]."""
+    return -0.5 * (y.square() / variances + variances.log()).sum(dim=2)
 
 
 class ExactDenoiser:
@@ -59,12 +73,10 @@ class ExactDenoiser:
     def __call__(
         self, z: Float[Tensor, "b ch h w"], lam: Float[Tensor, "b"], c: Int[Tensor, "b"]
     ) -> Float[Tensor, "b ch h w"]:
-        place = _points(z, lam, self.noised.dimensions)
-        own = c < self.num_classes
-        shares = torch.nn.functional.one_hot(c.where(own, 0), self.num_classes).double()
-        if not own.all():
-            shares = shares.where(own[:, None], self.noised.log_p(*place).softmax(dim=1))
-        return torch.einsum("bk,bkd->bd", shares, self.noised.eps(*place)).to(z.dtype).reshape(z.shape)
+        place = *_points(z, lam, self.noised.dimensions), c
+        rows = max(1, NUMBERS // self.noised.means.numel()) if z.device.type == "cpu" else len(z)
+        parts = zip(*(tensor.split(rows) for tensor in place), strict=True)
+        return torch.cat([self.noised.eps(*part) for part in parts]).to(z.dtype).reshape(z.shape)
 
 
 class ExactClassifier:

@@ -11,7 +11,7 @@ from cfgbench.diffusion.guidance import GUIDANCES, Networks, Unconditional, clas
 from cfgbench.diffusion.sampler import SAMPLERS, sample, to_uint8
 from cfgbench.diffusion.schedule import sampling_log_snrs
 from cfgbench.diffusion.streams import noise
-from cfgbench.models.gaussians import ExactClassifier, ExactDenoiser, clean_posterior
+from cfgbench.models.gaussians import NUMBERS, ExactClassifier, ExactDenoiser, clean_posterior
 
 CPU = torch.device("cpu")
 LOG_SNRS = -20.0, -6.0, -1.0, 0.0, 2.0, 7.0, 20.0
@@ -60,6 +60,17 @@ def test_eps_is_minus_sigma_times_the_score_with_class_and_without(d, lam):
         log_p = (lambda x, c=c: law.log_prob(x[:, None])[:, c]) if c < of.num_classes else whole.log_prob
         eps = denoiser(images(z), lams, torch.full((len(z),), c))
         torch.testing.assert_close(eps, -sigma * images(score(log_p, z)), rtol=1e-7, atol=1e-9)
+
+
+def test_points_of_many_classes_are_those_of_each_alone():
+    """A processor takes them in parts."""
+    few = mixture(2)
+    of = Mixture(np.tile(few.means, (400, 1)), np.tile(few.covariances, (400, 1, 1)))
+    denoiser, z = ExactDenoiser(of, CPU), noise(0, torch.arange(300), 0, (1, 1, 2))
+    assert 100 * of.means.size < NUMBERS < 200 * of.means.size
+    lam, c = torch.linspace(-5, 5, 300), torch.arange(300) % 7 * 200  # every seventh of none
+    alone = torch.cat([denoiser(z[i : i + 1], lam[i : i + 1], c[i : i + 1]) for i in range(300)])
+    assert torch.equal(denoiser(z, lam, c), alone)
 
 
 @pytest.mark.parametrize("lam", LOG_SNRS)
