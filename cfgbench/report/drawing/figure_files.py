@@ -3,7 +3,8 @@
 import contextlib
 import gc
 import io
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,16 +39,28 @@ def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
     """
     count = min(processes.forkable_processors(), len(draws))
     if count < 2:
-        return lambda: _draw_all(draws)
-    stems = list(draws)
-    parts = [{stem: draws[stem] for stem in stems[first::count]} for first in range(count)]
-    waits = [processes.begin(partial(_draw_apart, part)) for part in parts]
+        return lambda: _draw_all(draws.items())
+    left = ((stem, draws[stem]) for stem in _each_once(list(draws)))
+    waits = [processes.begin(partial(_draw_apart, left)) for _ in range(count)]
 
     def wait() -> Files:
         files = {name: content for one in waits for name, content in one().items()}
-        return {name: files[name] for stem in stems for name in (f"{stem}.png", f"{stem}.svg") if name in files}
+        files |= _draw_all((stem, draw) for stem, draw in draws.items() if f"{stem}.png" not in files)  # one has died
+        return {name: files[name] for stem in draws for name in (f"{stem}.png", f"{stem}.svg") if name in files}
 
     return wait
+
+
+def _each_once(stems: Sequence[str]) -> Iterator[str]:
+    """The stems, each for one of the processes that have a copy of this: whoever is done with a figure takes the next.
+
+    Their numbers stand in a pipe: what is read from it is gone for the others, and no lock is left by one that dies.
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(b"".join(number.to_bytes(2, "big") for number in range(len(stems))))
+    numbers = os.fdopen(reader, "rb", buffering=0)
+    return (stems[int.from_bytes(number, "big")] for number in iter(lambda: numbers.read(2), b""))
 
 
 def _files_of(stem: str, draw: Draw) -> Files:
@@ -58,16 +71,16 @@ def _files_of(stem: str, draw: Draw) -> Files:
     return files | ({f"{stem}.svg": vector} if vector else {})
 
 
-def _draw_apart(draws: Mapping[str, Draw]) -> Files:
+def _draw_apart(draws: Iterable[tuple[str, Draw]]) -> Files:
     """With fonts of its own: the files of those in what was parsed before the fork are read by one offset for all."""
     textpath.text_to_path.mathtext_parser = MathTextParser("path")  # the other fonts matplotlib drops by itself
     return _draw_all(draws)
 
 
-def _draw_all(draws: Mapping[str, Draw]) -> Files:
+def _draw_all(draws: Iterable[tuple[str, Draw]]) -> Files:
     files: Files = {}
     with plainly():
-        for stem, draw in draws.items():
+        for stem, draw in draws:
             files |= _files_of(stem, draw)
             gc.collect(0)  # a figure is a circle of things that hold each other, all of them young
     return files

@@ -1,6 +1,5 @@
 """Labels beside points that do not lie on each other, on the curves, or outside the axes."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
     place around its point.
     """
     renderer = axes.get_figure(root=True).canvas.get_renderer()
-    points = np.concatenate([_dense(axes.transData.transform(np.column_stack(line))) for line in lines])
+    points = _along(axes, lines)
     legend = axes.get_legend()
     taken = np.empty((0, 4)) if legend is None else np.array([legend.get_window_extent(renderer).extents])
     colours = {label.colour for label in labels}
@@ -137,10 +136,13 @@ def _covered(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     return ((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=1)
 
 
-def _dense(corners: np.ndarray) -> np.ndarray:
-    """Points every few pixels along the polyline through `corners` [n, 2]."""
-    pieces = [corners]
-    for start, end in itertools.pairwise(corners):
-        count = int(np.hypot(*(end - start)) // _STEP)
-        pieces.append(start + (end - start) * np.linspace(0, 1, count + 2)[:, None])
-    return np.concatenate(pieces)
+def _along(axes: Axes, lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Points every few pixels along the lines (xs, ys), [n, 2] in pixels."""
+    corners = axes.transData.transform(np.hstack(lines).T)
+    last = np.cumsum([len(xs) for xs, _ in lines]) - 1
+    first = np.delete(np.arange(len(corners)), last)  # of each piece between two corners of a line
+    steps = corners[first + 1] - corners[first]
+    counts = (np.hypot(*steps.T) // _STEP).astype(int) + 1
+    piece = np.repeat(np.arange(len(first)), counts)
+    number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.concatenate([corners, corners[first[piece]] + steps[piece] * (number / counts[piece])[:, None]])

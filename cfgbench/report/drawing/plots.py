@@ -53,7 +53,7 @@ def strength(parts: Sequence[Slice]) -> list[Draw]:
 
 def steps(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over T, a panel each, a curve for each of a few chosen w."""
-    drawn = [part for part in _over_steps(parts) if part.rows["T"].nunique() > 1]
+    drawn = _over_steps(parts)
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
     held = [part.rows[part.rows["at"].isin(_chosen(part.rows))] for part in drawn if "fid" in part.rows]
@@ -93,7 +93,8 @@ def _finished(figure: Figure, part: Slice) -> Figure:
 
 
 def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
-    """Finished rows that differ in the knob and T only, each with a slice that says what else holds."""
+    """Finished rows that differ in the knob and T only, of two T or more, each with a slice that says what else
+    holds."""
     several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
     for part in parts:
@@ -103,7 +104,8 @@ def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
             key = repr(sorted((name, repr(held)) for name, held in setting.items() if name not in SEEDS))
             one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart)), []))
             groups[key] = replace(one, marks={**one.marks, **part.marks}), [*held, rows]
-    return [_at_one_kind_of_seeds(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
+    whole = [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
+    return [_at_one_kind_of_seeds(part, rows) for part, rows in whole if rows["T"].nunique() > 1]
 
 
 def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> Slice:

@@ -206,11 +206,11 @@ def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, n
     held = [influences.get(str(term.row["cell_id"])) for term in terms]
     if any(key not in one for one, term in zip(held, terms, strict=True) for key in (term.metric, "label")):
         return None
-    if not all(np.array_equal(one["label"], held[0]["label"]) for one in held):
+    if not all(np.array_equal(one["label"], held[0]["label"]) for one in held[1:]):
         return None
-    for one, term in zip(held, terms, strict=True):
+    pulls = np.sum([term.coefficient * one[term.metric] for one, term in zip(held, terms, strict=True)], axis=0)
+    for one, term in zip(held, terms, strict=True) if not np.isfinite(pulls).all() else ():
         if not np.isfinite(one[term.metric]).all():
             path = influences.path(str(term.row["cell_id"]))
             raise UserError(f"{path}: {term.metric} is not finite; delete it to compare that cell without pairing")
-    pulls = [term.coefficient * one[term.metric] for one, term in zip(held, terms, strict=True)]
-    return np.sum(pulls, axis=0), held[0]["label"]
+    return pulls, held[0]["label"]
