@@ -81,8 +81,9 @@ def _draw_all(draws: Iterable[tuple[str, Draw]]) -> Files:
     files: Files = {}
     with plainly():
         for stem, draw in draws:
+            if files:  # the figure before is a circle of things that hold each other, all of them young
+                gc.collect(0)
             files |= _files_of(stem, draw)
-            gc.collect(0)  # a figure is a circle of things that hold each other, all of them young
     return files
 
 
