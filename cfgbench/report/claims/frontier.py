@@ -40,17 +40,24 @@ class Gap:
     lower: float
     """The lower of the two FIDs."""
     difference: Difference
-    bent: float | None
+    bent: Difference | None
     """The difference if the line between two points were as far below it as convexity lets it be: not above the
     continuation of the line on either side. None where there is no other side."""
 
-    def told_above(self, over: float = 0.0, looks: int = 1) -> bool:
-        """Whether the difference is told to be more than `over`, and that is not the straight line's doing."""
-        return above(self.difference, over, looks=looks) and self.bent is not None and self.bent > over
+    def seen_above(self) -> bool:
+        """Whether the difference is told to be more than 0, and does not look like the straight line's doing."""
+        return above(self.difference) and self.bent is not None and self.bent.value > 0
 
-    def told_below(self, under: float = 0.0, looks: int = 1) -> bool:
+    def told_above(self, over: float, looks: int) -> bool:
+        """Whether it is told to be more than `over`, and not to be the straight line's doing either: at one point of
+        many that line's own errors would do."""
+        nearest = None if self.bent is None else min(self.difference, self.bent, key=lambda one: one.value)
+        return nearest is not None and all(above(one, over, looks=looks) for one in (self.difference, nearest))
+
+    def told_below(self, under: float, looks: int) -> bool:
         """Whether it is told to be less than `under`, likewise."""
-        return below(self.difference, under, looks=looks) and self.bent is not None and self.bent < under
+        nearest = None if self.bent is None else max(self.difference, self.bent, key=lambda one: one.value)
+        return nearest is not None and all(below(one, under, looks=looks) for one in (self.difference, nearest))
 
     @property
     def relative(self) -> float:
@@ -97,8 +104,8 @@ def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     found = _shared(influences, of, a, b)
     if isinstance(found, Finding):
         return found
-    higher = [gap for gap in found if gap.told_above()]
-    lower = [gap for gap in found if gap.told_below(looks=len(found))]
+    higher = [gap for gap in found if gap.seen_above()]
+    lower = [gap for gap in found if gap.told_below(0.0, len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
     everywhere, share = len(higher) == len(found), _shared_part(a, b)
     text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_of_shorter(share, everywhere)}"
@@ -163,29 +170,31 @@ def _inside(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
 
 
 def _gap(influences: Influences, point: Row, curve: Sequence[Row], sign: float) -> Gap:
-    r"""sign * (F - C(S)) for a point (S, F) and a curve C through (S_k, F_k).
+    """sign * (F - C(S)) for a point (S, F) and a curve C."""
+    score, scores = point["is_mean"], [row["is_mean"] for row in curve]
+    k = int(np.clip(np.searchsorted(scores, score, side="right") - 1, 0, len(curve) - 2))
+    difference = _from_line(influences, point, curve[k], curve[k + 1], sign)
+    other = point["fid"] - sign * difference.value
+    beside = [(curve[i], curve[i + 1]) for i in (k - 1, k + 1) if 0 <= i < len(curve) - 1]
+    continued = [_from_line(influences, point, *pair, sign) for pair in beside]
+    highest = min if sign > 0 else max  # of the continuations, of which the curve lies above both
+    bent = highest(continued, key=lambda one: one.value, default=None)
+    return Gap(float(score), float(min(point["fid"], other)), difference, difference if score in scores else bent)
 
-    To first order, with slope m and t = (S - S_k) / (S_{k+1} - S_k),
-        F - C(S) = (F - m S) - (1 - t) (F_k - m S_k) - t (F_{k+1} - m S_{k+1}),
+
+def _from_line(influences: Influences, point: Row, left: Row, right: Row, sign: float) -> Difference:
+    r"""sign * (F - C(S)) for a point (S, F) and the line C through (S_0, F_0) and (S_1, F_1).
+
+    To first order, with slope m and t = (S - S_0) / (S_1 - S_0),
+        F - C(S) = (F - m S) - (1 - t) (F_0 - m S_0) - t (F_1 - m S_1),
     so that the errors of both metrics in all three cells count, paired where the cells share images.
     """
-    score, scores = point["is_mean"], np.array([row["is_mean"] for row in curve])
-    k = int(np.clip(np.searchsorted(scores, score, side="right") - 1, 0, len(curve) - 2))
-    left, right = curve[k], curve[k + 1]
-    slope, t = _slope(left, right), (score - left["is_mean"]) / (right["is_mean"] - left["is_mean"])
+    apart = right["is_mean"] - left["is_mean"]
+    slope, t = (right["fid"] - left["fid"]) / apart, (point["is_mean"] - left["is_mean"]) / apart
     shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
     terms = [Term(share, row, "fid") for share, row in shares if share]
     terms += [Term(-slope * share, row, "is_mean") for share, row in shares if share and slope]
-    difference = combine(influences, terms)
-    other = point["fid"] - sign * difference.value
-    beside = [pair for pair in ((k - 1, k), (k + 2, k + 1)) if 0 <= pair[0] < len(curve)]
-    continued = [_slope(curve[i], curve[j]) * (score - scores[j]) + curve[j]["fid"] for i, j in beside]
-    bent = sign * (point["fid"] - max(continued)) if continued else None
-    return Gap(float(score), float(min(point["fid"], other)), difference, difference.value if t in (0, 1) else bent)
-
-
-def _slope(left: Row, right: Row) -> float:
-    return (right["fid"] - left["fid"]) / (right["is_mean"] - left["is_mean"])
+    return combine(influences, terms)
 
 
 def _range(found: Sequence[Gap]) -> str:

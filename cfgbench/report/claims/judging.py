@@ -38,11 +38,12 @@ class Judged:
 
 
 def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns: str) -> Judge:
-    """A claim on one curve as a claim on every curve of classifier-free guidance."""
+    """A claim on one curve as a claim on every curve of classifier-free guidance, from no guidance on."""
 
     def judged(influences: Influences, setting: Setting) -> list[Finding]:
         curves: list[Curve] = setting.curves()
-        found = [judge(influences, curve.name, curve.having(*columns)) for curve in curves]
+        guided = {curve.name: [row for row in curve.having(*columns) if row["w"] >= 0] for curve in curves}
+        found = [judge(influences, name, rows) for name, rows in guided.items()]
         return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
 
     return judged

@@ -23,7 +23,7 @@ MODELS = ("conditional", "unconditional")
 def classifier_trades(influences: Influences, setting: Setting) -> list[Finding]:
     """Whether classifier guidance trades FID for IS as guidance without one does, on either model.
 
-    Where guidance without a classifier has no trade-off, there is none to be similar to, and nothing can be told.
+    Where guidance without a classifier is told no trade-off, there is none to be similar to, and nothing can be told.
     FID is to improve on the conditional model's without guidance, whichever model is guided; that is the w = 0 of a
     curve on it that has none. A curve on the unconditional model begins with its first weight: its w = 0 is another
     model, and the paper's w is its weight less 1.
@@ -72,9 +72,11 @@ def _classifier(influences: Influences, on: str, curve: Curve, unguided: Row | N
         first = next((row for row in rows if row["w"] == 0), unguided)
         rows = rows if first is None or first in rows else sorted([first, *rows], key=lambda row: row["w"])
     found = trade_off(influences, f"on the {on} model, {curve.name}", rows, first, start=start)
-    if found.outcome != "does not hold":
+    if found.outcome == "cannot be told":
         return found
-    model = trade_off(influences, curve.name, free.having("fid", "is_mean") if free else [], unguided)
+    if free is None:
+        return unknown(found.of, f"not swept: guidance without a classifier; {found.text}")
+    model = trade_off(influences, curve.name, free.having("fid", "is_mean"), unguided)
     why = f"classifier-free guidance has none to be similar to; {found.text}"
     return found if model.outcome == "holds" else replace(found, outcome="cannot be told", text=why)
 

@@ -50,15 +50,17 @@ def _of_network(influences: Influences, of: str, curves: Mapping[float, Curve]) 
     if not shared:
         return unknown(of, f"no w has an FID at T {M / 2:g}, {M:g} and {4 * M:g}")
     best = {T: lowest([row for row in held if row["w"] in shared]) for T, held in rows.items()}
-    return _gains(influences, of, M, best)
+    return _gains(influences, of, M, best, looks=len(shared))
 
 
-def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row]) -> Finding:
+def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row], looks: int) -> Finding:
+    """`looks` is of how many w the best are, which by chance is lower than it is."""
     few, middle, many = best[M / 2], best[M], best[4 * M]
     first, second = compare(influences, few, middle, "fid"), compare(influences, middle, many, "fid")
     one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
-    otherwise = below(first, one) or above(second, other)
-    outcome = decided(holds=above(first, one) and below(second, other), fails=otherwise and M == ENOUGH)
+    gained, enough = above(first, one, looks=looks), below(second, other, looks=looks)
+    otherwise = below(first, one, looks=2 * looks) or above(second, other, looks=2 * looks)
+    outcome = decided(holds=gained and enough, fails=otherwise and M == ENOUGH)
     listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
         f"T {M / 2:g} is {shift(first)} than T {M:g}, {part_of(first.value, few['fid']):.1%} of its FID; "

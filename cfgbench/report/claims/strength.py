@@ -17,6 +17,9 @@ from cfgbench.sweep.results.row import Row
 SMALL = 1.0
 """The largest w that counts as small: at 1 the scale is 2, the end of the tables' fine grid."""
 
+LARGE = 4.0
+"""The end of the paper's tables: a curve that ends before it could rise says nothing."""
+
 FINE = 0.1
 """The step of the tables' fine grid: between no guidance and a first w that is larger a minimum may hide."""
 STEP = FINE + 1e-9
@@ -65,9 +68,8 @@ def _holes(
 
 
 def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
-    """Whether FID at the largest w is told above the minimum; it is not if told below every other w, and w is not
-    small: a curve that ends before it could rise says nothing. How large a classifier's weight has to be is not known,
-    and such a curve has always ended too early."""
+    """Whether FID at the largest w is told above the minimum; it is not if told below every other w, and w is LARGE.
+    How large a classifier's weight has to be is not known, and such a curve has always ended too early."""
     if len(rows) < 2:
         return unknown(of, "not swept: two values of w with an FID")
     *earlier, last = rows
@@ -75,11 +77,17 @@ def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     rise = compare(influences, last, best, "fid")
     falls = [compare(influences, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
-    far = last["w"] > SMALL and last["guidance"] != "classifier"
+    far = last["w"] >= LARGE and last["guidance"] != "classifier"
     outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and far)
     text = f"FID {with_error(best, FID)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
-    text += f"; not swept: a w above {max(SMALL, last['w']):g}" if falling and not far else ""
+    text += f"; not swept: {_larger(last)}" if falling and not far else ""
     return Finding(of, outcome, text, (rise,))
+
+
+def _larger(last: Row) -> str:
+    """Where a curve that still falls at its last row may rise."""
+    known_end = last["w"] < LARGE and last["guidance"] != "classifier"
+    return f"a w of {LARGE:g} or more" if known_end else f"a w above {max(SMALL, last['w']):g}"
 
 
 def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -97,7 +105,8 @@ def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding
 
 
 def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
-    """Whether the Inception Score at the largest w is told above the smallest's, and nowhere told to fall.
+    """Whether the Inception Score at the largest w is told above the smallest's, and nowhere told to fall, nor lower
+    by what may or may not be chance.
 
     A fall is looked for at each w from the highest before it: of all pairs one may fall by chance.
     """
@@ -110,9 +119,11 @@ def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
         top = max(top, row, key=lambda row: row["is_mean"])
     pairs = len(rows) * (len(rows) - 1) // 2
     told = [fall for fall in falls if below(fall[0], looks=pairs)]
+    unsure = any(fall.value < 0 and np.isnan(fall.se) for fall, *_ in falls)
     ends = f"IS {with_error(rows[0], IS)} at {turned(rows[0])}, at w {rows[-1]['w']:g} {shift(rise)}"
-    text = f"{ends}; {_falls(told or falls, 'told apart' if told else 'within chance')}"
-    return Finding(of, decided(holds=above(rise), fails=bool(told)), text, (*(fall for fall, *_ in told), rise))
+    how = "told apart" if told else "of an error that is not known" if unsure else "within chance"
+    outcome = decided(holds=above(rise) and not unsure, fails=bool(told))
+    return Finding(of, outcome, f"{ends}; {_falls(told or falls, how)}", (*(fall for fall, *_ in told), rise))
 
 
 def improves(
