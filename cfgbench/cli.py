@@ -395,7 +395,7 @@ def eval(
     from cfgbench.sweep.results import statistics_files
 
     outputs = {"--json": json, "--save-stats": save_stats, "--save-reference": save_reference}
-    check_outputs(outputs, {"SAMPLES": samples, "--reference": Path(reference)})
+    check_outputs(outputs, {"SAMPLES": samples, "--reference": Path(reference)}, inception_weights)
     found = evaluate(
         samples,
         reference,

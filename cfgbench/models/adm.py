@@ -15,6 +15,7 @@ from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError, reason
 from cfgbench.models.layers import Double
 from cfgbench.models.meta_device import shapes_only
+from cfgbench.models.precision import out_of_memory
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 
@@ -83,6 +84,8 @@ def load_adm(path: Path, device: torch.device) -> DiscreteTime:
         network = build(Model(preset=preset), side)
         network.load_state_dict(translate(tensors, network, head_by_head=head_by_head), assign=True)
     except Exception as error:  # a damaged pickle fails in many ways, all of which mean the same
+        if out_of_memory(error):
+            raise
         why = reason(error, 150)
         raise UserError(
             f"model.checkpoint = {path}: not ADM's 64x64_diffusion.pt or 128x128_diffusion.pt ({why}); fetch it again"

@@ -16,7 +16,7 @@ from cfgbench.errors import UserError, reason
 from cfgbench.evaluation.features import FeatureExtractor, Features
 from cfgbench.files import file_digest, open_regular
 from cfgbench.models.inception import Body, Runner
-from cfgbench.models.precision import float32_kept, in_parts
+from cfgbench.models.precision import float32_kept, in_parts, out_of_memory
 
 OFFICIAL_DIGEST = "6726825d"
 """What the SHA-256 of the published network's weights begins with."""
@@ -124,6 +124,8 @@ class Inception(Extractor):
             with redirect_stderr(io.StringIO()):  # a failed download is told in one line, ours
                 network = FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=path)
         except Exception as error:  # download, unpickling and missing keys fail in many ways
+            if out_of_memory(error):
+                raise
             why = reason(error, 120)
             raise UserError(
                 f"inception weights {weights or 'download'}: {why}; fetch {URL_INCEPTION_V3} (SHA-256 begins "

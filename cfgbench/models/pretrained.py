@@ -79,12 +79,14 @@ class Predicting(nn.Module):
 
 
 def _prediction(found: Any, z: Tensor) -> Tensor:
-    """What a network gave for images z. Raises TypeError for what is no tensor but may hold one, ValueError for another
-    shape, which could be made to fit by repeating it."""
+    """What a network gave for images z. Raises TypeError for what is no tensor but may hold one, or has other numbers,
+    ValueError for another shape, which could be made to fit by repeating it."""
     if not isinstance(found, Tensor):
         name = type(found).__name__
         kind = "None" if found is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
         raise TypeError(f"it gives {kind}, not a tensor [b, ch, h, w]")
+    if not found.is_floating_point():
+        raise TypeError(f"it gives numbers of {found.dtype}, not floating point")
     if found.shape != z.shape:
         raise ValueError(f"it gives {tuple(found.shape)} for images {tuple(z.shape)}")
     return found
@@ -129,6 +131,7 @@ def _as_it_was() -> Iterator[None]:
     computes as it always does."""
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
     matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
+    device = torch.get_default_device()
     try:
         with contextlib.chdir("."):
             yield
@@ -138,6 +141,8 @@ def _as_it_was() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(matmul)
         torch.set_autocast_enabled("cpu", cast)
+        if torch.get_default_device() != device:  # to set one makes every call slower
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 def _check_place(model: Factory, make: Any) -> None:

@@ -18,7 +18,7 @@ from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import make_folder
-from cfgbench.models.extractors import Extractor
+from cfgbench.models.extractors import Extractor, inception_weights
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
 from cfgbench.sweep.extractor import measuring, moments_of, numbered, packaged_extractor
@@ -32,15 +32,22 @@ SAVE_REFERENCE = "--save-reference"
 STATISTICS = "--save-stats", SAVE_REFERENCE
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]) -> None:
-    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input or another
-    output, or that cannot be written; makes their folders."""
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path], weights: Path | None) -> None:
+    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input, a file in a
+    folder that is one, or another output, or that cannot be written; makes their folders. `weights` are the Inception
+    network's, where they are named."""
+    used = inception_weights(weights)
+    inputs = {**inputs, **({"the Inception network's weights": used} if used else {})}
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
+    folders = {place: name for place, name in taken.items() if os.path.isdir(place)}  # noqa: PTH112
     for name, path in outputs.items():
         if path is None:
             continue
         if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
+        real = Path(os.path.realpath(path))
+        if path.is_file() and (around := [name for place, name in folders.items() if real.is_relative_to(place)]):
+            raise UserError(f"{name} {path}: would overwrite a file of {around[0]}; name another file")
         taken[os.path.realpath(path)] = name
         if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")

@@ -280,3 +280,6 @@ def test_a_released_file_is_read_without_unpickling_and_anything_else_is_named(t
     for name, said in [("module", ""), ("lacking", "out.2.bias"), ("more", "more"), ("cut", ""), ("none", "")]:
         with pytest.raises(UserError, match=rf"{name}\.pt: not ADM's .*{said}"):
             load_adm(tmp_path / f"{name}.pt", torch.device("cpu"))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):  # whose way out is not another file
+        load_adm(path, torch.device("cpu"))

@@ -40,8 +40,9 @@ def wrong(**more):
 
 def bundled(kind, **more):
     net, forward = Net(**more), Net(**more).forward
-    of = {"tuple": lambda x: (x,), "Output": Output, "none": lambda x: None, "grey": lambda x: x[:, :1]}[kind]
-    net.forward = lambda z, lam, c: of(forward(z, lam, c))
+    of = {"tuple": lambda x: (x,), "Output": Output, "none": lambda x: None, "grey": lambda x: x[:, :1]}
+    of |= {"complex": lambda x: x.cfloat(), "whole": lambda x: x.long()}
+    net.forward = lambda z, lam, c: of[kind](forward(z, lam, c))
     return net
 
 class Output:
@@ -89,7 +90,9 @@ def moves(**more):
     torch.set_float32_matmul_precision("medium")
     torch.set_autocast_enabled("cpu", True)
     torch.set_num_threads(torch.get_num_threads() + 1)
-    return make(**more)
+    network = make(**more)
+    torch.set_default_device("meta")
+    return network
 """
 CPU = torch.device("cpu")
 
@@ -211,7 +214,8 @@ def test_memory_that_runs_out_is_not_the_functions_fault(module):
 def test_what_a_function_changes_for_the_whole_program_is_undone(module):
     def settings():
         matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
-        return torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads(), matmul, cast
+        kinds = torch.get_default_dtype(), torch.get_default_device()
+        return torch.is_grad_enabled(), *kinds, torch.get_num_threads(), matmul, cast
 
     before = settings()
     load_pretrained(factory(function="moves"), IMAGES, CPU)
@@ -236,6 +240,8 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):
         ("tuple", r"TypeError: it gives a tuple, not a tensor \[b, ch, h, w\]"),
         ("Output", r"TypeError: it gives an Output, not a tensor \[b, ch, h, w\]"),
         ("none", r"TypeError: it gives None, not a tensor \[b, ch, h, w\]"),
+        ("complex", r"TypeError: it gives numbers of torch.complex64, not floating point"),
+        ("whole", r"TypeError: it gives numbers of torch.int64, not floating point"),
         ("grey", r"ValueError: it gives \(2, 1, 8, 8\) for images \(2, 3, 8, 8\)"),
     ],
 )

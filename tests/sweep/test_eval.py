@@ -162,6 +162,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "./samples.npz"], "--json samples.npz: would overwrite SAMPLES"),
         (["--json", "others.npz"], "--json others.npz: would overwrite --reference"),
         (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
+        (["--json", "photos/0.png"], "--json photos/0.png: would overwrite a file of --reference"),
+        (["--json", "used.pth"], "--json used.pth: would overwrite the Inception network's weights"),
         (["--json", "."], "--json .: cannot be written"),
         (["--json", "/dev/fd/PIPE"], "cannot be written"),
         (["--json", "circle"], "--json circle: cannot be written"),
@@ -172,17 +174,22 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
 def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, words, said):
     as_npz(DIGITS[:50])
     as_npz(DIGITS[50:], "others.npz")
-    before = {path: path.read_bytes() for path in Path().glob("*.npz")}
+    Path("photos").mkdir()
+    for path in (Path("photos/0.png"), Path("used.pth")):
+        path.write_bytes(b"mine")
+    monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", "used.pth")
+    before = {path: path.read_bytes() for pattern in ("*.npz", "*.pth", "*/*.png") for path in Path().glob(pattern)}
     Path("circle").symlink_to("circle")
     reading, writing = os.pipe()
     words = [word.replace("PIPE", str(writing)) for word in words]
     monkeypatch.setattr(external, "_measure", lambda *_: pytest.fail("it worked"))
-    code, out, err = run("eval", "samples.npz", "--reference", "others.npz", "--features", "digits", *words)
+    reference = "photos" if any(word.startswith("photos") for word in words) else "others.npz"
+    code, out, err = run("eval", "samples.npz", "--reference", reference, "--features", "digits", *words)
     for end in (reading, writing):
         os.close(end)
     assert (code, out) == (2, "")
     assert said in err
-    assert before == {path: path.read_bytes() for path in Path().glob("*.npz")}
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def test_what_an_output_leads_to_is_written_and_what_is_no_file_is_not_replaced(run, monkeypatch):

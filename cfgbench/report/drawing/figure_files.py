@@ -4,7 +4,7 @@ import contextlib
 import gc
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,27 +40,26 @@ def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
     count = min(processes.forkable_processors(), len(draws))
     if count < 2:
         return lambda: _draw_all(draws.items())
-    left = ((stem, draws[stem]) for stem in _each_once(list(draws)))
+    each, numbers = list(draws.items()), _numbers_below(len(draws))
+    left = (each[int.from_bytes(number, "big")] for number in iter(partial(numbers.read, 2), b""))
     waits = [processes.begin(partial(_draw_apart, left)) for _ in range(count)]
 
     def wait() -> Files:
-        files = {name: content for one in waits for name, content in one().items()}
-        files |= _draw_all((stem, draw) for stem, draw in draws.items() if f"{stem}.png" not in files)  # one has died
+        with numbers:
+            files = {name: content for one in waits for name, content in one().items()}
+        files |= _draw_all((stem, draw) for stem, draw in each if f"{stem}.png" not in files)  # where one has died
         return {name: files[name] for stem in draws for name in (f"{stem}.png", f"{stem}.svg") if name in files}
 
     return wait
 
 
-def _each_once(stems: Sequence[str]) -> Iterator[str]:
-    """The stems, each for one of the processes that have a copy of this: whoever is done with a figure takes the next.
-
-    Their numbers stand in a pipe: what is read from it is gone for the others, and no lock is left by one that dies.
-    """
+def _numbers_below(count: int) -> io.FileIO:
+    """A pipe that holds them, of two bytes each: of the processes that have a copy whoever is done with a figure takes
+    the next. What one has read is gone for the others, and one that dies leaves no lock behind."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as file:
-        file.write(b"".join(number.to_bytes(2, "big") for number in range(len(stems))))
-    numbers = os.fdopen(reader, "rb", buffering=0)
-    return (stems[int.from_bytes(number, "big")] for number in iter(lambda: numbers.read(2), b""))
+        file.write(b"".join(number.to_bytes(2, "big") for number in range(count)))
+    return os.fdopen(reader, "rb", buffering=0)
 
 
 def _files_of(stem: str, draw: Draw) -> Files:

@@ -26,6 +26,8 @@ def cells_of(folder: Path) -> list[str]:
     wanted = {row["cell_id"] for row in rows} if asked is None else {cell["cell_id"] for cell in asked}
     there = {row["cell_id"] for row in rows} | {path.stem for path in damaged}
     missing = [cell for cell in asked or () if cell["cell_id"] not in there]
+    place = {cell["cell_id"]: number for number, cell in enumerate(asked or ())}
+    rows.sort(key=lambda row: place.get(row["cell_id"], len(place)))  # what `_order` does not tell apart
     axes = _axes(asked or ())
     lines = [_line(row, axes) for row in sorted(rows, key=_order) if row["cell_id"] in wanted]
     lines += [f"{path.stem}  damaged: {reason}" for path, reason in damaged.items()]
