@@ -21,6 +21,12 @@ def no_error(dimensions: int) -> str:
     return f"no error of the FID: it takes more images than the features' {dimensions:,} dimensions"
 
 
+def few_in_reference(images: int, dimensions: int) -> str:
+    """The note on a reference of so many images, no more than the features have dimensions."""
+    few = f"{counted(images, 'image')}, of {dimensions:,} dimensions"
+    return f"the reference has {few}: FID is biased upwards by that too, and FID∞ does not take it out"
+
+
 def small_split(images: int, classes: int) -> str:
     """The note on an Inception Score whose splits hold so many images, fewer than there are classes."""
     held = f"{counted(images, 'image')}, fewer than the {classes:,} classes"

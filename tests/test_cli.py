@@ -334,6 +334,7 @@ def test_classes_of_unequal_sizes_are_told_where_fid_counts_them(small, run):
         "note: classes have 3 to 7 images, and samples equally many of each: FID counts that difference too; dataset."
     )
     assert f"{said}limit: 6 takes equally many\n" in run("sweep", small, "--dry-run")[2]
+    assert "note: the reference has 10 images, of 64 dimensions: FID is biased" in run("sweep", small, "--dry-run")[2]
     small.write_text(small.read_text().replace("path: photos", "path: photos, limit: 6"))
     assert "classes have" not in run("sweep", small, "--dry-run")[2]
 

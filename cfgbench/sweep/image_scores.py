@@ -12,7 +12,7 @@ from cfgbench.evaluation.metrics import split_score
 from cfgbench.files import identity
 from cfgbench.sweep.reference import Reference
 from cfgbench.sweep.results.row import error_text
-from cfgbench.wording import no_error, passed_over, small_split
+from cfgbench.wording import few_in_reference, no_error, passed_over, small_split
 
 MANY_COPIES = 0.01
 """Of the images: data sets have a few by chance, or by oversight."""
@@ -24,7 +24,7 @@ class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
     and `in_reference` those that are among the reference's; `brightest` is the largest pixel; `pixels` are height and
-    width, `reference_pixels` and `reference_brightest` those of the reference, where it is images."""
+    width, `reference_pixels`, `reference_brightest` and `reference_samples` are the reference's, where it is images."""
 
     fid: float
     fid_se: float | None
@@ -43,6 +43,7 @@ class ImageScores:
     pixels: str
     reference_pixels: str | None
     reference_brightest: int | None
+    reference_samples: int | None
     dimensions: int
     features_id: str
     reference: str
@@ -88,6 +89,8 @@ class ImageScores:
         notes = []
         if self.samples < MANY_IMAGES:
             notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
+        if self.reference_samples is not None and self.reference_samples <= self.dimensions:
+            notes.append(few_in_reference(self.reference_samples, self.dimensions))
         if self.samples < SPLITS:
             notes.append(f"no Inception Score: its {SPLITS} splits take {SPLITS} images or more")
         if self.classes is not None and self.samples // SPLITS < self.classes:
@@ -159,6 +162,7 @@ def scores_of(
         pixels=samples.pixels,
         reference_pixels=others.pixels if others else None,
         reference_brightest=others.seen.brightest if others else None,
+        reference_samples=others.images.count if others else None,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

@@ -6,7 +6,7 @@ from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.fits import numbered_otherwise
 from cfgbench.sweep.plan import Plan
-from cfgbench.wording import no_error, passed_over, small_split
+from cfgbench.wording import few_in_reference, no_error, passed_over, small_split
 
 MANY_TIMES = 2
 """More images in a class than in another: ImageNet's have up to 1.8 times as many, and the paper's FIDs count that."""
@@ -37,8 +37,11 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
     counts = np.bincount(plan.images.labels)
     fewest, most = int(counts.min()), int(counts.max())
-    against_them = "fid" in plan.spec.evaluation.metrics and plan.spec.evaluation.reference is None
-    if against_them and plan.images.mixture is None and most > MANY_TIMES * fewest:
+    named = plan.spec.evaluation.reference is not None or plan.images.mixture is not None
+    against_them = "fid" in plan.spec.evaluation.metrics and not named
+    if against_them and counts.sum() <= (dimensions := widths(plan)[0]):
+        lines.append(few_in_reference(int(counts.sum()), dimensions))
+    if against_them and most > MANY_TIMES * fewest:
         shares = f"classes have {fewest:,} to {most:,} images, and samples equally many of each"
         way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
         lines.append(f"{shares}: FID counts that difference too; {way_out}")

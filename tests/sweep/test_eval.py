@@ -140,7 +140,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
         "samples", "ignored", "copies", "in_reference", "brightest", "pixels", "reference_pixels",
-        "reference_brightest", "dimensions",
+        "reference_brightest", "reference_samples", "dimensions",
         "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
     wanted = by_sqrtm(features_of(samples), features_of(DIGITS))
@@ -805,6 +805,16 @@ def test_the_references_statistics_are_a_reference(run):
     assert (code, "--save-reference ref.pt: name a file that ends in .npz" in err) == (2, True), err
     words = "--save-reference", "x.npz", "--save-stats", "x.npz"
     assert "would overwrite --save-stats" in run("eval", "samples.npz", "--reference", "digits", *words)[2]
+
+
+def test_a_reference_of_few_images_has_a_note(run):
+    for count, noted in ((64, True), (65, False)):
+        as_npz(DIGITS[:count], "few.npz")
+        as_npz(DIGITS[100:400])
+        code, _, err = run("eval", "samples.npz", "--reference", "few.npz", "--features", "digits", "--json", "it.json")
+        said = f"note: the reference has {count} images, of 64 dimensions: FID is biased upwards by that too, and FID∞"
+        assert (code, said in err) == (0, noted), err
+        assert json.loads(Path("it.json").read_text())["reference_samples"] == count
 
 
 def test_images_of_another_size_than_the_references_have_a_note(run, random_inception):
