@@ -13,6 +13,7 @@ import torch
 
 from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
+from cfgbench.data.pictures import SUFFIXES
 from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.measure import Measurement, measure
@@ -33,8 +34,8 @@ STATISTICS = "--save-stats", SAVE_REFERENCE
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path], weights: Path | None) -> None:
-    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input, a file in a
-    folder that is one, or another output, or that cannot be written; makes their folders. `weights` are the Inception
+    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input, an image in
+    a folder that is one, or another output, or that cannot be written; makes their folders. `weights` are the Inception
     network's, where they are named."""
     used = inception_weights(weights)
     inputs = {**inputs, **({"the Inception network's weights": used} if used else {})}
@@ -46,8 +47,9 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
         real = Path(os.path.realpath(path))
-        if path.is_file() and (around := [name for place, name in folders.items() if real.is_relative_to(place)]):
-            raise UserError(f"{name} {path}: would overwrite a file of {around[0]}; name another file")
+        around = [other for place, other in folders.items() if real.is_relative_to(place)]
+        if around and real.suffix.lower() in SUFFIXES and real.exists():
+            raise UserError(f"{name} {path}: would overwrite an image of {around[0]}; name another file")
         taken[os.path.realpath(path)] = name
         if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")

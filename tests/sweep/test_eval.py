@@ -162,7 +162,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "./samples.npz"], "--json samples.npz: would overwrite SAMPLES"),
         (["--json", "others.npz"], "--json others.npz: would overwrite --reference"),
         (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
-        (["--json", "photos/0.png"], "--json photos/0.png: would overwrite a file of --reference"),
+        (["--json", "photos/0.png"], "--json photos/0.png: would overwrite an image of --reference"),
         (["--json", "used.pth"], "--json used.pth: would overwrite the Inception network's weights"),
         (["--json", "."], "--json .: cannot be written"),
         (["--json", "/dev/fd/PIPE"], "cannot be written"),
@@ -805,6 +805,13 @@ def test_the_references_statistics_are_a_reference(run):
     assert (code, "--save-reference ref.pt: name a file that ends in .npz" in err) == (2, True), err
     words = "--save-reference", "x.npz", "--save-stats", "x.npz"
     assert "would overwrite --save-stats" in run("eval", "samples.npz", "--reference", "digits", *words)[2]
+
+
+def test_the_result_may_stand_beside_the_images_and_be_written_again(run):
+    folder = as_folder(DIGITS[:40])
+    for _ in range(2):
+        code, _, err = run("eval", folder, "--reference", "digits", "--json", f"{folder}/result.json")
+        assert code == 0, err
 
 
 def test_a_reference_of_few_images_has_a_note(run):

@@ -42,8 +42,8 @@ def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns
 
     def judged(influences: Influences, setting: Setting) -> list[Finding]:
         curves: list[Curve] = setting.curves()
-        guided = {curve.name: [row for row in curve.having(*columns) if row["w"] >= 0] for curve in curves}
-        found = [judge(influences, name, rows) for name, rows in guided.items()]
+        guided = [(curve.name, [row for row in curve.having(*columns) if row["w"] >= 0]) for curve in curves]
+        found = [judge(influences, name, rows) for name, rows in guided]
         return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
 
     return judged

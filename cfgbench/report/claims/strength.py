@@ -77,17 +77,13 @@ def fid_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
     rise = compare(influences, last, best, "fid")
     falls = [compare(influences, last, row, "fid") for row in earlier]
     falling = all(below(fall) for fall in falls)
-    far = last["w"] >= LARGE and last["guidance"] != "classifier"
+    classifier = last["guidance"] == "classifier"
+    far = last["w"] >= LARGE and not classifier
     outcome = decided(holds=above(rise, looks=len(earlier)), fails=falling and far)
     text = f"FID {with_error(best, FID)} at {turned(best)}; at w {last['w']:g} {shift(rise)}"
-    text += f"; not swept: {_larger(last)}" if falling and not far else ""
+    more = f"above {max(SMALL, last['w']):g}" if classifier else f"of {LARGE:g} or more"
+    text += f"; not swept: a w {more}" if falling and not far else ""
     return Finding(of, outcome, text, (rise,))
-
-
-def _larger(last: Row) -> str:
-    """Where a curve that still falls at its last row may rise."""
-    known_end = last["w"] < LARGE and last["guidance"] != "classifier"
-    return f"a w of {LARGE:g} or more" if known_end else f"a w above {max(SMALL, last['w']):g}"
 
 
 def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
@@ -105,8 +101,8 @@ def rises_again(influences: Influences, of: str, rows: Sequence[Row]) -> Finding
 
 
 def is_rises(influences: Influences, of: str, rows: Sequence[Row]) -> Finding:
-    """Whether the Inception Score at the largest w is told above the smallest's, and nowhere told to fall, nor lower
-    by what may or may not be chance.
+    """Whether the Inception Score at the largest w is told above the smallest's, and nowhere told to fall, nor lower by
+    an error that is not known.
 
     A fall is looked for at each w from the highest before it: of all pairs one may fall by chance.
     """

@@ -209,8 +209,9 @@ def _pulls(influences: Influences, terms: Sequence[Term]) -> tuple[np.ndarray, n
     if not all(np.array_equal(one["label"], held[0]["label"]) for one in held[1:]):
         return None
     pulls = np.sum([term.coefficient * one[term.metric] for one, term in zip(held, terms, strict=True)], axis=0)
-    for one, term in zip(held, terms, strict=True) if not np.isfinite(pulls).all() else ():
-        if not np.isfinite(one[term.metric]).all():
+    whole = bool(np.isfinite(pulls).all())
+    for one, term in zip(held, terms, strict=True):
+        if not whole and not np.isfinite(one[term.metric]).all():
             path = influences.path(str(term.row["cell_id"]))
             raise UserError(f"{path}: {term.metric} is not finite; delete it to compare that cell without pairing")
     return pulls, held[0]["label"]
