@@ -518,6 +518,9 @@ def test_a_network_that_diverges_gives_failed_rows_and_the_others_go_on(small, r
     assert failed["reason"].str.contains("lower training.learning_rate").all()
     assert (table["status"] == "ok").sum() == 2
     assert "2 of 4 cells done, 2 failed" in run("ls")[1]
+    planned = run("sweep", small, "--dry-run")[1]
+    assert [planned.count(state) for state in ("  failed   ", "  done     ", "  missing  ")] == [2, 2, 0]
+    assert "4 cells, 2 to run" in planned
 
 
 def test_what_failed_is_told_though_the_process_that_saw_it_died(small, run, monkeypatch):

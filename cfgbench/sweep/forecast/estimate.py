@@ -63,7 +63,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     missing = plan.missing
     there = {network.id for network in plan.networks() if _is_there(plan, network, compute)}
     untrained = [network for network in networks_of(missing) if network.id not in there]
-    lines = [_cell_line(cell, cell.id in plan.done, costs) for cell in plan.cells]
+    lines = [_cell_line(plan, cell, costs) for cell in plan.cells]
     for network in plan.networks():
         state = "to train" if network in untrained else "trained" if network.id in there else "not needed"
         lines.append(_network_line(network, state, costs))
@@ -142,9 +142,9 @@ def _is_there(plan: Plan, network: Network, compute: Compute) -> bool:
     return plan.store.checkpoint(network.id).exists() or trained_elsewhere(plan, network, compute) is not None
 
 
-def _cell_line(cell: Cell, done: bool, costs: Costs) -> str:
+def _cell_line(plan: Plan, cell: Cell, costs: Costs) -> str:
     calls = f"{cell.nfe} network passes an image, {cell.nfe * cell.sampling.samples:,} in all"
-    state = "done" if done else "missing"
+    state = "done" if cell.id in plan.done else "failed" if cell.id in plan.seen else "missing"
     return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
 
 
