@@ -40,15 +40,15 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
     used = inception_weights(weights)
     inputs = {**inputs, **({"the Inception network's weights": used} if used else {})}
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
-    folders = {place: name for place, name in taken.items() if os.path.isdir(place)}  # noqa: PTH112
+    folders = {place: name for name, path in inputs.items() if path.is_dir() for place in _spellings(path)}
     for name, path in outputs.items():
         if path is None:
             continue
         if other := taken.get(os.path.realpath(path)):
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
-        real = Path(os.path.realpath(path))
-        around = [other for place, other in folders.items() if real.is_relative_to(place)]
-        if around and real.suffix.lower() in SUFFIXES and real.exists():
+        spellings = _spellings(path)
+        around = [other for place, other in folders.items() if any(one.is_relative_to(place) for one in spellings)]
+        if around and any(one.suffix.lower() in SUFFIXES for one in spellings) and path.exists():
             raise UserError(f"{name} {path}: would overwrite an image of {around[0]}; name another file")
         taken[os.path.realpath(path)] = name
         if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
@@ -59,6 +59,11 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
         if (path.exists() and not path.is_file()) or place.is_symlink() or not os.access(place.parent, os.W_OK):
             raise UserError(f"{name} {path}: cannot be written; name another file")
+
+
+def _spellings(path: Path) -> tuple[Path, Path]:
+    """Where the path leads, and as it is named: a link in a folder of images is one of them."""
+    return Path(os.path.realpath(path)), path.absolute()
 
 
 class Evaluated(NamedTuple):

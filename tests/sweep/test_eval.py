@@ -163,6 +163,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "others.npz"], "--json others.npz: would overwrite --reference"),
         (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
         (["--json", "photos/0.png"], "--json photos/0.png: would overwrite an image of --reference"),
+        (["--json", "photos/linked.png"], "--json photos/linked.png: would overwrite an image of --reference"),
         (["--json", "used.pth"], "--json used.pth: would overwrite the Inception network's weights"),
         (["--json", "."], "--json .: cannot be written"),
         (["--json", "/dev/fd/PIPE"], "cannot be written"),
@@ -175,8 +176,9 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
     as_npz(DIGITS[:50])
     as_npz(DIGITS[50:], "others.npz")
     Path("photos").mkdir()
-    for path in (Path("photos/0.png"), Path("used.pth")):
+    for path in (Path("photos/0.png"), Path("used.pth"), Path("elsewhere.png")):
         path.write_bytes(b"mine")
+    Path("photos/linked.png").symlink_to(Path("elsewhere.png").absolute())
     monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", "used.pth")
     before = {path: path.read_bytes() for pattern in ("*.npz", "*.pth", "*/*.png") for path in Path().glob(pattern)}
     Path("circle").symlink_to("circle")
