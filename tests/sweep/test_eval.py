@@ -180,7 +180,11 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
         path.write_bytes(b"mine")
     Path("photos/linked.png").symlink_to(Path("elsewhere.png").absolute())
     monkeypatch.setenv("CFGBENCH_INCEPTION_WEIGHTS", "used.pth")
-    before = {path: path.read_bytes() for pattern in ("*.npz", "*.pth", "*/*.png") for path in Path().glob(pattern)}
+
+    def there():
+        return {path: path.read_bytes() for kind in ("*.npz", "*.pth", "*.png") for path in Path().rglob(kind)}
+
+    before = there()
     Path("circle").symlink_to("circle")
     reading, writing = os.pipe()
     words = [word.replace("PIPE", str(writing)) for word in words]
@@ -191,7 +195,7 @@ def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, 
         os.close(end)
     assert (code, out) == (2, "")
     assert said in err
-    assert before == {path: path.read_bytes() for path in before}
+    assert before == there()
 
 
 def test_what_an_output_leads_to_is_written_and_what_is_no_file_is_not_replaced(run, monkeypatch):
