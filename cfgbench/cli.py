@@ -353,14 +353,14 @@ def eval(
         str | None,
         typer.Option(
             help="inception, inception-768, -192, -64, digits or fashion-mnist.",
-            show_default="that of the data set or the statistics, else inception",
+            show_default="that of the data set, the sweep file or the statistics, else inception",
         ),
     ] = None,
     inception_weights: Annotated[
         Path | None,
         typer.Option(
             help="The Inception network's weights.",
-            show_default="those of the sweep file, else CFGBENCH_INCEPTION_WEIGHTS",
+            show_default="those of the sweep file, else CFGBENCH_INCEPTION_WEIGHTS, else a download",
         ),
     ] = None,
     feature_precision: Annotated[
@@ -478,12 +478,12 @@ def ls(
 def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:
     from cfgbench.sweep.forecast.estimate import forecast, forecast_without_data
     from cfgbench.sweep.plan import make_plan
-    from cfgbench.sweep.workers.division import divide
+    from cfgbench.sweep.workers.division import take_threads
 
     try:
         plan = make_plan(sweep, results, progress, prepare=False)
-        division = divide(plan, compute.device, workers)
-        lines = [*forecast(plan, compute), f"worked on by {division}"]
+        division = take_threads(plan, compute.device, workers)
+        lines = [*forecast(plan, compute, division.workers), f"worked on by {division}"]
         _tell_notes(plan, plan.computed_with(compute))
     except UserError as error:
         lines = forecast_without_data(sweep, error)

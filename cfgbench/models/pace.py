@@ -15,6 +15,9 @@ QUICK = 0.25
 good part of them: it is done again."""
 SLOWER = 1.5
 """Times as long as was expected: that is timed again, too."""
+GROWS, PATIENCE = 1.5, 20.0
+"""Twice as many images that take less than GROWS times as long tell of what is around the work, not of it, as where
+other programs keep the processors busy: then larger batches are tried for longer, so many seconds."""
 ENOUGH = 0.95
 """Of the best rate: a batch that reaches it is not made larger."""
 SHARE_OF_MEMORY = 0.7
@@ -45,7 +48,7 @@ def pace_of_passes(network: Denoiser, shape: tuple[int, ...], largest: int, comp
 def pace_of(work: Callable[[int], None], largest: int, device: torch.device) -> Pace:
     """Of `work(b)` on b images: b is doubled as long as that is quick enough to be tried, fits into memory, and
     does not fail."""
-    b, found = 1, {}
+    b, found, before = 1, {}, 0.0
     per_image = _seconds(work, b)  # what is done once is in it, and not counted
     began = time.monotonic()
     while True:
@@ -56,10 +59,11 @@ def pace_of(work: Callable[[int], None], largest: int, device: torch.device) -> 
                 raise
             break
         found[b] = per_image = seconds / b
-        late = time.monotonic() - began + 2 * (2 * seconds) > SECONDS_TO_MEASURE
+        patience = SECONDS_TO_MEASURE if seconds > GROWS * before else PATIENCE
+        late = time.monotonic() - began + 2 * (2 * seconds) > patience
         if 2 * b > largest or late or 2 * grown > SHARE_OF_MEMORY * _free(device):
             break
-        b *= 2
+        b, before = 2 * b, seconds
     best = min(found.values())
     return Pace(found[max(found)], min(b for b, seconds in found.items() if seconds * ENOUGH <= best))
 

@@ -329,6 +329,8 @@ def test_fixed_shares_of_classes_leave_the_spread_inside_of_them():
     one_class = np.zeros(1000, dtype=np.int64)
     assert standard_error(draws[0], one_class) == pytest.approx(standard_error(draws[0]), rel=1e-12)
     assert standard_error(draws[0][:10], labels[:10]) == standard_error(draws[0][:10])  # one image a class
+    assert standard_error(draws[0][:11], labels[:11]) == standard_error(draws[0][:11])  # and two of the first
+    assert standard_error(draws[0][:20], labels[:20]) < standard_error(draws[0][:20]) / 5  # two of each
     assert math.isnan(standard_error(draws[0][:1]))
 
 

@@ -343,6 +343,17 @@ def test_something_else_that_comes_between_once_is_not_taken_for_the_pace(clock,
     assert pace_of(work, 64, torch.device("cpu")).seconds == pytest.approx(0.001, rel=0.05)
 
 
+def test_the_wait_for_busy_processors_is_not_taken_for_the_pace(clock):
+    """Of each call the same wait: of one image it says nothing."""
+    assert pace_of(lambda b: clock.sleep(0.5 + 0.0001 * b), 512, torch.device("cpu")).seconds < 0.0012
+    assert clock.now < pace_module.PATIENCE
+
+
+def test_images_that_take_long_are_not_tried_many_at_a_time(clock):
+    assert pace_of(lambda b: clock.sleep(0.5 * b), 512, torch.device("cpu")).seconds == 0.5
+    assert clock.now <= pace_module.SECONDS_TO_MEASURE
+
+
 def test_memory_that_runs_out_ends_the_search(clock):
     def work(b):
         if b > 4:

@@ -140,6 +140,14 @@ def test_seconds_are_those_of_all_passes_and_steps(sweep):
     assert [costs.training_seconds(network) for network in plan.networks()] == [12 * 16 * 0.25] * 2
 
 
+@pytest.mark.parametrize(("workers", "sampling", "training"), [(1, 48, 24), (2, 24, 12), (3, 24, 12), (4, 12, 12)])
+def test_processes_share_the_time_by_whole_cells_and_networks(sweep, run, monkeypatch, workers, sampling, training):
+    costs = Costs(pass_through=0.1, training={"denoiser": 1 / 16}, feature_classifier=0.0, size={"denoiser": 1})
+    monkeypatch.setattr("cfgbench.sweep.forecast.estimate.costs_of", lambda *_: costs)
+    out = run("sweep", sweep(40), "--dry-run", "--quiet", "--workers", workers)[1]
+    assert f"sampling {sampling} s, training {training} s, " in out
+
+
 def test_before_the_data_are_there_the_papers_operations_are_counted(run, tmp_path, monkeypatch):
     """Table 1: three networks, each unguided in 256 passes an image and 13 times guided in 512; a training step is
     three passes."""

@@ -270,12 +270,13 @@ def test_a_dry_run_says_who_would_work(small, run):
     )
 
 
-def test_train_takes_the_threads_of_a_worker(small, run, monkeypatch):
+@pytest.mark.parametrize("command", [("train", "--p-uncond", 0.5, "--precision", "fp32"), ("sweep", "--dry-run")])
+def test_training_and_a_dry_run_take_the_threads_of_a_worker(small, run, monkeypatch, command):
     taken = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr(division, "best", lambda *_, **__: division.Division(3, 2, ""))
-    assert run("train", small, "--p-uncond", 0.5, "--precision", "fp32")[0] == 0
+    assert run(command[0], small, *command[1:])[0] == 0
     assert taken == [2]
 
 

@@ -56,8 +56,12 @@ class Costs:
         return network.training.steps * network.training.batch_size * self.training[network.kind]
 
 
-def forecast(plan: Plan, compute: Compute) -> list[str]:
-    """A line a cell, a line a network, and what is missing in all, for a person to read before it begins."""
+def forecast(plan: Plan, compute: Compute, workers: int = 1) -> list[str]:
+    """A line a cell, a line a network, and what is missing in all, for a person to read before it begins.
+
+    Steps are timed with the threads that this process has, which are to be those of one that works on the sweep; so
+    many `workers` share the whole.
+    """
     compute = plan.computed_with(compute)
     costs = costs_of(plan, compute)
     missing = plan.missing
@@ -74,6 +78,7 @@ def forecast(plan: Plan, compute: Compute) -> list[str]:
     calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
     lines.append(f"{counted(len(plan.cells), 'cell')}, {len(missing)} to run, {calls:,} network passes")
     sampling, training = _ahead(costs, missing, untrained, compute)
+    sampling, training = sampling * _part(len(missing), workers), training * _part(len(untrained), workers)
     copied = [one for one in networks_of(missing) if one.id in there and not plan.store.checkpoint(one.id).exists()]
     kept = disk.kept(plan, missing, [*untrained, *copied], costs.size)
     megabytes = (kept + disk.passing(plan, missing, untrained, costs.size)) / 1e6
@@ -106,6 +111,11 @@ def _ahead(
         sampling = {network: cost.expected(seconds) for network, seconds in sampling.items()}
         training = [cost.expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
+
+
+def _part(works: int, workers: int) -> float:
+    """The part of all works' time that so many processes take, each with one work at a time."""
+    return -(-works // workers) / max(1, works)
 
 
 def forecast_without_data(path: Path, error: UserError) -> list[str]:

@@ -98,9 +98,12 @@ def _alone(plan: Plan, device: torch.device, cores: int) -> str:
     return ""
 
 
-def take_threads(plan: Plan, device: torch.device) -> None:
-    """Leaves this process the threads of one that works on the sweep: what it trains is then what `sweep` would."""
-    torch.set_num_threads(divide(plan, device).threads)
+def take_threads(plan: Plan, device: torch.device, asked: int | None = None) -> Division:
+    """Leaves this process the threads of one that works on the sweep: what it trains is then what `sweep` would, and
+    takes as long. Returns how the sweep is divided."""
+    division = divide(plan, device, asked)
+    torch.set_num_threads(division.threads)
+    return division
 
 
 def work_of(plan: Plan) -> Work:
