@@ -69,7 +69,9 @@ def test_parts_are_equally_large_and_the_moments_of_parts_are_those_of_their_ima
             torch.testing.assert_close(part.scatter, whole.scatter)
 
 
-@pytest.mark.parametrize(("total", "classes"), [(1000, 1), (1000, 3), (1000, 10), (1000, 100), (1001, 70), (159, 20), (30, 10)])
+@pytest.mark.parametrize(
+    ("total", "classes"), [(1000, 1), (1000, 3), (1000, 10), (1000, 100), (1001, 70), (159, 20), (30, 10)]
+)
 def test_all_parts_have_equally_many_of_each_class(total, classes):
     labels = np.arange(total) % classes
     table = np.zeros((5, classes), dtype=int)
