@@ -469,10 +469,7 @@ def ls(
     from cfgbench.sweep.results.listing import cells_of, overview
 
     lines = cells_of(chosen_folders([sweep], results, note)[0]) if sweep else overview(results)
-    print(
-        "\n".join(map(printable, lines))
-        or f"{printable(results)}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
-    )
+    print("\n".join(map(printable, lines)))
 
 
 def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None, progress: Progress) -> None:

@@ -2,12 +2,13 @@
 
 from cfgbench.errors import counted
 
+NO_SWEEPS = "no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
 GOES_ON = "what is finished is kept, and the same command goes on from here"
 
 
-def strength(w: float, *, classifier: bool = False) -> str:
+def strength(w: float, guidance: str = "cfg") -> str:
     """`w 0.3 (scale 1.3)`: both conventions; `w 0.3` for the weight of a classifier, which is no such scale."""
-    return f"w {w:g}" if classifier else f"w {w:g} (scale {1 + w:g})"
+    return f"w {w:g}" if guidance == "classifier" else f"w {w:g} (scale {1 + w:g})"
 
 
 def passed_over(files: int, where: str = "") -> str:

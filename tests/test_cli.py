@@ -21,7 +21,7 @@ from programs import NOBODY, foreground, read_by
 import cfgbench
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native_group_norm, pace
-from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.checkpoint import load_network
 from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep.notes import notes_on
@@ -341,9 +341,12 @@ def test_classes_of_unequal_sizes_are_told_where_fid_counts_them(small, run):
 
 def test_a_classifier_that_guides_nothing_is_told(small, run):
     small.write_text(SMALL + "classifier: {training: {steps: 2}}\n")
-    said = "note: classifier: trains nothing, as no cell has guidance classifier\n"
+    said = "note: classifier: trains nothing, as no cell is guided by one\n"
     assert said in run("sweep", small, "--dry-run")[2]
-    small.write_text(small.read_text().replace("T: [3]", "T: [3], guidance: [cfg, classifier]"))
+    with_none = small.read_text()
+    small.write_text(with_none.replace("w: [0, 1]", "w: [0]").replace("T: [3]", "T: [3], guidance: [cfg, classifier]"))
+    assert said in run("sweep", small, "--dry-run")[2]
+    small.write_text(with_none.replace("T: [3]", "T: [3], guidance: [cfg, classifier]"))
     assert said not in run("sweep", small, "--dry-run")[2]
 
 
@@ -563,7 +566,7 @@ def test_batch_size_changes_neither_images_nor_fid(small, run):
         assert other["cell_id"].tolist() == found[0]["cell_id"].tolist()
         assert other["fid"].tolist() == pytest.approx(found[0]["fid"].tolist(), rel=1e-6)
     path = next(Path("results/b7/checkpoints").glob("*.safetensors"))
-    networks = Networks(load_denoiser(path, torch.device("cpu")))
+    networks = Networks(load_network(path, "denoiser", torch.device("cpu")))
     sampling = Sampling(w=1.5, T=8, samples=500)
     together = filling.generate(networks, sampling, torch.arange(500), (1, 8, 8), "fp32")
     for size in (64, 100):

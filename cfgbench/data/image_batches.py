@@ -4,15 +4,14 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cfgbench import machine, npz
+from cfgbench import npz
 from cfgbench.data.images import Images
-from cfgbench.data.pictures import decode, hidden, is_picture
+from cfgbench.data.pictures import decode, hidden, is_picture, side_by_side
 from cfgbench.data.sources import check_there, open_source
 from cfgbench.errors import UserError
 
@@ -134,10 +133,7 @@ def _from_files(path: Path, channels: int) -> ImageBatches:
         return pixels[..., :1].transpose(2, 0, 1)  # of three that are equal, as many programs save grey
 
     def batches(size: int) -> Iterator[np.ndarray]:
-        size = _bounded(size, (channels, height, width))
-        with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
-            for first in range(0, len(files), size):
-                yield np.stack(list(pool.map(read, files[first : first + size])))
+        return side_by_side(read, files, _bounded(size, (channels, height, width)))
 
     return ImageBatches(path.name, len(files), (channels, height, width), "shuffled order", batches, ignored)
 

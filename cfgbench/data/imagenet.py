@@ -6,7 +6,6 @@ their classes have the same numbers: the batches bring theirs, 1 to 1000; a tree
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cfgbench import machine, npz
+from cfgbench import npz
 from cfgbench.data.cache import Prepared, prepared
 from cfgbench.data.images import Images, choose_classes, composed, select
-from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
+from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square, side_by_side
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
 from cfgbench.progress import Progress
@@ -190,10 +189,7 @@ class _Tree:
         return _Tree(source, [file for file, _ in files], scale, recipe, fingerprint, names, labels, ignored)
 
     def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
-            for begin in range(0, len(wanted), CHUNK):
-                files = [self.files[position] for position in wanted[begin : begin + CHUNK]]
-                yield np.stack(list(pool.map(self._pixels, files)))
+        return side_by_side(self._pixels, [self.files[position] for position in wanted], CHUNK)
 
     def _pixels(self, file: str) -> np.ndarray:
         image = self.scale(decode(self.source, file).convert("RGB"))

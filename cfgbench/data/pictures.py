@@ -2,12 +2,14 @@
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from cfgbench import machine
 from cfgbench.data.sources import Source
 from cfgbench.errors import UserError, reason
 
@@ -48,6 +50,13 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
     except Exception as error:  # damaged images and zips fail in many ways, all of which mean the same
         why = "not a PNG or JPEG" if "cannot identify" in str(error) else reason(error)
         raise UserError(f"{source.where}: {name}: cannot be read as an image ({why}); replace or remove it") from None
+
+
+def side_by_side(read: Callable[[str], np.ndarray], files: Sequence[str], size: int) -> Iterator[np.ndarray]:
+    """What `read` gives of each file, in batches of at most `size`."""
+    with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
+        for first in range(0, len(files), size):
+            yield np.stack(list(pool.map(read, files[first : first + size])))
 
 
 def middle_square(image: Image.Image) -> Image.Image:

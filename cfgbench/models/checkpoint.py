@@ -1,7 +1,6 @@
 """Trained networks on disk."""
 
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -12,20 +11,12 @@ from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
 from cfgbench.tensors import load_tensors
 
-N = TypeVar("N", UNet, HalfUNet)
+NETWORKS: dict[str, type[UNet | HalfUNet]] = {"denoiser": UNet, "classifier": HalfUNet}
+"""What is trained, by the kind that `spec.Network` names."""
 
 
-def load_denoiser(path: Path, device: torch.device) -> UNet:
-    """The trained network of a checkpoint (its EMA weights), ready to be sampled. Raises UserError."""
-    return _load(path, device, "denoiser", UNet)
-
-
-def load_noisy_classifier(path: Path, device: torch.device) -> HalfUNet:
-    """The trained classifier of noisy images of a checkpoint, ready to guide. Raises UserError."""
-    return _load(path, device, "classifier", HalfUNet)
-
-
-def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
+def load_network(path: Path, kind: str, device: torch.device) -> UNet | HalfUNet:
+    """The trained network of a checkpoint (its EMA weights), ready to be sampled or to guide. Raises UserError."""
     tensors, header = load_tensors(path)
     try:
         if (found := header.get("kind", "denoiser")) != kind:
@@ -33,7 +24,7 @@ def _load(path: Path, device: torch.device, kind: str, make: type[N]) -> N:
         if "ema" in header and not (isinstance(header["ema"], str) and isinstance(header["raw"], str)):
             raise ValueError("its digests are no text")
         with shapes_only():  # what a header announces is not allocated
-            network = make(Model.model_validate(header["model"]), **header["image"])
+            network = NETWORKS[kind](Model.model_validate(header["model"]), **header["image"])
         wanted = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
         if wanted != {name: (value.shape, value.dtype) for name, value in tensors.items()}:
             raise ValueError("its tensors are not those of the network that it names")

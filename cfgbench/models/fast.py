@@ -116,15 +116,10 @@ def graphed(call: Callable[..., Tensor], network: nn.Module) -> Callable[..., Te
     return Graphed(call) if device_of(network).type == "cuda" and isinstance(network, OURS) else call
 
 
-def choose(network: nn.Module, images: int, pace: Callable[[], Pace], asked: bool | None) -> CompileDecision:
-    """Whether to compile a network through which so many images are to pass, and why.
-
-    That is what the user `asked` for; where that is None, whether compiling saves more time, at the `pace` of the
-    uncompiled network, than it takes. `pace` is called only where it decides.
-    """
+def choose(network: nn.Module, images: int, pace: Callable[[], Pace]) -> CompileDecision:
+    """Whether to compile a network through which so many images are to pass, and why: whether that saves more time, at
+    the `pace` of the uncompiled network, than it takes. `pace` is called only where it decides."""
     device = device_of(network)
-    if asked is not None:
-        return CompileDecision(asked, "as asked")
     if not isinstance(network, OURS):
         return CompileDecision(False, "it was made elsewhere; --compile tries it")
     if no_compiler(device):

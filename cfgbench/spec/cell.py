@@ -73,7 +73,7 @@ class Cell:
     @cached_property
     def classifier(self) -> Network | None:
         """The classifier that is trained for the cell; None where it needs none, as at w = 0, or has a closed form."""
-        if self.sampling.guidance != "classifier" or self.sampling.w == 0 or isinstance(self.model, Exact):
+        if not self.sampling.classified or isinstance(self.model, Exact):
             return None
         model = self.noisy_classifier.model_beside(self.model)
         training = self.noisy_classifier.training_beside(self.training)
@@ -112,9 +112,8 @@ class Cell:
     @property
     def label(self) -> str:
         """What distinguishes this cell in its sweep: `p_uncond 0.1, w 0.3 (scale 1.3), T 32`."""
-        classifier = self.sampling.guidance == "classifier"
         return ", ".join(
-            strength(value, classifier=classifier) if axis in ("w", "sampling.w") else f"{axis} {value}"
+            strength(value, self.sampling.guidance) if axis in ("w", "sampling.w") else f"{axis} {value}"
             for axis, value in self.axes.items()
         )
 

@@ -57,11 +57,11 @@ def _check_guidance(spec: SweepSpec, sampling: Sampling) -> None:
         raise ValueError(f"w = {w:g}: float32 does not hold it; take a w within {LARGEST_W:g}")
     if guidance == "score-scale" and w <= -1:
         raise ValueError(f"w = {w:g} with guidance score-scale: 1 + w scales the score; take w > -1")
-    if guidance == "classifier" and isinstance(spec.model, Factory) and spec.dataset.name == "gaussians":
+    if sampling.classified and isinstance(spec.model, Factory) and spec.dataset.name == "gaussians":
         raise ValueError(
             "guidance = classifier: a classifier that is trained is for images; take model: {name: gaussians}"
         )
-    if guidance == "classifier" and isinstance(spec.model, Checkpoint | Factory) and spec.classifier.model is None:
+    if sampling.classified and isinstance(spec.model, Checkpoint | Factory) and spec.classifier.model is None:
         raise ValueError("classifier.model: missing; guidance classifier trains one, and this model does not say how")
 
 

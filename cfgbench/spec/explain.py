@@ -37,10 +37,11 @@ def explain(error: ValidationError) -> str:
         message = f"should be keys with values, such as {{{_known_keys((*first['loc'], ''))[0]}: ...}}"
     if kind == "string_pattern_mismatch":
         message = _PATTERNS.get(where, message)
-    message += _WAYS_OUT.get(kind, "")
+    if kind == "bool_type":
+        message += ": true or false"
     if kind in _TEXTS and isinstance(first["input"], int | float):
         message = "should be text; put it in quotes"
-    if kind in ("int_type", "int_from_float") and isinstance(first["input"], float):
+    if kind == "int_type" and isinstance(first["input"], float):
         message += ", without point or exponent"
     if kind == "too_short":
         message = "should have at least one element"
@@ -50,9 +51,6 @@ def explain(error: ValidationError) -> str:
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
     return f"{where} = {_shown(first['input'])}: {message}{more}"
 
-
-_WAYS_OUT = dict.fromkeys(("bool_type", "bool_parsing"), ": true or false")
-"""The validation's kinds of errors -> what more to say of how it would be right."""
 
 _TEXTS = "string_type", "path_type"
 

@@ -136,9 +136,14 @@ class Sampling(Section):
         return {"null"} if self.on == "unconditional" else {"conditional"}
 
     @property
+    def classified(self) -> bool:
+        """Whether a classifier guides: at w = 0 none is asked."""
+        return self.guidance == "classifier" and self.w != 0
+
+    @property
     def passes(self) -> int:
         """Through a network, an image and step: one for each branch, and through a classifier there and back."""
-        return len(self.calls) + 2 * (self.guidance == "classifier" and self.w != 0)
+        return len(self.calls) + 2 * self.classified
 
     @property
     def decisive(self) -> dict[str, Any]:

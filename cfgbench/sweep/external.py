@@ -99,7 +99,6 @@ def evaluate(
         name,
         weights,
         device,
-        logits=name in ("inception", *PACKAGED),
         crop=False,
         precision=precision,
         ahead=images.count + (beside.count if beside else 0),

@@ -29,6 +29,7 @@ from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED
+from cfgbench.sweep.fits import against_images
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.shards import SECONDS
 from cfgbench.sweep.results.statistics_files import kept_elsewhere, reference_id
@@ -45,7 +46,6 @@ def packaged_extractor(
     weights: Path | None,
     device: torch.device,
     *,
-    logits: bool,
     crop: bool = True,
     precision: str = "fp32",
     ahead: int = 0,
@@ -61,7 +61,7 @@ def packaged_extractor(
             layer_of(name),
             inception_weights(weights),
             device,
-            logits=logits,
+            logits=name == GIVES_LOGITS,
             fast=precision == "bf16",
             compiled=compiled,
             ahead=ahead,
@@ -80,7 +80,7 @@ def make_extractor(plan: Plan, compute: Compute, progress: Progress) -> Extracto
         ahead = sum(cell.sampling.samples for cell in plan.missing)
         ahead += len(plan.images.images) if measures_data(plan) else 0
         how = {"precision": evaluation.precision, "ahead": ahead, "compiled": compute.compiled}
-        return packaged_extractor(name, evaluation.inception_weights, device, logits=name == GIVES_LOGITS, **how)
+        return packaged_extractor(name, evaluation.inception_weights, device, **how)
     mixture = plan.images.mixture
     if name == "gaussians":
         return Coordinates(clean_posterior(mixture, device), f"{name}-{mixture.digest[:8]}", device=device)
@@ -113,7 +113,7 @@ def _id_of(name: str, path: Path) -> str:
 def measures_data(plan: Plan) -> bool:
     """Whether the features of the training images are still to be taken: they are what is measured against, and neither
     this sweep nor another in the results folder has their statistics."""
-    if plan.spec.evaluation.reference is not None or plan.images.mixture is not None:
+    if not against_images(plan.spec, plan.images):
         return False
     if (features_id := _known_id(plan)) is None:
         return True
@@ -129,8 +129,7 @@ def _known_id(plan: Plan) -> str | None:
         return inception_id(layer_of(name), weights, fast=evaluation.precision == "bf16")
     if name in PACKAGED:
         return _id_of(name, feature_classifier.packaged(name))
-    own = plan.feature_classifier
-    path = own if own is None or own.exists() else _trained_elsewhere(plan)
+    path = _trained(plan)
     return None if path is None else _id_of(name, path)
 
 
@@ -148,8 +147,12 @@ def widths(plan: Plan) -> tuple[int, int]:
 
 def is_trained(plan: Plan) -> bool:
     """Whether the classifier that is trained on the data set to measure it is there, or another sweep has it."""
-    path = plan.feature_classifier
-    return path is not None and (path.exists() or _trained_elsewhere(plan) is not None)
+    return _trained(plan) is not None
+
+
+def _trained(plan: Plan) -> Path | None:
+    own = plan.feature_classifier
+    return own if own is None or own.exists() else _trained_elsewhere(plan)
 
 
 def _trained_elsewhere(plan: Plan) -> Path | None:

@@ -19,13 +19,18 @@ def check_fits(spec: SweepSpec, images: Images) -> None:
     """Raises ValueError for too few images or too small ones, and for networks that do not fit them or the memory."""
     _check_enough(spec, images)
     _check_side(spec, images)
-    classified = any(sampling.guidance == "classifier" for *_, sampling in points(spec))
+    classified = any(sampling.classified for *_, sampling in points(spec))
     _check_numbers(spec, images, classified=classified)
     _check_networks(spec, images, classified=classified)
 
 
+def against_images(spec: SweepSpec, images: Images) -> bool:
+    """Whether the data set's images are measured against: no statistics are named, and their law is not known."""
+    return spec.evaluation.reference is None and images.mixture is None
+
+
 def _check_enough(spec: SweepSpec, images: Images) -> None:
-    if spec.evaluation.reference is None and images.mixture is None and len(images.images) < 2:
+    if against_images(spec, images) and len(images.images) < 2:
         raise ValueError("dataset: 1 image, which has no statistics to measure against; take 2 or more")
 
 

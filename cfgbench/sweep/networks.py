@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -12,7 +12,7 @@ from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
 from cfgbench.errors import UserError, brief
 from cfgbench.models import native_group_norm
-from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
+from cfgbench.models.checkpoint import load_network
 from cfgbench.models.compile_choice import CompileDecision
 from cfgbench.models.fast import OURS, choose, for_sampling, forget, hold_half
 from cfgbench.models.gaussians import ExactClassifier
@@ -30,7 +30,6 @@ from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
 
-N = TypeVar("N", bound=torch.nn.Module)
 LARGEST = 1 << 15
 """Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
 take less than 65,536."""
@@ -131,12 +130,12 @@ def ready_for(bench: Bench, cells: Sequence[Cell]) -> Ready | None:
     if isinstance(cell.model, Pretrained):
         denoiser = bench.plan.pretrained(cell, device)
     else:
-        denoiser = _loaded(bench, cell.denoiser, load_denoiser)
+        denoiser = _loaded(bench, cell.denoiser)
     classifier = None
     if isinstance(cell.model, Exact):  # whatever the first cell's rule is: others of its group may need it
         classifier = ExactClassifier(images.mixture, device)
     elif cell.classifier is not None:
-        classifier = _loaded(bench, cell.classifier, load_noisy_classifier)
+        classifier = _loaded(bench, cell.classifier)
     networks = Networks(denoiser, classifier)
     check_networks(networks, cells, images, device)
     if isinstance(cell.model, Checkpoint | Factory) and (note := prediction_note(denoiser, cell, images, device)):
@@ -144,10 +143,10 @@ def ready_for(bench: Bench, cells: Sequence[Cell]) -> Ready | None:
     return made_fast(bench, cell, networks)
 
 
-def _loaded(bench: Bench, network: Network, load: Callable[[Path, torch.device], N]) -> N:
+def _loaded(bench: Bench, network: Network) -> torch.nn.Module:
     """What was trained, from its checkpoint. Raises UserError where that is damaged, or another network's."""
     path = bench.plan.store.checkpoint(network.id)
-    found = load(path, bench.compute.device)
+    found = load_network(path, network.kind, bench.compute.device)
     check_same(path, found.facts, network, bench.plan.images)
     bench.weights[network.id] = str(found.facts.get("ema", ""))
     if isinstance(precision := found.facts.get("precision"), str):
@@ -193,14 +192,16 @@ def _decision(bench: Bench, every: list[Cell], denoiser: torch.nn.Module, pace: 
     """Whether to compile the network of these cells: as the user asks, else as the cells of it that are there, finished
     or begun, so that a sweep that was stopped gives the numbers of one that was not, and processes side by side decide
     alike; else as it pays for this process's part of the images that are not kept. Not where none is to be made."""
+    if (asked := bench.compute.compiled) is not None:
+        return CompileDecision(asked, "as asked")
     ahead = missing(bench, every)
-    if bench.compute.compiled is None and not any(ahead[cell.id] for cell in every if cell.id not in bench.plan.done):
+    if not any(ahead[cell.id] for cell in every if cell.id not in bench.plan.done):
         return CompileDecision(False, "no image is to be made")
     rows = (bench.plan.store.find(cell.id) for cell in every)
     known = (row["compiled"] for row in rows if row is not None and row.get("compiled") is not None)
-    if bench.compute.compiled is None and (found := next(known, None)) is not None:
+    if (found := next(known, None)) is not None:
         return CompileDecision(found, "as its finished cells")
-    if bench.compute.compiled is None and (begun := compiled_before(bench, every)) is not None:
+    if (begun := compiled_before(bench, every)) is not None:
         return CompileDecision(begun, "as the cell that was begun")
     calls = sum(cell.nfe * ahead[cell.id] for cell in every) // bench.place.workers
-    return choose(denoiser, calls, pace, bench.compute.compiled)
+    return choose(denoiser, calls, pace)

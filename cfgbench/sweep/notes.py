@@ -4,7 +4,7 @@ import numpy as np
 
 from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.sweep.extractor import widths
-from cfgbench.sweep.fits import numbered_otherwise
+from cfgbench.sweep.fits import against_images, numbered_otherwise
 from cfgbench.sweep.plan import Plan
 from cfgbench.wording import few_in_reference, no_error, passed_over, small_split
 
@@ -37,8 +37,7 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
     counts = np.bincount(plan.images.labels)
     fewest, most = int(counts.min()), int(counts.max())
-    named = plan.spec.evaluation.reference is not None or plan.images.mixture is not None
-    against_them = "fid" in plan.spec.evaluation.metrics and not named
+    against_them = "fid" in plan.spec.evaluation.metrics and against_images(plan.spec, plan.images)
     if against_them and counts.sum() <= (dimensions := widths(plan)[0]):
         lines.append(few_in_reference(int(counts.sum()), dimensions))
     if against_them and most > MANY_TIMES * fewest:
@@ -49,10 +48,10 @@ def _on_images(plan: Plan) -> list[str]:
 
 
 def _on_classifier(plan: Plan) -> list[str]:
-    guides = any(cell.sampling.guidance == "classifier" for cell in plan.cells)
+    guides = any(cell.sampling.classified for cell in plan.cells)
     if guides or not plan.spec.classifier.model_fields_set:
         return []
-    return ["classifier: trains nothing, as no cell has guidance classifier"]
+    return ["classifier: trains nothing, as no cell is guided by one"]
 
 
 def _on_precision(plan: Plan, precision: str) -> list[str]:

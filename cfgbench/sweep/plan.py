@@ -1,9 +1,8 @@
 """What a sweep needs, and what of it is there: known before any work starts."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,11 +139,6 @@ class Plan:
         if p_uncond not in known:
             raise UserError(f"--p-uncond {p_uncond}: not in this sweep; it has {', '.join(map(str, known))}")
         return [network for network in denoisers if network.training.p_uncond == p_uncond]
-
-    def without_images(self) -> "Callable[..., Plan]":
-        """The plan again, of `images` that are loaded anew: what another process is sent, where these may be larger
-        than memory."""
-        return partial(replace, replace(self, images=None))
 
     def sheet_of(self, cell: Cell) -> np.ndarray:
         """Indices [rows, columns] of those images of the cell that its sheet shows."""

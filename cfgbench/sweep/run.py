@@ -61,12 +61,8 @@ def _try_model(plan: Plan, compute: Compute) -> None:
     """Loads a network that was made elsewhere: what is wrong with it is told before the data set is measured, which may
     take hours."""
     cell = plan.missing[0]
-    if isinstance(cell.model, Pretrained):
-        try:
-            plan.pretrained(cell, compute.device)
-        except (MemoryError, RuntimeError) as error:
-            if measures_data(plan) or not out_of_memory(error):  # which is a reason for its cells to fail
-                raise
+    if isinstance(cell.model, Pretrained) and measures_data(plan):
+        plan.pretrained(cell, compute.device)
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:

@@ -9,6 +9,7 @@ import torch
 
 from cfgbench.data import Images
 from cfgbench.errors import reason
+from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import Progress, remark, silent
 from cfgbench.spec import Network
@@ -43,7 +44,7 @@ def train(
     header = facts_of(network, images) | {"precision": compute.precision, "id": network.id}
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng(devices=[]):  # building a network draws from the processor's global state
-        weights = OBJECTIVES[kind].network(model, **image)
+        weights = NETWORKS[kind](model, **image)
     state = begin(weights, training, compute.device, compute.precision)
     if partial.exists():
         load(partial, state, header)

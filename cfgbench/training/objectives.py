@@ -1,23 +1,15 @@
 """What a network learns from noisy images: to say the noise, or the class."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
 
 from cfgbench.diffusion.schedule import diffuse
-from cfgbench.models.noisy_classifier import HalfUNet
-from cfgbench.models.unet import UNet
 
-
-@dataclass(frozen=True)
-class Objective:
-    """`loss(network, x, c, lam, eps)` gives the sum of a batch's errors, and how many of them an image has."""
-
-    network: type[UNet | HalfUNet]
-    loss: Callable[[Module, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, int]]
+Objective = Callable[[Module, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, int]]
+"""(network, x, c, lam, eps) -> the sum of a batch's errors, and how many of them an image has."""
 
 
 def _noise(network: Module, x: Tensor, c: Tensor, lam: Tensor, eps: Tensor) -> tuple[Tensor, int]:
@@ -30,7 +22,4 @@ def _class(network: Module, x: Tensor, c: Tensor, lam: Tensor, eps: Tensor) -> t
     return F.cross_entropy(network(diffuse(x, lam, eps), lam), c, reduction="sum"), 1
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "denoiser": Objective(UNet, _noise),
-    "classifier": Objective(HalfUNet, _class),
-}
+OBJECTIVES: dict[str, Objective] = {"denoiser": _noise, "classifier": _class}

@@ -19,7 +19,6 @@ from cfgbench.tensors import digest, load_tensors, save_tensors
 from cfgbench.training.feed import generator
 
 SECONDS_BETWEEN_SAVES = 30.0
-WEIGHTS = "network", "ema"
 AVERAGES = "step", "exp_avg", "exp_avg_sq"
 COUNT = torch.zeros(())
 """What AdamW counts the steps of each parameter with."""
@@ -34,7 +33,7 @@ class State:
     """`losses` holds one number a step; those still to come are 0. The scaler does something in fp16 only."""
 
     network: UNet | HalfUNet
-    ema: list[Tensor]
+    ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     losses: Tensor
@@ -54,7 +53,7 @@ def begin(network: UNet | HalfUNet, training: Training, device: torch.device, pr
         network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    ema = [parameter.detach().clone() for parameter in network.parameters()]
+    ema = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     return State(network, ema, optimizer, scaler, torch.zeros(training.steps, device=device))
 
 
@@ -89,12 +88,14 @@ def _failed(state: State, what: str) -> str:
 
 def save(path: Path, state: State, header: dict[str, Any]) -> None:
     """Writes all that `load` needs to go on, whole or not at all."""
-    names = [name for name, _ in state.network.named_parameters()]
-    tensors = {f"network.{name}": value for name, value in state.network.named_parameters()}
-    tensors |= {f"ema.{name}": value for name, value in zip(names, state.ema, strict=True)}
-    tensors |= averages(state.network, state.optimizer)
     progress = {"step": state.step, "scaler": state.scaler.state_dict(), "compiled": state.compiled}
-    save_tensors(path, tensors | {"losses": state.losses}, header | progress)
+    save_tensors(path, _held(state) | averages(state.network, state.optimizer), header | progress)
+
+
+def _held(state: State) -> dict[str, Tensor]:
+    """The state's own tensors, by the names that its file has for them."""
+    weights = {f"network.{name}": value for name, value in state.network.named_parameters()}
+    return weights | {f"ema.{name}": value for name, value in state.ema.items()} | {"losses": state.losses}
 
 
 def load(path: Path, state: State, header: dict[str, Any]) -> None:
@@ -121,17 +122,13 @@ def _restore(state: State, tensors: dict[str, Tensor], scaler: dict[str, Any], s
     if not 0 <= step <= len(state.losses):
         raise ValueError(f"step {step} of {len(state.losses)}")
     moved = any(name.startswith("optimizer.") for name in tensors)  # not before the first step, or one without overflow
-    parameters = dict(state.network.named_parameters())
-    wanted = {f"{kind}.{name}": parameter for kind in WEIGHTS for name, parameter in parameters.items()}
-    wanted |= averages_like(state.network) if moved else {}
-    check_fit(tensors, wanted | {"losses": state.losses})
+    held = _held(state)
+    check_fit(tensors, held | (averages_like(state.network) if moved else {}))
     state.step = step
     state.scaler.load_state_dict(scaler)
-    state.losses.copy_(tensors["losses"])
     with torch.no_grad():
-        for (name, parameter), average in zip(parameters.items(), state.ema, strict=True):
-            parameter.copy_(tensors[f"network.{name}"])
-            average.copy_(tensors[f"ema.{name}"])
+        for name, tensor in held.items():
+            tensor.copy_(tensors[name])
     if moved:
         restore_averages(state.network, state.optimizer, tensors)
 
@@ -174,11 +171,10 @@ def finish(path: Path, state: State, header: dict[str, Any]) -> None:
     """Writes the EMA weights to `path`, and the loss of each step beside it. Raises TrainingFailed where they are no
     numbers: the loss of the last step says nothing of what that made of them."""
     recent_loss(state)
-    if not all(value.isfinite().all() for value in state.ema):
+    if not all(value.isfinite().all() for value in state.ema.values()):
         raise TrainingFailed(_failed(state, "weights are not finite"))
     losses = "step,loss\n" + "".join(f"{i + 1},{loss:.6g}\n" for i, loss in enumerate(state.losses.tolist()))
     write_atomically(path.with_suffix(".losses.csv"), losses.encode())
-    names = [name for name, _ in state.network.named_parameters()]
-    ema = {name: value.cpu() for name, value in zip(names, state.ema, strict=True)}
+    ema = {name: value.cpu() for name, value in state.ema.items()}
     raw = {name: value.detach().cpu() for name, value in state.network.named_parameters()}
     save_tensors(path, ema, header | {"ema": digest(ema), "raw": digest(raw)})

@@ -100,7 +100,7 @@ class Step:
         """These images' share of the batch's loss."""
         drawn = self.feed.draw(*part)
         with self._dropout(part.places), autocast(self.precision, self.feed.device):
-            errors, count = self.objective.loss(self._wrapped, *drawn)
+            errors, count = self.objective(self._wrapped, *drawn)
         return errors / (self.feed.training.batch_size * count)
 
     @contextmanager
@@ -126,5 +126,5 @@ class Step:
         # the first average is short: with the full decay from the start the random initial weights would linger in it
         decay = min(training.ema_decay, (1 + state.step) / (10 + state.step))
         with torch.no_grad():
-            torch._foreach_lerp_(state.ema, list(state.network.parameters()), 1 - decay)
+            torch._foreach_lerp_(list(state.ema.values()), list(state.network.parameters()), 1 - decay)
         state.step += 1

@@ -268,27 +268,25 @@ def never():
     raise AssertionError("nothing is to be measured")
 
 
-def test_networks_made_elsewhere_keep_their_weights_and_are_compiled_only_when_asked():
+def test_networks_made_elsewhere_keep_their_weights_and_are_not_compiled_unasked():
     class Foreign(torch.nn.Linear):
         num_classes = 3
 
     foreign = Foreign(4, 4)
     assert for_sampling(foreign, "bf16") is foreign
     assert foreign.weight.dtype == torch.float32
-    assert not choose(foreign, 10**12, never, None).compiled
-    assert choose(foreign, 1, never, True).compiled
+    assert not choose(foreign, 10**12, never).compiled
 
 
 def test_compiling_is_chosen_where_the_calls_ahead_lose_more_than_it_takes():
-    few, many = (choose(network(), images, pace, None) for images in (10, 10**9))
+    few, many = (choose(network(), images, pace) for images in (10, 10**9))
     assert not few.compiled
     assert many.compiled or "no C++ compiler" in many.reason
-    assert not choose(network(), 10**9, never, False).compiled
 
 
 def test_without_the_compiler_that_is_named_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    choice = choose(network(), 10**9, never, None)
+    choice = choose(network(), 10**9, never)
     assert (choice.compiled, choice.reason) == (False, "there is no C++ compiler")
 
 

@@ -6,7 +6,7 @@ from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
 from cfgbench.models import feature_classifier
 from cfgbench.models import unet as networks
-from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.checkpoint import load_network
 from cfgbench.models.unet import UNet, level_sides
 from cfgbench.spec import Dataset, Model
 from cfgbench.tensors import load_tensors, save_tensors
@@ -93,7 +93,7 @@ def test_a_checkpoint_gives_the_network_back_and_a_damaged_one_is_named(tmp_path
     network, path = unet(), tmp_path / "c.safetensors"
     image = {"image_channels": 1, "side": 8, "num_classes": 3}
     save_tensors(path, dict(network.named_parameters()), {"model": Model(channels=16).model_dump(), "image": image})
-    again = load_denoiser(path, torch.device("cpu"))
+    again = load_network(path, "denoiser", torch.device("cpu"))
     z = torch.randn(2, 1, 8, 8)
     assert torch.equal(
         again(z, torch.zeros(2), torch.zeros(2, dtype=torch.long)),
@@ -105,7 +105,7 @@ def test_a_checkpoint_gives_the_network_back_and_a_damaged_one_is_named(tmp_path
     for damaged in (whole[:-100], whole[:50], b"", b"text", flipped):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"c\.safetensors: not a whole file of cfgbench"):
-            load_denoiser(path, torch.device("cpu"))
+            load_network(path, "denoiser", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("name", "least"), [("digits", 0.98), ("fashion-mnist", 0.91)])

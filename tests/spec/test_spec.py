@@ -442,6 +442,18 @@ def test_networks_that_exist_are_guided_only_if_they_know_the_null_class(tmp_pat
     assert "training.seed" not in str(error.value)
 
 
+def test_a_classifier_that_is_asked_at_no_w_need_not_be_described(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    guided = PRETRAINED.replace("MODEL", "{factory: 'a.b:c'}").replace(
+        "samples: 100", "samples: 100, guidance: classifier"
+    )
+    path.write_text(guided.replace("WS", "[0]"))
+    assert networks_of(make_cells(load_sweep(path), data="d", features="f", weights="a")) == []
+    path.write_text(guided.replace("WS", "[0, 1]"))
+    with pytest.raises(UserError, match=r"classifier\.model: missing; guidance classifier trains one"):
+        load_sweep(path)
+
+
 def test_cells_of_networks_that_exist_are_named_by_their_weights(tmp_path):
     path, again = tmp_path / "sweep.yaml", tmp_path / "again.yaml"
     path.write_text(PRETRAINED.replace("MODEL", "{factory: 'a.b:c', p_uncond: 0.2}").replace("WS", "[0, 1]"))

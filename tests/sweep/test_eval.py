@@ -890,7 +890,7 @@ def test_the_next_images_are_read_while_those_before_are_looked_at():
         yield DIGITS[2:3]
 
     images = ImageBatches("digits", 3, (1, 8, 8), "index order", batches)
-    extractor = packaged_extractor("digits", None, torch.device("cpu"), logits=False)
+    extractor = packaged_extractor("digits", None, torch.device("cpu"))
     found = []
     for first, batch in numbered(images, extractor):
         assert asked.wait(20)
@@ -904,7 +904,7 @@ def test_what_reading_meets_is_said_where_it_is_asked_for():
         raise UserError("b.png: gone")
 
     images = ImageBatches("digits", 4, (1, 8, 8), "index order", batches)
-    extractor = packaged_extractor("digits", None, torch.device("cpu"), logits=False)
+    extractor = packaged_extractor("digits", None, torch.device("cpu"))
     coming = numbered(images, extractor)
     assert next(coming)[0] == 0
     with pytest.raises(UserError, match=r"b\.png: gone"):

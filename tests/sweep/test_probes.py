@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ from cfgbench.data import Images
 from cfgbench.errors import UserError
 from cfgbench.evaluation.features import Features
 from cfgbench.models import feature_classifier
+from cfgbench.models.compile_choice import CompileDecision
 from cfgbench.models.extractors import ClassifierFeatures
+from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset
+from cfgbench.sweep.networks import _decision
 from cfgbench.sweep.probes import _check_classifier, _check_null, _Probe
 from cfgbench.tensors import load_tensors, save_tensors
 
@@ -39,6 +43,10 @@ class Denoiser(torch.nn.Module):
         return self.drop(z * (0.5 + 0.01 * c[:, None, None, None]))
 
 def sound(): return Denoiser()
+def counted():
+    with open("made", "a") as file:
+        file.write(".")
+    return Denoiser()
 def ignores(): return Denoiser(knows=False)
 def aliased(): return Denoiser(null=9)
 def third(): return Denoiser(null=3)
@@ -322,6 +330,20 @@ def test_memory_that_a_network_of_ones_own_lacks_is_no_mistake_in_the_file(sweep
     assert (code, err.splitlines()[-1].startswith("2 cells failed")) == (1, True), err
     rows = pd.read_parquet("results/probed/cells")
     assert {*rows[rows["status"] == "failed"]["reason"]} == {"OutOfMemoryError: CUDA out of memory"}
+
+
+def test_it_is_loaded_once_more_only_where_the_data_set_is_to_be_measured(sweep):
+    assert sweep("counted")[0] == 0
+    assert Path("made").read_text() == ".."
+    next(Path("results/probed/cells").iterdir()).unlink()
+    assert sweep("counted")[0] == 0
+    assert Path("made").read_text() == "..."
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_whether_to_compile_is_as_asked_whatever_is_there(asked):
+    bench = SimpleNamespace(compute=Compute(torch.device("cpu"), "fp32", compiled=asked))
+    assert _decision(bench, [], torch.nn.Identity(), None) == CompileDecision(asked, "as asked")
 
 
 def test_words_about_memory_of_ones_own_are_told_as_they_are(sweep):

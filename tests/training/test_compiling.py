@@ -5,7 +5,7 @@ import torch
 
 from cfgbench.data import load
 from cfgbench.models import compile_choice
-from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.checkpoint import load_network
 from cfgbench.models.compile_choice import CompileCost
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset, Model, Network, Training
@@ -41,7 +41,7 @@ def train(path, compiled=None):
     network = Network("denoiser", "", MODEL, Training(steps=40, batch_size=8))
     compute = Compute(CPU, "fp32", compiled)
     diffusion.train(load(Dataset(name="digits")), network, path, compute, progress=lambda task, *_: said.append(task))
-    return load_denoiser(path, CPU), [task for task in said if "compile" in task]
+    return load_network(path, "denoiser", CPU), [task for task in said if "compile" in task]
 
 
 def weights(network):

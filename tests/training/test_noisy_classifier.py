@@ -12,7 +12,7 @@ from cfgbench.data.images import Images
 from cfgbench.diffusion.guidance import Networks, class_gradient
 from cfgbench.diffusion.schedule import diffuse
 from cfgbench.errors import UserError
-from cfgbench.models.checkpoint import load_denoiser, load_noisy_classifier
+from cfgbench.models.checkpoint import load_network
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.precision import Compute
 from cfgbench.models.unet import UNet
@@ -50,7 +50,7 @@ def trained(images, path):
     training = Training(steps=250, batch_size=128, learning_rate=2e-3, ema_decay=0.98, p_uncond=0.0)
     model = Model(channels=16, multipliers=[1, 2], attention=[4])
     train(images, Network("classifier", "", model, training), path, Compute(CPU, "bf16"))
-    return load_noisy_classifier(path, CPU)
+    return load_network(path, "classifier", CPU)
 
 
 def right(classifier, images, lam, draws=3):
@@ -72,7 +72,7 @@ def test_it_knows_clean_digits_that_it_never_saw_and_pure_noise_not_at_all(digit
     at = [right(classifier, held, lam) for lam in (4, 1, -1, -4)]
     assert at == sorted(at, reverse=True)
     with pytest.raises(UserError, match=r"not a checkpoint of a denoiser \(it is a classifier's\)"):
-        load_denoiser(tmp_path / "c.safetensors", CPU)
+        load_network(tmp_path / "c.safetensors", "denoiser", CPU)
 
 
 def network(**keys):

@@ -5,6 +5,7 @@ import torch
 from closeness import apart
 
 from cfgbench.data import load
+from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset, Model, Network, Training
 from cfgbench.training.diffusion import image_of, train
@@ -26,14 +27,14 @@ def digits():
 def made(digits, precision="fp32", kind="denoiser", recorded=True, **keys):
     torch.manual_seed(0)
     training = Training(**{"steps": 40, "batch_size": 32, "p_uncond": 0.1 if kind == "denoiser" else 0.0} | keys)
-    network = OBJECTIVES[kind].network(Model(**MODEL), **image_of(digits))
+    network = NETWORKS[kind](Model(**MODEL), **image_of(digits))
     state = begin(network, training, GPU, precision)
     feed = Feed(digits, training, range(32), GPU)
     return Step(state, feed, precision, objective=OBJECTIVES[kind], record=recorded)
 
 
 def weights(step):
-    return torch.cat([parameter.detach().flatten() for parameter in step.state.ema])
+    return torch.cat([parameter.detach().flatten() for parameter in step.state.ema.values()])
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "classifier"])

@@ -32,7 +32,7 @@ def begun(images, training, dropout=0.0):
     state = begin(UNet(model, **image_of(images)), training, CPU, "fp32")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter, average in zip(state.network.parameters(), state.ema, strict=True):
+        for parameter, average in zip(state.network.parameters(), state.ema.values(), strict=True):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
             average.copy_(parameter)
     return state, Feed(images, training, range(training.batch_size), CPU)
@@ -68,7 +68,7 @@ def test_a_step_is_adamw_after_warm_up_and_clipping_and_the_average_follows(imag
                 weights[i].copy_(weights[i] * (1 - lr * decay) - lr * moved)
                 average[i] = keep * average[i] + (1 - keep) * weights[i]
     assert min(norms) > 0.6  # the smaller bound clips at each step, the larger never
-    for wanted, found in ((weights, state.network.parameters()), (average, state.ema)):
+    for wanted, found in ((weights, state.network.parameters()), (average, state.ema.values())):
         for one, other in zip(wanted, found, strict=True):
             torch.testing.assert_close(other.detach(), one.detach(), rtol=1e-4, atol=1e-5)
 

@@ -9,7 +9,7 @@ import torch
 
 from cfgbench.data import Images
 from cfgbench.errors import UserError
-from cfgbench.models.checkpoint import load_denoiser
+from cfgbench.models.checkpoint import load_network
 from cfgbench.models.precision import Compute, resolve_precision
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Network, Training
@@ -218,7 +218,7 @@ def test_the_ema_is_what_is_sampled(images, tmp_path):
     run(images, tmp_path / "none.safetensors", spec(ema_decay=0.0))
     slow, none = weights(tmp_path / "slow.safetensors"), weights(tmp_path / "none.safetensors")
     assert any(not torch.equal(slow[name], none[name]) for name in slow)
-    assert load_denoiser(tmp_path / "slow.safetensors", CPU).num_classes == 2
+    assert load_network(tmp_path / "slow.safetensors", "denoiser", CPU).num_classes == 2
 
 
 def test_every_epoch_visits_every_image_once_in_another_order():

@@ -9,6 +9,7 @@ from torch import nn
 from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import Unprepared, UserError, counted, reason
+from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.compile_choice import compile_cost_on
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import for_sampling
@@ -194,7 +195,7 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
     if isinstance(cell.model, Pretrained):
         denoiser = plan.pretrained(cell, compute.device)
     for one in {network.kind: network for network in plan.networks()}.values():
-        network = OBJECTIVES[one.kind].network(one.model, **image_of(images))
+        network = NETWORKS[one.kind](one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
         training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser

@@ -7,9 +7,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.spec import Cell, Network, networks_of
 from cfgbench.training.diffusion import ImageFacts
-from cfgbench.training.objectives import OBJECTIVES
 
 STEP_IN_PASSES = 3
 """Operations of a training step, in forward passes: one forwards, two backwards (of values and of weights)."""
@@ -20,7 +20,7 @@ def of_a_pass(network: Network, image: ImageFacts) -> int:
     two. Nothing is computed: tensors have shapes only."""
     plain = sdpa_kernel(SDPBackend.MATH)  # the counter does not know every way to attention
     with FakeTensorMode(), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
-        made = OBJECTIVES[network.kind].network(network.model, **image).eval()
+        made = NETWORKS[network.kind](network.model, **image).eval()
         z, lam = torch.empty(1, image["image_channels"], image["side"], image["side"]), torch.empty(1)
         c = [torch.zeros(1, dtype=torch.int64)] if network.kind == "denoiser" else []
         made(z, lam, *c)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cfgbench.errors import UserError
 from cfgbench.sweep.results.store import Store, find_sweeps
+from cfgbench.wording import NO_SWEEPS
 
 
 def chosen_folders(
@@ -16,7 +17,7 @@ def chosen_folders(
     found = find_sweeps(results)
     if not sweeps:
         if not found:
-            raise UserError(f"{results}: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml")
+            raise UserError(f"{results}: {NO_SWEEPS}")
         return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
     names = [_named_in(Path(name), results, note) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
     for name in names:

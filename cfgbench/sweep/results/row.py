@@ -159,7 +159,7 @@ PLACED = "w", "p_uncond", "T", "guidance", "on", "temperature"
 def place_of(row: Row, axes: Iterable[str] = ()) -> str:
     """Where in its sweep a row stands: `p_uncond 0.1, T 32, w 0.3 (scale 1.3)`, with what the further `axes` have
     there; what is unusual in how its images were guided, too."""
-    w = strength(row["w"], classifier=row["guidance"] == "classifier")
+    w = strength(row["w"], row["guidance"])
     planes = [f"{key} {row[key]:.10g}" for key in ("p_uncond", "T") if row[key] is not None]
     words = [*planes, w, *unusual(row)]
     for axis in axes:

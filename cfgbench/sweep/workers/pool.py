@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
 from typing import Any
@@ -66,8 +66,8 @@ def run_shared(
             begun.append(_begin(division))
         make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            dataset, place = plan.spec.dataset, Place(number, division.workers)
-            task = Task(plan.without_images(), dataset, plan.images.content, compute, place)
+            place = Place(number, division.workers)
+            task = Task(replace(plan, images=None), plan.images.content, compute, place)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(task)
         yield from _relay(begun, progress)

@@ -6,8 +6,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
@@ -27,10 +26,10 @@ SECONDS_TO_END = 60.0
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do: `plan(images=...)`, the images being those of `dataset` if their hash is `content`."""
+    """What a worker is to do: `plan`, whose images are left out, for they may be larger than memory; it loads them
+    itself, if their hash is `content`."""
 
-    plan: Callable[..., Plan]
-    dataset: Dataset
+    plan: Plan
     content: str
     compute: Compute
     place: Place
@@ -50,7 +49,7 @@ def work(descriptor: int) -> None:
     try:
         signal.signal(signal.SIGTERM, _stop)
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        plan = task.plan(images=_same_data(task.dataset, task.content))
+        plan = replace(task.plan, images=_same_data(task.plan.spec.dataset, task.content))
         for row in run(plan, task.compute, progress=lambda *said: _say(pipe, "progress", *said), place=task.place):
             _say(pipe, "row", row)
         last: tuple[Any, ...] = ("end",)
