@@ -20,17 +20,20 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def allowed():
-    """What the flag says at each call that is noted."""
+    """What the flags say at each call that is noted."""
     assert torch.backends.cudnn.allow_tf32  # torch's own default, and what is found again
+    torch.backends.cuda.matmul.allow_tf32 = True  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE has it in some containers
     seen = []
     yield seen
     assert seen
     assert not any(seen)
     assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def note(seen):
-    seen.append(torch.backends.cudnn.allow_tf32)
+    seen.append(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

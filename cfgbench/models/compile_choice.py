@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -10,6 +12,17 @@ OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
 GPU_OPTIONS = {"shape_padding": False}
 """Whether to pad a product would be measured each time: results are not to depend on that."""
+
+
+VARIANTS = 64
+"""Shapes and settings that one function may be compiled for: beyond torch's own 8 all others run as they are, slowly,
+and nothing says so. All networks of a sweep are calls of one function."""
+
+
+def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """The function through torch.compile, for each shape anew."""
+    torch._dynamo.config.recompile_limit = VARIANTS  # looked up late: its import takes a second
+    return torch.compile(function, dynamic=False, options=options)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,15 @@ class Graphed:
         with torch.cuda.stream(stream):
             self.function(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
+        graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
             # what other threads do is not recorded: one that pins memory meanwhile does no harm
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 output = self.function(*inputs)
         except RuntimeError as error:
+            torch.cuda.set_stream(here)  # torch leaves the stream that records as the current one
+            self._pool = None  # which it takes for one that still records
             if out_of_memory(error):
                 raise
             return None

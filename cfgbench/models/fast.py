@@ -9,7 +9,15 @@ from cfgbench.diffusion.guidance import Denoiser
 from cfgbench.errors import reason
 from cfgbench.models import native_group_norm
 from cfgbench.models.adm import DiscreteTime
-from cfgbench.models.compile_choice import COMPILE_COSTS, GPU_OPTIONS, OPTIONS, CompileDecision, decision, no_compiler
+from cfgbench.models.compile_choice import (
+    COMPILE_COSTS,
+    GPU_OPTIONS,
+    OPTIONS,
+    CompileDecision,
+    compiled,
+    decision,
+    no_compiler,
+)
 from cfgbench.models.cuda_graphs import Graphed
 from cfgbench.models.pace import Pace
 from cfgbench.models.precision import HALF, autocast, out_of_memory
@@ -41,7 +49,7 @@ class Compiled:
         self._plain, self._worked = network, False
         native_group_norm.ask_once()
         options = GPU_OPTIONS if device_of(network).type == "cuda" else OPTIONS
-        self._call = graphed(torch.compile(network, dynamic=False, options=options), network)
+        self._call = graphed(compiled(network, options), network)
         self._as_it_is = graphed(network, network)
 
     def __call__(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Noised:
         y, variances = self._along_axes(z, alpha, sigma)
         own = c < self.num_classes
         shares = one_hot(c.where(own, 0), self.num_classes).double()
-        if not own.all():
+        if z.device.type != "cpu" or not own.all():  # a GPU would be waited for
             shares = shares.where(own[:, None], _log_density(y, variances).softmax(dim=1))
         slopes = torch.einsum("kde,bke->bkd", self.axes, y / variances)
         return sigma[:, None] * torch.einsum("bk,bkd->bd", shares, slopes)

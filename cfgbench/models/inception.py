@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cfgbench.errors import reason
-from cfgbench.models.compile_choice import OPTIONS, CompileCost, no_compiler
+from cfgbench.models.compile_choice import OPTIONS, CompileCost, compiled, no_compiler
 from cfgbench.models.precision import float32_kept, out_of_memory
 
 SIDE = 299
@@ -181,12 +181,12 @@ class Runner:
 
     def _compile(self, because: str) -> None:
         """Takes the compiled functions, and the plain ones again if they do not compile here."""
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_kept():  # what is compiled holds for these settings
             zeros = torch.zeros(self.batch, 1, 8, 8, dtype=torch.uint8, device=self.device)
             x = prepared(widened(zeros), self.dtype)
             began = time.monotonic()
             try:
-                look = torch.compile(self.body, dynamic=False, options=OPTIONS)
+                look = compiled(self.body, OPTIONS)
                 with torch._inductor.config.patch(freezing=True):  # weights are constants, packed once
                     look(x)
             except Exception as error:  # compilers fail in many ways; the network works without
@@ -194,4 +194,4 @@ class Runner:
                 self.prepare, self.look = prepared, self.body
                 return
         self.compiled, self.note = True, f"compiled in {time.monotonic() - began:.0f} s ({because})"
-        self.prepare, self.look = torch.compile(prepared, dynamic=False), look
+        self.prepare, self.look = compiled(prepared), look

@@ -65,15 +65,16 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def float32_kept(*, search: bool = False) -> Iterator[None]:
-    """fp32 as the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to. With
-    `search`, a GPU tries for each shape which of its ways to convolve is the fastest."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, cudnn.benchmark = False, search or cudnn.benchmark
+    """fp32 as the name says: torch lets GPUs round what they convolve to 11 bits (TF32) unless it is told not to, and
+    what they multiply where a container asks for it. With `search`, a GPU tries for each shape which of its ways to
+    convolve is the fastest."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = False, search or cudnn.benchmark, False
     try:
         yield
     finally:
-        cudnn.allow_tf32, cudnn.benchmark = before
+        cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = before
 
 
 @contextmanager
@@ -86,8 +87,11 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 _NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"),
     *("CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "_STATUS_ALLOC_FAILED"),
+    *("_ALLOCATION_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate"),
+    "unable to find an engine to execute this computation",
 )
-"""What torch's allocator on the processor says, and oneDNN; and on a GPU what takes memory past torch's allocator."""
+"""What torch's allocator on the processor says, and oneDNN; and on a GPU what takes memory past torch's allocator, or
+tries one way to convolve after the other until none has room."""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -125,13 +125,19 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     return Predicting(network, model.prediction, num_classes)
 
 
+_BACKENDS = torch.backends
+_OF_GPUS = [(_BACKENDS.cudnn, "benchmark"), (_BACKENDS, "fp32_precision")]
+_OF_GPUS += [(of, "fp32_precision") for of in (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn)]
+"""How GPUs convolve and multiply: (module, setting), the general one before those of each kind."""
+
+
 @contextlib.contextmanager
 def _as_it_was() -> Iterator[None]:
     """What a user's code changes for the whole program is undone: results lie where the user stands, and what measures
     computes as it always does."""
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
     matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
-    device = torch.get_default_device()
+    device, of_gpus = torch.get_default_device(), [(*place, getattr(*place)) for place in _OF_GPUS if hasattr(*place)]
     try:
         with contextlib.chdir("."):
             yield
@@ -139,6 +145,8 @@ def _as_it_was() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
+        for place in of_gpus:
+            setattr(*place)
         torch.set_float32_matmul_precision(matmul)
         torch.set_autocast_enabled("cpu", cast)
         if torch.get_default_device() != device:  # to set one makes every call slower

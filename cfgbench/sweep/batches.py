@@ -10,6 +10,8 @@ from cfgbench.spec import Cell, Sampling
 
 ON_A_PROCESSOR = 256
 """Images at a time, where the sweep file leaves it open."""
+LARGEST = 1 << 15
+"""Images that go through a network at a time, at most: attention kernels on a GPU take less than 65,536."""
 CELLS = 32
 """Cells that share a batch, at most: each holds a claim, and memory for a shard."""
 
@@ -29,7 +31,7 @@ class Ready:
         usual = sampling.batch_size
         if usual == "auto":
             usual = ON_A_PROCESSOR if self.rows is None else max(1, self.rows // branches)
-        return min(usual, sampling.samples, max(1, self.limit // branches))
+        return min(usual, sampling.samples, max(1, min(self.limit, LARGEST) // branches))
 
     def halve(self, images: int, sampling: Sampling) -> None:
         """So many images at a time did not fit into memory: from here half as many, of all cells, and the network is

@@ -7,7 +7,6 @@ from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, silent
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.reference import Reference
-from cfgbench.training.state import TrainingFailed
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Bench:
     compute: Compute
     progress: Progress = silent
     place: Place = ONE_PROCESS
-    broken: dict[str, TrainingFailed] = field(default_factory=dict)
-    """Networks that could not be trained: others that share one of a pair do not try it again."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Networks that could not be trained -> why: others that share one of a pair do not try it again."""
     weights: dict[str, str] = field(default_factory=dict)
     """Networks that were loaded -> the digest of their weights: a network that is trained again may be another."""
     trained_in: dict[str, str] = field(default_factory=dict)

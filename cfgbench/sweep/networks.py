@@ -20,7 +20,7 @@ from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
 from cfgbench.progress import Progress, remark, silent, wait_for_others
 from cfgbench.spec import Cell, Checkpoint, Exact, Factory, Network, Pretrained
-from cfgbench.sweep.batches import Ready
+from cfgbench.sweep.batches import LARGEST, Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.kept import compiled_before, missing
 from cfgbench.sweep.plan import Plan
@@ -29,10 +29,6 @@ from cfgbench.tensors import load_tensors
 from cfgbench.training.diffusion import facts_of, train
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import TrainingFailed
-
-LARGEST = 1 << 15
-"""Images that go through a network at a time, at most, where a GPU is tried for how many fill it; attention kernels
-take less than 65,536."""
 
 
 def train_if_missing(
@@ -112,11 +108,11 @@ def train_networks(bench: Bench, cell: Cell) -> bool:
 
 def _trained(bench: Bench, network: Network) -> Path | None:
     if network.id in bench.broken:
-        raise bench.broken[network.id]
+        raise TrainingFailed(bench.broken[network.id])
     try:
         return train_if_missing(bench.plan, network, bench.compute, progress=bench.progress)
     except TrainingFailed as error:
-        bench.broken[network.id] = error
+        bench.broken[network.id] = str(error)  # the error itself holds the training, and its memory
         raise
 
 

@@ -115,7 +115,8 @@ def _check_steady(probe: "_Probe", who: str) -> None:
         raise UserError(f"{who}: gives values that are not finite; look at its weights")
     if probe.distance(found, probe.call(0)) > ROUNDING:
         raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
-    if probe.distance(probe.alone(0), found[:1]) > BATCHED:
+    alone = probe.alone(0)
+    if any(probe.distance(alone, one[:1]) > BATCHED for one in (found, probe.beside(0, probe.classes - 1))):
         raise UserError(
             f"{who}: predicts otherwise for an image alone than beside another: batch norm is in training mode, or the "
             "images are mixed; set it to evaluation"
@@ -149,6 +150,13 @@ class _Probe:
 
     def call(self, c: int) -> Float[Tensor, "b ch h w"]:
         return self._own(self.z, self.lam, torch.full((len(self.z),), c, device=self.z.device))
+
+    def beside(self, c: int, other: int) -> Float[Tensor, "b ch h w"]:
+        """What `call` gives, in one batch with another class: half types are rounded otherwise in batches of other
+        sizes."""
+        z, lam = torch.cat([self.z, self.z]), torch.cat([self.lam, self.lam])
+        both = torch.tensor([c, other], device=self.z.device).repeat_interleave(len(self.z))
+        return self._own(z, lam, both)[: len(self.z)]
 
     def alone(self, c: int) -> Float[Tensor, "1 ch h w"]:
         """What `call` gives the first image, without the others."""
@@ -220,9 +228,13 @@ def _check_unguided(networks: Networks, cell: Cell, images: Images, device: torc
     c = torch.zeros(len(probe.z), dtype=torch.int64, device=device)
     strengths = torch.arange(len(c), device=device) * float(has_null)  # the first is 0
     rule = cell.sampling.guidance
-    for w in (0.0,) if rule == "classifier" and networks.classifier is None else (0.0, strengths):
+    tried: list[tuple[float | Tensor, Tensor]] = [(0.0, probe.call(0))]
+    if rule != "classifier" or networks.classifier is not None:
+        both = rule == "cfg" and has_null
+        tried.append((strengths, probe.beside(0, probe.classes) if both else tried[0][1]))
+    for w, wanted in tried:
         found = GUIDANCES[rule](replace(networks, denoiser=branch), c, w)(probe.z, probe.lam)
-        apart = probe.distance(probe.call(0)[:1], found[:1])
+        apart = probe.distance(wanted[:1], found[:1])
         if apart > ROUNDING:
             who = f"network {cell.checkpoint_id} (p_uncond {cell.training.p_uncond:g})"
             raise UserError(f"{who}: guidance {rule} at w = 0 differs from the {cell.sampling.on} eps by {apart:.1e}")

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from cfgbench.models.compile_choice import GPU_OPTIONS, decision
+from cfgbench.models.compile_choice import GPU_OPTIONS, compiled, decision
 from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.state import State
 
@@ -51,7 +51,7 @@ class Compiling:
 
     def _compile(self) -> None:
         network = self.state.network
-        network.forward = torch.compile(network.forward, dynamic=False, options=GPU_OPTIONS)
+        network.forward = compiled(network.forward, GPU_OPTIONS)
         self.trying = True
 
     def give_up(self) -> None:

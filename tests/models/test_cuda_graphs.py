@@ -49,9 +49,14 @@ def test_what_cannot_be_recorded_is_called_as_it_is():
     def asks(z):
         return z + z.sum().item()
 
-    graphed = Graphed(asks)
+    graphed, here = Graphed(asks), torch.cuda.current_stream()
     for _ in range(2):
         assert torch.equal(graphed(torch.ones(3, device=GPU)), torch.full((3,), 4.0, device=GPU))
+        assert torch.cuda.current_stream() == here
+    graphed.function = torch.neg  # and what comes later can be
+    assert torch.equal(graphed(torch.ones(4, device=GPU)), -torch.ones(4, device=GPU))
+    assert None in graphed._recorded.values()
+    assert len([one for one in graphed._recorded.values() if one is not None]) == 1
 
 
 @pytest.mark.parametrize("batch", [6, 8])

@@ -399,6 +399,16 @@ def test_it_is_compiled_once_whatever_the_guidance(monkeypatch):
     assert counted.frame_count == 1
 
 
+def test_however_many_shapes_come_each_is_compiled(monkeypatch):
+    """Torch's own limit is 8, of all networks together; from there on it does nothing, and says nothing."""
+    counted, compile_ = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compile_(call, dynamic=False, backend=counted))
+    torch._dynamo.reset()
+    for batch in range(3, 13):
+        Compiled(network(), batch=batch).attempt((1, 8, 8), "fp32")
+    assert counted.frame_count == 10
+
+
 @pytest.mark.parametrize("positions", [1, 16, 17, 64, 65])
 @pytest.mark.parametrize(("kind", "apart"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
 def test_attention_is_its_definition_whichever_way_it_is_taken(positions, kind, apart):

@@ -15,6 +15,10 @@ from cfgbench.models.precision import lacked_memory, out_of_memory
         "Triton Error [CUDA]: out of memory",
         "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate",
         "could not create a primitive",
+        "FIND was unable to find an engine to execute this computation",
+        "GET was unable to find an engine to execute this computation",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
     ],
 )
 def test_memory_that_ran_out_is_known_by_its_words(said):

@@ -10,6 +10,7 @@ import torch
 from cfgbench.data import Images
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
+from cfgbench.models.precision import autocast
 from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.spec import Checkpoint, Factory
 
@@ -90,6 +91,7 @@ def moves(**more):
     torch.set_float32_matmul_precision("medium")
     torch.set_autocast_enabled("cpu", True)
     torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.backends.cudnn.benchmark, torch.backends.fp32_precision = True, "tf32"
     network = make(**more)
     torch.set_default_device("meta")
     return network
@@ -215,11 +217,15 @@ def test_what_a_function_changes_for_the_whole_program_is_undone(module):
     def settings():
         matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
         kinds = torch.get_default_dtype(), torch.get_default_device()
-        return torch.is_grad_enabled(), *kinds, torch.get_num_threads(), matmul, cast
+        backends = torch.backends
+        gpus = backends.cudnn.benchmark, backends.fp32_precision, backends.cudnn.conv.fp32_precision
+        return torch.is_grad_enabled(), *kinds, torch.get_num_threads(), matmul, cast, gpus
 
     before = settings()
     load_pretrained(factory(function="moves"), IMAGES, CPU)
     assert settings() == before
+    with autocast("fp32", CPU):  # which the new settings and the old would not both allow
+        assert not torch.backends.cuda.matmul.allow_tf32
     assert Path.cwd() == module.parent
 
 

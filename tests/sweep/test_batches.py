@@ -1,8 +1,11 @@
 """Which cells share batches, and that the images do not notice."""
 
+import gc
 import time
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,10 +22,12 @@ from cfgbench.spec import Sampling
 from cfgbench.sweep import fill as filling
 from cfgbench.sweep import networks
 from cfgbench.sweep import run as running
-from cfgbench.sweep.batches import CELLS, Ready
+from cfgbench.sweep.batches import CELLS, LARGEST, Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.results.shards import Shards
+from cfgbench.training import diffusion
+from cfgbench.training.state import TrainingFailed
 
 
 @pytest.fixture
@@ -42,6 +47,25 @@ def plan(tmp_path, monkeypatch):
 
 def grouped(rows, found):
     return [[(cell.sampling.w, cell.sampling.T) for cell in batch] for batch in Ready(None, rows).batches(found)]
+
+
+def test_a_training_that_failed_gives_its_memory_back(plan, monkeypatch):
+    held, feed = [], diffusion.Feed
+    monkeypatch.setattr(diffusion, "Feed", lambda *all: held.append(weakref.ref(made := feed(*all))) or made)
+    monkeypatch.setattr(diffusion, "recent_loss", lambda _: (_ for _ in ()).throw(TrainingFailed("the loss is nan")))
+    found = plan()
+    prepare_folder(found)
+    bench = SimpleNamespace(broken={}, plan=found, compute=Compute(torch.device("cpu"), "fp32"), progress=silent)
+    for _ in range(2):
+        with pytest.raises(TrainingFailed, match="the loss is nan"):
+            networks.train_networks(bench, found.cells[0])
+    gc.collect()
+    assert [one() for one in held] == [None]
+
+
+def test_no_batch_has_more_images_than_attention_takes():
+    sampling = Sampling(samples=200_000, batch_size=100_000, w=1.0)
+    assert Ready(None, rows=1000).images(sampling) * len(sampling.calls) == LARGEST
 
 
 def test_a_processor_takes_the_cells_one_by_one_and_in_order(plan):

@@ -53,6 +53,8 @@ def third(): return Denoiser(null=3)
 def drops(): return Drops(dropout=0.1, training=True)
 def fails(): return Fails()
 
+def rounds(): return Rounds(2**-9)
+def errs(): return Rounds(0.2)
 def changes_z(): return Spoils("z")
 def changes_c(): return Spoils("c")
 def ends(): return Ends([*range(11, 100)], SystemExit(3))
@@ -63,6 +65,13 @@ def breaks_probed(): return Ends([10], KeyError("boom"))
 class Fails(torch.nn.Module):
     num_classes = 10
     def forward(self, z, lam, c): raise KeyError("boom")
+
+class Rounds(Denoiser):  # as half types on a GPU, in batches of one size otherwise than in others
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+    def forward(self, z, lam, c):
+        return super().forward(z, lam, c) * (1 + self.part * (len(z) > 2))
 
 class Spoils(Denoiser):
     def __init__(self, what):
@@ -330,6 +339,11 @@ def test_memory_that_a_network_of_ones_own_lacks_is_no_mistake_in_the_file(sweep
     assert (code, err.splitlines()[-1].startswith("2 cells failed")) == (1, True), err
     rows = pd.read_parquet("results/probed/cells")
     assert {*rows[rows["status"] == "failed"]["reason"]} == {"OutOfMemoryError: CUDA out of memory"}
+
+
+def test_a_network_that_rounds_otherwise_in_larger_batches_is_sound(sweep):
+    assert sweep("rounds")[0] == 0
+    assert sweep("errs")[0] == 2
 
 
 def test_it_is_loaded_once_more_only_where_the_data_set_is_to_be_measured(sweep):

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import distributed
 
 from cfgbench.files import try_lock
 from cfgbench.tensors import load_tensors
-from cfgbench.training.distributed import own_device
+from cfgbench.training.distributed import own_device, process_group
 
 # Adam does not see a gradient's scale; where some of the gradients are clipped it matters
 SWEEP = """
@@ -41,6 +43,27 @@ def train(folder: Path, *launcher, more="seed: 0", command="train"):
         timeout=120,
     )
     return done, list((folder / "results/digits/checkpoints").glob("*.safetensors"))
+
+
+TORCHRUNS = {"WORLD_SIZE": "8", "RANK": "11", "LOCAL_RANK": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize(("device", "after_an_error"), [("cuda", 0), ("cpu", 1)])
+def test_a_group_of_gpus_is_left_alone_after_an_error(monkeypatch, device, after_an_error):
+    """To end it, NCCL waits for the others, who wait for this one: nobody would see what went wrong."""
+    ended = []
+    for name, value in TORCHRUNS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "init_process_group", lambda _: None)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: ended.append(1))
+    with process_group(torch.device(device)) as group:
+        assert (group.rank, group.world) == (0, 2)
+    assert len(ended) == 1
+    with pytest.raises(OSError, match="full"), process_group(torch.device(device)):
+        raise OSError("full")
+    assert len(ended) == 1 + after_an_error
 
 
 @pytest.mark.parametrize("more", ["seed: 0", "micro_batch_size: 5"])
@@ -78,8 +101,7 @@ def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
 def test_each_process_has_a_gpu_of_its_own_before_it_touches_one(monkeypatch, asked, own):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert own_device(asked) == asked
-    torchrun = {"WORLD_SIZE": "8", "RANK": "11", "LOCAL_RANK": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in torchrun.items():
+    for name, value in TORCHRUNS.items():
         monkeypatch.setenv(name, value)
     assert own_device(asked) == own
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
