@@ -1,8 +1,9 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,8 @@ from cfgbench.progress import Lines, Progress, clear, silent
 from cfgbench.signals import held_back
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cfgbench.models.precision import Compute
     from cfgbench.report import Request
     from cfgbench.sweep.plan import Plan
@@ -307,20 +310,22 @@ def _report_sweeps(
     from cfgbench.sweep.results.folders import chosen_folders
     from cfgbench.sweep.results.store import Store
 
-    folders = chosen_folders(sweeps, results, note, with_rows=True)
-    reading = [Store(folder).begin_rows() for folder in folders]  # while what follows is imported
+    stores = [Store(folder) for folder in chosen_folders(sweeps, results, note, with_rows=True)]
+    reading = [store.begin_rows() for store in stores]  # while what follows is imported
 
     with held_back():
         from cfgbench.report import Report, print_claims
 
     asked = request()
     unread: BrokenPipeError | None = None
-    for folder, read in zip(folders, reading, strict=True):
-        rows = read()
+
+    def write(store: Store, read: Callable[[], "pd.DataFrame"]) -> None:
+        nonlocal unread
+        folder, rows = store.folder, read()
         if rows.empty:
             raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
         made = Report(folder, rows, mixed=mixed)
-        target = Path("reports") / folder.name if out is None else out / folder.name if len(folders) > 1 else out
+        target = Path("reports") / folder.name if out is None else out / folder.name if len(stores) > 1 else out
         written = made.write(target, asked, published=published)
         try:
             if asked.claims:
@@ -333,6 +338,10 @@ def _report_sweeps(
             tell(printable(f"{folder.name}: {line}"))
         for line in made.notes:
             note(f"{folder.name}: {line}")
+        for path in store.passed_over:
+            note(f"{path}: not a row of results, of a cell that the sweep no longer has; delete it")
+
+    _each(partial(write, *one) for one in zip(stores, reading, strict=True))
     if unread:
         raise unread
 
@@ -413,22 +422,20 @@ def eval(
             note(line)
     finally:  # whether or not anybody reads them: hours may have gone into the numbers
         content = f"{dumps(asdict(result), indent=2)}\n".encode()
-        _write_each(
-            {
-                json: lambda path: write_atomically(path, content),
-                save_stats: lambda path: statistics_files.save_reference(path, found.samples, result.features_id),
-                save_reference: lambda path: statistics_files.save_reference(path, found.reference, result.features_id),
-            }
-        )
+        writing: dict[Path | None, Callable[[Path], None]] = {
+            json: lambda path: write_atomically(path, content),
+            save_stats: lambda path: statistics_files.save_reference(path, found.samples, result.features_id),
+            save_reference: lambda path: statistics_files.save_reference(path, found.reference, result.features_id),
+        }
+        _each(partial(write, path.resolve()) for path, write in writing.items() if path is not None)
 
 
-def _write_each(outputs: Mapping[Path | None, Callable[[Path], None]]) -> None:
-    """Writes the files that are asked for, each whether or not another can be."""
+def _each(works: Iterable[Callable[[], None]]) -> None:
+    """Does each of them, whether or not another can be done; what is wrong is said, and is exit code 2."""
     failed = 0
-    for path, write in outputs.items():
+    for work in works:
         try:
-            if path is not None:
-                write(path.resolve())
+            work()
         except UserError as error:
             failed = say(str(error), 2)
     if failed:

@@ -6,6 +6,10 @@ NO_SWEEPS = "no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
 GOES_ON = "what is finished is kept, and the same command goes on from here"
 
 
+UNUSED = {"ddim": frozenset({"v", "temperature"})}
+"""sampler -> the settings that it does not use: a deterministic step has no noise."""
+
+
 def strength(w: float, guidance: str = "cfg") -> str:
     """`w 0.3 (scale 1.3)`: both conventions; `w 0.3` for the weight of a classifier, which is no such scale."""
     return f"w {w:g}" if guidance == "classifier" else f"w {w:g} (scale {1 + w:g})"

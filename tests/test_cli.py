@@ -431,6 +431,82 @@ def test_one_broken_sweep_does_not_hide_the_others(finished, run):
     assert "broken: results/broken/sweep.yaml: " in out
 
 
+def test_a_damaged_row_of_a_cell_that_is_asked_for_no_more_stops_nothing(finished, small, run):
+    table = rows()
+    (cell,) = table[(table["w"] == 1) & (table["p_uncond"] == 0.5)]["cell_id"]
+    path = Path(f"results/digits/cells/{cell}.parquet")
+    path.write_bytes(path.read_bytes()[:-40])
+    code, _, err = run("report", "digits", "--table", "md", "--quiet")
+    assert (code, f"{path}: not a row of results" in err) == (2, True)
+    small.write_text(small.read_text().replace("grid: {p_uncond: [0.1, 0.5]", "grid: {p_uncond: [0.1]"))
+    assert run("sweep", small, "--quiet")[0] == 0
+    code, _, err = run("report", "digits", "--table", "md", "--quiet")
+    said = f"note: {path}: not a row of results, of a cell that the sweep no longer has; delete it\n"
+    assert (code, err.count(said)) == (0, 1)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def test_rows_of_networks_that_the_sweep_has_no_more_are_told_and_no_newest_sweep(finished, small, run):
+    shutil.copytree("results/digits", "results/other")
+    kept = Path("results/other/sweep.yaml")
+    kept.write_text(kept.read_text().replace("name: digits", "name: other"))
+    small.write_text(SMALL.replace("model: {", "model: {blocks: 2, "))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfgbench.sweep.workers.pool.run_shared", lambda *_, **__: stop())
+        assert run("sweep", small)[0] == 130
+    assert run("report", "digits", "--table", "md", "--quiet") == (
+        2,
+        "",
+        "cfgbench: results/digits: none of its 4 rows is of a network that the sweep has now; run: cfgbench sweep "
+        "results/digits/sweep.yaml\n",
+    )
+    assert run("report", "--table", "md", "--quiet")[1] == "reports/other/table.md\n"
+
+
+def test_one_sweep_that_cannot_be_reported_does_not_hide_the_others(finished, run):
+    for name in ("a", "z"):
+        shutil.copytree("results/digits", f"results/{name}")
+        Path(f"results/{name}/asked.json").unlink()
+        for path in Path(f"results/{name}/cells").iterdir():
+            path.unlink()
+    code, out, err = run("report", "a", "digits", "z", "--table", "md", "--out", "all", "--quiet")
+    said = [f"cfgbench: results/{name}: no rows yet; run: cfgbench sweep results/{name}/sweep.yaml" for name in "az"]
+    assert (code, out, err.splitlines()) == (2, "all/digits/table.md\n", said)
+
+
+def test_a_results_folder_without_its_sweep_is_told_from_none(finished, run):
+    Path("results/digits/sweep.yaml").unlink()
+    said = "cfgbench: results/digits: its sweep.yaml is gone; run its sweep file, which brings it back\n"
+    assert run("report", "digits") == (2, "", said)
+    assert run("report", "nothing")[2].startswith("cfgbench: nothing: no such sweep under results")
+
+
+def test_a_dry_run_times_only_what_is_ahead(finished, small, run):
+    lines = run("sweep", small, "--dry-run", "--quiet")[1].splitlines()
+    assert all(line.endswith(" in all") for line in lines if "  done " in line)
+    assert all(line.endswith("12 steps of 16") for line in lines if line.startswith("network"))
+    assert len([line for line in lines if line.startswith("network")]) == 2
+    small.write_text(small.read_text().replace("w: [0, 1]", "w: [0, 1, 2]"))
+    lines = run("sweep", small, "--dry-run", "--quiet")[1].splitlines()
+    assert [bool(re.search(r"in all, \d+ s$", line)) for line in lines[:6]] == [
+        " missing " in line for line in lines[:6]
+    ]
+
+
+def test_what_a_sampler_does_not_use_is_not_told(small, run):
+    small.write_text(
+        SMALL.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "w: [0], v: [0.2, 0.3], sampler: [ancestral, ddim]")
+    )
+    found = [run("sweep", small, *more)[1] for more in (("--dry-run",), ("--workers", 1), ())]
+    found.append(run("ls", "digits")[1])
+    for out in found[0], found[1], found[3]:
+        assert ("v 0.2" in out, "v 0.3" in out) == (True, True)
+        assert [line for line in out.splitlines() if "sampler ddim" in line and " v 0" in line] == []
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full"])
 def test_closed_streams_stop_no_sweep(small, closed):
     command = f"{sys.executable} -m cfgbench sweep {small} {closed}"

@@ -39,7 +39,11 @@ class Report:
         self.rows, self.mixed = rows, mixed
         self._influences, self._asked = Store(folder).influences, cells_asked_for(folder)
         self._earlier: list[str] = []
-        self.counted = settled(asked_for(rows, self._asked), where=folder)
+        counting = asked_for(rows, self._asked)
+        if counting.empty and len(rows):
+            its = f"none of its {counted(len(rows), 'row')} is of a network that the sweep has now"
+            raise UserError(f"{folder}: {its}; run: cfgbench sweep {folder / 'sweep.yaml'}")
+        self.counted = settled(counting, where=folder)
         parts = slices(self.counted, mixed=mixed)
         beside = side_by_side(self.counted, mixed=mixed)
         self.shown = Shown(folder, parts, arranged(parts, beside))

@@ -9,7 +9,7 @@ from cfgbench.files import identity
 from cfgbench.spec.grid import owner, points
 from cfgbench.spec.models import Exact, Model, Pretrained
 from cfgbench.spec.sections import ClassifierSection, Sampling, SweepSpec, Training
-from cfgbench.wording import strength
+from cfgbench.wording import UNUSED, strength
 
 IDENTITY = 2
 """Part of every identity: raised when the code changes what the same words of a sweep file mean in numbers."""
@@ -112,9 +112,11 @@ class Cell:
     @property
     def label(self) -> str:
         """What distinguishes this cell in its sweep: `p_uncond 0.1, w 0.3 (scale 1.3), T 32`."""
+        unused = UNUSED.get(self.sampling.sampler, ())
         return ", ".join(
             strength(value, self.sampling.guidance) if axis in ("w", "sampling.w") else f"{axis} {value}"
             for axis, value in self.axes.items()
+            if axis.rpartition(".")[2] not in unused
         )
 
 

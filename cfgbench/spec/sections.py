@@ -28,6 +28,7 @@ from cfgbench.spec.values import (
     Steps,
     SweepName,
 )
+from cfgbench.wording import UNUSED
 
 S = TypeVar("S", bound=Section)
 
@@ -149,7 +150,7 @@ class Sampling(Section):
     def decisive(self) -> dict[str, Any]:
         """What decides the images: all but how the work is divided, and what the sampler or guidance does not use."""
         unused = {"batch_size"}
-        unused |= {"v", "temperature"} if self.sampler == "ddim" else set()  # a deterministic step has no noise
+        unused |= UNUSED.get(self.sampler, frozenset())
         unused |= {"temperature"} if self.temperature == 1 else set()
         unused |= {"on"} if self.guidance != "classifier" else set()
         return self.model_dump(exclude=unused)

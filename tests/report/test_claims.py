@@ -104,6 +104,29 @@ def test_the_same_numbers_with_errors_are_judged_alike_and_without_not_at_all(ta
         assert all("(no standard errors)" in words(judged.verdicts[number - 1]) for number in told)
 
 
+def test_a_flat_score_is_not_taken_for_cells_that_are_missing(table1):
+    flat = errors(table1).assign(is_mean=table1["is_mean"].where(table1["p_uncond"] != 0.5, 60.0))
+    found = verdict(flat, 4)
+    assert words(found).count("at p_uncond 0.5 IS does not rise with w") == 2
+    assert found.words == OPEN
+
+
+def test_1_what_is_known_of_some_errors_only_is_told(table1):
+    rows = errors(table1)
+    unknown = rows.assign(fid_se=rows["fid_se"].where(~((rows["w"] == 3) & (rows["p_uncond"] == 0.1))))
+    found = verdict(unknown, 1).findings[0]
+    assert found.outcome == OPEN
+    assert found.words.endswith("; the error of w 3 is not known (unpaired; 1 of 4 without a standard error)")
+
+
+def test_1_a_curve_that_still_falls_where_it_ends_says_so(table1):
+    rows = errors(table1)
+    falling = change(rows[rows["w"] <= 1], "fid", 1.2, w=1, p_uncond=0.1)
+    found = verdict(falling, 1).findings[0]
+    assert (found.outcome, found.text.endswith("; not swept: a w above 1, where FID still falls")) == (OPEN, True)
+    assert "where FID still falls" not in verdict(rows[rows["w"] <= 1], 1).findings[0].text
+
+
 def test_few_images_tell_nothing(table1, table2):
     assert outcomes(*judge(errors(table1, 1000), NOWHERE)) == [OPEN] * 8
     assert outcomes(*judge(errors(table2, 1000), NOWHERE)) == [OPEN] * 8

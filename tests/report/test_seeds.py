@@ -143,6 +143,13 @@ def test_seeds_that_failed_or_were_not_run_are_said(table1):
     assert "w 0.1, p_uncond 0.1: mean over 1 of 3 seeds" in csv(parts)
 
 
+def test_pairs_of_seeds_that_were_not_run_say_which_is_which(table1):
+    rows = pd.concat([repeated(table1).assign(**{"training.seed": k, "checkpoint_id": f"m{k}"}) for k in (0, 1)])
+    rows = rows.assign(cell_id=[f"{k}" for k in range(len(rows))]).reset_index(drop=True)
+    text = markdown(slices(rows.drop(index=[0, 126 + 42])))  # w 0, p_uncond 0.1
+    assert "mean over 4 of 6 pairs of seeds; training/sampling seeds 0/0 and 1/1: not run" in text
+
+
 def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     rows = repeated(table1.query("p_uncond == 0.1 and w <= 4"), shifts=(0.0, 5.0, 10.0))
     rows = rows[(rows["w"] != 4) | (rows["seed"] == 0)]  # w 4 has an FID of 15.65, others of 6.55 to 25.48

@@ -93,7 +93,7 @@ def test_the_classifier_takes_about_as_long_as_is_said(sweep):
 def test_the_disk_that_is_forecast_is_what_is_taken(sweep, run, keep, features, dataset):
     path = sweep(1500, keep=keep, features=features, dataset=dataset)
     plan = make_plan(path, Path("results"))
-    sizes = costs_of(plan, Compute(CPU, "fp32")).size
+    sizes = costs_of(plan, Compute(CPU, "fp32"), []).size
     said = disk.kept(plan, plan.missing, networks_of(plan.missing), sizes)
     assert run("sweep", path, "--quiet", "--precision", "fp32", "--workers", 1)[0] == 0
     taken = sum(file.stat().st_blocks * 512 for file in Path("results").rglob("*") if file.is_file())

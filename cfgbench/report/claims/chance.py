@@ -43,9 +43,11 @@ def shift(difference: Difference) -> str:
 
 
 def pairing(differences: Sequence[Difference]) -> str:
-    """`paired`, `unpaired`, how many are which, or that no standard error is known."""
-    if any(np.isnan(one.se) for one in differences):
+    """`paired`, `unpaired`, how many are which, and of how many no standard error is known."""
+    known = [one for one in differences if not np.isnan(one.se)]
+    if not known:
         return "no standard errors"
-    paired = sum(one.paired for one in differences)
-    words = {0: "unpaired", len(differences): "paired"}
-    return words.get(paired, f"{paired} of {len(differences)} paired")
+    paired = sum(one.paired for one in known)
+    words = {0: "unpaired", len(known): "paired"}.get(paired, f"{paired} of {len(known)} paired")
+    lacking = len(differences) - len(known)
+    return f"{words}; {lacking} of {len(differences)} without a standard error" if lacking else words

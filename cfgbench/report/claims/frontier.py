@@ -159,8 +159,11 @@ def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple
 def _shared(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
     if a is None or b is None:
         return unknown(of, "not swept: both p_uncond, at one T")
+    if min(len(one.having("fid", "is_mean")) for one in (a, b)) < 2:
+        return unknown(of, "not swept: two values of w at each, with FID and IS")
     if min(len(rising(a)), len(rising(b))) < 2:
-        return unknown(of, "not swept: two values of w at each, with FID, between which IS rises")
+        flat = next(one for one in (a, b) if len(rising(one)) < 2)
+        return Finding(of, "cannot be told", f"at p_uncond {flat.p_uncond:g} IS does not rise with w")
     found = gaps(influences, a, b)
     return found if len(found) > 1 else Finding(of, "cannot be told", "the curves share no range of IS")
 

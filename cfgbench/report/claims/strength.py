@@ -50,6 +50,8 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     text = f"FID {with_error(best, FID)} at {turned(best)}; {_nearest([*others, *last], gaps)}"
     lower = f"; w {rival['w']:g} told lower than every w in (0, {SMALL:g}]"
     text += lower if worse else _not_higher([*others, *last], gaps, len(inner))
+    if last and gaps[-1].value < 0:
+        text += f"; not swept: a w above {last[0]['w']:g}, where FID still falls"
     outcome = decided(holds=holds and not hidden, fails=worse and not hidden)
     return Finding(of, outcome, text + hidden, tuple(leads if worse else gaps))
 
@@ -185,12 +187,12 @@ def _nearest(rows: Sequence[Row], gaps: Sequence[Difference]) -> str:
 
 
 def _not_higher(rows: Sequence[Row], gaps: Sequence[Difference], looks: int) -> str:
-    """Which w are not told to be above; nothing where all are, or an error is not known."""
-    known_errors = not any(np.isnan(gap.se) for gap in gaps)
-    open_ = [
-        f"{row['w']:g}" for gap, row in zip(gaps, rows, strict=True) if known_errors and not above(gap, looks=looks)
-    ]
-    return f"; w {joined(open_)} not told to be higher" if open_ else ""
+    """Which w are not told to be above, and of which it is not known how sure their difference is."""
+    pairs = list(zip(gaps, rows, strict=True))
+    unsure = [f"{row['w']:g}" for gap, row in pairs if np.isnan(gap.se)]
+    open_ = [f"{row['w']:g}" for gap, row in pairs if not np.isnan(gap.se) and not above(gap, looks=looks)]
+    words = f"; w {joined(open_)} not told to be higher" if open_ else ""
+    return f"{words}; the error of w {joined(unsure)} is not known" if unsure and len(unsure) < len(gaps) else words
 
 
 def _falls(falls: Sequence[tuple[Difference, Row, Row]], how: str) -> str:

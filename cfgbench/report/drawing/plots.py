@@ -34,11 +34,19 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
     """
     drawn = [part for part in parts if any(len(rows) > 1 for _, rows in part.curves(FID, IS))]
     if not drawn:
-        raise NothingToPlot("tradeoff: needs cells with FID and IS at two values of w or more; none are there")
+        raise NothingToPlot(f"tradeoff: needs cells with FID and IS at two values of w or more; {_lacking(parts)}")
     pairs = [(part, behind(part)) for part in drawn]
     every = [[curve for one in pair if one is not None for curve in one.curves(FID, IS)] for pair in pairs]
     log = any(asks_for_log(fids(curves)) for curves in every)
     return [partial(frontier, *pair, log=log) for pair in pairs]
+
+
+def _lacking(parts: Sequence[Slice]) -> str:
+    """Why there are no such cells."""
+    for metric in METRICS:
+        if not any(metric.column in part.ok and part.ok[metric.column].notna().any() for part in parts):
+            return f"{metric.name} was not measured (evaluation.metrics)"
+    return "none are there"
 
 
 def strength(parts: Sequence[Slice]) -> list[Draw]:

@@ -42,7 +42,10 @@ def samples(folder: Path, parts: Sequence[Slice], choice: ImageChoice = ALL_IMAG
     most = None if choice.ws else _COLUMNS
     found = [images for part in parts if (images := kept(folder, part, most)) is not None]
     if not found:
-        raise NothingToPlot(f"samples: needs images of finished cells; there are none to see in {folder / 'samples'}")
+        raise NothingToPlot(
+            f"samples: needs images of finished cells; none are in {folder / 'samples'}; to make them again delete the "
+            "cells' rows and run the sweep"
+        )
     if not choice.ws:
         return [partial(_sheet, images, _tiles(images.cells[0], choice.classes)) for images in found]
     turning_w = [images for images in found if images.part.knob == "w"]

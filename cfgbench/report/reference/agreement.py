@@ -8,6 +8,7 @@ from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import as_text, extractor_name, known, named
+from cfgbench.wording import UNUSED
 
 _OFFICIAL = re.compile(r"inception-2048-6726825d\b(?!.*-bf16)")
 """The weights' SHA-256 as the published evaluators have them, and their arithmetic."""
@@ -50,7 +51,7 @@ def imagenet_size(dataset: str) -> int | None:
 def agreement(part: Slice, published: Published) -> list[Note]:
     """In what the slice's numbers were made as the table's were, in what not, and what is not known of the latter."""
     held, stated = part.setting, published.part.setting
-    unused = {"v"} if held.get("sampler") == "ddim" else set()
+    unused = UNUSED.get(held.get("sampler"), frozenset())
     return [
         _data_set(part, published),
         *([_note("preparation", made, PREPARED)] if (made := prepared(part)) else []),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfgbench.report.rows.columns import PLANE, POINT, SEEDS, comparable
-from cfgbench.report.rows.seeds import Seed, differing, listed, mean_of, seed_of, usual_of, with_numbers
+from cfgbench.report.rows.seeds import Seed, differing, distinct, listed, mean_of, seed_of, usual_of, with_numbers
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
 from cfgbench.sweep.results.row import Row
 
@@ -113,7 +113,7 @@ def point_of(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[s
         "seeds": len(ok),
         "asked_seeds": tuple(asked),
         "members": tuple(members),
-        "shortfall": f"mean over {len(ok)} of {len(asked)} seeds; {without}" if len(ok) and without else None,
+        "shortfall": f"mean over {len(ok)} of {len(asked)} {_pairs(asked)}seeds; {without}" if ok and without else None,
         "reason": None if len(ok) else without,
     }
 
@@ -127,7 +127,13 @@ def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
         if row is None or row["status"] != "ok":
             why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
             seeds_of.setdefault(why, []).append(differing(seed, asked))
-    return "; ".join(f"seed{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
+    kind = "training/sampling seed" if _pairs(asked) else "seed"
+    return "; ".join(f"{kind}{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())
+
+
+def _pairs(asked: Sequence[Seed]) -> str:
+    """What stands before `seeds` where both kinds vary."""
+    return "pairs of " if all(len(held) > 1 for held in distinct(asked)) else ""
 
 
 def _in_order(seed: Seed) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
 from cfgbench.report.words import INFINITY, METRICS, known
 from cfgbench.sweep.results.row import Row
+from cfgbench.wording import UNUSED
 
 
 def slices(rows: pd.DataFrame, *, mixed: bool = False) -> list[Slice]:
@@ -130,7 +131,7 @@ def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
     numbers = {key: rows[key].astype(float) for m in metrics for key in (m.column, m.se) if key in rows}  # None is NaN
     nulls = {key: rows[key].astype("Float64").astype(float) for key in PLANE[1:] if rows[key].isna().any()}
     if {"v", "sampler"} <= {*rows}:
-        nulls["v"] = rows["v"].where(rows["sampler"] != "ddim")  # which has no variance
+        nulls["v"] = rows["v"].where(~rows["sampler"].isin(UNUSED))
     return average(current(with_systems(rows.assign(**numbers, **nulls))))
 
 

@@ -64,10 +64,10 @@ def forecast(plan: Plan, compute: Compute, workers: int = 1) -> list[str]:
     many `workers` share the whole.
     """
     compute = plan.computed_with(compute)
-    costs = costs_of(plan, compute)
     missing = plan.missing
     there = {network.id for network in plan.networks() if _is_there(plan, network, compute)}
     untrained = [network for network in networks_of(missing) if network.id not in there]
+    costs = costs_of(plan, compute, untrained)
     lines = [_cell_line(plan, cell, costs) for cell in plan.cells]
     for network in plan.networks():
         state = "to train" if network in untrained else "trained" if network.id in there else "not needed"
@@ -156,12 +156,14 @@ def _is_there(plan: Plan, network: Network, compute: Compute) -> bool:
 def _cell_line(plan: Plan, cell: Cell, costs: Costs) -> str:
     calls = f"{cell.nfe} network passes an image, {cell.nfe * cell.sampling.samples:,} in all"
     state = "done" if cell.id in plan.done else "failed" if cell.id in plan.seen else "missing"
-    return f"{cell.id}  {state:7}  {cell.label}: {calls}, {_duration(costs.seconds(cell))}"
+    ahead = "" if state == "done" else f", {_duration(costs.seconds(cell))}"
+    return f"{cell.id}  {state:7}  {cell.label}: {calls}{ahead}"
 
 
 def _network_line(network: Network, state: str, costs: Costs) -> str:
     work = f"{network.label}, {network.training.steps:,} steps of {network.training.batch_size}"
-    return f"network {network.id}  {state}: {work}, {_duration(costs.training_seconds(network))}"
+    ahead = f", {_duration(costs.training_seconds(network))}" if state == "to train" else ""
+    return f"network {network.id}  {state}: {work}{ahead}"
 
 
 def _classifier_line(plan: Plan, costs: Costs) -> str:
@@ -178,17 +180,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def costs_of(plan: Plan, compute: Compute) -> Costs:
-    """Times the sweep's own network: a call, and a training step where something is trained."""
+def costs_of(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Costs:
+    """Times the sweep's own network: a call, and a training step of each kind that is untrained."""
     try:
-        return _measured(plan, compute)
+        return _measured(plan, compute, untrained)
     except (RuntimeError, MemoryError) as error:  # what torch raises where memory ends
         raise UserError(
             f"model: its cost cannot be measured on {compute.device} ({reason(error)}); take a smaller one"
         ) from None
 
 
-def _measured(plan: Plan, compute: Compute) -> Costs:
+def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Costs:
     cell, images = plan.cells[0], plan.images
     training, size = {}, {}
     denoiser = None
@@ -197,12 +199,13 @@ def _measured(plan: Plan, compute: Compute) -> Costs:
     for one in {network.kind: network for network in plan.networks()}.values():
         network = NETWORKS[one.kind](one.model, **image_of(images))
         size[one.kind] = sum(4 * parameter.numel() for parameter in network.parameters())
-        training[one.kind] = _training(network, one, images, compute)
+        if any(other.kind == one.kind for other in untrained):
+            training[one.kind] = _training(network, one, images, compute)
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
     denoiser = for_sampling(denoiser, compute.precision)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
-    untrained = plan.missing and plan.feature_classifier is not None and not is_trained(plan)
-    feature_classifier = seconds_of_training(images, compute.device) if untrained else 0.0
+    measures = plan.missing and plan.feature_classifier is not None and not is_trained(plan)
+    feature_classifier = seconds_of_training(images, compute.device) if measures else 0.0
     return Costs(passes.seconds, training, feature_classifier, size)
 
 

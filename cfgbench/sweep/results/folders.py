@@ -22,6 +22,8 @@ def chosen_folders(
     names = [_named_in(Path(name), results, note) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
     for name in names:
         if results / name not in found:
+            if (results / name / "cells").is_dir():
+                raise UserError(f"{results / name}: its sweep.yaml is gone; run its sweep file, which brings it back")
             known = ", ".join(folder.name for folder in found) or "none"
             raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
     return [results / name for name in dict.fromkeys(names)]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cfgbench.errors import UserError, brief, printable, reason
 from cfgbench.files import identity, read_at_most
 from cfgbench.processes import begin, forkable_processors
-from cfgbench.wording import strength
+from cfgbench.wording import UNUSED, strength
 
 Row = Mapping[str, Any]
 """column -> value, of a cell; a report makes more of them: means, and published numbers."""
@@ -162,10 +162,11 @@ def place_of(row: Row, axes: Iterable[str] = ()) -> str:
     w = strength(row["w"], row["guidance"])
     planes = [f"{key} {row[key]:.10g}" for key in ("p_uncond", "T") if row[key] is not None]
     words = [*planes, w, *unusual(row)]
+    told = {*PLACED, *UNUSED.get(row.get("sampler", row.get("sampling.sampler")), ())}
     for axis in axes:
         value = row.get(axis, row.get(axis.rpartition(".")[2]))
         value = f"{value:.10g}" if isinstance(value, float) else value
-        words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in PLACED else []
+        words += [f"{axis} {value}"] if value is not None and axis.rpartition(".")[2] not in told else []
     return ", ".join(words)
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cfgbench.errors import UserError, reason
 from cfgbench.files import try_flock, try_lock, write_atomically
+from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Read, as_table, begin_reading, read_row
 
@@ -38,6 +39,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.influences = Influences(folder)
+        self.passed_over: list[Path] = []
+        """Files that are no rows, of cells that the sweep has no more, as they were found when rows were read last."""
         self._newest = ""
 
     def checkpoint(self, checkpoint_id: str) -> Path:
@@ -98,8 +101,10 @@ class Store:
 
     @property
     def has_rows(self) -> bool:
-        """Whether there is a row, of whichever version of the sweep."""
-        return bool(_listed(self.folder / "cells", ".parquet"))
+        """Whether there is a row of a cell that the sweep has; any row, where its cells are not known."""
+        there = {path.stem for path in _listed(self.folder / "cells", ".parquet")}
+        asked = cells_asked_for(self.folder)
+        return bool(there if asked is None else there & {cell["cell_id"] for cell in asked})
 
     def feature_classifier(self, classifier_id: str) -> Path:
         """The file of the data set's own classifier, whose features are the sweep's; beside it .partial while it is
@@ -149,7 +154,8 @@ class Store:
         write_atomically(self.row(row["cell_id"]), lambda temporary: pq.write_table(table, temporary, **plain))
 
     def rows(self) -> "pd.DataFrame":
-        """All rows, in the order in which they were made. Raises UserError naming a file that is no row."""
+        """All rows, in the order in which they were made. Raises UserError naming a file that is no row, of a cell that
+        the sweep has; those of others are `passed_over`."""
         return self.begin_rows()()
 
     def begin_rows(self) -> Callable[[], "pd.DataFrame"]:
@@ -160,9 +166,12 @@ class Store:
             import pandas as pd  # slow, and `ls` does without it
 
             whole, damaged = self._gathered(reading)
-            if damaged:
-                path, why = next(iter(damaged.items()))
-                raise UserError(f"{path}: not a row of results ({why}); run its sweep again, or delete it")
+            asked = cells_asked_for(self.folder) if damaged else None
+            ids = None if asked is None else {cell["cell_id"] for cell in asked}
+            self.passed_over = [path for path in damaged if ids is not None and path.stem not in ids]
+            for path, why in damaged.items():
+                if path not in self.passed_over:
+                    raise UserError(f"{path}: not a row of results ({why}); run its sweep again, or delete it")
             rows = pd.DataFrame(whole)
             return rows.sort_values("created", kind="stable", ignore_index=True) if len(rows) else rows
 
