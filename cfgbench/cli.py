@@ -486,9 +486,9 @@ def _dry_run(sweep: Path, results: Path, compute: "Compute", workers: int | None
 
     try:
         plan = make_plan(sweep, results, progress, prepare=False)
-        division = take_threads(plan, compute.device, workers)
+        compute, division = plan.computed_with(compute), take_threads(plan, compute.device, workers)
         lines = [*forecast(plan, compute, division.workers), f"worked on by {division}"]
-        _tell_notes(plan, plan.computed_with(compute))
+        _tell_notes(plan, compute)
     except UserError as error:
         lines = forecast_without_data(sweep, error)
         say(f"{error}; what can be said without it:", 0)

@@ -10,6 +10,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from hostile import Bomb
 from PIL import Image
 from torch import nn
 
@@ -110,16 +111,6 @@ def test_no_weights_and_no_network_say_what_to_put_where(monkeypatch):
 
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", unreachable)
     assert "no route to host" in _complaint(None)
-
-
-class Bomb:
-    """Its pickle makes a file when it is opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def test_files_that_are_no_weights_are_named_and_not_run(tmp_path):

@@ -20,23 +20,16 @@ def _images(n, height=20, width=24, seed=0):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """The published network with random weights, and batch norms that do something."""
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
-        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
-        network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
+def weights(random_inception, tmp_path_factory):
+    """The same with batch norms that do something."""
+    path, tensors = tmp_path_factory.mktemp("weights") / "random.pth", torch.load(random_inception, weights_only=True)
     generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.uniform_(0.8, 1.2, generator=generator)
-            module.running_var.uniform_(0.8, 1.2, generator=generator)
-            module.bias.uniform_(-0.1, 0.1, generator=generator)
-            module.running_mean.uniform_(-0.1, 0.1, generator=generator)
-    torch.save(network.state_dict(), path)
+    for name, value in tensors.items():
+        if name.endswith(("bn.weight", "running_var")):
+            value.uniform_(0.8, 1.2, generator=generator)
+        if name.endswith(("bn.bias", "running_mean")):
+            value.uniform_(-0.1, 0.1, generator=generator)
+    torch.save(tensors, path)
     return path
 
 

@@ -1,10 +1,9 @@
 """Statistics on disk come back as they were, and files that are something else are named."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from hostile import Bomb
 
 from cfgbench.errors import UserError
 from cfgbench.evaluation.statistics import Moments
@@ -27,16 +26,6 @@ def test_saved_moments_of_something_else_are_not_taken(tmp_path):
         load_moments(path, "b")
     np.savez(path, n=moments.n, mean=moments.mean.numpy(), scatter=moments.scatter.numpy())  # as earlier versions did
     assert load_moments(path, "b").n == 3
-
-
-class Bomb:
-    """Its pickle makes a file when it is opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def test_files_that_are_no_statistics_are_named(tmp_path):

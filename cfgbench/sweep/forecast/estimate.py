@@ -63,7 +63,6 @@ def forecast(plan: Plan, compute: Compute, workers: int = 1) -> list[str]:
     Steps are timed with the threads that this process has, which are to be those of one that works on the sweep; so
     many `workers` share the whole.
     """
-    compute = plan.computed_with(compute)
     missing = plan.missing
     there = {network.id for network in plan.networks() if _is_there(plan, network, compute)}
     untrained = [network for network in networks_of(missing) if network.id not in there]
@@ -169,7 +168,8 @@ def _network_line(network: Network, state: str, costs: Costs) -> str:
 def _classifier_line(plan: Plan, costs: Costs) -> str:
     state = "trained" if is_trained(plan) else "to train" if plan.missing else "not needed"
     work = f"measures the images, {steps_of(plan.images):,} steps of {BATCH}"
-    return f"classifier of {plan.images.name}  {state}: {work}, {_duration(costs.feature_classifier)}"
+    ahead = f", {_duration(costs.feature_classifier)}" if state == "to train" else ""
+    return f"classifier of {plan.images.name}  {state}: {work}{ahead}"
 
 
 def _duration(seconds: float) -> str:
@@ -191,6 +191,8 @@ def costs_of(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Cost
 
 
 def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Costs:
+    if not plan.missing:
+        return Costs(0.0, {}, 0.0, {})
     cell, images = plan.cells[0], plan.images
     training, size = {}, {}
     denoiser = None
@@ -204,7 +206,7 @@ def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Cos
         denoiser = network.eval() if one.kind == "denoiser" else denoiser
     denoiser = for_sampling(denoiser, compute.precision)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
-    measures = plan.missing and plan.feature_classifier is not None and not is_trained(plan)
+    measures = plan.feature_classifier is not None and not is_trained(plan)
     feature_classifier = seconds_of_training(images, compute.device) if measures else 0.0
     return Costs(passes.seconds, training, feature_classifier, size)
 
