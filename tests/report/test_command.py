@@ -67,6 +67,16 @@ def test_a_column_of_numbers_in_one_row_and_words_in_another_is_text(put, run, t
     assert kept.isna().sum() == len(kept) / 3
 
 
+def test_a_metric_that_was_not_measured_is_named(put, run, table1):
+    put(table1.assign(is_mean=np.nan, is_std=np.nan))
+    code, _, err = run("report", "digits", "--plot", "tradeoff")
+    assert (code, err) == (
+        2,
+        "cfgbench: results/digits: --plot tradeoff: needs cells with FID and IS at two values of w or more; IS was not "
+        "measured (evaluation.metrics)\n",
+    )
+
+
 def test_influences_beside_the_rows_pair_the_page(put, run, table1):
     rows = table1[table1["p_uncond"] == 0.1].assign(fid_se=0.5, samples=400)
     store = put(rows)

@@ -50,8 +50,8 @@ def best_is_small(influences: Influences, of: str, rows: Sequence[Row]) -> Findi
     text = f"FID {with_error(best, FID)} at {turned(best)}; {_nearest([*others, *last], gaps)}"
     lower = f"; w {rival['w']:g} told lower than every w in (0, {SMALL:g}]"
     text += lower if worse else _not_higher([*others, *last], gaps, len(inner))
-    if last and gaps[-1].value < 0:
-        text += f"; not swept: a w above {last[0]['w']:g}, where FID still falls"
+    if last and not above(gaps[-1], looks=len(inner)):
+        text += f"; not swept: a w above {last[0]['w']:g}{', where FID still falls' * below(gaps[-1])}"
     outcome = decided(holds=holds and not hidden, fails=worse and not hidden)
     return Finding(of, outcome, text + hidden, tuple(leads if worse else gaps))
 
