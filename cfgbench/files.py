@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from cfgbench.errors import Passing, UserError, reason
 
+SWEEP_FILES = ".yaml", ".yml"
+"""What the name of a sweep file ends in."""
+
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Writes `path` whole or not at all: into a temporary file beside it, flushed to the disk, then renamed over it.

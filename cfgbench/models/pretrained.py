@@ -47,23 +47,22 @@ def weights_identity(model: Pretrained, images: Images) -> str:
         return f"exact {images.mixture.digest}"
     if isinstance(model, Checkpoint):
         return f"{model.format} {digest_named('model.checkpoint', model.checkpoint)}"
-    module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
         with _as_it_was():
-            source = importlib.util.find_spec(module)
+            source = importlib.util.find_spec(model.module)
     except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):  # one that the user's own package asks for
-            raise _failed(model, error) from None
+        if not f"{model.module}.".startswith(f"{error.name}."):  # one that the user's own package asks for
+            raise _wrong(model, _words(error)) from None
         source = None
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # the user's own packages fail as they like
-        raise _failed(model, error) from None
+        raise _wrong(model, _words(error)) from None
     if source is None or not _is_file(source.origin or ""):
-        raise UserError(f"model.factory = {model.factory}: no module {module}, neither installed nor where you stand")
+        raise _wrong(model, f"no module {model.module}, neither installed nor where you stand")
     digests = [file_digest(path) for path in (Path(source.origin), *_files_in(model.arguments))]
-    return f"{function} {identity([model.prediction, model.arguments, digests])}"
+    return f"{model.function} {identity([model.prediction, model.arguments, digests])}"
 
 
 class Predicting(nn.Module):
@@ -101,17 +100,17 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def _made(model: Factory, device: torch.device) -> Denoiser:
-    module, _, function = model.factory.partition(":")
     _look_where_the_user_stands()
     try:
         with _as_it_was():
-            make = getattr(importlib.import_module(module), function)
+            make = getattr(importlib.import_module(model.module), model.function)
             _check_place(model, make)
             network = make(**model.arguments)
             if getattr(network, "num_classes", None) is None:
-                raise UserError(
-                    f"model.factory = {model.factory}: gives {brief(type(network).__name__, quoted=False)} without "
-                    "num_classes; give what it returns the number of its classes under that name"
+                raise _wrong(
+                    model,
+                    f"gives {brief(type(network).__name__, quoted=False)} without num_classes; give what it returns "
+                    "the number of its classes under that name",
                 )
             num_classes = int(network.num_classes)
             if isinstance(network, nn.Module):
@@ -121,7 +120,7 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     except (Exception, SystemExit) as error:  # the user's own code fails as it likes
         if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
             raise
-        raise _failed(model, error) from None
+        raise _wrong(model, _words(error)) from None
     return Predicting(network, model.prediction, num_classes)
 
 
@@ -156,16 +155,15 @@ def _as_it_was() -> Iterator[None]:
 def _check_place(model: Factory, make: Any) -> None:
     """What names the network's numbers is the file of the module that is named: the function has to be in it. Raises
     UserError."""
-    module, _, function = model.factory.partition(":")
     if not isinstance(make, FunctionType | type) or "<locals>" in make.__qualname__:  # such as what a decorator made
         return
-    if (place := make.__module__) != module and place in sys.modules:
+    if (place := make.__module__) != model.module and place in sys.modules:
         way_out = f"write {place}:{make.__qualname__}, whose file then names its numbers"
-        raise UserError(f"model.factory = {model.factory}: {function} is defined in {place}; {way_out}")
+        raise _wrong(model, f"{model.function} is defined in {place}; {way_out}")
 
 
-def _failed(model: Factory, error: BaseException) -> UserError:
-    return UserError(f"model.factory = {model.factory}: {_words(error)}")
+def _wrong(model: Factory, what: str) -> UserError:
+    return UserError(f"model.factory = {model.factory}: {what}")
 
 
 def _words(error: BaseException) -> str:

@@ -52,6 +52,16 @@ class Factory(Section):
     p_uncond: Probability = 0.0
     arguments: Annotated[dict[str, Any], AfterValidator(lambda arguments: _finite(arguments))] = {}
 
+    @property
+    def module(self) -> str:
+        """What is imported."""
+        return self.factory.partition(":")[0]
+
+    @property
+    def function(self) -> str:
+        """What is called of it."""
+        return self.factory.partition(":")[2]
+
 
 class Exact(Section):
     """The denoiser in closed form of the data set `gaussians`; it needs no training, and has both branches."""

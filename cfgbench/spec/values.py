@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from cfgbench.errors import brief
+from cfgbench.files import SWEEP_FILES
 
 InceptionName = Literal["inception", "inception-768", "inception-192", "inception-64"]
 INCEPTION: tuple[str, ...] = get_args(InceptionName)
@@ -55,7 +56,7 @@ def _named(path: Path) -> Path:
 
 def _not_a_files(name: str) -> str:
     """The name, if the commands that take a sweep's name or file do not take it for a file's."""
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(SWEEP_FILES):
         raise ValueError(f"would be taken for a file; name it {name.rpartition('.')[0]}")
     return name
 

@@ -18,7 +18,7 @@ from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError, brief
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import make_folder
+from cfgbench.files import SWEEP_FILES, make_folder
 from cfgbench.models.extractors import Extractor, inception_weights
 from cfgbench.progress import Progress
 from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
@@ -28,7 +28,6 @@ from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, load_reference, maker_of
 
-_SWEEP_FILES = (".yaml", ".yml")
 SAVE_REFERENCE = "--save-reference"
 STATISTICS = "--save-stats", SAVE_REFERENCE
 
@@ -181,7 +180,7 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 def _features_of(reference: str) -> _Features:
     """What measures the data set that is named, or what a sweep file or a file of statistics has; else Inception."""
     path = Path(reference)
-    if path.suffix not in _SWEEP_FILES:
+    if path.suffix not in SWEEP_FILES:
         return _Features(reference) if reference in PACKAGED else _maker_in(path) or _Features("inception")
     spec = load_sweep(path)
     name = "inception" if spec.features == "gaussians" else spec.features
@@ -208,7 +207,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Statis
         raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
-    if path.suffix in _SWEEP_FILES:
+    if path.suffix in SWEEP_FILES:
         dataset = load_sweep(path).dataset
         try:
             images = data.load(dataset, progress)

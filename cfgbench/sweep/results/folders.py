@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cfgbench.errors import UserError
+from cfgbench.files import SWEEP_FILES
 from cfgbench.sweep.results.store import Store, find_sweeps
 from cfgbench.wording import NO_SWEEPS
 
@@ -19,7 +20,7 @@ def chosen_folders(
         if not found:
             raise UserError(f"{results}: {NO_SWEEPS}")
         return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
-    names = [_named_in(Path(name), results, note) if name.endswith((".yaml", ".yml")) else name for name in sweeps]
+    names = [_named_in(Path(name), results, note) if name.endswith(SWEEP_FILES) else name for name in sweeps]
     for name in names:
         if results / name not in found:
             if (results / name / "cells").is_dir():
