@@ -500,9 +500,8 @@ def test_what_a_sampler_does_not_use_is_not_told(small, run):
     small.write_text(
         SMALL.replace("p_uncond: [0.1, 0.5], w: [0, 1]", "w: [0], v: [0.2, 0.3], sampler: [ancestral, ddim]")
     )
-    found = [run("sweep", small, *more)[1] for more in (("--dry-run",), ("--workers", 1), ())]
-    found.append(run("ls", "digits")[1])
-    for out in found[0], found[1], found[3]:
+    for command in ("sweep", small, "--dry-run"), ("sweep", small, "--workers", 1), ("ls", "digits"):
+        out = run(*command)[1]
         assert ("v 0.2" in out, "v 0.3" in out) == (True, True)
         assert [line for line in out.splitlines() if "sampler ddim" in line and " v 0" in line] == []
 

@@ -25,11 +25,11 @@ def allowed():
     torch.backends.cuda.matmul.allow_tf32 = True  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE has it in some containers
     seen = []
     yield seen
+    found_again, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
     assert seen
     assert not any(seen)
     assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    assert found_again
 
 
 def note(seen):
