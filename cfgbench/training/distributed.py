@@ -86,7 +86,6 @@ def process_group(device: torch.device) -> Iterator[Group]:
         yield Group(distributed.get_rank(), distributed.get_world_size())
         done = True
     finally:
-        if (
-            done or device.type != "cuda"
-        ):  # NCCL would wait for the others, who wait for this one: no error would be seen
+        # after an error NCCL would wait for the others, who wait for this one, and nobody would see it
+        if done or device.type != "cuda":
             distributed.destroy_process_group()
