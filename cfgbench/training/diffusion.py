@@ -12,6 +12,7 @@ from cfgbench.errors import reason
 from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.precision import Compute, out_of_memory
 from cfgbench.progress import Progress, remark, silent
+from cfgbench.signals import held_back
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import ALONE, Group
@@ -55,7 +56,8 @@ def train(
         _steps(step, network, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
-            save(partial, state, header)
+            with held_back():  # torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal
+                save(partial, state, header)
         raise
     finally:
         step.close()
@@ -91,23 +93,25 @@ def _steps(
     state, training, group = step.state, step.feed.training, step.group
     task = f"train {network.label}" if network.kind == "denoiser" else f"train the noisy {network.label}"
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
-    while state.step < training.steps:
-        try:
-            step()
-        except Exception as error:  # compilers fail in many ways
-            if not compiling.trying or out_of_memory(error):
-                raise
-            compiling.give_up()
-            remark(progress, f"{task}: it does not compile here ({reason(error)}); trained as it is")
-            continue
-        if decided := compiling.after(training.steps - state.step):
-            remark(progress, f"{task}: {decided}")
-        now = time.monotonic()
-        if group.leads and now - saved > pause and state.step < training.steps:
-            save(partial, state, header)
-            saved = time.monotonic()
-            pause = max(SECONDS_BETWEEN_SAVES, (saved - now) / SHARE_OF_SAVING)
-        if state.step % 20 == 0 or state.step == training.steps:
-            rate = (state.step - first) * training.batch_size / (now - began)
-            note = f"loss {recent_loss(state):.4f}, {rate:.3g} images/s"
-            progress(task, state.step, training.steps, note)
+    with group.stopping_together(step.feed.device) as check:
+        while state.step < training.steps:
+            check()
+            try:
+                step()
+            except Exception as error:  # compilers fail in many ways
+                if not compiling.trying or out_of_memory(error):
+                    raise
+                compiling.give_up()
+                remark(progress, f"{task}: it does not compile here ({reason(error)}); trained as it is")
+                continue
+            if decided := compiling.after(training.steps - state.step):
+                remark(progress, f"{task}: {decided}")
+            now = time.monotonic()
+            if group.leads and now - saved > pause and state.step < training.steps:
+                save(partial, state, header)
+                saved = time.monotonic()
+                pause = max(SECONDS_BETWEEN_SAVES, (saved - now) / SHARE_OF_SAVING)
+            if state.step % 20 == 0 or state.step == training.steps:
+                rate = (state.step - first) * training.batch_size / (now - began)
+                note = f"loss {recent_loss(state):.4f}, {rate:.3g} images/s"
+                progress(task, state.step, training.steps, note)

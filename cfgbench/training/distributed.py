@@ -1,7 +1,7 @@
 """Training on several devices at once: which part of the batch is whose. `torchrun` says who is who."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from cfgbench.errors import UserError, brief
+from cfgbench.signals import held_back
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,40 @@ class Group:
         told = torch.tensor(answer, dtype=torch.uint8, device=device)
         distributed.broadcast(told, src=0)
         return bool(told)
+
+    @contextmanager
+    def stopping_together(self, device: torch.device) -> Iterator[Callable[[], None]]:
+        """Gives what all of them call before each step: it raises KeyboardInterrupt before the same step in all, once
+        one of them is told to stop. One that left alone would leave the others within a step, waiting for it."""
+        if self.world == 1:
+            yield lambda: None
+            return
+        with held_back() as came:
+            asked = self._any(False, device)
+
+            def check() -> None:
+                nonlocal asked
+                asked, answered = self._any(bool(came), device), asked
+                if answered():  # what the step before asked: this one need not wait for the device
+                    raise KeyboardInterrupt
+
+            yield check
+
+    def _any(self, answer: bool, device: torch.device) -> Callable[[], bool]:
+        """Asks whether one of them answers yes; returns what waits to know."""
+        told = torch.full((), answer, dtype=torch.uint8, device=device)
+        distributed.all_reduce(told, distributed.ReduceOp.MAX)
+        here = told.to("cpu", non_blocking=True)
+        if device.type != "cuda":
+            return lambda: bool(here)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def wait() -> bool:
+            copied.synchronize()
+            return bool(here)
+
+        return wait
 
 
 ALONE = Group()

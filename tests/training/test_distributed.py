@@ -1,6 +1,7 @@
 """Several processes train one network: through torchrun, as users start it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,24 @@ def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
     assert "waiting" in said
     assert "loss" not in rest
     assert together.returncode == 0, rest
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_is_told_to_stop_stops_all_before_the_same_step(tmp_path, rank):
+    """Whichever it is: the one that leads would wait within a step for one that has left, and save nothing."""
+    (tmp_path / "small.yaml").write_text(SWEEP.replace("MORE", "").replace("steps: 20", "steps: 100000"))
+    launched = subprocess.Popen(words(*TORCHRUN), cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
+    with launched as together:
+        said = next(line for line in together.stderr if "loss" in line)
+        children = Path(f"/proc/{together.pid}/task/{together.pid}/children").read_text().split()
+        os.kill(int(children[rank]), signal.SIGTERM)
+        rest = together.stderr.read()
+    assert "loss" in said
+    assert "cfgbench: stopped; " in rest
+    (partial,) = (tmp_path / "results/digits/checkpoints").glob("*.partial")
+    tensors, header = load_tensors(partial)
+    assert header["step"] >= 20
+    assert [int(loss != 0) for loss in tensors["losses"][header["step"] - 1 :][:2]] == [1, 0]
 
 
 @pytest.mark.parametrize(("asked", "own"), [(None, "cuda:3"), ("cuda", "cuda:3"), ("cuda:0", "cuda:3"), ("cpu", "cpu")])

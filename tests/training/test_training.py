@@ -16,6 +16,7 @@ from cfgbench.spec import Model, Network, Training
 from cfgbench.tensors import load_tensors, save_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
+from cfgbench.training import state as states
 from cfgbench.training.diffusion import image_of, train
 from cfgbench.training.distributed import Group
 from cfgbench.training.feed import Feed, order
@@ -84,6 +85,23 @@ def test_ctrl_c_saves_where_it_was(images, tmp_path):
         if done == 20:
             raise KeyboardInterrupt
 
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a.safetensors", spec(), progress=stop)
+    assert load_tensors(tmp_path / "a.partial")[1]["step"] == 20
+
+
+def test_what_a_stopped_training_saves_is_not_stopped_too(images, tmp_path, monkeypatch):
+    """Torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal; and people press it twice."""
+    honest = states.save_tensors
+
+    def stop(task, done, total, note):
+        raise KeyboardInterrupt
+
+    def twice(*given):
+        signal.raise_signal(signal.SIGINT)
+        honest(*given)
+
+    monkeypatch.setattr(states, "save_tensors", twice)
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), progress=stop)
     assert load_tensors(tmp_path / "a.partial")[1]["step"] == 20
