@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,6 +55,18 @@ def unprinted(show: Callable[..., None], *what: Any) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def each(works: Iterable[Callable[[], None]]) -> None:
+    """Does each of them, whether or not another can be done; what is wrong is said, and is exit code 2."""
+    failed = 0
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            failed = say(str(error), 2)
+    if failed:
+        raise typer.Exit(failed)
 
 
 class Stopped(Exception):

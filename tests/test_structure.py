@@ -9,7 +9,8 @@ import cfgbench
 
 PACKAGE = Path(cfgbench.__file__).parent
 ORDER = ["errors", "wording", "signals", "machine", "processes", "files", "npz", "tensors", "progress", "spec", "data",
-         "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "cli", "__main__"]  # fmt: skip
+         "diffusion", "evaluation", "models", "training", "sweep", "report", "exits", "commands", "cli",
+         "__main__"]  # fmt: skip
 PURE = {"diffusion", "evaluation"}
 REPORT = ["words", "request", "output", "rows", "tables", "drawing", "figures", "page", "reference", "claims",
           "figure2", "summary", "published", "measured", "terminal", "__init__"]  # fmt: skip
