@@ -123,7 +123,6 @@ def takes(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _KINDS and available()
 
 
-@torch.library.custom_op("cfgbench::group_norm", mutates_args=(), device_types="cpu")
 def group_norm(
     x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None, groups: int, eps: float, silu: bool
 ) -> Tensor:
@@ -131,6 +130,21 @@ def group_norm(
 
     `embedded` [b, 2 C] is scale and shift side by side.
     """
+    given = x, weight, bias, embedded, groups, eps, silu
+    if not _is_plain(x):
+        return _operator(*given)
+    return _Function.apply(*given) if torch.is_grad_enabled() else _forward(*given)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nobody compiles or counts what is done: only they need an operator, and through torch's it takes as long
+    as a small layer does."""
+    return type(x) is Tensor and not torch.compiler.is_compiling()
+
+
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None, groups: int, eps: float, silu: bool
+) -> Tensor:
     y = torch.empty_like(x)
     getattr(found(), f"forward_{_KINDS[x.dtype]}")(
         x.data_ptr(), y.data_ptr(), *_parameters(x, weight, bias, embedded), groups, eps, silu
@@ -145,12 +159,14 @@ def _parameters(x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None
     return weight.data_ptr(), bias.data_ptr(), at, shift, 2 * channels, b, h * w, channels
 
 
-@group_norm.register_fake
+_operator = torch.library.custom_op("cfgbench::group_norm", _forward, mutates_args=(), device_types="cpu")
+
+
+@_operator.register_fake
 def _(x: Tensor, *rest: object) -> Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("cfgbench::group_norm_backward", mutates_args=(), device_types="cpu")
 def _backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor | None, groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,7 +180,12 @@ def _backward(
     return dx, plain, normed
 
 
-@_backward.register_fake
+_backward_operator = torch.library.custom_op(
+    "cfgbench::group_norm_backward", _backward, mutates_args=(), device_types="cpu"
+)
+
+
+@_backward_operator.register_fake
 def _(dy: Tensor, x: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[0], x.shape[-1], dtype=torch.float32)
     return torch.empty_like(x), sums, torch.empty_like(sums)
@@ -177,7 +198,8 @@ def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...],
 
 def _gradients(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, embedded = ctx.saved_tensors
-    dx, plain, normed = _backward(dy.contiguous(), x, weight, bias, embedded, *ctx.rest)
+    backward = _backward if _is_plain(x) else _backward_operator
+    dx, plain, normed = backward(dy.contiguous(), x, weight, bias, embedded, *ctx.rest)
     if embedded is None:
         return dx, normed.sum(0), plain.sum(0), None, None, None, None
     grown = 1 + embedded[:, : x.shape[-1]]
@@ -185,4 +207,10 @@ def _gradients(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Te
     return dx, (grown * normed).sum(0), (grown * plain).sum(0), d_embedded, None, None, None
 
 
-group_norm.register_autograd(_gradients, setup_context=_remember)
+_operator.register_autograd(_gradients, setup_context=_remember)
+
+
+class _Function(torch.autograd.Function):
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_remember)
+    backward = staticmethod(_gradients)
