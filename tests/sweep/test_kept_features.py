@@ -22,7 +22,7 @@ from cfgbench.tensors import digest, load_tensors, save_tensors
 SMALL = """
 name: one
 dataset: {name: digits, limit: 200}
-model: {channels: 8, multipliers: [1, 2], attention: [4]}
+model: {channels: 8, multipliers: [1], attention: []}
 training: {steps: 5, batch_size: 64}
 sampling: {samples: 60, batch_size: 20, T: 4}
 evaluation: {metrics: [fid], keep_features: true}

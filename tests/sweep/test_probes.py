@@ -150,7 +150,7 @@ class Drops(Denoiser):
 TRAINED = """
 name: trained
 dataset: {name: digits, limit: 200}
-model: {channels: 8, multipliers: [1, 2], attention: [4]}
+model: {channels: 8, multipliers: [1], attention: []}
 training: {steps: 20, batch_size: 16, learning_rate: 3e-3}
 sampling: {samples: 20, batch_size: 20}
 grid: {w: [0, 1], T: [2]}

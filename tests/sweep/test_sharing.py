@@ -15,7 +15,7 @@ from cfgbench.training import feature_classifier
 SMALL = """
 name: one
 dataset: {name: folder, path: photos}
-model: {channels: 8, multipliers: [1, 2], attention: [8]}
+model: {channels: 8, multipliers: [1], attention: []}
 training: {steps: 3, batch_size: 8}
 sampling: {samples: 40, T: 2}
 grid: {p_uncond: [0.1, 0.5], w: [1]}

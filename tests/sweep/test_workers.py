@@ -27,7 +27,7 @@ from cfgbench.sweep.workers.division import Work, best, divide
 SMALL = """
 name: digits
 dataset: {name: digits, limit: 200}
-model: {channels: 8, multipliers: [1, 2], attention: [4]}
+model: {channels: 8, multipliers: [1], attention: []}
 training: {steps: 40, batch_size: 16, learning_rate: 3e-3}
 sampling: {samples: 100, batch_size: 20}
 grid: {p_uncond: [0.1, 0.5], w: [0, 1], T: [3]}

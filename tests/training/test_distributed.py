@@ -1,6 +1,7 @@
 """Several processes train one network: through torchrun, as users start it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def train(folder: Path, *launcher, more="seed: 0", command="train"):
     return done, list((folder / "results/digits/checkpoints").glob("*.safetensors"))
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The checkpoint of one process."""
+    done, (path,) = train(tmp_path_factory.mktemp("alone") / "one")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
 TORCHRUNS = {"WORLD_SIZE": "8", "RANK": "11", "LOCAL_RANK": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 
 
@@ -68,24 +77,23 @@ def test_a_group_of_gpus_is_left_alone_after_an_error(monkeypatch, device, after
 
 
 @pytest.mark.parametrize("more", ["seed: 0", "micro_batch_size: 5"])
-def test_two_processes_train_the_weights_of_one(tmp_path, more):
-    alone, (one,) = train(tmp_path / "one")
+def test_two_processes_train_the_weights_of_one(alone, tmp_path, more):
     together, (two,) = train(tmp_path / "two", *TORCHRUN, more=more)
-    assert alone.returncode == 0, alone.stderr
     assert together.returncode == 0, together.stderr
     assert together.stdout.count("safetensors") == 1, "one process speaks"
-    assert one.name == two.name
-    wanted, found = load_tensors(one)[0], load_tensors(two)[0]
+    assert alone.name == two.name
+    wanted, found = load_tensors(alone)[0], load_tensors(two)[0]
     assert max((wanted[name] - found[name]).abs().max().item() for name in wanted) < 1e-5
-    losses = [path.with_suffix(".losses.csv").read_text().splitlines() for path in (one, two)]
+    losses = [path.with_suffix(".losses.csv").read_text().splitlines() for path in (alone, two)]
     assert len(losses[0]) == len(losses[1]) == 21
     numbers = [[float(line.split(",")[1]) for line in lines[1:]] for lines in losses]
     assert numbers[1] == pytest.approx(numbers[0], rel=1e-4)
 
 
-def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
+def test_processes_wait_together_for_a_network_that_another_trains(alone, tmp_path):
     folder = tmp_path / "one"
-    _, (path,) = train(folder)
+    shutil.copytree(alone.parents[3], folder)
+    path = folder / alone.relative_to(alone.parents[3])
     trained = path.rename(folder / "trained")
     with try_lock(folder / "results/digits/locks" / path.stem) as held:
         assert held
@@ -98,15 +106,14 @@ def test_processes_wait_together_for_a_network_that_another_trains(tmp_path):
     assert together.returncode == 0, rest
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_that_is_told_to_stop_stops_all_before_the_same_step(tmp_path, rank):
-    """Whichever it is: the one that leads would wait within a step for one that has left, and save nothing."""
+def test_one_that_is_told_to_stop_stops_all_before_the_same_step(tmp_path):
+    """The one that leads would wait within a step for another that has left, and save nothing."""
     (tmp_path / "small.yaml").write_text(SWEEP.replace("MORE", "").replace("steps: 20", "steps: 100000"))
     launched = subprocess.Popen(words(*TORCHRUN), cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
     with launched as together:
         said = next(line for line in together.stderr if "loss" in line)
         children = Path(f"/proc/{together.pid}/task/{together.pid}/children").read_text().split()
-        os.kill(int(children[rank]), signal.SIGTERM)
+        os.kill(int(children[1]), signal.SIGTERM)
         rest = together.stderr.read()
     assert "loss" in said
     assert "cfgbench: stopped; " in rest
