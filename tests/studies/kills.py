@@ -2,8 +2,8 @@
 
     python tests/studies/kills.py --kills 100
 
-Training is saved every two seconds and features are written with every batch, instead of every 30 s, so that the kills
-fall on all of it. When a disturbed sweep is finished it begins anew in another folder, until the kills are used up.
+Training is saved every fifth of a second and features are written with every batch, instead of every 30 s, so that the
+kills fall on all of it; what a program takes to be loaded is no part of the time until it is killed. When a disturbed sweep is finished it begins anew in another folder, until the kills are used up.
 Says how many kills fell on what, and fails where a row, an influence, a sheet of samples or a weight differs in one
 bit, or where a finished row was ever made again.
 """
@@ -26,7 +26,8 @@ import sys
 from cfgbench import cli
 from cfgbench.sweep.results import shards
 from cfgbench.training import diffusion
-shards.SECONDS, diffusion.SECONDS_BETWEEN_SAVES, diffusion.SHARE_OF_SAVING = 0.0, 2.0, 1.0
+shards.SECONDS, diffusion.SECONDS_BETWEEN_SAVES, diffusion.SHARE_OF_SAVING = 0.0, 0.2, 1.0
+print("begun", flush=True)
 cli.main()
 """
 PASSING = "sweep", "seconds", "images_per_second", "created", "digest"
@@ -40,7 +41,7 @@ class MadeTwice(AssertionError):
 def storm(sweep: Path, results: Path, kills: int, seconds: tuple[float, float], seed: int) -> Counter[str]:
     """Runs the sweep to its end and kills it on the way, at most so often; returns what the kills fell on.
 
-    Each kill comes after a time between the two `seconds`. Raises MadeTwice, and RuntimeError for a run that ends
+    Each kill comes a time between the two `seconds` after the program has begun. Raises MadeTwice, and RuntimeError for a run that ends
     otherwise than by the kill or well.
     """
     delays, fell_on = random.Random(seed), Counter[str]()
@@ -48,7 +49,8 @@ def storm(sweep: Path, results: Path, kills: int, seconds: tuple[float, float], 
     command = [sys.executable, "-c", PROGRAM, "sweep", str(sweep), "--results", str(results), "--quiet"]
     command += ["--workers", "1"]  # others would not have what PROGRAM changes
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()
         more = fell_on.total() < kills
         try:
             _, said = process.communicate(timeout=delays.uniform(*seconds) if more else None)
