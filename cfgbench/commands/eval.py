@@ -90,7 +90,7 @@ def eval(
         content = f"{dumps(asdict(result), indent=2)}\n".encode()
         writing: dict[Path | None, Callable[[Path], None]] = {
             json: lambda path: write_atomically(path, content),
-            save_stats: lambda path: statistics_files.save_reference(path, found.samples, result.features_id),
-            save_reference: lambda path: statistics_files.save_reference(path, found.reference, result.features_id),
+            save_stats: lambda path: statistics_files.save_statistics(path, found.samples, result.features_id),
+            save_reference: lambda path: statistics_files.save_statistics(path, found.reference, result.features_id),
         }
         each(partial(write, path.resolve()) for path, write in writing.items() if path is not None)

@@ -27,9 +27,9 @@ OURS = UNet, DiscreteTime
 """Networks whose calls do the same whatever the tensors hold."""
 
 
-def hold_half(network: nn.Module, precision: str) -> None:
-    """Keeps the weights of convolutions and products in the half type, to which autocast would convert them at each
-    call; in bf16 results are the same, bit for bit."""
+def lay_out_weights(network: nn.Module, precision: str) -> None:
+    """Convolutions' weights with channels last; in a half type those of products too are kept in it, to which autocast
+    would convert them at each call: in bf16 results are the same, bit for bit."""
     for module in network.modules():
         if precision in HALF and isinstance(module, nn.Conv2d | nn.Linear):
             module.to(HALF[precision])
@@ -144,7 +144,7 @@ def for_sampling(network: Denoiser, precision: str, batch: int | None = None) ->
         return network
     ours = isinstance(network, OURS)
     if ours:
-        hold_half(network, precision)
+        lay_out_weights(network, precision)
     if batch is not None:
         return Compiled(network, batch)
     return Replayed(network) if ours and device_of(network).type == "cuda" else network

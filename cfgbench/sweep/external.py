@@ -26,7 +26,7 @@ from cfgbench.sweep.extractor import measuring, moments_of, numbered, packaged_e
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
 from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
-from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, load_reference, maker_of
+from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, load_statistics, maker_of
 
 SAVE_REFERENCE = "--save-reference"
 STATISTICS = "--save-stats", SAVE_REFERENCE
@@ -222,7 +222,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Statis
         known = ", ".join(PACKAGED)
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
     if _holds_statistics(path):
-        return load_reference(path, key="--features")
+        return load_statistics(path, key="--features")
     return open_images(path, channels=channels)
 
 

@@ -14,7 +14,7 @@ from cfgbench.errors import UserError, brief
 from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_network
 from cfgbench.models.compile_choice import CompileDecision
-from cfgbench.models.fast import OURS, choose, for_sampling, forget, hold_half
+from cfgbench.models.fast import OURS, choose, for_sampling, forget, lay_out_weights
 from cfgbench.models.gaussians import ExactClassifier
 from cfgbench.models.pace import Pace, pace_of_passes
 from cfgbench.models.precision import Compute
@@ -155,7 +155,7 @@ def made_fast(bench: Bench, cell: Cell, networks: Networks) -> Ready:
     plan, compute, progress = bench.plan, bench.compute, bench.progress
     denoiser, classifier = networks.denoiser, networks.classifier
     if isinstance(classifier, torch.nn.Module):
-        hold_half(classifier, compute.precision)
+        lay_out_weights(classifier, compute.precision)
     if not isinstance(denoiser, torch.nn.Module):
         return Ready(networks)
     every = [one for one in plan.cells if one.checkpoint_id == cell.checkpoint_id]

@@ -37,7 +37,7 @@ from cfgbench.sweep.fits import check_fits
 from cfgbench.sweep.results.asked import note_cells
 from cfgbench.sweep.results.row import Row
 from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
-from cfgbench.sweep.results.statistics_files import FEATURES, load_reference
+from cfgbench.sweep.results.statistics_files import FEATURES, load_statistics
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
 
@@ -181,7 +181,7 @@ def _check_reference(path: Path | None) -> None:
     """Raises UserError for a file that holds no statistics, before an extractor is there, which may be downloaded."""
     try:
         if path is not None:
-            load_reference(path, key=FEATURES)
+            load_statistics(path, key=FEATURES)
     except UserError as error:
         raise UserError(f"evaluation.reference = {error}") from None
 

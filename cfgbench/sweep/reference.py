@@ -18,7 +18,7 @@ from cfgbench.sweep.results.statistics_files import (
     Statistics,
     kept_elsewhere,
     load_moments,
-    load_reference,
+    load_statistics,
     reference_id,
     save_moments,
 )
@@ -56,7 +56,7 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
     images, whose statistics are computed once and kept with the results. Raises UserError."""
     file, mixture = plan.spec.evaluation.reference, plan.images.mixture
     if file is not None:
-        return of_file(load_reference(file, key=FEATURES), extractor.id)
+        return of_file(load_statistics(file, key=FEATURES), extractor.id)
     if mixture is not None:
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"

@@ -13,7 +13,7 @@ from cfgbench.diffusion.guidance import Networks
 from cfgbench.models import native_group_norm
 from cfgbench.models import pace as pace_module
 from cfgbench.models.compile_choice import compiled
-from cfgbench.models.fast import Compiled, choose, for_sampling, hold_half
+from cfgbench.models.fast import Compiled, choose, for_sampling, lay_out_weights
 from cfgbench.models.layers import Double, GroupNorm, attention
 from cfgbench.models.pace import pace_of, pace_of_passes
 from cfgbench.models.precision import Compute, autocast
@@ -210,11 +210,11 @@ def call(denoiser, precision, b=5):
 
 def test_weights_that_are_held_in_half_give_what_autocast_gives():
     plain, held = network(attention=[4]), network(attention=[4])
-    hold_half(held, "bf16")
+    lay_out_weights(held, "bf16")
     assert held.down[0].block.conv_in.weight.dtype == torch.bfloat16
     assert torch.equal(call(plain, "bf16"), call(held, "bf16"))
     assert apart(call(held, "bf16"), call(plain, "fp32")) < 0.02
-    hold_half(plain, "fp32")
+    lay_out_weights(plain, "fp32")
     assert {value.dtype for value in plain.parameters()} == {torch.float32}
 
 

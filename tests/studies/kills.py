@@ -3,9 +3,10 @@
     python tests/studies/kills.py --kills 100
 
 Training is saved every fifth of a second and features are written with every batch, instead of every 30 s, so that the
-kills fall on all of it; what a program takes to be loaded is no part of the time until it is killed. When a disturbed sweep is finished it begins anew in another folder, until the kills are used up.
-Says how many kills fell on what, and fails where a row, an influence, a sheet of samples or a weight differs in one
-bit, or where a finished row was ever made again.
+kills fall on all of it; what a program takes to be loaded is no part of the time until it is killed. When a disturbed
+sweep is finished it begins anew in another folder, until the kills are used up. Says how many kills fell on what, and
+fails where a row, an influence, a sheet of samples or a weight differs in one bit, or where a finished row was ever
+made again.
 """
 
 import argparse
@@ -41,8 +42,8 @@ class MadeTwice(AssertionError):
 def storm(sweep: Path, results: Path, kills: int, seconds: tuple[float, float], seed: int) -> Counter[str]:
     """Runs the sweep to its end and kills it on the way, at most so often; returns what the kills fell on.
 
-    Each kill comes a time between the two `seconds` after the program has begun. Raises MadeTwice, and RuntimeError for a run that ends
-    otherwise than by the kill or well.
+    Each kill comes a time between the two `seconds` after the program has begun. Raises MadeTwice, and RuntimeError for
+    a run that ends otherwise than by the kill or well.
     """
     delays, fell_on = random.Random(seed), Counter[str]()
     seen: dict[str, Any] = {}

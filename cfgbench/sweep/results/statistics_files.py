@@ -40,7 +40,7 @@ def maker_of(path: Path) -> str | None:
     return str(npz.array(path, "features_id")) if "features_id" in npz.members(path) else None
 
 
-def save_reference(path: Path, moments: Moments, features_id: str) -> None:
+def save_statistics(path: Path, moments: Moments, features_id: str) -> None:
     """Writes mu, sigma and n, as others read them, and the extractor's id. Raises UserError."""
     _save(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
 
@@ -68,7 +68,7 @@ class Statistics(NamedTuple):
         return self.moments
 
 
-def load_reference(path: Path, *, key: str) -> Statistics:
+def load_statistics(path: Path, *, key: str) -> Statistics:
     """The statistics in a file; never unpickles. Raises UserError for a damaged file, and for one that no extractor can
     have made; `key` as `Statistics` has it."""
     names = npz.members(path)
