@@ -90,15 +90,16 @@ class Double(nn.Module):
 
 
 FEW_POSITIONS, FEW_IN_TRAINING = 16, 64
-"""Up to so many torch's blockwise attention for processors is slower than plain products; backwards in half types."""
+"""Up to so many torch's blockwise attention for processors is slower than plain products: in sampling in float32, in
+training, where it goes backwards, in half types."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v of [b, heads, positions, d]."""
     if q.device.type == "cpu":
         trains = torch.is_grad_enabled() and q.requires_grad
-        few = 0 if trains and q.dtype == torch.float32 else FEW_IN_TRAINING if trains else FEW_POSITIONS
-        if q.shape[2] <= few:
+        few = FEW_IN_TRAINING if trains else FEW_POSITIONS
+        if trains == (q.dtype != torch.float32) and q.shape[2] <= few:
             return _plain(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
