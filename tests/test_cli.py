@@ -58,7 +58,7 @@ def finished(small, run, first_results):
 
 
 @pytest.fixture
-def trained(finished):
+def networks_there(finished):
     """The networks of SMALL alone stand there: what the test runs trains none, which takes as long as all the rest."""
     for name in ("cells", "influence", "samples"):
         shutil.rmtree(f"results/digits/{name}")
@@ -365,7 +365,7 @@ def test_others_settings_of_figures_stop_nothing(small):
         assert subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0
 
 
-def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(small, trained):
+def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(small, networks_there):
     code, err = read_by("(read; true)", "sweep", small, "--workers", 1)
     assert code == 1
     assert "nobody reads the output any more; what is finished is kept" in err
@@ -377,7 +377,7 @@ def test_output_that_nobody_reads_ends_a_list_in_peace_and_a_sweep_with_a_word(s
 
 
 @pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
-def test_what_became_of_the_cells_is_in_the_exit_code_whoever_reads(small, trained, unbuffered):
+def test_what_became_of_the_cells_is_in_the_exit_code_whoever_reads(small, networks_there, unbuffered):
     few = SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.1]")
     small.write_text(few.replace("T: [3]", "T: [3], temperature: [1, 1.0e+300]"))
     words = "sweep", small, "--quiet", "--workers", 1
@@ -514,7 +514,7 @@ def test_what_a_sampler_does_not_use_is_not_told(small, run):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full"])
-def test_closed_streams_stop_no_sweep(small, trained, closed):
+def test_closed_streams_stop_no_sweep(small, closed):
     command = f"{sys.executable} -m cfgbench sweep {small} {closed}"
     assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
     assert list(rows()["status"]) == ["ok"] * 4
@@ -531,7 +531,7 @@ def test_closed_streams_change_no_exit_code(small, closed):
 
 @pytest.mark.parametrize("quiet", ["", "--quiet"])
 @pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
-def test_a_full_log_stops_no_sweep_and_is_told_of_at_its_end(small, trained, quiet, unbuffered):
+def test_a_full_log_stops_no_sweep_and_is_told_of_at_its_end(small, networks_there, quiet, unbuffered):
     command = f"{sys.executable} -m cfgbench sweep {small} --workers 1 {quiet} >/dev/full"
     environment = os.environ | unbuffered
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)

@@ -1,1 +1,1 @@
-"""A command a file: parse, call, print. What is heavy is imported within the command that needs it."""
+"""A command a file, and what they share: parse, call, print. What is heavy the command imports that needs it."""

@@ -54,17 +54,17 @@ def sweep(
         if dry_run:
             _dry_run(sweep, results, compute, workers, progress_of(quiet))
         else:
-            _sweep(sweep, results, compute, workers, precision, quiet)
+            _sweep(sweep, results, compute, workers=workers, precision=precision, quiet=quiet)
 
 
-def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, precision: str, quiet: bool) -> None:
+def _sweep(sweep: Path, results: Path, compute: "Compute", *, workers: int | None, precision: str, quiet: bool) -> None:
     from cfgbench.sweep.plan import make_plan, prepare_folder
 
     progress = progress_of(quiet)
     plan = make_plan(sweep, results, progress)
     compute = plan.computed_with(compute)
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
-    unwritten = _run_missing(plan, compute, progress, workers, quiet) if plan.missing else None
+    unwritten = _run_missing(plan, compute, progress, workers=workers, quiet=quiet) if plan.missing else None
     from cfgbench.sweep.run import clean_up
 
     clean_up(plan)
@@ -85,7 +85,7 @@ def _sweep(sweep: Path, results: Path, compute: "Compute", workers: int | None, 
 
 
 def _run_missing(
-    plan: "Plan", compute: "Compute", progress: Progress, workers: int | None, quiet: bool
+    plan: "Plan", compute: "Compute", progress: Progress, *, workers: int | None, quiet: bool
 ) -> OSError | None:
     """Runs the cells that are missing, a line for each; returns what keeps the lines from being written."""
     from cfgbench.sweep.results.row import outcome_of, place_of

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from cfgbench.errors import UserError, reason
 from cfgbench.files import cache_folder, file_digest, make_folder, write_atomically
@@ -128,18 +129,13 @@ def group_norm(
 ) -> Tensor:
     """What `layers.GroupNorm` says, of x [b, h, w, C] contiguous in float32 or bfloat16; the rest in float32.
 
-    `embedded` [b, 2 C] is scale and shift side by side.
+    `embedded` [b, 2 C] is scale and shift side by side. Compiled it has no gradients.
     """
     given = x, weight, bias, embedded, groups, eps, silu
-    if not _is_plain(x):
+    if type(x) is not Tensor or torch.compiler.is_compiling():
         return _operator(*given)
+    # others need no operator: through torch's it takes as long as a small layer does
     return _Function.apply(*given) if torch.is_grad_enabled() else _forward(*given)
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether nobody compiles or counts what is done: only they need an operator, and through torch's it takes as long
-    as a small layer does."""
-    return type(x) is Tensor and not torch.compiler.is_compiling()
 
 
 def _forward(
@@ -180,37 +176,23 @@ def _backward(
     return dx, plain, normed
 
 
-_backward_operator = torch.library.custom_op(
-    "cfgbench::group_norm_backward", _backward, mutates_args=(), device_types="cpu"
-)
-
-
-@_backward_operator.register_fake
-def _(dy: Tensor, x: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
-    sums = x.new_empty(x.shape[0], x.shape[-1], dtype=torch.float32)
-    return torch.empty_like(x), sums, torch.empty_like(sums)
-
-
-def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.rest = inputs[4:]
-
-
-def _gradients(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, embedded = ctx.saved_tensors
-    backward = _backward if _is_plain(x) else _backward_operator
-    dx, plain, normed = backward(dy.contiguous(), x, weight, bias, embedded, *ctx.rest)
-    if embedded is None:
-        return dx, normed.sum(0), plain.sum(0), None, None, None, None
-    grown = 1 + embedded[:, : x.shape[-1]]
-    d_embedded = torch.cat([weight * normed + bias * plain, plain], dim=1)
-    return dx, (grown * normed).sum(0), (grown * plain).sum(0), d_embedded, None, None, None
-
-
-_operator.register_autograd(_gradients, setup_context=_remember)
-
-
 class _Function(torch.autograd.Function):
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_remember)
-    backward = staticmethod(_gradients)
+    """With its context made in `forward`: from a function of its own torch would bind the arguments anew at each call,
+    which takes as long as the kernel."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, *given: Any) -> Tensor:
+        ctx.save_for_backward(*given[:4])
+        ctx.rest = given[4:]
+        return _forward(*given)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, embedded = ctx.saved_tensors
+        dx, plain, normed = _backward(dy.contiguous(), x, weight, bias, embedded, *ctx.rest)
+        if embedded is None:
+            return dx, normed.sum(0), plain.sum(0), None, None, None, None
+        grown = 1 + embedded[:, : x.shape[-1]]
+        d_embedded = torch.cat([weight * normed + bias * plain, plain], dim=1)
+        return dx, (grown * normed).sum(0), (grown * plain).sum(0), d_embedded, None, None, None

@@ -95,7 +95,6 @@ def _steps(
     began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
     with group.stopping_together(step.feed.device) as check:
         while state.step < training.steps:
-            check()
             try:
                 step()
             except Exception as error:  # compilers fail in many ways
@@ -115,3 +114,4 @@ def _steps(
                 rate = (state.step - first) * training.batch_size / (now - began)
                 note = f"loss {recent_loss(state):.4f}, {rate:.3g} images/s"
                 progress(task, state.step, training.steps, note)
+            check()

@@ -46,8 +46,8 @@ class Group:
 
     @contextmanager
     def stopping_together(self, device: torch.device) -> Iterator[Callable[[], None]]:
-        """Gives what all of them call before each step: it raises KeyboardInterrupt before the same step in all, once
-        one of them is told to stop. One that left alone would leave the others within a step, waiting for it."""
+        """Gives what all of them call after each step: it raises KeyboardInterrupt after the same step in all, once one
+        of them is told to stop. One that left alone would leave the others within a step, waiting for it."""
         if self.world == 1:
             yield lambda: None
             return
@@ -57,7 +57,8 @@ class Group:
             def check() -> None:
                 nonlocal asked
                 asked, answered = self._any(bool(came), device), asked
-                if answered():  # what the step before asked: this one need not wait for the device
+                if answered():  # what was asked after the step before: nobody waits for a device
+                    asked()  # until all are through what they exchange
                     raise KeyboardInterrupt
 
             yield check

@@ -143,6 +143,15 @@ def test_what_is_no_number_stays_none(way):
         assert y[1].isfinite().all()
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_gradients_of_gradients_are_refused_where_there_are_none():
+    norm, x, _ = norm_and_inputs(2, 8, 16, silu=True, embedded=False)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(norm(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))

@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--sweep", type=Path, default=Path("sweeps/digits.yaml"))
-    parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 12.0), help="between two kills")
+    parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 12.0), help="between its beginning and a kill")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()

@@ -1,5 +1,7 @@
 """What is decided about compiling a training, as on a GPU; what is compiled is only marked."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset, Model, Network, Training
 from cfgbench.training import compiling, diffusion
 from cfgbench.training.compiling import TIMED, WARM
+from cfgbench.training.distributed import Group
 from cfgbench.training.step import Step
 
 MODEL = Model(channels=8, multipliers=[1], attention=[])
@@ -73,10 +76,13 @@ def test_what_does_not_compile_is_trained_as_it_is(tmp_path, as_on_a_gpu, monkey
     def broken(*_):
         raise RuntimeError("no such compiler")
 
+    asked = []
+    monkeypatch.setattr(Group, "stopping_together", lambda *_: nullcontext(lambda: asked.append(1)))
     monkeypatch.setattr(torch, "compile", lambda forward, **_: broken)
     found, (said,) = train(tmp_path / "broken.safetensors", compiled=True)
     assert torch.equal(weights(plain), weights(found))
     assert "it does not compile here (no such compiler); trained as it is" in said
+    assert len(asked) == 40  # once a step: in a group all ask equally often, whether or not it compiles for them
 
 
 def test_a_training_that_goes_on_does_as_before(tmp_path, as_on_a_gpu, monkeypatch):
