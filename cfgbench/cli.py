@@ -1,5 +1,7 @@
 """The command line: its commands, and how it begins and ends."""
 
+import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -11,6 +13,7 @@ from cfgbench.commands.ls import ls
 from cfgbench.commands.report import report
 from cfgbench.commands.sweep import sweep
 from cfgbench.commands.train import train
+from cfgbench.errors import UserError
 from cfgbench.exits import end, prepare
 from cfgbench.machine import keep_to_processors
 
@@ -43,4 +46,13 @@ def main() -> None:
     """The program; its exit codes are those of `exits.end`."""
     keep_to_processors()
     prepare()
-    end(lambda: app(standalone_mode=False))
+    end(_run)
+
+
+def _run() -> int | None:
+    """Raises UserError for an empty word, as of a variable that is not set: as a path it would be the folder where the
+    user stands."""
+    for before, word in pairwise(["cfgbench", *sys.argv[1:]]):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise UserError(f"{word or before}: followed by nothing; write what it should be, or leave it out")
+    return app(standalone_mode=False)

@@ -548,6 +548,21 @@ def test_without_a_folder_for_temporary_files_the_way_out_is_said(small, run, mo
     assert run("eval", "samples.npz", "--reference", "digits", "--quiet") == (2, "", said)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ls", ""], "ls: "),
+        (["report", "digits", "--out", ""], "--out: "),
+        (["sweep", "small.yaml", "--results="], "--results=: "),
+        (["eval", "samples.npz", "--reference", ""], "--reference: "),
+        (["train", "small.yaml", "--device", "", "--quiet"], "--device: "),
+    ],
+)
+def test_an_empty_word_is_not_the_folder_where_one_stands(small, run, words, said):
+    assert run(*words) == (2, "", f"cfgbench: {said}followed by nothing; write what it should be, or leave it out\n")
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
 def test_without_arguments_there_is_help(run):
     code, out, err = run()
     assert (code, err) == (2, "")

@@ -87,10 +87,13 @@ def eval(
         for line in result.notes:
             note(line)
     finally:  # whether or not anybody reads them: hours may have gone into the numbers
+        whose = statistics_files.Source(result.reference_id, result.reference)
         content = f"{dumps(asdict(result), indent=2)}\n".encode()
         writing: dict[Path | None, Callable[[Path], None]] = {
             json: lambda path: write_atomically(path, content),
             save_stats: lambda path: statistics_files.save_statistics(path, found.samples, result.features_id),
-            save_reference: lambda path: statistics_files.save_statistics(path, found.reference, result.features_id),
+            save_reference: lambda path: statistics_files.save_statistics(
+                path, found.reference, result.features_id, whose
+            ),
         }
         each(partial(write, path.resolve()) for path, write in writing.items() if path is not None)

@@ -48,11 +48,13 @@ def _read_idx(dataset: Dataset, name: str, dimensions: int) -> np.ndarray:
             if magic != 0x800 + dimensions or min(shape) < 1 or shape[0] > MOST or shape[1:] not in ([], [SIDE, SIDE]):
                 raise ValueError(f"header {magic:#x} {shape}")  # before what it announces is inflated
             content = file.read(math.prod(shape) + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path}: no such file; install Debian's package dataset-fashion-mnist (apt-get install "
             "dataset-fashion-mnist), or put the four files *-ubyte.gz in a folder and name it in dataset.path"
         ) from None
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}); make it readable") from None
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise UserError(f"{path}: not a whole IDX file ({reason(error)}); fetch it again") from None
     if len(content) != math.prod(shape):

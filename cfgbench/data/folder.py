@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cfgbench import machine
-from cfgbench.data.images import Images, choose_classes, composed, counts_per_class
+from cfgbench.data.images import Images, choose_classes, composed, counts_per_class, in_order
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError, brief, reason
@@ -50,7 +50,7 @@ def load_folder(dataset: Dataset) -> Images:
             raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG)")
     called = _readable(source, _table(source, known) if TABLE in there else {}, names)
     counts = counts_per_class(dataset.limit, [len(classes[name]) for name in names])
-    files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])[: counts[label]]]
+    files = [(file, label) for label, name in enumerate(names) for file in in_order(classes[name])[: counts[label]]]
     pixels = _decoded(source, [file for file, _ in files], dataset.resolution)
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
@@ -199,10 +199,10 @@ def _table(source: Source, known: list[str]) -> dict[str, str]:
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         folder, tab, words = line.partition("\t")
-        name = words.split(",")[0]
+        name = words.split(",")[0].strip()
         if not tab:
             continue  # a remark
-        if not name.strip():
+        if not name:
             raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
         table[composed(folder)] = name
     if table.keys().isdisjoint(known):

@@ -55,7 +55,7 @@ def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
     UserError naming the file.
     """
     check_there(path)
-    return _from_npz(path, channels) if path.suffix == ".npz" else _from_files(path, channels)
+    return _from_npz(path, channels) if path.suffix.lower() == ".npz" else _from_files(path, channels)
 
 
 def _from_npz(path: Path, wanted: int) -> ImageBatches:

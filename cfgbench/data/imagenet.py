@@ -16,7 +16,7 @@ from PIL import Image
 
 from cfgbench import npz
 from cfgbench.data.cache import Prepared, prepared
-from cfgbench.data.images import Images, choose_classes, composed, select
+from cfgbench.data.images import Images, choose_classes, composed, in_order, select
 from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square, side_by_side
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError
@@ -94,7 +94,7 @@ def _checked_batches(dataset: Dataset, files: list[Path], split: str) -> list[Pa
 
 
 def _batches(folder: Path, split: str) -> list[Path]:
-    if folder.suffix == ".npz" and folder.is_file():
+    if folder.suffix.lower() == ".npz" and folder.is_file():
         raise UserError(f"dataset.path = {folder}: a single file; name the folder that it is in")
     if split == "val":
         return [path for path in [folder / "val_data.npz"] if path.exists()]
@@ -181,7 +181,7 @@ class _Tree:
                 f"dataset.path = {dataset.path}: neither npz batches nor class folders with JPEGs directly in them "
                 "(n01440764/*.JPEG ...); the official validation images must be sorted into such folders first"
             )
-        files = [(file, label) for label, name in enumerate(names) for file in sorted(classes[name])]
+        files = [(file, label) for label, name in enumerate(names) for file in in_order(classes[name])]
         recipe, side = dataset.preprocess or "adm", SIDES[dataset.name]
         fingerprint = ["tree", recipe, side, [[file, *source.stamp(file)] for file, _ in files]]
         labels = np.array([label for _, label in files], dtype=np.int64)

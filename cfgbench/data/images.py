@@ -90,6 +90,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorted by what is typed, so that a Mac's copy of a folder is the same data set."""
+    return sorted(names, key=lambda name: (composed(name), name))
+
+
 def counts_per_class(limit: int | None, sizes: list[int]) -> list[int]:
     """How many of each class to take so that there are at most `limit` in all, evenly. Raises UserError."""
     if limit is None:

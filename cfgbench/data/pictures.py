@@ -39,11 +39,13 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
             if image.size[0] * image.size[1] > MOST_PIXELS:
                 raise ValueError(f"{image.size[0]} x {image.size[1]} pixels; at most {MOST_PIXELS:,} in all are read")
             check(image.size)
-            if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
-                return Image.fromarray(((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8))
-            whole = image.convert("RGBA") if image.has_transparency_data else image
-            if whole.mode == "RGBA" and whole.getchannel("A").getextrema()[0] < 255:
+            deep = np.asarray(image, dtype=np.uint32) if image.mode.startswith("I") else None
+            whole = image.convert("RGBA") if deep is None and image.has_transparency_data else image
+            clear = whole.mode == "RGBA" and whole.getchannel("A").getextrema()[0] < 255
+            if clear or (deep is not None and (deep == image.info.get("transparency")).any()):
                 raise UserError(f"{source.where}: {name}: has transparent pixels; lay it on a background of one colour")
+            if deep is not None:  # grey of 16 bits, which Pillow would cut off at 255
+                return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
             return whole.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UserError:
         raise

@@ -129,6 +129,11 @@ def _files(
             yield from _files(folder / entry.name, walk, f"{prefix}{entry.name}/", above, inner)
 
 
+def _plain(name: str) -> str:
+    """The name of a zip's entry without what changes nothing; that of a folder ends in /."""
+    return str(PurePosixPath(name)) + "/" * name.endswith("/")
+
+
 class _Zip:
     def __init__(self, path: Path) -> None:
         self.where, self.prefix = str(path), ""
@@ -136,9 +141,11 @@ class _Zip:
             self.archive = zipfile.ZipFile(open_regular(path))
         except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
             raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)})") from None
+        # of two of one name the later one; some programs write ./ before all of them
+        self.entries = {_plain(name): entry for name, entry in self.archive.NameToInfo.items() if _plain(name) != "./"}
 
     def names(self) -> Iterable[str]:
-        for entry in self.archive.NameToInfo.values():  # of two of one name the later one, which is what is read
+        for plain, entry in self.entries.items():
             name = PurePosixPath(entry.filename)
             if not name.parts:
                 raise UserError(f"{self.where}: a file without a name; make the zip anew")
@@ -147,26 +154,26 @@ class _Zip:
                 raise UserError(f"{self.where}: {wrong}; pack them with another program")
             if name.is_absolute() or ".." in name.parts:
                 raise UserError(f"{self.where}: {entry.filename!r} climbs out of the archive; make the zip anew")
-            if not entry.filename.endswith("/") and entry.filename.startswith(self.prefix):
-                yield entry.filename.removeprefix(self.prefix)
+            if not plain.endswith("/") and plain.startswith(self.prefix):
+                yield plain.removeprefix(self.prefix)
 
     def read(self, name: str, largest: int = LARGEST_FILE) -> bytes:
-        entry = self.archive.getinfo(self.prefix + name)
+        entry = self.entries[self.prefix + name]
         if entry.file_size > largest:
             raise ValueError(f"larger than {largest:,} bytes")
         with open_entry(self.archive, entry) as file:
             return file.read(entry.file_size + 1)  # without a number all that it inflates to would be made
 
     def stamp(self, name: str) -> tuple[int, int]:
-        entry = self.archive.getinfo(self.prefix + name)
+        entry = self.entries[self.prefix + name]
         return entry.file_size, entry.CRC
 
     def folders(self) -> Iterable[str]:
-        inside = (name.removeprefix(self.prefix) for name in self.archive.namelist() if name.startswith(self.prefix))
+        inside = (name.removeprefix(self.prefix) for name in self.entries if name.startswith(self.prefix))
         return {name.split("/", 1)[0] for name in inside if "/" in name}
 
     def has(self, folder: str) -> bool:
-        return any(name.startswith(f"{self.prefix}{folder}/") for name in self.archive.namelist())
+        return any(name.startswith(f"{self.prefix}{folder}/") for name in self.entries)
 
     def below(self, folder: str) -> Source:
         inner = copy.copy(self)

@@ -194,10 +194,11 @@ def _check_shape(denoiser: Denoiser, images: Images, device: torch.device, *, nu
 def _files_in(arguments: Any) -> Iterator[Path]:
     """The files that arguments name, at any depth. Folders are not looked into: results may lie in them."""
     if isinstance(arguments, dict | list):
-        for value in arguments.values() if isinstance(arguments, dict) else arguments:
+        inner = [value for _, value in sorted(arguments.items())] if isinstance(arguments, dict) else arguments
+        for value in inner:
             yield from _files_in(value)
     elif isinstance(arguments, str):
-        named = {arguments, os.path.expanduser(arguments)}  # noqa: PTH111 (a text that may be no path)
+        named = dict.fromkeys([arguments, os.path.expanduser(arguments)])  # noqa: PTH111 (a text that may be no path)
         yield from (Path(one) for one in named if _is_file(one))
 
 

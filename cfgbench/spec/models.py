@@ -19,7 +19,7 @@ class Model(Section):
     channels: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 64
     multipliers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=10)] = [1, 2]
     blocks: Annotated[int, Field(ge=1, le=64)] = 1
-    attention: list[Side] = []
+    attention: Annotated[list[Side], AfterValidator(lambda sides: sorted(set(sides), reverse=True))] = []
     head_channels: Annotated[int, Field(ge=1, le=4096)] = 32
     heads: Annotated[int, Field(ge=1, le=4096)] | None = None
     dropout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0

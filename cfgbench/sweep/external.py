@@ -52,7 +52,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
         taken[os.path.realpath(path)] = name
         if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")
-        if name in STATISTICS and path.suffix != ".npz":  # by which a file of statistics is known
+        if name in STATISTICS and path.suffix.lower() != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
         make_folder(path.parent)
         place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
@@ -180,7 +180,7 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 def _features_of(reference: str) -> _Features:
     """What measures the data set that is named, or what a sweep file or a file of statistics has; else Inception."""
     path = Path(reference)
-    if path.suffix not in SWEEP_FILES:
+    if path.suffix.lower() not in SWEEP_FILES:
         return _Features(reference) if reference in PACKAGED else _maker_in(path) or _Features("inception")
     spec = load_sweep(path)
     name = "inception" if spec.features == "gaussians" else spec.features
@@ -197,17 +197,15 @@ def _maker_in(path: Path) -> _Features | None:
 
 
 def _holds_statistics(path: Path) -> bool:
-    return path.suffix == ".npz" and path.exists() and is_statistics(path)
+    return path.suffix.lower() == ".npz" and path.exists() and is_statistics(path)
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Statistics | ImageBatches:
     """Statistics in a file, or images."""
     path = Path(reference)
-    if not reference:
-        raise UserError("--reference: empty; name a data set, a sweep file, images or statistics")
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
-    if path.suffix in SWEEP_FILES:
+    if path.suffix.lower() in SWEEP_FILES:
         dataset = load_sweep(path).dataset
         try:
             images = data.load(dataset, progress)
@@ -246,4 +244,7 @@ def _statistics(
 
     images = known.watch(target if target.content else replace(target, batches=batches))
     moments = moments_of(images, extractor, progress)
-    return of_images_with(target.content or digest.hexdigest(), target.name, extractor.id, moments)
+    if target.content:
+        return of_images_with(target.content, target.name, extractor.id, moments)
+    content = digest.hexdigest()  # images of files are named by it: what these are called decides nothing
+    return of_images_with(content, f"pictures {content[:8]}", extractor.id, moments)

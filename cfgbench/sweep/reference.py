@@ -34,9 +34,11 @@ class Reference(NamedTuple):
 
 
 def of_file(statistics: Statistics, features_id: str) -> Reference:
-    """The statistics of a file (see `Statistics.made_with`). Raises UserError."""
-    moments, path = statistics.made_with(features_id), statistics.path
-    return Reference(identity([file_digest(path), features_id]), f"statistics {path.name}", moments)
+    """The statistics of a file (see `Statistics.made_with`), named by what it says of whose they are, else by its
+    content: what it is called decides nothing. Raises UserError."""
+    moments = statistics.made_with(features_id)
+    key = identity([file_digest(statistics.path), features_id])
+    return Reference(*(statistics.source or (key, f"statistics {key[:8]}")), moments)
 
 
 def of_images_with(content: str, name: str, features_id: str, moments: Moments) -> Reference:

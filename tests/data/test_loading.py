@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -177,6 +178,9 @@ def test_grey_of_sixteen_bits_is_the_same_grey(tmp_path):
     eight, sixteen = (data.load(Dataset(name="folder", path=tmp_path / folder)).images for folder in ("8", "16"))
     assert np.array_equal(eight, sixteen)
     assert np.array_equal(eight[0, 0], pixels)
+    Image.fromarray(pixels * 257).save(tmp_path / "16" / "a" / "0.png", transparency=7 * 257)
+    with pytest.raises(UserError, match=r"0\.png: has transparent pixels"):
+        load(tmp_path / "16")
 
 
 def test_split_classes_and_limit(folder, tmp_path):
@@ -325,6 +329,31 @@ def test_names_of_a_mac_are_those_that_are_typed(folder, tmp_path):
     assert (found.class_names, found.ignored) == (("coffee", "naif"), load(folder).ignored)
 
 
+def test_a_macs_copy_of_a_folder_is_the_same_data_set(folder, tmp_path):
+    for name, form in (("typed", "NFC"), ("mac", "NFD")):
+        (tmp_path / name / "a").mkdir(parents=True)
+        for file, called in (("0", "\u00e9"), ("1", "f"), ("2", "z")):
+            shutil.copy(
+                folder / "cat" / f"{file}.png", tmp_path / name / "a" / unicodedata.normalize(form, f"{called}.png")
+            )
+    typed, mac = (load(tmp_path / name) for name in ("typed", "mac"))
+    assert typed.content == mac.content
+    assert not np.array_equal(typed.images[0], typed.images[2])
+
+
+def test_a_zip_whose_names_begin_with_a_dot_holds_the_same_images(folder, tmp_path):
+    """As tar writes them."""
+    path = tmp_path / "dotted.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("./", "")
+        archive.writestr("./train/", "")
+        for file in sorted(folder.rglob("*.*")):
+            archive.writestr(f"./train/{file.relative_to(folder)}", file.read_bytes())
+    assert load(path, split="train").content == load(folder).content
+    with pytest.raises(UserError, match=r"set dataset\.split: train"):
+        load(path)
+
+
 def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
     for name in ("cat", "dog"):
         for year in ("2019", "2020"):
@@ -400,6 +429,8 @@ def test_fashion_mnist_absent_or_broken_says_what_to_do(fashion, tmp_path):
         data.load(Dataset(name="fashion-mnist", path=tmp_path / "nowhere"))
     file = fashion / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"or put the four files .* in a folder and name it"):
+        data.load(Dataset(name="fashion-mnist", path=file))
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz: not a whole IDX file"):
         data.load(Dataset(name="fashion-mnist", path=fashion))
     idx(file, np.zeros(5, np.uint8))
@@ -425,6 +456,9 @@ def test_only_words_of_a_table_are_cut_at_a_comma(tmp_path):
         picture(tmp_path / name / "0.png")
     (tmp_path / "classes.tsv").write_text("n02121808\tdomestic cat, house cat\n")
     assert load(tmp_path).class_names == ("Paris, France", "Paris, Texas", "domestic cat")
+    content = load(tmp_path).content
+    (tmp_path / "classes.tsv").write_text("n02121808\tdomestic cat , house cat \n")
+    assert load(tmp_path).content == content
     assert load(tmp_path, classes=["Paris, Texas"]).class_names == ("Paris, Texas",)
 
 

@@ -135,6 +135,10 @@ def test_what_decides_a_factorys_numbers_is_in_its_identity(module, tmp_path):
     assert weights_identity(factory(), IMAGES) == first
     assert weights_identity(factory("x"), IMAGES) != first
     assert weights_identity(factory(gain=2.0), IMAGES) != first
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    one, other = ({key: str(tmp_path / key) for key in keys} for keys in ("ab", "ba"))
+    assert weights_identity(factory(**one), IMAGES) == weights_identity(factory(**other), IMAGES)
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"1")
     named = factory(path=str(weights))

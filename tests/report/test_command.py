@@ -123,7 +123,7 @@ def test_different_protocols_are_kept_apart_until_told(put, run, table1):
     assert code == 2
     assert "leave out --reference" in err
     for words in (["digits"], []):
-        assert "--reference : not known; there are paper" in run("report", *words, "--reference", "")[2]
+        assert "--reference none: not known; there are paper" in run("report", *words, "--reference", "none")[2]
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion"])

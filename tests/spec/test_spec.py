@@ -508,6 +508,12 @@ def test_heads_of_a_preset_give_way_to_channels_a_head(sweep, tmp_path):
     assert (kept.channels, kept.heads) == (64, 4)
 
 
+def test_where_there_is_attention_is_a_set(sweep):
+    one, other = (sweep("channels: 16", f"channels: 16, attention: {sides}") for sides in ("[8, 4]", "[4, 8, 4]"))
+    assert [cell.id for cell in cells(one)] == [cell.id for cell in cells(other)]
+    assert [cell.id for cell in cells(one)] != [cell.id for cell in cells(sweep())]
+
+
 def test_how_training_is_divided_does_not_change_the_identity(sweep):
     divided = sweep("steps: 10", "steps: 10, micro_batch_size: 4, recompute: true")
     before = {cell.id for cell in cells(divided)}

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -112,7 +113,6 @@ def test_grey_images_may_be_saved_in_three_channels(run):
     assert grey["fid"] == same["fid"]
     Image.fromarray(np.tile(np.uint8([1, 2, 3]), (8, 8, 1))).save("three/coloured.png")
     assert "coloured.png: coloured, where" in run("eval", "three", "--reference", "digits", "--quiet")[2]
-    assert "--reference: empty" in run("eval", "samples", "--reference", "", "--quiet")[2]
 
 
 def result(run, *words):
@@ -169,7 +169,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "/dev/fd/PIPE"], "cannot be written"),
         (["--json", "circle"], "--json circle: cannot be written"),
         (["--inception-weights", "w.pth"], "--inception-weights w.pth: not for the features digits; leave it out"),
-        (["--features", ""], "--features : should be one of inception"),
+        (["--features", "none"], "--features none: should be one of inception"),
     ],
 )
 def test_no_input_is_overwritten_and_no_work_done_for_nothing(run, monkeypatch, words, said):
@@ -268,7 +268,16 @@ def test_the_content_of_the_reference_has_a_name(run):
     ids = [one["reference_id"] for one in found]
     assert len({*ids}) == 3
     assert ids[0] == ids[1]
-    assert found[2]["protocol_id"] == found[3]["protocol_id"]
+    assert found[0]["protocol_id"] == found[1]["protocol_id"]
+    assert len({one["protocol_id"] for one in found}) == 3
+    shutil.copy("same/samples.npz", "named-otherwise.npz")
+    words = ["--reference", "named-otherwise.npz", "--features", "digits"]
+    again = result(run, "samples.npz", *words, "--save-reference", "kept.npz")
+    assert (again["reference_id"], again["protocol_id"]) == (ids[2], found[2]["protocol_id"])
+    kept = result(run, "samples.npz", "--reference", "kept.npz")
+    assert {key: kept[key] for key in ("reference", "reference_id", "protocol_id")} == {
+        key: again[key] for key in ("reference", "reference_id", "protocol_id")
+    }
     Path("s.yaml").write_text(
         "name: s\ndataset: {name: digits, limit: 300}\nmodel: {channels: 8}\ntraining: {steps: 2}\n"
         "sampling: {samples: 20}\ngrid: {w: [0], T: [2]}\n"
@@ -471,7 +480,7 @@ def test_saved_statistics_take_the_place_of_the_images(run):
         assert np.allclose(file["sigma"], np.cov(features_of(DIGITS[400:]), rowvar=False))
     saved = result(run, "samples.npz", "--reference", "stats.npz", "--features", "digits")
     assert saved["fid"] == pytest.approx(direct["fid"], rel=1e-9)
-    assert saved["reference"] == "statistics stats.npz"
+    assert saved["reference"] == f"statistics {saved['reference_id'][:8]}"
 
 
 def test_a_sweep_file_names_its_data_set(run):
@@ -615,6 +624,44 @@ def test_statistics_without_an_extractor_say_what_to_do(run, dimensions, way_out
         assert ("64 dimensions are not Inception's 2048: it was measured with another" in err) == (dimensions == 64)
     Path("reference.npz").unlink()
     assert run("sweep", "s.yaml")[2].startswith("cfgbench: s.yaml: evaluation.reference = reference.npz: No such file")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("reference_id", "x" * 16), ("reference", "a\nb"), ("reference", "a" * 201)]
+)
+def test_a_file_that_says_otherwise_whose_statistics_it_holds_is_refused(run, key, value):
+    as_npz(DIGITS[:100])
+    result(run, "samples.npz", "--reference", "digits", "--save-reference", "kept.npz")
+    with np.load("kept.npz") as whole:
+        np.savez("kept.npz", **dict(whole) | {key: value})
+    code, _, err = run("eval", "samples.npz", "--reference", "kept.npz", "--quiet")
+    said = "kept.npz: reference_id or reference is none of cfgbench's; make it anew with --save-reference"
+    assert (code, err) == (2, f"cfgbench: {said}\n")
+
+
+def test_rows_measured_against_one_reference_under_two_names_stand_together(run):
+    as_npz(DIGITS[:100])
+    result(run, "samples.npz", "--reference", "digits", "--save-stats", "one.npz")
+    shutil.copy("one.npz", "two.npz")
+    for name, w in (("one", "[0]"), ("two", "[0, 1]")):
+        Path("s.yaml").write_text(MEASURED.replace("[0, 1]", w) + f"evaluation: {{reference: {name}.npz}}\n")
+        assert run("sweep", "s.yaml", "--quiet")[0] == 0
+    assert pd.read_parquet("results/s/cells")["protocol_id"].nunique() == 1
+    assert "kept apart" not in run("report", "s", "--table", "csv")[2]
+
+
+def test_images_are_no_statistics_and_how_to_make_them_is_said(run):
+    as_npz(DIGITS[:20])
+    Path("s.yaml").write_text(MEASURED + "evaluation: {reference: samples.npz}\n")
+    code, _, err = run("sweep", "s.yaml")
+    said = "samples.npz: no statistics mu and sigma, it has arr_0, arr_1; make them of images: cfgbench eval IMAGES"
+    assert (code, said in err) == (2, True)
+
+
+def test_what_a_file_is_called_in_capitals_is_the_same(run):
+    Path(as_npz(DIGITS[:40])).rename("SAMPLES.NPZ")
+    assert run("eval", "SAMPLES.NPZ", "--reference", "digits", "--save-stats", "S.NPZ", "--quiet")[0] == 0
+    assert result(run, "SAMPLES.NPZ", "--reference", "S.NPZ")["fid"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(

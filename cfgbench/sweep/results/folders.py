@@ -20,7 +20,7 @@ def chosen_folders(
         if not found:
             raise UserError(f"{results}: {NO_SWEEPS}")
         return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
-    names = [_named_in(Path(name), results, note) if name.endswith(SWEEP_FILES) else name for name in sweeps]
+    names = [_named_in(Path(name), results, note) if name.lower().endswith(SWEEP_FILES) else name for name in sweeps]
     for name in names:
         if results / name not in found:
             if (results / name / "cells").is_dir():

@@ -1,6 +1,7 @@
 """Statistics as files: those that the results keep, and references, cfgbench's own, which name their extractor, and the
 published ones, which do not."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,18 +41,39 @@ def maker_of(path: Path) -> str | None:
     return str(npz.array(path, "features_id")) if "features_id" in npz.members(path) else None
 
 
-def save_statistics(path: Path, moments: Moments, features_id: str) -> None:
-    """Writes mu, sigma and n, as others read them, and the extractor's id. Raises UserError."""
-    _save(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), n=moments.n, features_id=features_id)
+class Source(NamedTuple):
+    """Whose statistics they are: what names them, and in words."""
+
+    id: str
+    name: str
+
+
+def save_statistics(path: Path, moments: Moments, features_id: str, source: Source | None = None) -> None:
+    """Writes mu, sigma and n, as others read them, the extractor's id, and of a reference whose they are. Raises
+    UserError."""
+    whose = {} if source is None else {"reference_id": source.id, "reference": source.name}
+    arrays = {"mu": moments.mean.numpy(), "sigma": moments.covariance.numpy(), "n": moments.n}
+    _save(path, **arrays, features_id=features_id, **whose)
+
+
+def _source_of(path: Path) -> Source | None:
+    """What the file says of whose statistics it holds, if it does. Raises UserError."""
+    if not {"reference_id", "reference"} <= npz.members(path).keys():
+        return None
+    source = Source(*(str(npz.array(path, key)) for key in ("reference_id", "reference")))
+    if not re.fullmatch("[0-9a-f]{8,64}", source.id) or not source.name.isprintable() or len(source.name) > 200:
+        raise UserError(f"{path}: reference_id or reference is none of cfgbench's; make it anew with --save-reference")
+    return source
 
 
 class Statistics(NamedTuple):
-    """What a file holds, and the id of the extractor that it names, if it does; `key` is where the one that measures is
-    named: --features, or evaluation.features."""
+    """What a file holds, and the id of the extractor that it names, and whose it says they are, if it does; `key` is
+    where the one that measures is named: --features, or evaluation.features."""
 
     path: Path
     moments: Moments
     maker: str | None
+    source: Source | None
     key: str
 
     def made_with(self, features_id: str) -> Moments:
@@ -72,6 +94,10 @@ def load_statistics(path: Path, *, key: str) -> Statistics:
     """The statistics in a file; never unpickles. Raises UserError for a damaged file, and for one that no extractor can
     have made; `key` as `Statistics` has it."""
     names = npz.members(path)
+    if not {"mu", "sigma"} <= names.keys():
+        there = ", ".join(names)[:100] or "nothing"
+        made = "cfgbench eval IMAGES --reference THOSE --features NAME --save-reference FILE.npz"
+        raise UserError(f"{path}: no statistics mu and sigma, it has {there}; make them of images: {made}")
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
         maker = maker_of(path)
@@ -88,7 +114,7 @@ def load_statistics(path: Path, *, key: str) -> Statistics:
             "--features NAME --save-stats FILE.npz"
         )
     moments = moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
-    return Statistics(path, moments, maker, key)
+    return Statistics(path, moments, maker, _source_of(path) if maker else None, key)
 
 
 def kept_elsewhere(store: "Store", key: str) -> Path | None:
