@@ -245,6 +245,6 @@ def _statistics(
     images = known.watch(target if target.content else replace(target, batches=batches))
     moments = moments_of(images, extractor, progress)
     if target.content:
-        return of_images_with(target.content, target.name, extractor.id, moments)
+        return of_images_with(target.content, target.name, target.count, extractor.id, moments)
     content = digest.hexdigest()  # images of files are named by it: what these are called decides nothing
-    return of_images_with(content, f"pictures {content[:8]}", extractor.id, moments)
+    return of_images_with(content, f"pictures {content[:8]}", target.count, extractor.id, moments)

@@ -25,8 +25,9 @@ def check_fits(spec: SweepSpec, images: Images) -> None:
 
 
 def against_images(spec: SweepSpec, images: Images) -> bool:
-    """Whether the data set's images are measured against: no statistics are named, and their law is not known."""
-    return spec.evaluation.reference is None and images.mixture is None
+    """Whether the data set's images are measured against: FID is asked for, no statistics are named, and their law is
+    not known."""
+    return "fid" in spec.evaluation.metrics and spec.evaluation.reference is None and images.mixture is None
 
 
 def _check_enough(spec: SweepSpec, images: Images) -> None:

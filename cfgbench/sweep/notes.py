@@ -37,7 +37,7 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
     counts = np.bincount(plan.images.labels)
     fewest, most = int(counts.min()), int(counts.max())
-    against_them = "fid" in plan.spec.evaluation.metrics and against_images(plan.spec, plan.images)
+    against_them = against_images(plan.spec, plan.images)
     if against_them and counts.sum() <= (dimensions := widths(plan)[0]):
         lines.append(few_in_reference(int(counts.sum()), dimensions))
     if against_them and most > MANY_TIMES * fewest:

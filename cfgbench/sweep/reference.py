@@ -12,6 +12,7 @@ from cfgbench.files import file_digest, identity
 from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
 from cfgbench.sweep.extractor import measuring, moments_of
+from cfgbench.sweep.fits import against_images
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.statistics_files import (
     FEATURES,
@@ -26,11 +27,12 @@ from cfgbench.sweep.results.store import Store
 
 
 class Reference(NamedTuple):
-    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are."""
+    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are; None
+    where no FID is asked for, which would take all images of the data set through the extractor for nothing."""
 
     id: str
     name: str
-    moments: Moments
+    moments: Moments | None
 
 
 def of_file(statistics: Statistics, features_id: str) -> Reference:
@@ -41,16 +43,19 @@ def of_file(statistics: Statistics, features_id: str) -> Reference:
     return Reference(*(statistics.source or (key, f"statistics {key[:8]}")), moments)
 
 
-def of_images_with(content: str, name: str, features_id: str, moments: Moments) -> Reference:
-    """The statistics of images whose content has this hash."""
-    return Reference(reference_id(content, features_id), f"{name}, {moments.n} images", moments)
+def of_images_with(content: str, name: str, count: int, features_id: str, moments: Moments | None) -> Reference:
+    """The statistics of so many images, whose content has this hash."""
+    return Reference(reference_id(content, features_id), f"{name}, {count} images", moments)
 
 
 def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:
     """The statistics of images whose content has this hash, where a sweep in the results folder has them."""
     store, key = Store(results / name), reference_id(content, features_id)
     path = kept_elsewhere(store, key)
-    return None if path is None else of_images_with(content, name, features_id, load_moments(path, key))
+    if path is None:
+        return None
+    moments = load_moments(path, key)
+    return of_images_with(content, name, moments.n, features_id, moments)
 
 
 def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Reference:
@@ -63,6 +68,9 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
         mean, covariance = torch.from_numpy(mixture.mean), torch.from_numpy(mixture.covariance)
         law = f"{plan.images.name}, exact mean and covariance"
         return Reference(reference_id(mixture.digest, extractor.id), law, Moments.from_covariance(mean, covariance))
+    whose = plan.images.content, plan.images.name, len(plan.images.images), extractor.id
+    if not against_images(plan.spec, plan.images):
+        return of_images_with(*whose, None)
     key = reference_id(plan.images.content, extractor.id)
     path = plan.store.reference(key)
     moments = _kept(path, key)
@@ -74,7 +82,7 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
             moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), key)
             save_moments(path, moments, key)
     path.with_suffix(".partial").unlink(missing_ok=True)
-    return of_images_with(plan.images.content, plan.images.name, extractor.id, moments)
+    return of_images_with(*whose, moments)
 
 
 def _kept(path: Path, key: str) -> Moments | None:

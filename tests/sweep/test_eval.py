@@ -650,6 +650,17 @@ def test_rows_measured_against_one_reference_under_two_names_stand_together(run)
     assert "kept apart" not in run("report", "s", "--table", "csv")[2]
 
 
+def test_for_the_inception_score_alone_the_data_set_is_not_measured(run):
+    for metrics in ("is", "fid, is"):
+        Path("s.yaml").write_text(MEASURED.replace("[0, 1]", "[0]") + f"evaluation: {{metrics: [{metrics}]}}\n")
+        assert run("sweep", "s.yaml", "--quiet")[0] == 0
+        assert len(list(Path("results/s/references").glob("*"))) == (metrics != "is")
+    alone, both = pd.read_parquet("results/s/cells").sort_values("created").to_dict("records")
+    same = ("is_mean", "reference_id", "protocol_id")
+    assert [alone[key] for key in same] == [both[key] for key in same]
+    assert (np.isnan(alone["fid"]), np.isnan(both["fid"])) == (True, False)
+
+
 def test_images_are_no_statistics_and_how_to_make_them_is_said(run):
     as_npz(DIGITS[:20])
     Path("s.yaml").write_text(MEASURED + "evaluation: {reference: samples.npz}\n")
