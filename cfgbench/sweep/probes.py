@@ -257,8 +257,9 @@ def _check_average(denoiser: Denoiser | NoisyClassifier, who: str) -> None:
 def check_extractor(extractor: FeatureExtractor, images: Images) -> Features:
     """Probes the extractor with some of the data set's images; returns their features."""
     chosen = _from_all_over(images, IMAGES)
-    found = extractor(torch.from_numpy(np.array(images.images[chosen])))
-    if len(chosen) > 1 and (found.pooled == found.pooled[:1]).all():
+    pixels = np.array(images.images[chosen])
+    found = extractor(torch.from_numpy(pixels))
+    if (pixels != pixels[:1]).any() and (found.pooled == found.pooled[:1]).all():
         raise UserError(
             f"evaluation.features: {extractor.id} gives the same features for {len(chosen)} images of the data set: "
             "its weights are not those of a working network"

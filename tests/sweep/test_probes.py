@@ -18,8 +18,9 @@ from cfgbench.models.compile_choice import CompileDecision
 from cfgbench.models.extractors import ClassifierFeatures
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset
+from cfgbench.sweep.extractor import packaged_extractor
 from cfgbench.sweep.networks import _decision
-from cfgbench.sweep.probes import _check_classifier, _check_null, _Probe
+from cfgbench.sweep.probes import _check_classifier, _check_null, _Probe, check_extractor
 from cfgbench.tensors import load_tensors, save_tensors
 
 SWEEP = """
@@ -376,6 +377,13 @@ def test_features_that_are_constant(sweep, monkeypatch):
     code, _, err = sweep("sound")
     assert code == 2
     assert "gives the same features for 16 images" in err
+
+
+def test_images_that_are_all_the_same_are_no_fault_of_what_looks_at_them():
+    pixels = np.full((20, 1, 8, 8), 7, np.uint8)
+    images = Images("folder", pixels, np.zeros(20, np.int64), ("a",), flips=False)
+    features = check_extractor(packaged_extractor("digits", None, torch.device("cpu")), images).pooled
+    assert torch.equal(features, features[:1].expand_as(features))
 
 
 def test_weights_that_are_not_the_average(tmp_path, monkeypatch, run):
