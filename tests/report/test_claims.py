@@ -452,7 +452,12 @@ def test_5_unlike_networks_contradict_and_few_images_do_not_make_them_alike(tabl
 def test_6_steps_that_help_nothing_and_steps_that_help_on(table2):
     rows = errors(table2)
     at = {T: rows["fid"].where(rows["T"] != T) for T in (128, 256, 1024)}
-    assert verdict(rows.assign(fid=at[128].fillna(0.8 * rows["fid"])), 6).outcome == FAILS
+    refuted = rows.assign(fid=at[128].fillna(0.8 * rows["fid"]))
+    assert verdict(refuted, 6).outcome == FAILS
+    assert "not swept" not in words(verdict(refuted, 6))
+    elsewhere = verdict(refuted.assign(T=rows["T"] / 16), 6)
+    assert elsewhere.outcome == OPEN
+    assert "; not swept: T 128, 256 and 1024" in words(elsewhere)
     assert verdict(rows.assign(fid=at[1024].fillna(0.8 * rows["fid"])), 6).outcome == FAILS
     assert verdict(rows.assign(fid=at[1024].fillna(1.2 * rows["fid"])), 6).outcome == HOLDS
     assert verdict(rows.assign(fid=at[1024].fillna(0.95 * rows["fid"])), 6).outcome == OPEN
@@ -475,6 +480,7 @@ def test_6_is_on_the_middle_T_and_on_the_w_that_all_have(table2):
     few = verdict(rows.assign(T=rows["T"] / 16), 6)
     assert few.outcome == HOLDS
     assert "T 8 is 0.590 ± 0.033 higher than T 16" in words(few)
+    assert "not swept" not in words(few)
     more = pd.concat([rows, rows[rows["T"] == 1024].assign(T=512), rows[rows["T"] == 128].assign(T=64)])
     assert "T 256 is 0.000 ± 0.031 higher than T 1024" in words(verdict(more, 6))  # 128 has half and four times too
     others = more.assign(T=more["T"] / 2)  # 64 and 128 have
@@ -650,6 +656,8 @@ def test_8_is_open_where_guidance_helps_nothing_or_rows_lack(rules):
     assert of(errors(rules, 100), 8).outcome == OPEN
     assert "temperature: not swept" in words(of(rules[rules["system"] != "temperature"], 8))
     assert of(rules[~((rules["system"] == "cfg") & (rules["w"] == 0))], 8).outcome == OPEN
+    unguided = of(rules[(rules["system"] != "cfg") | (rules["w"] == 0)], 8)
+    assert words(unguided).count("not swept: w 0 and guidance at the same p_uncond and T") == 2
 
 
 N = 400

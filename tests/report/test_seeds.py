@@ -9,8 +9,10 @@ import pytest
 from drawn import bars, steps, tradeoff
 
 from cfgbench.report import Report
-from cfgbench.report.rows.seeds import Seed, mean_over
+from cfgbench.report.rows.averages import average, shared_by
+from cfgbench.report.rows.seeds import Seed, mean_over, usual_of
 from cfgbench.report.rows.slices import side_by_side, slices
+from cfgbench.report.rows.systems import with_systems
 from cfgbench.report.summary import summary
 from cfgbench.report.tables.captions import caption
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
@@ -246,6 +248,20 @@ def test_systems_stand_side_by_side_at_seeds_that_most_of_their_points_have(tabl
     assert set(solid["seeds"]) == {1}
     assert solid.groupby("w")["fid"].nunique().tolist() == [1] * 14
     assert set(solid.groupby("w").size()) == {2}
+
+
+def test_what_has_no_seed_in_common_keeps_its_own(table1):
+    few = repeated(table1.query("p_uncond == 0.1"), "training.seed")
+    many = few.assign(**{"T": 1024, "training.seed": few["training.seed"] + 10, "cell_id": few["cell_id"] + "-m"})
+    rows = average(with_systems(pd.concat([few, many], ignore_index=True)))
+    assert shared_by(rows, "T") is rows
+    assert set(rows["seeds"]) == {3}
+
+
+def test_points_without_numbers_do_not_say_which_seeds_are_usual():
+    one, nothing = frozenset([Seed(None, 1)]), frozenset()
+    assert usual_of([nothing, nothing, one]) == one
+    assert usual_of([nothing]) == nothing
 
 
 def test_a_point_where_all_seeds_failed_is_a_dash(table1):
