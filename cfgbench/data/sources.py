@@ -142,7 +142,8 @@ class _Zip:
         except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
             raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)})") from None
         # of two of one name the later one; some programs write ./ before all of them
-        self.entries = {_plain(name): entry for name, entry in self.archive.NameToInfo.items() if _plain(name) != "./"}
+        entries = {_plain(name): entry for name, entry in self.archive.NameToInfo.items()}
+        self.entries = {name: entry for name, entry in entries.items() if name != "./"}
 
     def names(self) -> Iterable[str]:
         for plain, entry in self.entries.items():

@@ -27,8 +27,8 @@ from cfgbench.sweep.results.store import Store
 
 
 class Reference(NamedTuple):
-    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are; None
-    where no FID is asked for, which would take all images of the data set through the extractor for nothing."""
+    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are. There
+    are no `moments` where no FID is asked for: all images of a data set would be measured for nothing."""
 
     id: str
     name: str
