@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 PROGRAM = """
 import sys
+import torch._dynamo  # which optimizers load
 from cfgbench import cli
 from cfgbench.sweep.results import shards
 from cfgbench.training import diffusion

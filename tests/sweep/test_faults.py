@@ -128,9 +128,8 @@ def same(calm, results):
 
 
 def test_killed_again_and_again_the_rows_are_those_of_an_undisturbed_run(small, calm, tmp_path):
-    fell_on = kills.storm(small, tmp_path / "stormy", 7, (0.1, 1.5), 0)
+    fell_on = kills.storm(small, tmp_path / "stormy", 7, (0.2, 3.0), 0)
     assert fell_on.total() >= 3
-    assert len(fell_on) >= 2
     same_but_paths = kills.differences(calm, tmp_path / "stormy")
     assert same_but_paths == []
     assert kills.left_behind(tmp_path / "stormy") == []
