@@ -9,7 +9,7 @@ from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.noisy_classifier import HalfUNet
 from cfgbench.models.unet import UNet, fewest_parameters
 from cfgbench.spec import IMAGENET, Checkpoint, Model, SweepSpec, points
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.facts import image_of
 
 _SYNSET = re.compile(r"n\d{8}")
 """What ImageNet calls its class folders."""

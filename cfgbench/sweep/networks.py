@@ -1,16 +1,14 @@
 """The networks that cells are sampled with: trained where they are not there yet, and made fast."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from cfgbench.data import Images
 from cfgbench.diffusion.guidance import Networks
-from cfgbench.errors import UserError, brief
+from cfgbench.errors import UserError
 from cfgbench.models import native_group_norm
 from cfgbench.models.checkpoint import load_network
 from cfgbench.models.compile_choice import CompileDecision
@@ -26,8 +24,9 @@ from cfgbench.sweep.kept import compiled_before, missing
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.probes import check_networks, prediction_note
 from cfgbench.tensors import load_tensors
-from cfgbench.training.diffusion import facts_of, train
+from cfgbench.training.diffusion import train
 from cfgbench.training.distributed import ALONE, Group
+from cfgbench.training.facts import check_same, facts_of
 from cfgbench.training.state import TrainingFailed
 
 
@@ -62,7 +61,7 @@ def trained_elsewhere(plan: Plan, network: Network, compute: Compute) -> Path | 
 
     def check(path: Path) -> None:
         found = load_tensors(path)[1]
-        check_same(path, found, network, plan.images)
+        check_same(path, found, facts_of(network, plan.images))
         if (found.get("id"), found.get("precision")) != (network.id, compute.precision):
             raise UserError(f"{path}: of an earlier version, or in another precision")
 
@@ -75,30 +74,8 @@ def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: 
     while (path := train_if_missing(plan, network, compute, progress=progress, group=group)) is None:
         wait_for_others(progress if group.leads else silent, 0, network.training.steps)
     if group.leads:  # the others may be here before it is written
-        check_same(path, load_tensors(path)[1], network, plan.images)
+        check_same(path, load_tensors(path)[1], facts_of(network, plan.images))
     return path
-
-
-def check_same(path: Path, found: dict[str, Any], network: Network, images: Images) -> None:
-    """Raises UserError where the checkpoint at `path`, of which its header says `found`, is another network's.
-
-    Those of earlier versions name no id, and lack keys that they did not know.
-    """
-    other = next(_differences(found, facts_of(network, images)), None)
-    if other is None and found.get("id", network.id) != network.id:
-        other = "trained on other data"
-    if other is not None:
-        raise UserError(f"{path}: the checkpoint of another network ({other}); delete it, and it is trained again")
-
-
-def _differences(found: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
-    if found.get("kind", "denoiser") != asked["kind"]:
-        yield f"a {brief(found['kind'])}"
-    for section in ("model", "training", "image"):
-        said = found.get(section)
-        for key, value in asked[section].items() if isinstance(said, dict) else ():
-            if said.get(key, value) != value:
-                yield f"{section}.{key} = {brief(said[key])}, not {brief(value)}"
 
 
 def train_networks(bench: Bench, cell: Cell) -> bool:
@@ -143,7 +120,7 @@ def _loaded(bench: Bench, network: Network) -> torch.nn.Module:
     """What was trained, from its checkpoint. Raises UserError where that is damaged, or another network's."""
     path = bench.plan.store.checkpoint(network.id)
     found = load_network(path, network.kind, bench.compute.device)
-    check_same(path, found.facts, network, bench.plan.images)
+    check_same(path, found.facts, facts_of(network, bench.plan.images))
     bench.weights[network.id] = str(found.facts.get("ema", ""))
     if isinstance(precision := found.facts.get("precision"), str):
         bench.trained_in[network.id] = precision

@@ -3,7 +3,7 @@ classifier of noisy images that guides it."""
 
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
@@ -16,6 +16,7 @@ from cfgbench.signals import held_back
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
 from cfgbench.training.distributed import ALONE, Group
+from cfgbench.training.facts import facts_of, image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import SECONDS_BETWEEN_SAVES, begin, finish, load, recent_loss, save
@@ -42,7 +43,7 @@ def train(
     says. Raises TrainingFailed when the loss is not finite, UserError for a file that cannot be read or written.
     """
     kind, model, training, image = network.kind, network.model, network.training, image_of(images)
-    header = facts_of(network, images) | {"precision": compute.precision, "id": network.id}
+    header = facts_of(network, images) | {"precision": compute.precision}
     partial = path.with_suffix(".partial")
     with torch.random.fork_rng(devices=[]):  # building a network draws from the processor's global state
         weights = NETWORKS[kind](model, **image)
@@ -65,26 +66,6 @@ def train(
     if group.leads:
         finish(path, state, header)
         partial.unlink(missing_ok=True)
-
-
-def facts_of(network: Network, images: Images) -> dict[str, Any]:
-    """What the file of a network says of it."""
-    sections = {"model": network.model.model_dump(), "training": network.training.decisive, "image": image_of(images)}
-    return {"kind": network.kind} | sections
-
-
-class ImageFacts(TypedDict):
-    """What a network must know of the images."""
-
-    image_channels: int
-    side: int
-    num_classes: int
-
-
-def image_of(images: Images) -> ImageFacts:
-    """What these images say to a network."""
-    _, channels, side, _ = images.images.shape
-    return ImageFacts(image_channels=channels, side=side, num_classes=images.num_classes)
 
 
 def _steps(

@@ -19,7 +19,7 @@ from cfgbench.spec import Dataset, Model, Network, Sampling, Training
 from cfgbench.sweep.fill import generate
 from cfgbench.sweep.forecast import flops
 from cfgbench.training.compiling import Compiling
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.facts import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
 from cfgbench.training.step import Step

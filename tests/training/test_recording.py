@@ -8,7 +8,8 @@ from cfgbench.data import load
 from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.precision import Compute
 from cfgbench.spec import Dataset, Model, Network, Training
-from cfgbench.training.diffusion import image_of, train
+from cfgbench.training.diffusion import train
+from cfgbench.training.facts import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
 from cfgbench.training.state import begin

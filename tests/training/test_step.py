@@ -11,7 +11,7 @@ from cfgbench.data import Images
 from cfgbench.diffusion.schedule import diffuse
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model, Training
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.facts import image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.state import begin
 from cfgbench.training.step import Step

@@ -17,8 +17,9 @@ from cfgbench.tensors import load_tensors, save_tensors
 from cfgbench.training import diffusion
 from cfgbench.training import feed as feeds
 from cfgbench.training import state as states
-from cfgbench.training.diffusion import image_of, train
+from cfgbench.training.diffusion import train
 from cfgbench.training.distributed import Group
+from cfgbench.training.facts import image_of
 from cfgbench.training.feed import Feed, order
 from cfgbench.training.state import TrainingFailed, begin, load
 from cfgbench.training.step import Step

@@ -20,7 +20,7 @@ from cfgbench.sweep.extractor import is_trained, measures_data
 from cfgbench.sweep.forecast import disk, flops
 from cfgbench.sweep.networks import trained_elsewhere
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.diffusion import ImageFacts, image_of
+from cfgbench.training.facts import ImageFacts, image_of
 from cfgbench.training.feature_classifier import BATCH, seconds_of_training, steps_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.spec import Cell, Network, networks_of
-from cfgbench.training.diffusion import ImageFacts
+from cfgbench.training.facts import ImageFacts
 
 STEP_IN_PASSES = 3
 """Operations of a training step, in forward passes: one forwards, two backwards (of values and of weights)."""

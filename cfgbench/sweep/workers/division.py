@@ -15,7 +15,7 @@ from cfgbench.errors import UserError, counted
 from cfgbench.spec import INCEPTION, Model
 from cfgbench.sweep.forecast import flops
 from cfgbench.sweep.plan import Plan
-from cfgbench.training.diffusion import image_of
+from cfgbench.training.facts import image_of
 
 SAMPLING, TRAINING = 100e9, 50e9
 """FLOP/s of a core, about: what the digits' network reached on a server's core without AMX. On faster ones a sweep is
