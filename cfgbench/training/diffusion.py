@@ -2,6 +2,7 @@
 classifier of noisy images that guides it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from cfgbench.data import Images
 from cfgbench.errors import reason
 from cfgbench.models.checkpoint import NETWORKS
 from cfgbench.models.precision import Compute, out_of_memory
-from cfgbench.progress import Progress, remark, silent
+from cfgbench.progress import SECONDS_BETWEEN_LINES, Progress, remark, silent
 from cfgbench.signals import held_back
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
@@ -19,7 +20,17 @@ from cfgbench.training.distributed import ALONE, Group
 from cfgbench.training.facts import facts_of, image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
-from cfgbench.training.state import SECONDS_BETWEEN_SAVES, begin, finish, load, recent_loss, save
+from cfgbench.training.state import (
+    SECONDS_BETWEEN_SAVES,
+    State,
+    TrainingFailed,
+    begin,
+    check,
+    finish,
+    load,
+    recent_loss,
+    save,
+)
 from cfgbench.training.step import Step
 
 SHARE_OF_SAVING = 0.05
@@ -57,15 +68,23 @@ def train(
         _steps(step, network, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt:
         if group.leads:
-            with held_back():  # torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal
-                save(partial, state, header)
+            _save(partial, state, header)
         raise
     finally:
         step.close()
         compiling.end()
     if group.leads:
-        finish(path, state, header)
-        partial.unlink(missing_ok=True)
+        with held_back():
+            finish(path, state, header)
+            partial.unlink(missing_ok=True)
+
+
+def _save(partial: Path, state: State, header: dict[str, Any]) -> None:
+    """Saves what the training goes on from, unless it has failed: the last good state is worth more."""
+    # torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal
+    with held_back(), suppress(TrainingFailed):
+        check(state)
+        save(partial, state, header)
 
 
 def _steps(
@@ -73,8 +92,10 @@ def _steps(
 ) -> None:
     state, training, group = step.state, step.feed.training, step.group
     task = f"train {network.label}" if network.kind == "denoiser" else f"train the noisy {network.label}"
-    began, first, saved, pause = time.monotonic(), state.step, time.monotonic(), SECONDS_BETWEEN_SAVES
-    with group.stopping_together(step.feed.device) as check:
+    progress(task, state.step, training.steps, "")
+    began, first, pause = time.monotonic(), state.step, SECONDS_BETWEEN_SAVES
+    saved = shown = began
+    with group.stopping_together(step.feed.device) as asked_to_stop:
         while state.step < training.steps:
             try:
                 step()
@@ -88,11 +109,12 @@ def _steps(
                 remark(progress, f"{task}: {decided}")
             now = time.monotonic()
             if group.leads and now - saved > pause and state.step < training.steps:
-                save(partial, state, header)
+                _save(partial, state, header)
                 saved = time.monotonic()
                 pause = max(SECONDS_BETWEEN_SAVES, (saved - now) / SHARE_OF_SAVING)
-            if state.step % 20 == 0 or state.step == training.steps:
-                rate = (state.step - first) * training.batch_size / (now - began)
-                note = f"loss {recent_loss(state):.4f}, {rate:.3g} images/s"
-                progress(task, state.step, training.steps, note)
-            check()
+            late = group.world == 1 and now - shown > SECONDS_BETWEEN_LINES  # a group fails together, or not at all
+            if late or state.step % 20 == 0 or state.step == training.steps:
+                loss, shown = recent_loss(state), time.monotonic()  # the device is through what is timed
+                rate = (state.step - first) * training.batch_size / (shown - began)
+                progress(task, state.step, training.steps, f"loss {loss:.4f}, {rate:.3g} images/s")
+            asked_to_stop()

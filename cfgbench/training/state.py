@@ -16,6 +16,7 @@ from cfgbench.models.precision import PRECISIONS
 from cfgbench.models.unet import Embedding, UNet
 from cfgbench.spec import Training
 from cfgbench.tensors import digest, load_tensors, save_tensors
+from cfgbench.training.facts import check_same
 from cfgbench.training.feed import generator
 
 SECONDS_BETWEEN_SAVES = 30.0
@@ -81,6 +82,17 @@ def recent_loss(state: State) -> float:
     return loss
 
 
+def check(state: State) -> None:
+    """Raises TrainingFailed where losses or weights are no numbers: the loss of the last step says nothing of what that
+    made of the weights."""
+    recent_loss(state)
+    weights = [*state.network.parameters(), *state.ema.values()]
+    if not all(value.isfinite().all() for value in weights):
+        raise TrainingFailed(_failed(state, "weights are not finite"))
+    if state.scaler.is_enabled() and not any(held["step"] for held in state.optimizer.state.values()):
+        raise TrainingFailed(_failed(state, "gradients were finite, in fp16, in no step so far: none was taken"))
+
+
 def _failed(state: State, what: str) -> str:
     whose, key = ("the classifier's", "classifier.") if isinstance(state.network, HalfUNet) else ("the", "")
     return f"{whose} {what} at step {state.step}; lower {key}training.learning_rate"
@@ -99,17 +111,14 @@ def _held(state: State) -> dict[str, Tensor]:
 
 
 def load(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Goes on from what `save` wrote; from the beginning if that was another training. Raises UserError."""
+    """Goes on from what `save` wrote. Raises UserError where that was another training."""
     tensors, found = load_tensors(path)
     if not isinstance(found.get("step"), int) or found.get("precision") not in PRECISIONS:
         raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
     step, scaler, compiled = found.pop("step"), found.pop("scaler", {}), found.pop("compiled", None)
-    found = {"id": header.get("id")} | found  # earlier versions noted no id
-    if step and found != header == found | {"precision": header["precision"]}:
-        begun = found["precision"]
+    check_same(path, found, header)
+    if step and (begun := found["precision"]) != header["precision"]:
         raise UserError(f"{path}: begun in {begun}; take --precision {begun}, or delete it to train from the beginning")
-    if found != header:
-        return  # of other data
     try:
         _restore(state, tensors, scaler, step)
         state.compiled = compiled
@@ -168,11 +177,8 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 
 
 def finish(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Writes the EMA weights to `path`, and the loss of each step beside it. Raises TrainingFailed where they are no
-    numbers: the loss of the last step says nothing of what that made of them."""
-    recent_loss(state)
-    if not all(value.isfinite().all() for value in state.ema.values()):
-        raise TrainingFailed(_failed(state, "weights are not finite"))
+    """Writes the EMA weights to `path`, and the loss of each step beside it. Raises TrainingFailed (see `check`)."""
+    check(state)
     losses = "step,loss\n" + "".join(f"{i + 1},{loss:.6g}\n" for i, loss in enumerate(state.losses.tolist()))
     write_atomically(path.with_suffix(".losses.csv"), losses.encode())
     ema = {name: value.cpu() for name, value in state.ema.items()}

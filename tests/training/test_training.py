@@ -96,7 +96,8 @@ def test_what_a_stopped_training_saves_is_not_stopped_too(images, tmp_path, monk
     honest = states.save_tensors
 
     def stop(task, done, total, note):
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     def twice(*given):
         signal.raise_signal(signal.SIGINT)
@@ -123,15 +124,26 @@ def test_a_training_in_progress_is_gone_on_from_in_its_precision_or_not_at_all(i
     run(images, tmp_path / "a.safetensors", spec(), precision="bf16")
 
 
-@pytest.mark.parametrize(("name", "first"), [("a", 20), ("b", 0)])
-def test_a_training_in_progress_of_another_network_is_not_gone_on_from(images, tmp_path, monkeypatch, name, first):
-    """Other data gives another name to settings that are the same."""
+def test_a_training_in_progress_is_gone_on_from_by_its_own_network_alone(images, tmp_path, monkeypatch):
+    """Other data gives another name to settings that are the same; earlier versions lacked keys that there are now."""
 
     def stop(task, done, total, note):
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), name="a", progress=stop)
+    said = (
+        r"a\.partial: a training in progress of another network \(trained on other data\); delete it, and it is trained"
+    )
+    with pytest.raises(UserError, match=said):
+        run(images, tmp_path / "a.safetensors", spec(), name="b")
+    said = r"a\.partial: .* of another network \(training\.batch_size = 16, not 8\)"
+    with pytest.raises(UserError, match=said):
+        run(images, tmp_path / "a.safetensors", spec(batch_size=8), name="a")
+    tensors, header = load_tensors(tmp_path / "a.partial")
+    del header["training"]["gradient_clip"], header["id"]
+    states.save_tensors(tmp_path / "a.partial", tensors, header)
     seen = []
 
     class Seen(Step):
@@ -140,8 +152,8 @@ def test_a_training_in_progress_of_another_network_is_not_gone_on_from(images, t
             super().__call__()
 
     monkeypatch.setattr(diffusion, "Step", Seen)
-    run(images, tmp_path / "a.safetensors", spec(), name=name)
-    assert seen[0] == first
+    run(images, tmp_path / "a.safetensors", spec(), name="a")
+    assert seen[0] == 20
 
 
 @pytest.mark.parametrize(
@@ -163,7 +175,8 @@ def test_a_training_in_progress_whose_tensors_do_not_fit_is_refused_before_anyth
     images, tmp_path, kind, change
 ):
     def stop(task, done, total, note):
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(images, tmp_path / "a.safetensors", spec(), progress=stop)
@@ -310,6 +323,72 @@ def test_steps_that_fp16_skips_end_no_training_but_where_none_is_taken(
     with pytest.raises(TrainingFailed, match=f"the loss is nan at step {stops}") if stops else nullcontext():
         run(images, tmp_path / "a.safetensors", spec(steps=60), precision=precision)
     assert (tmp_path / "a.safetensors").exists() == (stops is None)
+
+
+def test_a_training_in_fp16_that_took_no_step_is_no_checkpoint(images, tmp_path, monkeypatch):
+    honest = Step._loss
+
+    def broken(self, part):
+        loss = honest(self, part)
+        loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss
+
+    monkeypatch.setattr(Step, "_loss", broken)
+    with pytest.raises(TrainingFailed, match=r"the gradients were finite, in fp16, in no step so far: .* at step 10;"):
+        run(images, tmp_path / "a.safetensors", spec(steps=10), precision="fp16")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_failed_does_not_take_the_place_of_what_was_saved_before(images, tmp_path, monkeypatch, stopped):
+    """A step that broke the weights, as a faulty memory does once: the same command goes on from before it."""
+
+    class Broken(Step):
+        def __call__(self):
+            super().__call__()
+            if self.state.step == 25:
+                self.state.network.last.bias.data[0] = math.nan
+            if self.state.step == 27 and stopped:
+                raise KeyboardInterrupt
+
+    run(images, tmp_path / "whole.safetensors", spec())
+    with monkeypatch.context() as patch:
+        patch.setattr(diffusion, "Step", Broken)
+        patch.setattr(diffusion, "SECONDS_BETWEEN_SAVES", -1.0)
+        patch.setattr(diffusion, "SHARE_OF_SAVING", math.inf)
+        with pytest.raises(KeyboardInterrupt if stopped else TrainingFailed):
+            run(images, tmp_path / "a.safetensors", spec())
+    assert load_tensors(tmp_path / "a.partial")[1]["step"] == 24
+    run(images, tmp_path / "a.safetensors", spec())
+    whole, found = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+
+
+def test_how_far_a_training_is_is_told_from_its_beginning_and_of_slow_steps_each(images, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(diffusion, "SECONDS_BETWEEN_LINES", 0.0)
+    run(
+        images,
+        tmp_path / "a.safetensors",
+        spec(steps=5),
+        progress=lambda _, done, total, note: told.append((done, note)),
+    )
+    assert [done for done, _ in told] == [0, 1, 2, 3, 4, 5]
+    assert all(note.startswith("loss ") for _, note in told[1:])
+
+
+def test_ctrl_c_as_the_network_is_written_waits_for_it(images, tmp_path, monkeypatch):
+    honest = states.save_tensors
+
+    def stopped(*given):
+        signal.raise_signal(signal.SIGINT)
+        honest(*given)
+
+    monkeypatch.setattr(states, "save_tensors", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a.safetensors", spec(steps=2))
+    assert load_tensors(tmp_path / "a.safetensors")[1]["kind"] == "denoiser"
+    assert not (tmp_path / "a.partial").exists()
 
 
 def test_weights_that_the_last_step_broke_are_no_checkpoint(images, tmp_path, monkeypatch):
