@@ -49,7 +49,7 @@ def train(
             try:
                 path = ensure_trained(plan, network, compute, progress=progress_of(quiet), group=group)
             except TrainingFailed as error:
-                failed = say(f"{network.label}: {error}", 1)
+                failed = say(f"{network.label}: {error}", 1) if group.leads else 1
                 continue
             if group.leads:
                 print(printable(path))

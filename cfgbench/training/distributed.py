@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from cfgbench.errors import UserError, brief
+from cfgbench.errors import UserError, brief, reason
 from cfgbench.signals import held_back
 
 
@@ -33,7 +33,8 @@ class Group:
     def total(self, value: Tensor) -> Tensor:
         """The sum of every process's `value`."""
         if self.world > 1:
-            distributed.all_reduce(value)
+            with _exchanging():
+                distributed.all_reduce(value)
         return value
 
     def as_leader(self, answer: bool, device: torch.device) -> bool:
@@ -41,7 +42,8 @@ class Group:
         if self.world == 1:
             return answer
         told = torch.tensor(answer, dtype=torch.uint8, device=device)
-        distributed.broadcast(told, src=0)
+        with _exchanging():
+            distributed.broadcast(told, src=0)
         return bool(told)
 
     @contextmanager
@@ -66,7 +68,8 @@ class Group:
     def _any(self, answer: bool, device: torch.device) -> Callable[[], bool]:
         """Asks whether one of them answers yes; returns what waits to know."""
         told = torch.full((), answer, dtype=torch.uint8, device=device)
-        distributed.all_reduce(told, distributed.ReduceOp.MAX)
+        with _exchanging():
+            distributed.all_reduce(told, distributed.ReduceOp.MAX)
         here = told.to("cpu", non_blocking=True)
         if device.type != "cuda":
             return lambda: bool(here)
@@ -78,6 +81,16 @@ class Group:
             return bool(here)
 
         return wait
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    """Raises UserError where the others are not reached any more: they have ended, each with a line that says why."""
+    try:
+        yield
+    except RuntimeError as error:
+        what = f"another process of the group has ended, and says why if it could ({reason(error)})"
+        raise UserError(what) from None
 
 
 ALONE = Group()

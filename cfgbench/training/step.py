@@ -1,10 +1,11 @@
 """A gradient step of Algorithm 1 (Ho & Salimans 2022), then the average of the weights."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Dropout
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,9 +40,7 @@ class Step:
         self.state, self.feed, self.precision, self.objective = state, feed, precision, objective
         self.group = group
         network, alone = state.network, self.group.world == 1
-        # buffers are constants, which need not be sent; gradients lie where they are exchanged from
-        how = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
-        self._wrapped = network if alone else DistributedDataParallel(network, **how)
+        self._wrapped = network if alone else _exchanging(network)
         self._drops = any(module.p for module in network.modules() if isinstance(module, Dropout))
         self._records = record and feed.device.type == "cuda" and alone and not self._drops and not network.recompute
         self._recorded: Graphed | None = None
@@ -128,3 +127,13 @@ class Step:
         with torch.no_grad():
             torch._foreach_lerp_(list(state.ema.values()), list(state.network.parameters()), 1 - decay)
         state.step += 1
+
+
+def _exchanging(network: nn.Module) -> DistributedDataParallel:
+    """The network as one of a group: gradients lie where they are exchanged from."""
+    # buffers are constants, which need not be sent; the argument for that has another name in each version of torch
+    constants = [name for name, _ in network.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, constants)
+    # of convolutions of 1x1, where other strides are the same places
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    return DistributedDataParallel(network, gradient_as_bucket_view=True)

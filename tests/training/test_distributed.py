@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import distributed
 
+from cfgbench.errors import UserError
 from cfgbench.files import try_lock
 from cfgbench.tensors import load_tensors
-from cfgbench.training.distributed import own_device, process_group
+from cfgbench.training.distributed import Group, own_device, process_group
 
 # Adam does not see a gradient's scale; where some of the gradients are clipped it matters
 SWEEP = """
@@ -28,8 +29,8 @@ ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def words(*launcher, command="train"):
-    exact = ["--device", "cpu", "--precision", "fp32"]
+def words(*launcher, command="train", precision="fp32"):
+    exact = ["--device", "cpu", "--precision", precision]
     return [sys.executable, *launcher, "-m", "cfgbench", command, "small.yaml", *exact]
 
 
@@ -80,6 +81,7 @@ def test_a_group_of_gpus_is_left_alone_after_an_error(monkeypatch, device, after
 def test_two_processes_train_the_weights_of_one(alone, tmp_path, more):
     together, (two,) = train(tmp_path / "two", *TORCHRUN, more=more)
     assert together.returncode == 0, together.stderr
+    assert together.stderr == "", "torch warns of nothing"
     assert together.stdout.count("safetensors") == 1, "one process speaks"
     assert alone.name == two.name
     wanted, found = load_tensors(alone)[0], load_tensors(two)[0]
@@ -109,19 +111,34 @@ def test_processes_wait_together_for_a_network_that_another_trains(alone, tmp_pa
 def test_one_that_is_told_to_stop_stops_all_after_the_same_step(tmp_path):
     """The one that leads would wait within a step for another that has left, and save nothing."""
     (tmp_path / "small.yaml").write_text(SWEEP.replace("MORE", "").replace("steps: 20", "steps: 100000"))
-    launched = subprocess.Popen(words(*TORCHRUN), cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
+    launcher = words(*TORCHRUN, precision="bf16")
+    launched = subprocess.Popen(launcher, cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
     with launched as together:
-        said = next(line for line in together.stderr if "loss" in line)
+        said = together.stderr.readline()
         children = Path(f"/proc/{together.pid}/task/{together.pid}/children").read_text().split()
         (other,) = (pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
         os.kill(int(other), signal.SIGTERM)
         rest = together.stderr.read()
-    assert "loss" in said
+    assert "loss" in said, "torch warns of nothing"
     assert "cfgbench: stopped; " in rest
     (partial,) = (tmp_path / "results/digits/checkpoints").glob("*.partial")
     tensors, header = load_tensors(partial)
     assert header["step"] >= 20
     assert [int(loss != 0) for loss in tensors["losses"][header["step"] - 1 :][:2]] == [1, 0]
+
+
+@pytest.mark.parametrize("exchange", ["total", "as_leader"])
+def test_of_others_that_are_not_reached_the_word_is_one_line(monkeypatch, exchange):
+    """They have ended, each with a line that says why; gloo and NCCL speak of sockets."""
+
+    def fail(*_, **__):
+        raise RuntimeError("Connection reset by peer")
+
+    monkeypatch.setattr(distributed, "all_reduce", fail)
+    monkeypatch.setattr(distributed, "broadcast", fail)
+    given = {"total": [torch.ones(1)], "as_leader": [True, torch.device("cpu")]}[exchange]
+    with pytest.raises(UserError, match=r"another process of the group has ended, .*\(Connection reset by peer\)"):
+        getattr(Group(1, 2), exchange)(*given)
 
 
 @pytest.mark.parametrize(("asked", "own"), [(None, "cuda:3"), ("cuda", "cuda:3"), ("cuda:0", "cuda:3"), ("cpu", "cpu")])
