@@ -73,7 +73,9 @@ class Predicting(nn.Module):
         self.network, self.num_classes, self.to_eps = network, num_classes, PREDICTIONS[prediction]
 
     def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
-        found = _prediction(self.network(z, lam, c), z)
+        # copies that are the network's own: it may change them in place, and take gradients with regard to them
+        with torch.inference_mode(False), torch.no_grad():
+            found = _prediction(self.network(z.clone(), lam.clone(), c.clone()), z).detach()
         return self.to_eps(found, z, lam.double()[:, None, None, None]).to(z.dtype)
 
 
@@ -102,7 +104,8 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 def _made(model: Factory, device: torch.device) -> Denoiser:
     _look_where_the_user_stands()
     try:
-        with _as_it_was():
+        with _as_it_was(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)  # weights that are drawn are the same whenever the network is made
             make = getattr(importlib.import_module(model.module), model.function)
             _check_place(model, make)
             network = make(**model.arguments)

@@ -1,5 +1,6 @@
 """Networks and extractors that are broken in ways that no number shows: each stops the sweep with what was seen."""
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,8 @@ def rounds(): return Rounds(2**-9)
 def errs(): return Rounds(0.2)
 def changes_z(): return Spoils("z")
 def changes_c(): return Spoils("c")
+def takes_gradients(): return Energy()
+def drawn(): return Drawn()
 def ends(): return Ends([*range(11, 100)], SystemExit(3))
 def ends_probed(): return Ends([10], SystemExit(3))
 def breaks(): return Ends([*range(11, 100)], KeyError("boom"))
@@ -84,6 +87,19 @@ class Spoils(Denoiser):
             return eps * float("nan")
         z.mul_(2) if self.what == "z" else c.clamp_(max=9)
         return eps
+
+class Energy(Denoiser):
+    def forward(self, z, lam, c):
+        with torch.enable_grad():
+            energy = (z.requires_grad_() * super().forward(z, lam, c)).sum() / 2
+            return torch.autograd.grad(energy, z)[0]
+
+class Drawn(Denoiser):
+    def __init__(self):
+        super().__init__()
+        self.scale = 0.9 + 0.1 * torch.rand(())
+    def forward(self, z, lam, c):
+        return super().forward(z, lam, c) * self.scale
 
 class Ends(Denoiser):
     def __init__(self, sizes, error):
@@ -165,8 +181,8 @@ def sweep(tmp_path, monkeypatch, run):
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("brokenmodel.py").write_text(NETWORKS)
 
-    def sweep(function, more=""):
-        Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", function) + more)
+    def sweep(function, more="", T=2):
+        Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", function).replace("T: [2]", f"T: [{T}]") + more)
         return run("sweep", "sweep.yaml", "--quiet")
 
     return sweep
@@ -196,6 +212,32 @@ def test_a_sound_network_passes(sweep, function):
     assert sweep(function)[0] == 0
 
 
+@pytest.mark.parametrize("function", ["changes_z", "changes_c"])
+def test_a_network_that_changes_its_inputs_changes_copies(sweep, function):
+    for one in ("sound", function):
+        assert sweep(one, T=4)[0] == 0
+    fid = pd.read_parquet("results/probed/cells").groupby("w")["fid"].agg(["nunique", "count"])
+    assert fid.values.tolist() == [[1, 2], [1, 2]]
+
+
+def test_a_network_may_take_gradients_of_what_it_is_given(sweep):
+    assert sweep("sound", T=4)[0] == sweep("takes_gradients", T=4)[0] == 0
+    fid = pd.read_parquet("results/probed/cells").groupby("w")["fid"].agg(["max", "min"])
+    assert (fid["max"] / fid["min"]).tolist() == pytest.approx([1, 1], rel=1e-4)
+
+
+def test_weights_that_are_drawn_are_the_same_whenever_the_network_is_made(sweep):
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        assert sweep("drawn", T=4)[0] == 0
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(sorted(pd.read_parquet("results/probed/cells")["fid"]))
+        shutil.rmtree("results")
+    assert found[0] == found[1]
+
+
 def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch):
     from cfgbench.sweep import plan
 
@@ -219,8 +261,6 @@ def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch)
         ("third", "its null class acts as class 3: their eps differ by 0.0e+00"),
         ("drops", "gives other values when called again: dropout is active"),
         ("random_at_the_end", "gives other values when called again: dropout is active"),
-        ("changes_z", "it changes its input z in place: the sampler uses it again; let it work on a copy"),
-        ("changes_c", "it changes its input c in place: the sampler uses it again; let it work on a copy"),
         ("mixes", "predicts otherwise for an image alone than beside another: batch norm is in training mode"),
         ("not_finite", "gives values that are not finite; look at its weights"),
         ("no_null", "does not take class 10, the null class that model.p_uncond > 0 announces: AssertionError"),
