@@ -357,6 +357,17 @@ def test_a_classifier_that_guides_nothing_is_told(small, run):
     assert said not in run("sweep", small, "--dry-run")[2]
 
 
+def test_a_null_class_that_is_hardly_ever_trained_is_told(small, run):
+    small.write_text(SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.1, 0.0001]"))
+    said = (
+        "note: p_uncond 0.0001: of the 192 images of a training fewer than one loses its class: the null class is not"
+    )
+    err = run("sweep", small, "--dry-run")[2]
+    assert (said in err, err.count("null class")) == (True, 1)
+    small.write_text(small.read_text().replace("w: [0, 1]", "w: [0]"))
+    assert said not in run("sweep", small, "--dry-run")[2]
+
+
 def test_others_settings_of_figures_stop_nothing(small):
     Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}

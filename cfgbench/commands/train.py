@@ -34,6 +34,7 @@ def train(
     plan = make_plan(sweep or _embedded_sweep(), results, progress_of(quiet))
     networks = plan.to_train(p_uncond)
     from cfgbench.sweep.networks import ensure_trained
+    from cfgbench.sweep.run import clean_up
     from cfgbench.sweep.workers.division import take_threads
     from cfgbench.training.distributed import own_device, process_group
     from cfgbench.training.state import TrainingFailed
@@ -53,6 +54,8 @@ def train(
                 continue
             if group.leads:
                 print(printable(path))
+        if group.leads:
+            clean_up(plan)
     if failed:
         raise typer.Exit(failed)
 

@@ -16,7 +16,8 @@ def notes_on(plan: Plan, precision: str) -> list[str]:
     """On the cells that are missing, which are to be made in this precision; none where none is."""
     if not plan.missing:
         return []
-    return [*_on_numbers(plan), *_on_images(plan), *_on_classifier(plan), *_on_precision(plan, precision)]
+    about_training = [*_on_null_class(plan), *_on_classifier(plan)]
+    return [*_on_numbers(plan), *_on_images(plan), *about_training, *_on_precision(plan, precision)]
 
 
 def _on_numbers(plan: Plan) -> list[str]:
@@ -45,6 +46,18 @@ def _on_images(plan: Plan) -> list[str]:
         way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
         lines.append(f"{shares}: FID counts that difference too; {way_out}")
     return lines
+
+
+def _on_null_class(plan: Plan) -> list[str]:
+    """On networks that are sampled without their class and hardly ever trained so."""
+    asked = [cell.denoiser for cell in plan.missing if cell.denoiser and "null" in cell.sampling.calls]
+    trained = {one.training.p_uncond: one.training.steps * one.training.batch_size for one in asked}
+    return [
+        f"p_uncond {p:g}: of the {images:,} images of a training fewer than one loses its class: the null class is not "
+        "trained"
+        for p, images in sorted(trained.items())
+        if p * images < 1
+    ]
 
 
 def _on_classifier(plan: Plan) -> list[str]:

@@ -197,7 +197,12 @@ def test_what_was_left_behind_in_the_instant_of_finishing_is_removed(small, calm
         ("checkpoints", "safetensors"), ("cells", "parquet"), ("references", "npz")))  # fmt: skip
     for key in (weights.stem, row.stem, EXTRACTOR):
         (folder / "locks" / key).touch()
-    weights.with_suffix(".partial").write_bytes(b"all steps")
+    left = weights.with_suffix(".partial")
+    left.write_bytes(b"all steps")
+    assert run("train", small)[0] == 0
+    assert not left.exists()
+    (folder / "locks" / weights.stem).touch()
+    left.write_bytes(b"all steps")
     for path in (weights, weights.with_suffix(".losses.csv"), row):
         path.with_name(f".{path.name}.abcdefgh.part").write_bytes(b"half of it")
     shards_of_it = folder / "features" / row.stem
