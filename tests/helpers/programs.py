@@ -1,6 +1,7 @@
 """Programs of their own: as a person starts them, with whoever reads what they print, and whether they have ended."""
 
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,15 @@ def alive(pids):
     """Those of the processes that have not ended; nobody may be there to notice that they have."""
     states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
     return [pid for pid, stat in states.items() if stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"]
+
+
+def processor_seconds(pid=None):
+    """What the process has taken so far; without one, what all children took that have ended and were waited for."""
+    if pid is None:
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime
+    counts = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def read_by(reader, *words, **variables):
