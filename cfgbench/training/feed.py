@@ -53,8 +53,8 @@ class Feed:
 
     def batch(self, step: int) -> Batch:
         """This process's part of a step."""
-        first = step * self.training.batch_size
-        places = torch.arange(first + self.share.start, first + self.share.stop)
+        of_step = self._places(step)
+        places = torch.arange(of_step.start, of_step.stop)
         if self.pixels is not None:
             chosen = self._chosen(step)
             labels = self.labels[chosen].to(self.device, non_blocking=True)
@@ -78,9 +78,12 @@ class Feed:
         """Stops fetching ahead."""
         self._ahead.shutdown(cancel_futures=True)
 
-    def _chosen(self, step: int) -> Tensor:
+    def _places(self, step: int) -> range:
         first = step * self.training.batch_size
-        return order(self.training.seed, len(self.labels), range(first + self.share.start, first + self.share.stop))
+        return range(first + self.share.start, first + self.share.stop)
+
+    def _chosen(self, step: int) -> Tensor:
+        return order(self.training.seed, len(self.labels), self._places(step))
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor]:
         chosen = self._chosen(step)
@@ -90,14 +93,9 @@ class Feed:
 
 def order(seed: int, n: int, places: range) -> Tensor:
     """The images at these places of an endless order that visits each of n images once an epoch."""
-    at = np.arange(places.start, places.stop)
-    epochs = at // n
-    return torch.cat(
-        [
-            _permutation(seed, n, int(epoch))[at[epochs == epoch] % n]
-            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
-        ]
-    )
+    epochs = range(places.start // n, (places.stop - 1) // n + 1)
+    shares = ((epoch, slice(max(0, places.start - epoch * n), places.stop - epoch * n)) for epoch in epochs)
+    return torch.cat([_permutation(seed, n, epoch)[share] for epoch, share in shares])
 
 
 @lru_cache(maxsize=2)
