@@ -16,7 +16,7 @@ from cfgbench.progress import SECONDS_BETWEEN_LINES, Progress, remark, silent
 from cfgbench.signals import held_back
 from cfgbench.spec import Network
 from cfgbench.training.compiling import Compiling
-from cfgbench.training.distributed import ALONE, Group
+from cfgbench.training.distributed import ALONE, Group, StoppedTogether
 from cfgbench.training.facts import facts_of, image_of
 from cfgbench.training.feed import Feed
 from cfgbench.training.objectives import OBJECTIVES
@@ -66,9 +66,11 @@ def train(
     step = Step(state, feed, compute.precision, group, OBJECTIVES[kind])
     try:
         _steps(step, network, partial, header, compiling, progress if group.leads else silent)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if group.leads:
             _save(partial, state, header)
+        if isinstance(stopped, StoppedTogether):  # torchrun kills those that are left 30 s after the first has gone
+            group.wait(compute.device)
         raise
     finally:
         step.close()

@@ -12,6 +12,10 @@ from cfgbench.errors import UserError, brief, reason
 from cfgbench.signals import held_back
 
 
+class StoppedTogether(KeyboardInterrupt):
+    """All processes of a group stop after the same step."""
+
+
 @dataclass(frozen=True)
 class Group:
     """This process among `world` that train one network together."""
@@ -48,7 +52,7 @@ class Group:
 
     @contextmanager
     def stopping_together(self, device: torch.device) -> Iterator[Callable[[], None]]:
-        """Gives what all of them call after each step: it raises KeyboardInterrupt after the same step in all, once one
+        """Gives what all of them call after each step: it raises StoppedTogether after the same step in all, once one
         of them is told to stop. One that left alone would leave the others within a step, waiting for it."""
         if self.world == 1:
             yield lambda: None
@@ -61,9 +65,14 @@ class Group:
                 asked, answered = self._any(bool(came), device), asked
                 if answered():  # what was asked after the step before: nobody waits for a device
                     asked()  # until all are through what they exchange
-                    raise KeyboardInterrupt
+                    came.clear()
+                    raise StoppedTogether
 
             yield check
+
+    def wait(self, device: torch.device) -> None:
+        """Until all of them are here."""
+        self.total(torch.zeros((), device=device)).item()
 
     def _any(self, answer: bool, device: torch.device) -> Callable[[], bool]:
         """Asks whether one of them answers yes; returns what waits to know."""

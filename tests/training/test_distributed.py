@@ -5,10 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from programs import alive
 from torch import distributed
 
 from cfgbench.errors import UserError
@@ -108,20 +110,36 @@ def test_processes_wait_together_for_a_network_that_another_trains(alone, tmp_pa
     assert together.returncode == 0, rest
 
 
+SLOW = """
+import sys, time
+from cfgbench import cli
+from cfgbench.training import diffusion
+
+honest = diffusion.save
+diffusion.save = lambda *state: (time.sleep(3), honest(*state))
+cli.main()
+"""
+
+
 def test_one_that_is_told_to_stop_stops_all_after_the_same_step(tmp_path):
-    """The one that leads would wait within a step for another that has left, and save nothing."""
+    """The one that leads would wait within a step for another that has left, and save nothing; or be killed by torchrun
+    while it saves, for the other has gone."""
+    (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "small.yaml").write_text(SWEEP.replace("MORE", "").replace("steps: 20", "steps: 100000"))
-    launcher = words(*TORCHRUN, precision="bf16")
+    launcher = [word for word in words(*TORCHRUN, precision="bf16") if word != "cfgbench"]
+    launcher[launcher.index("-m", 2)] = "slow.py"
     launched = subprocess.Popen(launcher, cwd=tmp_path, env=ALONE, stderr=subprocess.PIPE, text=True)
     with launched as together:
         said = together.stderr.readline()
         children = Path(f"/proc/{together.pid}/task/{together.pid}/children").read_text().split()
         (other,) = (pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
         os.kill(int(other), signal.SIGTERM)
+        while alive([other]):
+            time.sleep(0.01)
+        (partial,) = (tmp_path / "results/digits/checkpoints").glob("*.partial")
         rest = together.stderr.read()
     assert "loss" in said, "torch warns of nothing"
     assert "cfgbench: stopped; " in rest
-    (partial,) = (tmp_path / "results/digits/checkpoints").glob("*.partial")
     tensors, header = load_tensors(partial)
     assert header["step"] >= 20
     assert [int(loss != 0) for loss in tensors["losses"][header["step"] - 1 :][:2]] == [1, 0]
