@@ -1,6 +1,7 @@
 """A network made ready for many calls: the same function, in less time."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -151,5 +152,6 @@ def for_sampling(network: Denoiser, precision: str, batch: int | None = None) ->
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where its weights are."""
-    return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    """Where its weights are; of one that has none, its constants."""
+    held = chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in held), torch.device("cpu"))

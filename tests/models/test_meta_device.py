@@ -5,6 +5,7 @@ import sys
 
 import torch
 
+from cfgbench.models.fast import device_of
 from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.unet import UNet
 from cfgbench.spec import Model
@@ -36,3 +37,10 @@ def test_shapes_are_those_of_the_network_and_hold_nothing():
 def test_neither_the_program_nor_shapes_load_the_compiler():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_network_is_where_its_constants_are_if_it_has_no_weights():
+    network = torch.nn.Module()
+    assert device_of(network).type == "cpu"
+    network.register_buffer("means", torch.zeros(2, device="meta"))
+    assert device_of(network).type == "meta"
