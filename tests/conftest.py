@@ -18,22 +18,35 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 install_import_hook(["cfgbench.diffusion", "cfgbench.evaluation"], "beartype.beartype")
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """run("sweep", path, ...) gives (exit code, standard output, standard error) of the command."""
+def exit_code(*words):
+    """Of the command `cfgbench words`, run here."""
     from cfgbench import cli
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["cfgbench", *map(str, words)])
-        capsys.readouterr()
-        code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cfgbench", *map(str, words)])
         try:
             cli.main()
         except SystemExit as stop:
-            code = stop.code
+            return stop.code
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def run_first():
+    """run_first("sweep", path, ...) gives the exit code of a command whose results many tests look at."""
+    return exit_code
+
+
+@pytest.fixture
+def run(capsys):
+    """run("sweep", path, ...) gives (exit code, standard output, standard error) of the command."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = exit_code(*words)
         out = capsys.readouterr()
         return code, out.out, out.err
 

@@ -368,7 +368,7 @@ def test_a_null_class_that_is_hardly_ever_trained_is_told(small, run):
     assert said not in run("sweep", small, "--dry-run")[2]
 
 
-def test_others_settings_of_figures_stop_nothing(small):
+def test_others_settings_of_figures_stop_nothing(small, networks_there):
     Path("matplotlibrc").write_text("text.usetex: True\nimage.cmap: nonsense\n")
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": "matplotlibrc"}
     for words in (["sweep", str(small), "--quiet"], ["report"]):
@@ -525,8 +525,8 @@ def test_what_a_sampler_does_not_use_is_not_told(small, run):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full"])
-def test_closed_streams_stop_no_sweep(small, closed):
-    command = f"{sys.executable} -m cfgbench sweep {small} {closed}"
+def test_closed_streams_stop_no_sweep(small, networks_there, closed):
+    command = f"{sys.executable} -m cfgbench sweep {small} --workers 1 {closed}"
     assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
     assert list(rows()["status"]) == ["ok"] * 4
 

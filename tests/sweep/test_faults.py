@@ -46,12 +46,11 @@ root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mount
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory):
+def calm(tmp_path_factory, run_first):
     """The results folder of an undisturbed run of SMALL."""
     folder = tmp_path_factory.mktemp("calm")
     (folder / "small.yaml").write_text(SMALL)
-    command = [*PROGRAM, "sweep", str(folder / "small.yaml"), "--results", str(folder / "results"), "--quiet"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert run_first("sweep", folder / "small.yaml", "--results", folder / "results", "--quiet") == 0
     return folder / "results"
 
 
