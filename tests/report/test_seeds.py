@@ -207,6 +207,57 @@ def test_a_system_begins_at_its_own_seed_where_the_unguided_network_has_more(tab
     assert not found.seeds
 
 
+def classifier(rows):
+    """The same rows, but for the unguided, as those of another system."""
+    guided = rows[rows["w"] > 0]
+    return guided.assign(guidance="classifier", classifier_id="c", cell_id=guided["cell_id"] + "-c")
+
+
+def test_a_system_begins_at_its_own_seed_where_the_unguided_network_lacks_others(tmp_path, table1):
+    cfg = repeated(table1.query("p_uncond == 0.1"))
+    done = cfg[(cfg["w"] > 0) | (cfg["seed"] == 0)]
+    rows = pd.concat([done, classifier(cfg[cfg["seed"] == 0])], ignore_index=True)
+    report = Report(tmp_path, rows)
+    begins = {part.differs: part.rows["at"].min() for part in report.shown.parts}
+    assert begins == {"seeds 0, 1, 2, classifier-free guidance": 0, "seed 0, classifier guidance": 0}
+    (line,) = (line for line in report.best if " classifier guidance" in line)
+    assert "best FID 1.25 ± 7.00 at w 0.1;" in line
+    assert "1.50 ± 7.00 without guidance" in line
+
+
+def test_a_curve_begins_at_its_own_seeds_whatever_those_of_the_same_system_at_another_p_uncond(tmp_path, table1):
+    cfg = repeated(table1.query("p_uncond != 0.2"))
+    few = cfg[(cfg["p_uncond"] == 0.1) | (cfg["seed"] == 0)]
+    report = Report(tmp_path, pd.concat([cfg, classifier(few)], ignore_index=True))
+    (part,) = (part for part in report.shown.parts if part.setting["system"] == "classifier guidance")
+    first = part.rows[part.rows["shared"]].set_index("p_uncond")
+    assert first["fid"].to_dict() == pytest.approx({0.1: 1.8 + 0.2, 0.5: 2.21 + SHIFTS[0]})
+    assert first["other_seeds"].tolist() == [False, False]
+    assert len(part.seeds) == 3
+    (line,) = (line for line in report.best if line.startswith("p_uncond 0.5, classifier guidance"))
+    assert "other seeds" not in line
+
+
+def test_where_curves_have_a_seed_each_every_one_begins_at_its_own(table1):
+    cfg = repeated(table1.query("p_uncond != 0.5"))
+    own = cfg[(cfg["p_uncond"] == 0.1) == (cfg["seed"] == 0)].query("seed < 2")
+    parts = slices(pd.concat([cfg, classifier(own)], ignore_index=True))
+    starts = {
+        (row["seed"], row["p_uncond"], row["fid"])
+        for part in parts
+        for row in part.rows[part.rows["shared"]].to_dict("records")
+    }
+    assert starts == {(0, 0.1, 1.8 + SHIFTS[0]), (1, 0.2, 1.8 + SHIFTS[1])}
+
+
+def test_nothing_begins_where_the_unguided_network_failed_at_a_curves_own_seed(table1):
+    cfg = repeated(table1.query("p_uncond == 0.1"))
+    own = classifier(cfg[cfg["seed"] == 0])
+    cfg.loc[(cfg["w"] == 0) & (cfg["seed"] == 0), ["status", "fid", "is_mean"]] = ["failed", np.nan, np.nan]
+    parts = slices(pd.concat([cfg, own], ignore_index=True))
+    assert not any(part.rows["shared"].any() for part in parts)
+
+
 def test_steps_are_compared_at_the_seeds_that_all_of_them_have(table1):
     few = table1.query("p_uncond == 0.1").assign(T=128, seed=0, fid=lambda rows: rows["fid"] + 1)
     few["cell_id"] += "-128"

@@ -17,7 +17,7 @@ from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, po
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.rows.current import current
 from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
-from cfgbench.report.rows.seeds import other_seeds, seed_of, usual_of, with_numbers
+from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
 from cfgbench.report.words import INFINITY, METRICS, known
@@ -71,19 +71,17 @@ def _ready(rows: pd.DataFrame, mixed: bool) -> tuple[pd.DataFrame, Collection[st
 
 
 def _begun(group: pd.DataFrame) -> Iterator[Row]:
-    """The rows from which the systems begin (see `systems.origins`), each at the seeds of most of its system's points;
-    none where there are no such seeds."""
-    for row in origins(group):
-        own = group[(group["system"] == row["system"]) & (group["T"].map(known) == known(row["T"]))]
-        usual = usual_of(map(with_numbers, own["members"]))
-        if with_numbers(row["members"]) == usual:
-            yield row
+    """The rows from which the systems begin (see `systems.origins`), each at the seeds of most points of its curve, of
+    which it says what those say; none where it has no number of them."""
+    for row, curve in origins(group):
+        held, lent = list(map(with_numbers, curve["members"])), with_numbers(row["members"])
+        if not (usual := usual_of(held)) & lent:
             continue
-        there, seeds = set(map(seed_of, row["members"])), {key: own.iloc[0][key] for key in SEEDS if key in own}
-        asked = tuple(seed for seed in own.iloc[0]["asked_seeds"] if seed in usual or seed not in there)
-        for at_usual in at_seeds(pd.DataFrame([row]), usual).to_dict("records"):
-            found = point_of(at_usual["members"], asked) if asked else at_usual
-            yield at_usual | found | seeds | {"asked_seeds": asked}
+        like = curve.iloc[held.index(usual)]
+        asked = [seed for seed in like["asked_seeds"] if seed in usual or seed not in lent]
+        told = {key: like[key] for key in (*SEEDS, "asked_seeds") if key in like}
+        (at_usual,) = at_seeds(pd.DataFrame([row]), usual.union(asked)).to_dict("records")
+        yield at_usual | (point_of(at_usual["members"], asked) if asked else {}) | told
 
 
 def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]]) -> list[Slice]:

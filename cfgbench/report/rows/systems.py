@@ -82,9 +82,10 @@ def turned(row: Any) -> str:
     return f"{row['knob']} {row['at']:g}"
 
 
-def origins(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """For each system and place (p_uncond, T, mark) of rows that are alike in all else: the unguided row from which its
-    curve begins, as a row of that system, where it has none of its own. `shared` says that it is another system's too.
+def origins(rows: pd.DataFrame) -> Iterator[tuple[Row, pd.DataFrame]]:
+    """For each system and place (p_uncond, T, mark) of rows that are alike in all else, where its curve has no unguided
+    row of its own: (the row from which it begins, as one of that system; the curve). `shared` says that the row is
+    another system's too.
 
     That is the conditional network with w = 0, whatever the rule, and, unless the temperature is what is turned, the
     same temperature; of the unconditional branch the unconditional network, w = -1.
@@ -101,7 +102,7 @@ def origins(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
             found = free[(free["w"] == w) & (free["temperature"] == temperature)]
             if (system["at"] != at).all() and len(found):
                 like = {key: row[key] for key in ("guidance", "on", "system", "knob") if key in row}
-                yield found.iloc[0].to_dict() | like | {"at": at, "shared": True}
+                yield found.iloc[0].to_dict() | like | {"at": at, "shared": True}, system
 
 
 def _start(row: Row) -> tuple[float, float, float]:
