@@ -9,7 +9,7 @@ import pytest
 from drawn import steps, strength, tradeoff
 
 from cfgbench.errors import UserError
-from cfgbench.report import Report
+from cfgbench.report import Report, Request
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.tables.formats import csv, latex, markdown
 
@@ -121,6 +121,17 @@ def test_steps_have_marks_too(table2):
     assert list(lines(figure.axes[0])) == ["w = 0 [a, b]", "w = 1 [a, b]", "w = 4 [a, b]"]
     assert [text.get_text() for text in figure.legends[0].get_texts()][-2:] == ["[a] clip on", "[b] clip off"]
     assert "(a, b)" not in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_steps_of_two_seeds_have_marks_where_another_p_uncond_was_measured_otherwise(tmp_path, table1):
+    like = table1[table1["p_uncond"] < 0.5].query("w == 1")
+    first, second = (row.to_frame().T.infer_objects() for _, row in like.iterrows())
+    rows = [first.assign(T=32), first.assign(T=8, seed=1), second.assign(T=16, seed=1, protocol=THERE)]
+    rows = pd.concat([row.assign(cell_id=str(k)) for k, row in enumerate(rows)], ignore_index=True)
+    report = Report(tmp_path / "digits", rows, mixed=True)
+    assert len(report.write(tmp_path / "out", Request(plots=("steps",)))) == 2
+    (figure,) = steps(report.shown.parts)
+    assert list(lines(figure.axes[0])) == ["w = 1 (best FID) [a]"]
 
 
 def test_rows_go_by_the_words_of_their_protocol(whole):

@@ -10,7 +10,7 @@ from drawn import bars, steps, strength, title_of, tradeoff
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from cfgbench.report import Report, print_tables
+from cfgbench.report import Report, Request, print_tables
 from cfgbench.report.claims import judge
 from cfgbench.report.rows.columns import conditions
 from cfgbench.report.rows.slices import arranged, side_by_side, slices
@@ -413,6 +413,31 @@ def test_mixed_marks_systems_that_were_measured_otherwise(tmp_path, systems, aga
     (best,) = (line for line in lines if f" {CLASSIFIER}, " in line and "[b]" in line)
     assert best.endswith("(inception features)")
     assert "without guidance" not in best  # that was measured otherwise
+
+
+def test_mixed_a_system_of_one_protocol_has_its_mark_where_another_has_two(tmp_path, systems):
+    """It begins at a point of that other, and stands beside it."""
+    rows = systems[systems["guidance"].eq("cfg")]
+    rows = rows.assign(protocol=np.where(rows["p_uncond"] == 0.2, "clip off; fp32", "clip on; fp32"))
+    report = Report(tmp_path / "digits", rows, mixed=True)
+    (cold,) = (part for part in report.shown.parts if part.setting["system"] == LOW)
+    assert cold.rows[["at", "mark"]].to_numpy().tolist() == [[1, "a"], [0.98, "a"], [0.9, "a"]]
+    assert len(report.write(tmp_path / "out", Request(plots=("tradeoff",)))) == 4
+    (figure,) = tradeoff([part for part in report.shown.arranged if part.series == "system"])
+    names = [line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")]
+    assert [(name.split(":")[0], name[-4:]) for name in names] == [(CFG, " [a]"), (LOW, " [a]")]
+
+
+def test_mixed_no_curve_begins_at_a_point_of_another_protocol_where_seeds_differ_too(tmp_path, systems):
+    rows = systems[systems["p_uncond"].eq(0.1)]
+    free = rows[rows["guidance"].eq("cfg") & rows["temperature"].isna()]
+    free = pd.concat([free.assign(seed=seed, cell_id=free["cell_id"] + f"-{seed}") for seed in range(3)])
+    other = rows[rows["guidance"].eq("score-scale")].assign(protocol="clip off; fp32")
+    report = Report(tmp_path, pd.concat([free, other], ignore_index=True), mixed=True)
+    (scaling,) = (part for part in report.shown.parts if part.setting["system"] == SCALING)
+    assert scaling.rows["at"].tolist() == [0.5, 2]
+    assert scaling.rows["mark"].tolist() == ["b", "b"]
+    assert not any("finds nothing to put together" in line for line in report.notes)
 
 
 @pytest.mark.parametrize("apart", [{"p_uncond": 0.7}, {"T": 64}])

@@ -5,25 +5,31 @@ from typing import Any
 
 import pandas as pd
 
-from cfgbench.report.rows.columns import PLANE, PROVENANCE, comparable, same_measure
+from cfgbench.report.rows.columns import PLANE, PROVENANCE, SEEDS, comparable, same_measure
 from cfgbench.report.words import as_text, known, letter, named
 
 AS_MARKED = "as marked"
+_TOGETHER = ("system",), PLANE[1:]
+"""Rows that are alike in one of these, and in all else, may stand together."""
 
 
 def marked(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `mark`, a letter for each way of measuring, null where rows that may stand together were
-    measured in one way; without that column where this holds for all. Rows that are alike in all else stand together,
-    and so do systems at one p_uncond and T."""
-    within = comparable(rows, without=PROVENANCE)
-    across = comparable(rows, without=(*PROVENANCE, "system"))
-    places = [place for group in across for _, place in group.groupby(list(PLANE[1:]), dropna=False, sort=False)]
-    mixed = {index for group in (*within, *places) if same_measure(group).nunique() > 1 for index in group.index}
+    """The rows with a column `mark`, a letter for each way of measuring; without it where no rows that may stand
+    together were measured in several ways. Where some of those that are alike in all but system and seeds were, each of
+    them has its mark, for they lend each other points; else all of them have none (null)."""
+    alike = comparable(rows, without=(*PROVENANCE, "system", *SEEDS))
+    mixed = [group for group in alike if _mixed(group)]
     if not mixed:
         return rows
-    together = pd.concat([group for group in within if not mixed.isdisjoint(group.index)])
+    together = pd.concat(mixed)
     marks = together.groupby(same_measure(together), sort=False).ngroup().map(letter)
     return rows.assign(mark=marks.reindex(rows.index))
+
+
+def _mixed(rows: pd.DataFrame) -> bool:
+    """Whether rows of one system, or of one p_uncond and T, were measured in several ways."""
+    measures = same_measure(rows)
+    return any((measures.groupby([rows[key] for key in keys], dropna=False).nunique() > 1).any() for keys in _TOGETHER)
 
 
 def meanings(rows: pd.DataFrame) -> dict[str, str]:
