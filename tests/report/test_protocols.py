@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import steps, strength, tradeoff
+from drawn import steps, strength, title_of, tradeoff
 
 from cfgbench.errors import UserError
 from cfgbench.report import Report, Request
@@ -132,6 +132,23 @@ def test_steps_of_two_seeds_have_marks_where_another_p_uncond_was_measured_other
     assert len(report.write(tmp_path / "out", Request(plots=("steps",)))) == 2
     (figure,) = steps(report.shown.parts)
     assert list(lines(figure.axes[0])) == ["w = 1 (best FID) [a]"]
+
+
+def test_steps_of_several_models_have_every_T_however_it_was_measured(tmp_path, both):
+    """The first's T 8 and 16 by another protocol; the second, which has no T 8, by one alone."""
+    rows = both[(both["p_uncond"] == 0.1) | (both["p_uncond"] == 0.2) & (both["T"] > 8)]
+    other = (rows["p_uncond"] == 0.1) & (rows["T"] < 32)
+    rows = rows.assign(protocol=np.where(other, THERE, HERE)).reset_index(drop=True)
+    figures = steps(Report(tmp_path, rows, mixed=True).shown.parts)
+    assert [title_of(figure).partition("steps ")[2] for figure in figures] == ["(p_uncond 0.1)", "(p_uncond 0.2)"]
+    first, second = (lines(figure.axes[0]) for figure in figures)
+    assert first["w = 0 [a, b]"].get_xdata().tolist() == [8, 16, 32]
+    assert second["w = 0 [b]"].get_xdata().tolist() == [16, 32]
+    legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in figures]
+    assert [[name for name in names if name[0] == "["] for names in legends] == [
+        ["[a] clip off", "[b] clip on"],
+        ["[b] clip on"],
+    ]
 
 
 def test_rows_go_by_the_words_of_their_protocol(whole):

@@ -19,7 +19,8 @@ from cfgbench.report.drawing.tradeoff import fids, frontier
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.averages import shared_by
 from cfgbench.report.rows.best import best_fid
-from cfgbench.report.rows.columns import SEEDS
+from cfgbench.report.rows.columns import PROVENANCE, SEEDS
+from cfgbench.report.rows.protocols import of_rows
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.slices import with_other_seeds
 from cfgbench.report.rows.systems import LOW_TEMPERATURE
@@ -101,14 +102,16 @@ def _finished(figure: Figure, part: Slice) -> Figure:
 
 
 def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
-    """Finished rows that differ in the knob and T only, of two T or more, each with a slice that says what else
-    holds."""
+    """Finished rows that differ in the knob and T only, or in how they were measured where they have marks, of two T or
+    more, each with a slice that says what else holds."""
     several = len({known(value) for part in parts for value in part.ok["p_uncond"]}) > 1
     groups: dict[str, tuple[Slice, list[pd.DataFrame]]] = {}
     for part in parts:
-        apart = [key for key in part.apart if key not in ("T", "p_uncond", *SEEDS)] + ["p_uncond"] * several
+        joined = ("T", *(PROVENANCE if part.marks else ()))
+        apart = [key for key in part.apart if key not in (*joined, "p_uncond", *SEEDS)] + ["p_uncond"] * several
         for p_uncond, rows in part.ok.dropna(subset="T").groupby("p_uncond", dropna=False):
-            setting = {key: held for key, held in part.setting.items() if key != "T"} | {"p_uncond": known(p_uncond)}
+            setting = {key: held for key, held in part.setting.items() if key not in joined}
+            setting |= {"p_uncond": known(p_uncond)}
             key = repr(sorted((name, repr(held)) for name, held in setting.items() if name not in SEEDS))
             one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart)), []))
             groups[key] = replace(one, marks={**one.marks, **part.marks}), [*held, rows]
@@ -117,10 +120,10 @@ def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
 
 
 def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> Slice:
-    """The same at the seeds that all T have at most of their points, where there are such."""
+    """The same at the seeds that all T have at most of their points, where there are such; with the marks of these."""
     rows = with_other_seeds(shared_by(rows, "T"), "at")
     seeds = {key: rows[key].iloc[0] for key in SEEDS if key in part.setting}
-    return replace(part, rows=rows, setting=part.setting | seeds)
+    return replace(part, rows=rows, setting=part.setting | seeds, marks=of_rows(part.marks, rows))
 
 
 def _steps(part: Slice, *, log: bool) -> Figure:

@@ -1,6 +1,6 @@
 """Rows that were measured with, against or by different things: kept apart, or put together and marked [a], [b] ..."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -52,6 +52,12 @@ def shared(values: Sequence[Any]) -> Any:
         return values[0]
     phrases = [phrases_of(value) for value in values]
     return "; ".join([phrase for phrase in phrases[0] if all(phrase in other for other in phrases)] + [AS_MARKED])
+
+
+def of_rows(marks: Mapping[str, str], rows: pd.DataFrame) -> dict[str, str]:
+    """Those of the marks that the rows have."""
+    there = set(rows["mark"]) if "mark" in rows else set()
+    return {mark: meaning for mark, meaning in marks.items() if mark in there}
 
 
 def kept_apart(rows: pd.DataFrame) -> str:

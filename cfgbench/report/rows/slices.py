@@ -16,7 +16,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, point_of
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.rows.current import current
-from cfgbench.report.rows.protocols import marked, meanings, phrases_of, shared
+from cfgbench.report.rows.protocols import marked, meanings, of_rows, phrases_of, shared
 from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
@@ -97,7 +97,7 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]])
             series,
             setting,
             apart=tuple(k for k in apart if k in setting),
-            marks={mark: meaning for mark, meaning in marks.items() if "mark" in part and (part["mark"] == mark).any()},
+            marks=of_rows(marks, part),
         )
         for (part, series), setting in zip(parts, settings, strict=True)
     ]
