@@ -134,6 +134,17 @@ def test_steps_of_two_seeds_have_marks_where_another_p_uncond_was_measured_other
     assert list(lines(figure.axes[0])) == ["w = 1 (best FID) [a]"]
 
 
+def test_steps_show_the_largest_w_that_has_each_metric(tmp_path, table2):
+    """Where none is called the best, and FID was measured at none of the usual."""
+    rows = table2.assign(protocol=np.where(table2["w"] < 0.5, HERE, THERE), fid_se=0.01, is_se=0.1)
+    rows.loc[~rows["w"].isin([0.2, 0.7]), ["fid", "fid_se"]] = None
+    report = Report(tmp_path / "digits", rows, mixed=True)
+    assert len(report.write(tmp_path / "out", Request(plots=("steps",)))) == 2
+    fid, score = (list(lines(axes)) for axes in steps(report.shown.parts)[0].axes)
+    assert fid == ["w = 0.7 [b]"]
+    assert score == ["w = 0 [a]", "w = 0.7 [b]", "w = 1 [b]", "w = 4 [b]"]
+
+
 def test_steps_of_several_models_have_every_T_however_it_was_measured(tmp_path, both):
     """The first's T 8 and 16 by another protocol; the second, which has no T 8, by one alone."""
     rows = both[(both["p_uncond"] == 0.1) | (both["p_uncond"] == 0.2) & (both["T"] > 8)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -141,14 +142,15 @@ def _steps(part: Slice, *, log: bool) -> Figure:
 
 
 def _chosen(rows: pd.DataFrame) -> list[float]:
-    """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest; of temperatures 1, the one
-    with the lowest FID, and the farthest from 1."""
-    there = set(rows["at"])
-    farthest = rows["at"].loc[(rows["at"] - 1).abs().idxmax()]
-    chosen = {0.0, 1.0, 4.0, rows["at"].max()} if rows["knob"].iloc[0] == "w" else {1.0, farthest}
+    """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest at which each metric was
+    measured, so that no panel is empty; of temperatures 1, the one with the lowest FID, and likewise the farthest from
+    1."""
+    measured = [rows.loc[rows[metric.column].notna(), "at"].tolist() for metric in METRICS if metric.column in rows]
+    usual, far = ((0.0, 1.0, 4.0), float) if rows["knob"].iloc[0] == "w" else ((1.0,), lambda at: abs(at - 1))
+    chosen = {*usual, *(max(there, key=far) for there in measured if there)}
     if (best := best_fid(rows)) is not None:
         chosen.add(best["at"])
-    return sorted(chosen & there)
+    return sorted(chosen.intersection(chain(*measured)))
 
 
 def _at_name(rows: pd.DataFrame, at: float) -> str:
