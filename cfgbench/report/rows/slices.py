@@ -16,7 +16,7 @@ from cfgbench.errors import UserError
 from cfgbench.report.rows.averages import at_seeds, at_shared_seeds, average, point_of
 from cfgbench.report.rows.columns import NEEDED, ORDER, PLANE, PROVENANCE, SEEDS, comparable, conditions
 from cfgbench.report.rows.current import current
-from cfgbench.report.rows.protocols import marked, meanings, of_rows, phrases_of, shared
+from cfgbench.report.rows.protocols import marked, meanings, of_rows, own_phrases, shared
 from cfgbench.report.rows.seeds import other_seeds, usual_of, with_numbers
 from cfgbench.report.rows.slice import SeriesKey, Slice
 from cfgbench.report.rows.systems import LOW_TEMPERATURE, origins, plain, rank, with_systems
@@ -101,19 +101,16 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]])
         )
         for (part, series), setting in zip(parts, settings, strict=True)
     ]
-    return [replace(part, own=own) for part, own in zip(found, _own(found), strict=True)]
+    return _with_own(found)
 
 
-def _own(parts: Sequence[Slice]) -> list[tuple[str, ...]]:
-    """Of each slice the words of its protocol that not all have that are told alike."""
-    words = [phrases_of(part.setting.get("protocol")) for part in parts]
-    alike: dict[tuple[str, ...], list[list[str]]] = {}
-    for part, said in zip(parts, words, strict=True):
-        alike.setdefault(part.told_apart_by, []).append(said)
-    return [
-        tuple(word for word in said if not all(word in other for other in alike[part.told_apart_by]))
-        for part, said in zip(parts, words, strict=True)
-    ]
+def _with_own(parts: Sequence[Slice]) -> list[Slice]:
+    """The slices, each with the words of its protocol that not all have that are told alike."""
+    alike: dict[tuple[str, ...], list[Any]] = {}
+    for part in parts:
+        alike.setdefault(part.told_apart_by, []).append(part.setting.get("protocol"))
+    own = {told: iter(own_phrases(protocols)) for told, protocols in alike.items()}
+    return [replace(part, own=tuple(next(own[part.told_apart_by]))) for part in parts]
 
 
 def settled(rows: pd.DataFrame, *, where: object = "the sweep") -> pd.DataFrame:
