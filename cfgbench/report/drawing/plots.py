@@ -46,7 +46,7 @@ def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] 
 def _lacking(parts: Sequence[Slice]) -> str:
     """Why there are no such cells."""
     for metric in METRICS:
-        if not any(metric.column in part.ok and part.ok[metric.column].notna().any() for part in parts):
+        if not any(part.has(metric.column) for part in parts):
             return f"{metric.name} was not measured (evaluation.metrics)"
     return "none are there"
 
@@ -129,7 +129,7 @@ def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> Slice:
 
 def _steps(part: Slice, *, log: bool) -> Figure:
     rows = part.ok
-    metrics = [metric for metric in METRICS if metric.column in rows and rows[metric.column].notna().any()]
+    metrics = [metric for metric in METRICS if part.has(metric.column)]
     names = " and ".join(metric.long_name for metric in metrics)
     figure, panels = _canvas(part, f"{names} over sampling steps", len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
