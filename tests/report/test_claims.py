@@ -249,6 +249,22 @@ def test_what_has_one_training_says_so_beside_means_over_several(table1):
         assert judged.note == note
 
 
+def test_1_to_3_points_of_different_trainings_are_not_of_one_curve(table1):
+    """FID and IS fall with w in either training. The second is 5 and 20 above; the first has numbers up to w 1 only,
+    and the second from there on."""
+    rows = table1[table1["p_uncond"] == 0.1].assign(fid_se=0.02, is_se=0.1)
+    parts = [
+        rows.assign(**{"training.seed": k}, fid=10 + 5 * k - rows["w"], is_mean=90 + 20 * k - 0.1 * rows["w"])
+        for k in (0, 1)
+    ]
+    both = pd.concat(parts, ignore_index=True).assign(cell_id=[f"cell{n}" for n in range(28)], reason="out of memory")
+    failed = (both["w"] > 1) == (both["training.seed"] == 0)
+    both.loc[failed, ["status", "fid", "is_mean"]] = ["failed", np.nan, np.nan]
+    (judged,) = judge(both, NOWHERE)
+    assert outcomes(judged)[:3] == [OPEN] * 3
+    assert "the error of w 2, 3 and 4 is not known" in words(judged.verdicts[0])
+
+
 @pytest.mark.parametrize(("one", "other"), [*((ws, None) for ws in GRIDS), ((0, 0.3, 1, 4), (0, 0.4, 2, 4))])
 def test_5_a_curve_is_not_unlike_itself_for_the_points_at_which_it_was_swept(table2, one, other):
     rows = table2[table2["T"] == 256]

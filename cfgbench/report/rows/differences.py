@@ -59,9 +59,9 @@ def compare(influences: Influences, a: Row, b: Row, metric: str) -> Difference:
 
     The rows are a sweep's own, or means over seeds (see averages). Those of two or more seeds that both have, under the
     same protocol, compare seed by seed: the mean of the differences (see seeds.mean_over). Single rows are paired image
-    by image where they agree in seed, samples, data set, features, reference and protocol, and have influences of the
-    same images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a mean over trainings and a row of one training the
-    error is not known. Raises UserError for influences that are not finite.
+    by image where they agree in the seed of their noise, samples, data set, features, reference and protocol, and have
+    influences of the same images. All else is unpaired: sqrt(se_a^2 + se_b^2). Of a row of one training beside one of
+    another, or of several, the error is not known. Raises UserError for influences that are not finite.
     """
     return combine(influences, [Term(1.0, a, metric), Term(-1.0, b, metric)])
 
@@ -76,7 +76,8 @@ def combine(influences: Influences, terms: Sequence[Term]) -> Difference:
     members = [_members(term.row) for term in terms]
     if all(len(held) == 1 for held in members):  # a mean over one seed has no error over seeds, but its images have
         rows = [row for held in members for row in held.values()]
-        return _single(influences, [term._replace(row=row) for term, row in zip(terms, rows, strict=True)])
+        single = [term._replace(row=row) for term, row in zip(terms, rows, strict=True)]
+        return _of_few(members, _single(influences, single))
 
     of_seeds = _by_seed(terms, members) if _same_measure(terms) else {}
     if of_seeds and any(len(held) == 1 for held in members):  # then that seed is all that can be compared
@@ -125,9 +126,10 @@ def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> 
 
 def _of_few(members: Sequence[Iterable[Seed]], found: Difference) -> Difference:
     """The difference, without an error where one of the rows, or the seeds by which it was found, have one training and
-    another several: how far trainings lie apart is in the error of the several only, and of the one it is not known."""
-    trainings = {len({seed.training for seed in held}) for held in members}
-    return replace(found, se=np.nan) if 1 in trainings and len(trainings) > 1 else found
+    another has others: how far trainings lie apart is in the error of several only, and of the one it is not known."""
+    trainings = [{seed.training for seed in held} for held in members]
+    one = any(len(held) == 1 for held in trainings)
+    return replace(found, se=np.nan) if one and len(set.union(*trainings)) > 1 else found
 
 
 def _members(row: Row) -> dict[Seed, Row]:
