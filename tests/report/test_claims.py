@@ -217,6 +217,17 @@ def test_7_strengths_below_0_are_no_guidance(rules):
         assert found.findings[0].outcome == OPEN
 
 
+def test_strengths_below_0_change_no_verdict(rules, table2):
+    """Be they better than all that follows, in FID or in IS."""
+    for rows in (rules, errors(table2).assign(system="cfg")):
+        alone = judge(rows.drop(columns="system"), NOWHERE)
+        first = rows[rows["system"] != "temperature"].groupby(["system", "T"]).head(1)
+        for fid, score in ((1.0, 10.0), (3.0, 500.0)):
+            before = first.assign(w=-0.5, fid=fid, is_mean=score, cell_id=first["cell_id"] + "-before")
+            (judged,) = judge(pd.concat([rows, before], ignore_index=True).drop(columns="system"), NOWHERE)
+            assert [*map(words, judged.verdicts)] == [*map(words, alone[0].verdicts)]
+
+
 @pytest.mark.parametrize(("system", "near"), [("score-scale", 0.1), ("temperature", 0.95)])
 def test_8_is_open_where_a_minimum_may_hide_before_the_first_strength(rules, system, near):
     knob = "w" if system == "score-scale" else "temperature"

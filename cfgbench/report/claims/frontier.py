@@ -78,11 +78,9 @@ def gaps(influences: Influences, a: Curve, b: Curve) -> list[Gap]:
 
 
 def rising(curve: Curve) -> list[Row]:
-    """The rows whose IS is above that of all rows before, from no guidance on."""
+    """The rows whose IS is above that of all rows before."""
     kept: list[Row] = []
     for row in curve.having("fid", "is_mean"):
-        if row["w"] < 0:
-            continue
         if not kept or row["is_mean"] > kept[-1]["is_mean"]:
             kept.append(row)
     return kept
@@ -159,7 +157,7 @@ def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple
 def _shared(influences: Influences, of: str, a: Curve | None, b: Curve | None) -> list[Gap] | Finding:
     if a is None or b is None:
         return unknown(of, "not swept: both p_uncond, at one T")
-    if min(sum(row["w"] >= 0 for row in one.having("fid", "is_mean")) for one in (a, b)) < 2:
+    if min(len(one.having("fid", "is_mean")) for one in (a, b)) < 2:
         return unknown(of, "not swept: two values of w at each, with FID and IS")
     if min(len(rising(a)), len(rising(b))) < 2:
         flat = next(one for one in (a, b) if len(rising(one)) < 2)

@@ -8,7 +8,7 @@ import pandas as pd
 from cfgbench.report.claims.allowance import NOTE, with_allowance
 from cfgbench.report.claims.frontier import ALIKE, GOOD, WORSE, alike, worse_everywhere
 from cfgbench.report.claims.rules import classifier_trades, cold_does_not
-from cfgbench.report.claims.setting import Curve, Setting, settings
+from cfgbench.report.claims.setting import Setting, settings
 from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, is_rises, rises_again
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
@@ -38,12 +38,10 @@ class Judged:
 
 
 def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns: str) -> Judge:
-    """A claim on one curve as a claim on every curve of classifier-free guidance, from no guidance on."""
+    """A claim on one curve as a claim on every curve of classifier-free guidance."""
 
     def judged(influences: Influences, setting: Setting) -> list[Finding]:
-        curves: list[Curve] = setting.curves()
-        guided = [(curve.name, [row for row in curve.having(*columns) if row["w"] >= 0]) for curve in curves]
-        found = [judge(influences, name, rows) for name, rows in guided]
+        found = [judge(influences, curve.name, curve.having(*columns)) for curve in setting.curves()]
         return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
 
     return judged

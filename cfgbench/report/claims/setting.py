@@ -50,8 +50,9 @@ class Setting:
         return {len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]} - {0}
 
     def curves(self, system: str = CFG) -> list[Curve]:
-        """A curve over its knob for each p_uncond and T. Guidance without a classifier has at w = 0 what
-        another rule has there, where it has nothing of its own: that is the conditional model, whatever the rule."""
+        """A curve over its knob for each p_uncond and T, from no guidance on: a w below 0 is none. Guidance without a
+        classifier has at w = 0 what another rule has there, where it has nothing of its own: that is the conditional
+        model, whatever the rule."""
         found = self._curves.get(system, [])
         return [_from(self.unguided.get(curve.place), curve) for curve in found] if system == CFG else found
 
@@ -73,7 +74,7 @@ class Setting:
     @cached_property
     def _curves(self) -> dict[str, list[Curve]]:
         """system -> its curves; nearly every claim asks for them."""
-        ok = self.rows[self.rows["status"] == "ok"]
+        ok = self.rows[(self.rows["status"] == "ok") & (self.rows["w"] >= 0)]
         return {system: self._of_system(rows) for system, rows in ok.groupby("system")}
 
     def _of_system(self, rows: pd.DataFrame) -> list[Curve]:
