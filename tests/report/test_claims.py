@@ -697,7 +697,7 @@ def put(folder, rows, seed=0):
     influences, own = Influences(folder), np.random.default_rng(seed)
     for cell_id in rows["cell_id"]:
         noise = own.normal(size=(2, N)) / 20
-        influences.put(cell_id, {"label": LABELS, "fid": 20 * SHARED + noise[0], "is_mean": noise[1]})
+        influences.put(cell_id, {"label": LABELS, "fid": 10 * SHARED + noise[0], "is_mean": noise[1]})
 
 
 def test_shared_noise_tells_what_single_errors_do_not(tmp_path, table1, table2, rules):
@@ -748,6 +748,18 @@ def test_the_frontier_is_the_same_from_either_side(table1):
     there, back = gaps(NOWHERE, a, b), gaps(NOWHERE, b, a)
     assert [gap.score for gap in there] == [gap.score for gap in back]
     np.testing.assert_allclose([gap.relative for gap in there], [-gap.relative for gap in back])
+
+
+@pytest.mark.parametrize(("middle", "outcome"), [(0.945, OPEN), (0.941, OPEN), (0.939, HOLDS), (0.90, HOLDS)])
+def test_6_what_counts_as_a_gain_has_an_error_too(tmp_path, table2, middle, outcome):
+    """FIDs of 1, `middle` and the same again, with errors of 0.1 that all have in common: 0.95 of the first less the
+    second has one of 0.005."""
+    rows = table2[table2["w"] == 0].assign(fid=[1.0, middle, middle], samples=N, fid_se=0.1)
+    amount = 0.1 * np.sqrt(N) * np.sqrt((N - 4) / N)
+    for cell_id in rows["cell_id"]:
+        Influences(tmp_path).put(cell_id, {"label": LABELS, "fid": amount * SHARED, "is_mean": SHARED})
+    found = verdict(rows, 6, Influences(tmp_path))
+    assert (found.outcome, "(paired)" in words(found)) == (outcome, True), words(found)
 
 
 def test_a_curve_that_turns_back_is_cut(table1):

@@ -6,7 +6,7 @@ from cfgbench.report.claims.chance import above, below, part_of, shift
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
-from cfgbench.report.rows.differences import compare
+from cfgbench.report.rows.differences import Difference, Term, combine, compare
 from cfgbench.report.rows.systems import turned
 from cfgbench.report.words import FID, as_text, named, with_error
 from cfgbench.sweep.results.influences import Influences
@@ -57,9 +57,9 @@ def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row],
     """`looks` is of how many w the best are, which by chance is lower than it is."""
     few, middle, many = best[M / 2], best[M], best[4 * M]
     first, second = compare(influences, few, middle, "fid"), compare(influences, middle, many, "fid")
-    one, other = HARDLY * few["fid"], HARDLY * middle["fid"]
-    gained, enough = above(first, one, looks=looks), below(second, other, looks=looks)
-    otherwise = below(first, one, looks=2 * looks) or above(second, other, looks=2 * looks)
+    one, other = _beyond_hardly(influences, few, middle), _beyond_hardly(influences, middle, many)
+    gained, enough = above(one, looks=looks), below(other, looks=looks)
+    otherwise = below(one, looks=2 * looks) or above(other, looks=2 * looks)
     outcome = decided(holds=gained and enough, fails=otherwise and M == ENOUGH)
     listed = ", ".join(f"{with_error(row, FID)} at T {T:g} and {turned(row)}" for T, row in best.items())
     gains = (
@@ -69,3 +69,8 @@ def _gains(influences: Influences, of: str, M: float, best: Mapping[float, Row],
     lacking = f"; not swept: T {ENOUGH // 2}, {ENOUGH} and {4 * ENOUGH}" if otherwise and M != ENOUGH else ""
     text = f"best FID over the w that all three have: {listed}; {gains}; a gain counts from {HARDLY:.0%} on{lacking}"
     return Finding(of, outcome, text, (first, second))
+
+
+def _beyond_hardly(influences: Influences, fewer: Row, more: Row) -> Difference:
+    """By how much the gain from fewer steps to more is above HARDLY of the FID at fewer, which has an error too."""
+    return combine(influences, [Term(1 - HARDLY, fewer, "fid"), Term(-1.0, more, "fid")])
