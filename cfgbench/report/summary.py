@@ -55,17 +55,19 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
 
 
 def _alike(others: dict[float, Difference], knob: str) -> list[str]:
-    """Which w (or temperatures) are within chance of the best, which was chosen among all of them; nothing where no
-    error is known."""
+    """Which w (or temperatures) are within chance of the best, which was chosen among all of them, and of which it is
+    not known; nothing where no error is known."""
     alike = [w for w, one in others.items() if one.value == 0 or abs(one.value) < one.reach(len(others))]
+    unsure = [w for w, one in others.items() if one.told_apart is None and w not in alike]
+    if len(unsure) == len(others):
+        return []
+    unknown = [f"the error of {_ats(unsure, knob)} is not known"] if unsure else []
     unpaired = [w for w in alike if not others[w].paired]
     if alike:
         how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ats(unpaired, knob)})"
-        return [f"{_ats(alike, knob)} cannot be told from it{how}"]
-    if not others or any(difference.told_apart is None for difference in others.values()):
-        return []
-    unpaired = [w for w, difference in others.items() if not difference.paired]
-    return [f"every other {knob} can be told from it" + (" (unpaired)" if unpaired else "")]
+        return [f"{_ats(alike, knob)} cannot be told from it{how}", *unknown]
+    unpaired = [w for w, one in others.items() if not one.paired and w not in unsure]
+    return [f"every other {knob} can be told from it" + (" (unpaired)" if unpaired else ""), *unknown]
 
 
 def _ats(ats: Sequence[float], knob: str) -> str:

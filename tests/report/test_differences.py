@@ -327,6 +327,19 @@ def test_the_sentence_where_all_can_be_told(tmp_path, curve):
     assert "; every other w can be told from it; 0.900" in line_of(tmp_path, rows)
 
 
+@pytest.mark.parametrize("fid", [0.335, 0.5])
+def test_the_sentence_says_of_which_the_error_is_not_known(tmp_path, curve, fid):
+    """As where some rows are of a version that had no errors: their influences are missing too."""
+    rows = curve.assign(fid=[0.9, 0.7, 0.33, fid, 0.6])
+    for place in (1, 4):
+        Influences(tmp_path / "digits").path(rows["cell_id"].iloc[place]).unlink()
+        rows.loc[place, "fid_se"] = None
+    told = "w 0.3 cannot" if fid == 0.335 else "every other w can"
+    Influences(tmp_path / "digits").path(rows["cell_id"].iloc[3]).unlink()
+    said = f"; {told} be told from it (unpaired); the error of w 0.1 and 0.4 is not known; 0.900"
+    assert said in line_of(tmp_path, rows)
+
+
 def test_the_sentence_of_several_seeds(tmp_path, table1):
     (line,) = Report(tmp_path, seeds(table1, (0.1, 0.2, 0.7))).best  # 0.33 apart, 0.19 is the error of that
     assert "best FID 6.00 ± 2.89 at w 0 (scale 1), mean of 3 seeds (minimum 1.00); w 0.1 cannot be told from it" in line
