@@ -82,6 +82,14 @@ def test_csv_reads_back_to_the_same_floats(table1):
     assert set(read["samples"]) == {50_000}
 
 
+def test_csv_has_a_column_for_each_of_what_is_written_alike(table1):
+    close = {0.1: 0.3333333, 0.2: 0.33333334, 0.5: 0.5}
+    read = pd.read_csv(io.StringIO(csv(slices(table1.assign(p_uncond=table1["p_uncond"].map(close))))))
+    columns = [f"FID p_uncond={p}" for p in ("0.3333333", "0.33333334", "0.5")]
+    wide = table1.pivot(index="w", columns="p_uncond", values="fid")
+    np.testing.assert_array_equal(read[columns].to_numpy(), wide.to_numpy())
+
+
 def test_several_tables_in_one_file(both):
     parts = slices(both)
     text = markdown(parts)

@@ -1,6 +1,7 @@
 """Tables of a sweep in the paper's layout: Markdown, CSV, LaTeX, and for the terminal."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,9 +103,10 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     part = table.slice
     found: dict[str, Any] = {"table": number, part.knob: table.ws}
     found |= {"scale": table.scales} if part.scaled else {}
+    texts = _told_apart(part.values)
     for j, (metric, value) in enumerate(table.columns):
         entries = [row[j] for row in table.body]
-        place = f"{part.series}={as_text(value)}"
+        place = f"{part.series}={texts[value]}"
         found[f"{metric.name}{' mean' * bool(part.seeds)} {place}"] = [entry.value for entry in entries]
         if any(entry.se == entry.se for entry in entries):
             found[f"{metric.name} se {place}"] = [entry.se for entry in entries]
@@ -117,6 +119,12 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
     conditions = {key: as_text(value) for key, value in part.setting.items()}
     conditions["notes"] = "; ".join(_below(table))
     return pd.DataFrame(found | conditions), list(conditions)
+
+
+def _told_apart(values: Sequence[Any]) -> dict[Any, str]:
+    """Each value as a person writes it; with all of its digits where another is written alike."""
+    written = Counter(map(as_text, values))
+    return {value: as_text(value) if written[as_text(value)] == 1 else str(value) for value in values}
 
 
 def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
