@@ -1,3 +1,4 @@
+import html
 import io
 import re
 import sys
@@ -5,13 +6,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt  # rich brings it
 from rich.console import Console
 
 from cfgbench.report import Report, print_tables
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.tables.layout import layout
-from cfgbench.report.tables.markup import escape_latex
+from cfgbench.report.tables.markup import escape_latex, escape_markdown
 from cfgbench.report.words import plus_minus, significant
 from cfgbench.sweep.results.row import numbers_of
 
@@ -197,6 +199,23 @@ def test_latex_is_balanced_and_escaped(table1):
     assert escape_latex("100%") == r"100\%"
     columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
     assert {len(row) for row in latex_cells(text)} == {len(columns)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("~~gone~~ and PROGRA~1", "a/_b_/c, _x_ and __init__", "a_b_c 1_000", "a &lt; b &amp; &#60; c & d;"),
+        *("<b>", r"a\*b*", "![x](y)", "`code`", "a|b", "$x_1$ and $y$", "_a __b_", "λ_mean_ _"),
+    ],
+)
+def test_markdown_shows_the_text_as_it_is(text):
+    shown = MarkdownIt("commonmark").enable(["table", "strikethrough"]).renderInline(escape_markdown(text))
+    assert html.unescape(shown) == text
+    assert not re.search(r"(?<!\\)[~$]", escape_markdown(text))  # GitHub's own: ~this~ and mathematics
+
+
+def test_markdown_is_read_easily_where_it_need_not_be_escaped():
+    assert escape_markdown("p_uncond 0.1, a_b & c: 50 %;\n(a)") == "p_uncond 0.1, a_b & c: 50 %; (a)"
 
 
 def test_terminal_shows_numbers_scale_and_conditions(with_failures):

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 _RULES = {"l": ":--", "r": "--:"}
+_MARKDOWN = re.compile(
+    r"[\\`*\[\]<>|~$]"
+    r"|&(?=#?\w+;)"  # an entity
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis; between two letters it is itself
+)
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -27,10 +32,7 @@ _LATEX = {
 
 def escape_markdown(text: str) -> str:
     """Text that may hold anything, fit for a table or a paragraph of GitHub's Markdown."""
-    for character in "\\`*[]<>|":
-        text = text.replace(character, f"\\{character}")
-    text = re.sub("_{2,}", lambda run: r"\_" * len(run[0]), text)  # as in __init__; one alone is itself
-    return " ".join(text.split())
+    return " ".join(_MARKDOWN.sub(r"\\\g<0>", text).split())
 
 
 def escape_latex(text: str) -> str:
