@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cfgbench.errors import counted
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
-from cfgbench.report.rows.seeds import seed_of, seeds_phrase
+from cfgbench.report.rows.seeds import measured, seed_of, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import DEFAULTS, UNTURNED, turned
 from cfgbench.report.words import FID, digits, extractor_name, joined, named, number, plus_minus, with_error
@@ -48,7 +48,8 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
         unguided, difference = next(row for row in curve if row["at"] == free), others[free]
         apart = f", difference {plus_minus(difference.value, difference.se)} ({_how(difference)})"
         apart = apart if difference.told_apart is not None else ""
-        other = f" ({counted(unguided['seeds'], 'seed')})" if unguided["seeds"] != best["seeds"] else ""
+        seeds, of_best = (len(measured(row["members"], "fid")) for row in (unguided, best))
+        other = f" ({counted(seeds, 'seed')})" if seeds != of_best else ""
         branch = "" if unguided["on"] == DEFAULTS["on"] else f" of the {unguided['on']} model"
         parts.append(f"{with_error(unguided, FID)}{branch} without guidance{other}{apart}")
     return "; ".join(parts)
@@ -75,9 +76,9 @@ def _ats(ats: Sequence[float], knob: str) -> str:
 
 
 def _of_seeds(row: Row) -> str:
-    if row["seeds"] < 2:
+    seeds = [seed_of(member) for member in measured(row["members"], "fid")]
+    if len(seeds) < 2:
         return ", of one seed" if row["asked_seeds"] else ""
-    seeds = [seed_of(member) for member in row["members"] if member["status"] == "ok"]
     held, _, _ = seeds_phrase(seeds).partition(" (")
     return f", mean of {held} (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from drawn import bars, steps, tradeoff
 
-from cfgbench.report import Report
+from cfgbench.report import Report, Request
 from cfgbench.report.rows.averages import average, shared_by
 from cfgbench.report.rows.seeds import Seed, mean_over, usual_of
 from cfgbench.report.rows.slices import side_by_side, slices
@@ -143,6 +143,26 @@ def test_seeds_that_failed_or_were_not_run_are_said(table1):
     assert "(a) w 0, p_uncond 0.1: mean over 2 of 3 seeds; seed 0: out of memory" in text
     assert "(b) w 0.1, p_uncond 0.1: mean over 1 of 3 seeds; seeds 1 and 2: not run" in text
     assert "w 0.1, p_uncond 0.1: mean over 1 of 3 seeds" in csv(parts)
+
+
+def test_a_metric_that_fewer_seeds_have_is_a_mean_over_those(tmp_path, table1):
+    """As while a sweep that had FID alone is given IS too, or the other way round."""
+    rows = repeated(table1.query("p_uncond == 0.1 and w < 0.25"))
+    rows.loc[rows["seed"] > 0, "is_mean"] = np.nan
+    rows.loc[(rows["w"] == 0.1) & (rows["seed"] == 1), "is_mean"] = 60.0
+    rows.loc[(rows["w"] == 0.2) & (rows["seed"] == 2), "fid"] = np.nan
+    report = Report(tmp_path / "digits", rows)
+    report.write(tmp_path, Request(tables=["md", "csv"]))
+    text, read = (tmp_path / "table.md").read_text(), pd.read_csv(tmp_path / "table.csv")
+    assert [cell(text, w, 3) for w in (0, 0.1)] == ["56.71 (a)", "64.56 ± 4.55 (max of 2: 69.11) (b)"]
+    assert [cell(text, w, 2)[:-4] for w in (0, 0.2)] == ["2.00 ± 0.36 (min of 3: 1.50)", "1.89 ± 0.15 (min of 2: 1.74)"]
+    assert "(a) w 0, p_uncond 0.1: IS: mean over 1 of 3 seeds, 0\n" in text
+    assert "(b) w 0.1, p_uncond 0.1: IS: mean over 2 of 3 seeds, 0 and 1\n" in text
+    assert "FID: mean over 2 of 3 seeds, 0 and 1; IS: mean over 1 of 3 seeds, 0\n" in text
+    assert read[["FID seeds p_uncond=0.1", "IS seeds p_uncond=0.1"]].to_numpy().tolist() == [[3, 1], [3, 2], [2, 1]]
+    few = rows.assign(fid=rows["fid"].where((rows["w"] != 0.1) | (rows["seed"] == 0)))
+    assert "at w 0.1 (scale 1.1), of one seed; " in Report(tmp_path / "digits", few).best[0]
+    assert "without guidance (3 seeds)" in Report(tmp_path / "digits", few).best[0]
 
 
 def test_pairs_of_seeds_that_were_not_run_say_which_is_which(table1):

@@ -1,13 +1,23 @@
 """Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cfgbench.report.rows.columns import PLANE, POINT, SEEDS, comparable
-from cfgbench.report.rows.seeds import Seed, differing, distinct, listed, mean_of, seed_of, usual_of, with_numbers
+from cfgbench.report.rows.seeds import (
+    Seed,
+    differing,
+    distinct,
+    listed,
+    mean_of,
+    measured,
+    seed_of,
+    usual_of,
+    with_numbers,
+)
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
 from cfgbench.sweep.results.row import Row
 
@@ -20,8 +30,9 @@ def average(rows: pd.DataFrame) -> pd.DataFrame:
 
     fid, is_mean and fid_infinity are means over the k seeds that have numbers, their `..._se` as `mean_of` has it
     (null for k = 1); `fid_min` and `is_max` are the best of k; `seeds` is k, `asked_seeds` all seeds asked for,
-    `shortfall` says which have no numbers and why; `members` are the rows themselves, as dictionaries; a seed's own
-    column lists all seeds. What else there is (cell_id, so the images) is the first seed's that has numbers.
+    `shortfall` says which have no numbers and why, and of which metric fewer have one; `members` are the rows
+    themselves, as dictionaries; a seed's own column lists all seeds. What else there is (cell_id, so the images) is the
+    first seed's that has numbers.
 
     Rows of whose kind and T no point has two seeds stay as they are, with `seeds` 1 or 0, no `asked_seeds`, and one
     member. A point that has more seeds than most of its curve is taken at theirs; `unused` counts its other rows.
@@ -109,13 +120,22 @@ def point_of(members: Sequence[dict[str, Any]], asked: Sequence[Seed]) -> dict[s
         if metric.extreme:
             point[metric.extreme] = getattr(np, metric.best)(values) if len(values) else np.nan
     without = _shortfall(members, asked)
+    said = [f"mean over {len(ok)} of {len(asked)} {_pairs(asked)}seeds; {without}"] if ok and without else []
     return point | {
         "seeds": len(ok),
         "asked_seeds": tuple(asked),
         "members": tuple(members),
-        "shortfall": f"mean over {len(ok)} of {len(asked)} {_pairs(asked)}seeds; {without}" if ok and without else None,
+        "shortfall": "; ".join([*said, *_of_fewer(ok, asked)]) or None,
         "reason": None if len(ok) else without,
     }
+
+
+def _of_fewer(ok: Sequence[Row], asked: Sequence[Seed]) -> Iterator[str]:
+    """The metrics that some of the seeds with numbers lack, and which have them: `IS: mean over 1 of 3 seeds, 0`."""
+    for metric in (*METRICS, INFINITY):
+        held = [differing(seed_of(row), asked) for row in measured(ok, metric.column)]
+        if 0 < len(held) < len(ok):
+            yield f"{metric.name}: mean over {len(held)} of {len(asked)} {_pairs(asked)}seeds, {joined(held)}"
 
 
 def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:

@@ -44,6 +44,11 @@ def with_numbers(members: Iterable[Row]) -> frozenset[Seed]:
     return frozenset(seed_of(member) for member in members if member["status"] == "ok")
 
 
+def measured(members: Iterable[Row], column: str) -> list[Row]:
+    """Those rows that have a number there: a metric that a sweep was given later not all seeds have yet."""
+    return [member for member in members if member["status"] == "ok" and not np.isnan(number(member, column))]
+
+
 def usual_of(held: Iterable[frozenset[Seed]]) -> frozenset[Seed]:
     """The seeds that most points have; of several the most seeds."""
     counts = Counter(seeds for seeds in held if seeds)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cfgbench.report.rows.seeds import measured
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import scaled
 from cfgbench.report.tables.entry import Entry
@@ -142,7 +143,7 @@ def _entry(row: Row | None, metric: Metric, notes: dict[str, tuple[str, str]]) -
         number(row, metric.se),
         note=note,
         printed=known(row.get(f"{metric.column}_printed")) or "",
-        seeds=int(row["seeds"]),
+        seeds=len(measured(row["members"], metric.column)),
         extreme=extreme,
         word=metric.best,
         mark=mark,
