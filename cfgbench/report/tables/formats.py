@@ -51,8 +51,8 @@ def frame(parts: Sequence[Slice], *, first: int = 1) -> pd.DataFrame:
 
     A failed cell is empty and its reason stands under `notes`. Numbers read back to the same float64.
     """
-    layouts = [(layout(one, one.measured), n) for n, part in enumerate(parts, first) for one in part.by_knob]
-    frames = [_frame(table, number) for table, number in layouts]
+    tables = [(layout(one, one.measured), n) for n, part in enumerate(parts, first) for one in part.by_knob]
+    frames = [_frame(table, number) for table, number in tables]
     last = dict.fromkeys(column for _, columns in frames for column in columns)
     whole = pd.concat([frame for frame, _ in frames], ignore_index=True)
     front = [column for column in whole if column not in last]
