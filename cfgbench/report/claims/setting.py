@@ -74,7 +74,7 @@ class Setting:
     @cached_property
     def _curves(self) -> dict[str, list[Curve]]:
         """system -> its curves; nearly every claim asks for them."""
-        ok = self.rows[(self.rows["status"] == "ok") & (self.rows["w"] >= 0)]
+        ok = self.rows[(self.rows["status"] == "ok") & (self.rows["at"] >= 0)]
         return {system: self._of_system(rows) for system, rows in ok.groupby("system")}
 
     def _of_system(self, rows: pd.DataFrame) -> list[Curve]:
