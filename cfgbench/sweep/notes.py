@@ -51,11 +51,11 @@ def _on_images(plan: Plan) -> list[str]:
 def _on_null_class(plan: Plan) -> list[str]:
     """On networks that are sampled without their class and hardly ever trained so."""
     asked = [cell.denoiser for cell in plan.missing if cell.denoiser and "null" in cell.sampling.calls]
-    trained = {one.training.p_uncond: one.training.steps * one.training.batch_size for one in asked}
+    trained = {(one.training.p_uncond, one.training.steps * one.training.batch_size) for one in asked}
     return [
         f"p_uncond {p:g}: of the {images:,} images of a training fewer than one loses its class: the null class is not "
         "trained"
-        for p, images in sorted(trained.items())
+        for p, images in sorted(trained)
         if p * images < 1
     ]
 

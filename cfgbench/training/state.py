@@ -117,7 +117,7 @@ def load(path: Path, state: State, header: dict[str, Any]) -> None:
         raise UserError(f"{path}: not a training in progress; delete it to train from the beginning")
     step, scaler, compiled = found.pop("step"), found.pop("scaler", {}), found.pop("compiled", None)
     check_same(path, found, header)
-    if step and (begun := found["precision"]) != header["precision"]:
+    if (begun := found["precision"]) != header["precision"]:
         raise UserError(f"{path}: begun in {begun}; take --precision {begun}, or delete it to train from the beginning")
     try:
         _restore(state, tensors, scaler, step)

@@ -40,7 +40,7 @@ class Step:
         self.state, self.feed, self.precision, self.objective = state, feed, precision, objective
         self.group = group
         network, alone = state.network, self.group.world == 1
-        self._wrapped = network if alone else _exchanging(network)
+        self._wrapped = network if alone else _in_group(network)
         self._drops = any(module.p for module in network.modules() if isinstance(module, Dropout))
         self._records = record and feed.device.type == "cuda" and alone and not self._drops and not network.recompute
         self._recorded: Graphed | None = None
@@ -129,7 +129,7 @@ class Step:
         state.step += 1
 
 
-def _exchanging(network: nn.Module) -> DistributedDataParallel:
+def _in_group(network: nn.Module) -> DistributedDataParallel:
     """The network as one of a group: gradients lie where they are exchanged from."""
     # buffers are constants, which need not be sent; the argument for that has another name in each version of torch
     constants = [name for name, _ in network.named_buffers()]
