@@ -24,12 +24,14 @@ def alive(pids):
 
 
 def processor_seconds(pid=None):
-    """What the process has taken so far; without one, what all children took that have ended and were waited for."""
+    """What the process and those that it began have taken so far; without one, what all that this one began took that
+    have ended."""
     if pid is None:
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return ended.ru_utime + ended.ru_stime
     counts = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")
+    begun = [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    return sum(map(int, counts[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(processor_seconds, begun))
 
 
 def read_by(reader, *words, **variables):
