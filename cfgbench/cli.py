@@ -1,5 +1,6 @@
 """The command line: its commands, and how it begins and ends."""
 
+import re
 import sys
 from itertools import pairwise
 from typing import Annotated
@@ -53,6 +54,6 @@ def _run() -> int | None:
     """Raises UserError for an empty word, as of a variable that is not set: as a path it would be the folder where the
     user stands."""
     for before, word in pairwise(["cfgbench", *sys.argv[1:]]):
-        if not word or (word.startswith("--") and word.endswith("=")):
+        if not word or re.fullmatch(r"--[\w-]+=", word):
             raise UserError(f"{word or before}: followed by nothing; write what it should be, or leave it out")
     return app(standalone_mode=False)

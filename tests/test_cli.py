@@ -574,6 +574,16 @@ def test_an_empty_word_is_not_the_folder_where_one_stands(small, run, words, sai
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+def test_a_word_may_end_in_an_equals_sign(run, small):
+    assert run("ls", "--results=eq=")[1].startswith("eq=: no sweeps yet; ")
+
+
+def test_what_cannot_be_computed_with_is_told_before_the_data_is_read(run, small):
+    small.write_text(SMALL.replace("{name: digits, limit: 200}", "{name: folder, path: nowhere}"))
+    for command in ("sweep", "train"):
+        assert "--precision bf61" in run(command, small, "--precision", "bf61")[2]
+
+
 def test_without_arguments_there_is_help(run):
     code, out, err = run()
     assert (code, err) == (2, "")

@@ -30,16 +30,16 @@ def train(
     load_torch()
     from cfgbench.models.precision import find_compute
     from cfgbench.sweep.plan import make_plan, prepare_folder
+    from cfgbench.training.distributed import own_device, process_group
 
+    compute = find_compute(own_device(device), precision, compile)  # before data is prepared, which may take hours
     plan = make_plan(sweep or _embedded_sweep(), results, progress_of(quiet))
     networks = plan.to_train(p_uncond)
     from cfgbench.sweep.networks import ensure_trained
     from cfgbench.sweep.run import clean_up
     from cfgbench.sweep.workers.division import take_threads
-    from cfgbench.training.distributed import own_device, process_group
     from cfgbench.training.state import TrainingFailed
 
-    compute = find_compute(own_device(device), precision, compile)
     with process_group(compute.device) as group:
         if group.world == 1:
             take_threads(plan, compute.device)

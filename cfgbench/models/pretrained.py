@@ -105,9 +105,10 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     _look_where_the_user_stands()
     try:
         with _as_it_was(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(0)  # weights that are drawn are the same whenever the network is made
+            torch.manual_seed(0)
             make = getattr(importlib.import_module(model.module), model.function)
             _check_place(model, make)
+            torch.manual_seed(0)  # weights that are drawn are the same whether or not the module was loaded before
             network = make(**model.arguments)
             if getattr(network, "num_classes", None) is None:
                 raise _wrong(

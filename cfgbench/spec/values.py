@@ -56,7 +56,7 @@ def _named(path: Path) -> Path:
 
 def _not_a_files(name: str) -> str:
     """The name, if the commands that take a sweep's name or file do not take it for a file's."""
-    if name.endswith(SWEEP_FILES):
+    if name.lower().endswith(SWEEP_FILES):
         raise ValueError(f"would be taken for a file; name it {name.rpartition('.')[0]}")
     return name
 

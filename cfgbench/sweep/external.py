@@ -30,6 +30,7 @@ from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, l
 
 SAVE_REFERENCE = "--save-reference"
 STATISTICS = "--save-stats", SAVE_REFERENCE
+_STREAMS = "/dev/std", "/dev/fd/", "/proc/"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path], weights: Path | None) -> None:
@@ -54,6 +55,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path]
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")
         if name in STATISTICS and path.suffix.lower() != ".npz":  # by which a file of statistics is known
             raise UserError(f"{name} {path}: name a file that ends in .npz")
+        if str(path.absolute()).startswith(_STREAMS):  # what lies behind would be replaced, not written to
+            raise UserError(f"{name} {path}: cannot be written, for it is a stream; name a file")
         make_folder(path.parent)
         place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
         if (path.exists() and not path.is_file()) or place.is_symlink() or not os.access(place.parent, os.W_OK):

@@ -26,6 +26,7 @@ from cfgbench.training.state import (
     TrainingFailed,
     begin,
     check,
+    checked_loss,
     finish,
     load,
     recent_loss,
@@ -67,10 +68,13 @@ def train(
     try:
         _steps(step, network, partial, header, compiling, progress if group.leads else silent)
     except KeyboardInterrupt as stopped:
-        if group.leads:
-            _save(partial, state, header)
-        if isinstance(stopped, StoppedTogether):  # torchrun kills those that are left 30 s after the first has gone
-            group.wait(compute.device)
+        with held_back():  # torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal
+            try:
+                if group.leads:
+                    _save(partial, state, header)
+            finally:
+                if isinstance(stopped, StoppedTogether):  # torchrun kills who is left 30 s after the first has gone
+                    group.wait(compute.device)
         raise
     finally:
         step.close()
@@ -83,8 +87,7 @@ def train(
 
 def _save(partial: Path, state: State, header: dict[str, Any]) -> None:
     """Saves what the training goes on from, unless it has failed: the last good state is worth more."""
-    # torchrun sends SIGTERM after the Ctrl-C that its processes have from the terminal
-    with held_back(), suppress(TrainingFailed):
+    with suppress(TrainingFailed):
         check(state)
         save(partial, state, header)
 
@@ -114,9 +117,10 @@ def _steps(
                 _save(partial, state, header)
                 saved = time.monotonic()
                 pause = max(SECONDS_BETWEEN_SAVES, (saved - now) / SHARE_OF_SAVING)
-            late = group.world == 1 and now - shown > SECONDS_BETWEEN_LINES  # a group fails together, or not at all
-            if late or state.step % 20 == 0 or state.step == training.steps:
-                loss, shown = recent_loss(state), time.monotonic()  # the device is through what is timed
+            judged = state.step % 20 == 0 or state.step == training.steps  # all of a group fail after the same step
+            if judged or now - shown > SECONDS_BETWEEN_LINES:
+                loss = checked_loss(state) if judged else recent_loss(state)
+                shown = time.monotonic()  # the device is through what is timed
                 rate = (state.step - first) * training.batch_size / (shown - began)
                 progress(task, state.step, training.steps, f"loss {loss:.4f}, {rate:.3g} images/s")
             asked_to_stop()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from cfgbench.errors import UserError, brief, reason
+from cfgbench.models.precision import out_of_memory
 from cfgbench.signals import held_back
 
 
@@ -98,6 +99,8 @@ def _exchanging() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         what = f"another process of the group has ended, and says why if it could ({reason(error)})"
         raise UserError(what) from None
 

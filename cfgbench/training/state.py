@@ -71,13 +71,17 @@ def _initialise(network: UNet | HalfUNet, randomness: torch.Generator) -> None:
 
 
 def recent_loss(state: State) -> float:
-    """The mean of the last hundred losses. Raises TrainingFailed where it is not finite; a step whose numbers were too
-    large for fp16 is skipped, and counts only where the last twenty all have been."""
+    """The mean of the last hundred losses; a step whose numbers were too large for fp16 is skipped, and counts only
+    where the last twenty all have been."""
     losses = state.losses[max(0, state.step - 100) : state.step]
     if state.scaler.is_enabled() and losses[-20:].isfinite().any():
         losses = losses[losses.isfinite()]
-    loss = losses.mean().item()
-    if not np.isfinite(loss):
+    return losses.mean().item()
+
+
+def checked_loss(state: State) -> float:
+    """The recent loss. Raises TrainingFailed where it is not finite."""
+    if not np.isfinite(loss := recent_loss(state)):
         raise TrainingFailed(_failed(state, f"loss is {loss}"))
     return loss
 
@@ -85,7 +89,7 @@ def recent_loss(state: State) -> float:
 def check(state: State) -> None:
     """Raises TrainingFailed where losses or weights are no numbers: the loss of the last step says nothing of what that
     made of the weights."""
-    recent_loss(state)
+    checked_loss(state)
     weights = [*state.network.parameters(), *state.ema.values()]
     if not all(value.isfinite().all() for value in weights):
         raise TrainingFailed(_failed(state, "weights are not finite"))

@@ -1,6 +1,6 @@
 """Measures cfgbench against the programs that people would use otherwise, in turn, and prints a table a part.
 
-    python tests/benchmarks/run.py [--only PART ...] [--quick] [--rounds 5] [--images 2000] [--device cpu] [--out FILE]
+    python tests/benchmarks/run.py [--only PART]... [--quick] [--rounds 5] [--images 2000] [--device cpu] [--out FILE]
 
 The peers come with `pip install -e ".[bench]"`; one that is missing is said to be in its row.
 """

@@ -123,6 +123,15 @@ def test_steps_have_marks_too(table2):
     assert "(a, b)" not in " ".join(text.get_text() for text in figure.texts)
 
 
+def test_what_differs_in_seed_and_protocol_at_one_T_is_not_put_together(tmp_path, table1):
+    first, second = (table1.assign(seed=seed, protocol=protocol) for seed, protocol in ((0, HERE), (1, THERE)))
+    rows = pd.concat([first, second.assign(cell_id=second["cell_id"] + "-1")], ignore_index=True)
+    assert not any("kept apart" in line for line in Report(tmp_path, rows).notes)
+    mixed = Report(tmp_path, rows, mixed=True)
+    assert [dict(part.marks) for part in mixed.shown.parts] == [{}, {}]
+    assert any("finds nothing to put together: where protocols differ, an axis" in line for line in mixed.notes)
+
+
 def test_steps_of_two_seeds_have_marks_where_another_p_uncond_was_measured_otherwise(tmp_path, table1):
     like = table1[table1["p_uncond"] < 0.5].query("w == 1")
     first, second = (row.to_frame().T.infer_objects() for _, row in like.iterrows())

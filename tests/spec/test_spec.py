@@ -257,6 +257,7 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("T: [4]", ".T: [4]", "grid..T: not a key of training or sampling; did you mean T?"),
         ("T: [4]", "sampling..T: [4]", "grid.sampling..T: not a key of training or sampling"),
         ("name: small", "name: small.yaml", "name = 'small.yaml': would be taken for a file; name it small"),
+        ("name: small", "name: a.YAML", "name = 'a.YAML': would be taken for a file; name it a"),
         ("name: small", "name: small.v2.yml", "would be taken for a file; name it small.v2"),
         ("p_uncond: [0.1, 0.5]", "p_uncond: [1.2]", "grid.p_uncond[0] = 1.2: should be less than or equal to 1"),
         ("batch_size: 50", "batch_size: 0", "sampling.batch_size = 0: should be auto, or a number of"),

@@ -52,7 +52,7 @@ def grouped(rows, found):
 def test_a_training_that_failed_gives_its_memory_back(plan, monkeypatch):
     held, feed = [], diffusion.Feed
     monkeypatch.setattr(diffusion, "Feed", lambda *all: held.append(weakref.ref(made := feed(*all))) or made)
-    monkeypatch.setattr(diffusion, "recent_loss", lambda _: (_ for _ in ()).throw(TrainingFailed("the loss is nan")))
+    monkeypatch.setattr(diffusion, "checked_loss", lambda _: (_ for _ in ()).throw(TrainingFailed("the loss is nan")))
     found = plan()
     prepare_folder(found)
     bench = SimpleNamespace(broken={}, plan=found, compute=Compute(torch.device("cpu"), "fp32"), progress=silent)

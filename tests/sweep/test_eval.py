@@ -164,6 +164,8 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
         (["--json", "new", "--save-stats", "new"], "--save-stats new: would overwrite --json"),
         (["--json", "photos/0.png"], "--json photos/0.png: would overwrite an image of --reference"),
         (["--json", "photos/linked.png"], "--json photos/linked.png: would overwrite an image of --reference"),
+        (["--json", "/dev/stdout"], "--json /dev/stdout: cannot be written, for it is a stream; name a file"),
+        (["--json", "/proc/self/fd/1"], "--json /proc/self/fd/1: cannot be written, for it is a stream; name a file"),
         (["--json", "used.pth"], "--json used.pth: would overwrite the Inception network's weights"),
         (["--json", "."], "--json .: cannot be written"),
         (["--json", "/dev/fd/PIPE"], "cannot be written"),

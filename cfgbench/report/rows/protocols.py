@@ -16,14 +16,21 @@ _TOGETHER = ("system",), PLANE[1:]
 def marked(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `mark`, a letter for each way of measuring; without it where no rows that may stand
     together were measured in several ways. Where some of those that are alike in all but system and seeds were, each of
-    them has its mark, for they lend each other points; else all of them have none (null)."""
+    them has its mark, for they lend each other points, or are joined over T; else all of them have none (null)."""
     alike = comparable(rows, without=(*PROVENANCE, "system", *SEEDS))
-    mixed = [group for group in alike if _mixed(group)]
+    mixed = [part for group in alike for part in _near(group) if _mixed(part)]
     if not mixed:
         return rows
     together = pd.concat(mixed)
     marks = together.groupby(same_measure(together), sort=False).ngroup().map(letter)
     return rows.assign(mark=marks.reindex(rows.index))
+
+
+def _near(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows, alike in all but system and seeds, as far as they come together: seeds of one system and T do not."""
+    if max(rows[key].nunique(dropna=False) for key in ("system", "T")) > 1:
+        return [rows]
+    return list(comparable(rows, without=PROVENANCE))
 
 
 def _mixed(rows: pd.DataFrame) -> bool:

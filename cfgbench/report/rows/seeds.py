@@ -31,10 +31,12 @@ def distinct(seeds: Sequence[Seed]) -> tuple[list[int | None], list[int | None]]
 
 
 def other_seeds(curve: Iterable[Iterable[Row]]) -> list[bool]:
-    """Of each point of a curve, given by its members, whether it is a mean over other seeds than most of the points: as
-    long as a sweep runs, or where a cell failed. Which point is best such a number does not tell: seeds may lie further
-    apart than points."""
-    held = list(map(with_numbers, curve))
+    """Of each point of a curve, given by its members, whether its FID (or what there is, where there is none) is a mean
+    over other seeds than most of the points': as long as a sweep runs, where a cell failed, or where FID is measured
+    later. Which point is best such a number does not tell: seeds may lie further apart than points."""
+    points = [list(members) for members in curve]
+    held = [frozenset(map(seed_of, measured(members, "fid"))) for members in points]
+    held = held if any(held) else list(map(with_numbers, points))
     usual = usual_of(held)
     return [bool(seeds) and seeds != usual for seeds in held]
 
