@@ -1,9 +1,17 @@
 """What is said in the same words wherever it is said."""
 
+from pathlib import Path
+
 from cfgbench.errors import counted
 
 NO_SWEEPS = "no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
 GOES_ON = "what is finished is kept, and the same command goes on from here"
+
+
+def run_again(folder: Path) -> str:
+    """The command that runs the sweep of this results folder."""
+    where = "" if folder.parent == Path("results") else f" --results {folder.parent}"
+    return f"cfgbench sweep {folder / 'sweep.yaml'}{where}"
 
 
 UNUSED = {"ddim": frozenset({"v", "temperature"})}

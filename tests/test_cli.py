@@ -366,6 +366,11 @@ def test_a_null_class_that_is_hardly_ever_trained_is_told(small, run):
     assert (said in err, err.count("null class")) == (True, 1)
     small.write_text(small.read_text().replace("w: [0, 1]", "w: [0]"))
     assert said not in run("sweep", small, "--dry-run")[2]
+    for command in ("sweep", "train"):  # before hours go into it
+        small.write_text(SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.0001]"))
+        err = run(command, small)[2]
+        assert 0 <= err.find(said) < err.find("train p_uncond 0.0001: 12/12"), err
+        shutil.rmtree("results")
 
 
 def test_others_settings_of_figures_stop_nothing(small, networks_there):
@@ -500,6 +505,17 @@ def test_a_results_folder_without_its_sweep_is_told_from_none(finished, run):
     said = "cfgbench: results/digits: its sweep.yaml is gone; run its sweep file, which brings it back\n"
     assert run("report", "digits") == (2, "", said)
     assert run("report", "nothing")[2].startswith("cfgbench: nothing: no such sweep under results")
+
+
+def test_a_sweep_is_found_by_the_path_of_its_folder_too(finished, run):
+    out = run("ls", "digits")[1]
+    for name in (Path("results/digits").absolute(), "results/digits", "results/../results/digits/"):
+        assert run("ls", name)[:2] == (0, out)
+    shutil.copytree("results", "other/place")
+    for path in Path("other/place/digits/cells").iterdir():
+        path.unlink()
+    said = "no rows yet; run: cfgbench sweep other/place/digits/sweep.yaml --results other/place\n"
+    assert run("report", "other/place/digits", "--results", "other/place")[2].endswith(said)
 
 
 def test_a_dry_run_times_only_what_is_ahead(finished, small, run):

@@ -13,6 +13,7 @@ from cfgbench.commands.options import RESULTS, Results
 from cfgbench.errors import UserError, printable
 from cfgbench.exits import each, note, tell
 from cfgbench.signals import held_back
+from cfgbench.wording import run_again
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +137,7 @@ def _report_sweeps(
         nonlocal unread
         folder, rows = store.folder, read()
         if rows.empty:
-            raise UserError(f"{folder}: no rows yet; run: cfgbench sweep {folder / 'sweep.yaml'}")
+            raise UserError(f"{folder}: no rows yet; run: {run_again(folder)}")
         made = Report(folder, rows, mixed=mixed)
         target = Path("reports") / folder.name if out is None else out / folder.name if len(stores) > 1 else out
         written = made.write(target, asked, published=published)

@@ -93,9 +93,11 @@ def _run_missing(
 
     unwritten: OSError | None = None
     missing, told = len(plan.missing), set()
+    if trains := any(not plan.store.checkpoint(network.id).exists() for network in plan.networks()):
+        _tell_notes(plan, compute)
     with closing(run_shared(plan, compute, progress=progress, workers=workers)) as rows:
         for row in rows:
-            if not told:  # what cannot be used is told by then
+            if not told and not trains:  # what cannot be used is told by then
                 _tell_notes(plan, compute)
             told.add(row["cell_id"])  # one process may do what another had no memory for
             if not quiet:

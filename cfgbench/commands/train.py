@@ -8,7 +8,7 @@ import typer
 from cfgbench.commands.options import RESULTS, Compile, Device, Precision, Quiet, Results
 from cfgbench.commands.starting import load_torch, progress_of
 from cfgbench.errors import printable
-from cfgbench.exits import goes_on, say
+from cfgbench.exits import goes_on, note, say
 
 
 @goes_on()
@@ -36,6 +36,7 @@ def train(
     plan = make_plan(sweep or _embedded_sweep(), results, progress_of(quiet))
     networks = plan.to_train(p_uncond)
     from cfgbench.sweep.networks import ensure_trained
+    from cfgbench.sweep.notes import notes_on_training
     from cfgbench.sweep.run import clean_up
     from cfgbench.sweep.workers.division import take_threads
     from cfgbench.training.state import TrainingFailed
@@ -45,6 +46,8 @@ def train(
             take_threads(plan, compute.device)
         if group.leads:
             prepare_folder(plan)
+            for line in notes_on_training(plan):
+                note(line)
         failed = 0
         for network in networks:
             try:

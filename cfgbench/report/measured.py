@@ -23,6 +23,7 @@ from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
+from cfgbench.wording import run_again
 
 _KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index"}
 """The files that a whole report may have, by their names up to a dash or dot."""
@@ -42,7 +43,7 @@ class Report:
         counting = asked_for(rows, self._asked)
         if counting.empty and len(rows):
             its = f"none of its {counted(len(rows), 'row')} is of a network that the sweep has now"
-            raise UserError(f"{folder}: {its}; run: cfgbench sweep {folder / 'sweep.yaml'}")
+            raise UserError(f"{folder}: {its}; run: {run_again(folder)}")
         self.counted = settled(counting, where=folder)
         parts = slices(self.counted, mixed=mixed)
         beside = side_by_side(self.counted, mixed=mixed)

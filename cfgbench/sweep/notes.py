@@ -16,8 +16,12 @@ def notes_on(plan: Plan, precision: str) -> list[str]:
     """On the cells that are missing, which are to be made in this precision; none where none is."""
     if not plan.missing:
         return []
-    about_training = [*_on_null_class(plan), *_on_classifier(plan)]
-    return [*_on_numbers(plan), *_on_images(plan), *about_training, *_on_precision(plan, precision)]
+    return [*_on_numbers(plan), *_on_images(plan), *notes_on_training(plan), *_on_precision(plan, precision)]
+
+
+def notes_on_training(plan: Plan) -> list[str]:
+    """On what is trained for the cells that are missing."""
+    return [*_on_null_class(plan), *_on_classifier(plan)]
 
 
 def _on_numbers(plan: Plan) -> list[str]:

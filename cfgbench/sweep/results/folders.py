@@ -20,7 +20,10 @@ def chosen_folders(
         if not found:
             raise UserError(f"{results}: {NO_SWEEPS}")
         return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
-    names = [_named_in(Path(name), results, note) if name.lower().endswith(SWEEP_FILES) else name for name in sweeps]
+    names = [
+        _named_in(Path(name), results, note) if name.lower().endswith(SWEEP_FILES) else _called(name, results)
+        for name in sweeps
+    ]
     for name in names:
         if results / name not in found:
             if (results / name / "cells").is_dir():
@@ -28,6 +31,12 @@ def chosen_folders(
             known = ", ".join(folder.name for folder in found) or "none"
             raise UserError(f"{name}: no such sweep under {results}; there are: {known}")
     return [results / name for name in dict.fromkeys(names)]
+
+
+def _called(name: str, results: Path) -> str:
+    """The sweep's name, where the path to its folder is given too."""
+    place = Path(name).resolve()
+    return place.name if place.parent == results.resolve() else name
 
 
 def _named_in(path: Path, results: Path, note: Callable[[str], None]) -> str:
