@@ -10,7 +10,7 @@ from cfgbench.exits import note
 
 
 def ls(
-    sweep: Annotated[str | None, typer.Argument(help="A sweep's name or file.", show_default="all")] = None,
+    sweep: Annotated[str | None, typer.Argument(help="A sweep's name, folder or file.", show_default="all")] = None,
     results: Results = RESULTS,
 ) -> None:
     """List the sweeps, or a sweep's cells: what is done, failed, missing."""

@@ -34,7 +34,7 @@ def _uncollected() -> Iterator[None]:
 @_uncollected()
 def report(
     sweeps: Annotated[
-        list[str] | None, typer.Argument(help="Names of sweeps, or sweep files.", show_default="the newest")
+        list[str] | None, typer.Argument(help="Names or folders of sweeps, or sweep files.", show_default="the newest")
     ] = None,
     plot: Annotated[
         list[str] | None,

@@ -23,15 +23,17 @@ def alive(pids):
     return [pid for pid, stat in states.items() if stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"]
 
 
-def processor_seconds(pid=None):
-    """What the process and those that it began have taken so far; without one, what all that this one began took that
-    have ended."""
-    if pid is None:
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return ended.ru_utime + ended.ru_stime
+def seconds_of_ended():
+    """What those processes took of the processors that this one began, and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
+def seconds_of(pid):
+    """What the process and those that it began have taken so far."""
     counts = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     begun = [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
-    return sum(map(int, counts[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(processor_seconds, begun))
+    return sum(map(int, counts[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(seconds_of, begun))
 
 
 def read_by(reader, *words, **variables):

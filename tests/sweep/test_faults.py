@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from programs import foreground, processor_seconds
+from programs import foreground, seconds_of, seconds_of_ended
 
 from cfgbench import files
 from cfgbench.errors import UserError
@@ -612,13 +612,13 @@ def taken_up(folder, tensors, **facts):
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_sampling_the_images_so_far_are_kept(small, name, tmp_path):
     small.write_text(SMALL.replace("samples: 400", "samples: 1000000"))
-    others, process = processor_seconds(), start(small, "results")
+    others, process = seconds_of_ended(), start(small, "results")
     while "cell" not in process.stderr.readline():
         pass
-    spent = processor_seconds(process.pid)
+    spent = seconds_of(process.pid)
     process.send_signal(name)
     _, err = process.communicate(timeout=60)
-    assert processor_seconds() - others - spent < 5
+    assert seconds_of_ended() - others - spent < 5
     assert process.returncode == 130
     assert "the same command goes on from here" in err
     assert len(list(Path("results/digits/features").glob("*/*.safetensors"))) >= 1

@@ -159,6 +159,15 @@ def test_of_others_that_are_not_reached_the_word_is_one_line(monkeypatch, exchan
         getattr(Group(1, 2), exchange)(*given)
 
 
+def test_memory_that_runs_out_here_is_nobody_elses_end(monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(distributed, "all_reduce", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        Group(1, 2).total(torch.ones(1))
+
+
 @pytest.mark.parametrize(("asked", "own"), [(None, "cuda:3"), ("cuda", "cuda:3"), ("cuda:0", "cuda:3"), ("cpu", "cpu")])
 def test_each_process_has_a_gpu_of_its_own_before_it_touches_one(monkeypatch, asked, own):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
