@@ -1,17 +1,27 @@
 """What is said in the same words wherever it is said."""
 
 from pathlib import Path
+from shlex import quote
 
 from cfgbench.errors import counted
 
-NO_SWEEPS = "no sweeps yet; run: cfgbench sweep sweeps/digits.yaml"
 GOES_ON = "what is finished is kept, and the same command goes on from here"
+
+
+def no_sweeps(results: Path) -> str:
+    """What is wrong with a results folder that holds none."""
+    return f"{results}: no sweeps yet; run: {run_into(results, Path('sweeps/digits.yaml'))}"
 
 
 def run_again(folder: Path) -> str:
     """The command that runs the sweep of this results folder."""
-    where = "" if folder.parent == Path("results") else f" --results {folder.parent}"
-    return f"cfgbench sweep {folder / 'sweep.yaml'}{where}"
+    return run_into(folder.parent, folder / "sweep.yaml")
+
+
+def run_into(results: Path, sweep: Path) -> str:
+    """The command that runs this sweep file, its rows there."""
+    where = "" if results == Path("results") else f" --results {quote(str(results))}"
+    return f"cfgbench sweep {quote(str(sweep))}{where}"
 
 
 UNUSED = {"ddim": frozenset({"v", "temperature"})}

@@ -591,7 +591,9 @@ def test_an_empty_word_is_not_the_folder_where_one_stands(small, run, words, sai
 
 
 def test_a_word_may_end_in_an_equals_sign(run, small):
-    assert run("ls", "--results=eq=")[1].startswith("eq=: no sweeps yet; ")
+    assert run("ls", "--results=eq=")[1] == (
+        "eq=: no sweeps yet; run: cfgbench sweep sweeps/digits.yaml --results eq=\n"
+    )
 
 
 def test_what_cannot_be_computed_with_is_told_before_the_data_is_read(run, small):

@@ -185,9 +185,10 @@ def test_what_is_exact_is_not_called_half_precision(sweep, run, asked):
 
 
 def test_there_is_nothing_to_train(sweep, run):
-    code, _, err = run("train", sweep())
+    path = sweep()
+    code, _, err = run("train", path, "--results", "my runs")
     assert code == 2
-    assert "nothing to train" in err
+    assert f"nothing to train: its model exists already; run: cfgbench sweep {path} --results 'my runs'\n" in err
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from cfgbench.sweep.results.sheet import SHEET_COLUMNS, sheet_indices
 from cfgbench.sweep.results.statistics_files import FEATURES, load_statistics
 from cfgbench.sweep.results.store import Store
 from cfgbench.training.feature_classifier import RECIPE
+from cfgbench.wording import run_into
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +130,8 @@ class Plan:
         UserError where there are none."""
         networks = self.networks()
         if not networks:
-            raise UserError(f"{self.file}: nothing to train: its model exists already; run: cfgbench sweep {self.file}")
+            way_out = run_into(self.store.folder.parent, self.file)
+            raise UserError(f"{self.file}: nothing to train: its model exists already; run: {way_out}")
         if p_uncond is None:
             return networks
         denoisers = [network for network in networks if network.kind == "denoiser"]

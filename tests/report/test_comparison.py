@@ -188,7 +188,13 @@ def test_a_sweep_without_one_of_the_metrics_or_any_number_stands_too(table1):
 
 def test_the_mean_of_seeds_is_called_so(table1):
     rows = pd.concat([table1.assign(seed=s, cell_id=table1["cell_id"] + f"-{s}") for s in (0, 1)], ignore_index=True)
-    assert "measured here, digits, mean of 2 seeds" in comparison.markdown(slices(rows))
+    assert "measured here, digits, mean of 2 seeds |" in comparison.markdown(slices(rows))
+    later = rows.assign(is_mean=rows["is_mean"].where(rows["seed"] == 0))
+    said = "measured here, digits, mean of 2 seeds, IS: mean over 1 of 2 seeds, 0 |"
+    assert comparison.markdown(slices(later)).count(said) == 2
+    out = rows.assign(status=rows["status"].where(rows["seed"] == 0, "failed"), reason="out of memory")
+    said = "measured here, digits, mean over 1 of 2 seeds; seed 1: out of memory |"
+    assert comparison.markdown(slices(out)).count(said) == 2
 
 
 def test_the_two_tables_of_the_paper_have_a_comparison_each(systems):

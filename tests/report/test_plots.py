@@ -315,6 +315,8 @@ def test_steps_of_several_models_are_kept_apart(both):
 def test_nothing_to_plot_says_why(table1):
     with pytest.raises(NothingToPlot, match="two values of T"):
         steps(slices(table1))
+    with pytest.raises(NothingToPlot, match="two values of T"):
+        steps(slices(pd.concat([table1, table1.assign(T=64)]).assign(fid=None, is_mean=None)))
     with pytest.raises(NothingToPlot, match="two values of w"):
         strength(slices(table1[table1["w"] == 0]))
     with pytest.raises(NothingToPlot, match="FID and IS"):

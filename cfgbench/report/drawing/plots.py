@@ -63,7 +63,7 @@ def strength(parts: Sequence[Slice]) -> list[Draw]:
 
 def steps(parts: Sequence[Slice]) -> list[Draw]:
     """FID and IS over T, a panel each, a curve for each of a few chosen w."""
-    drawn = _over_steps(parts)
+    drawn = [part for part in _over_steps(parts) if any(part.has(metric.column) for metric in METRICS)]
     if not drawn:
         raise NothingToPlot("steps: needs finished cells at two values of T or more; add them to grid.T")
     held = [part.rows[part.rows["at"].isin(_chosen(part.rows))] for part in drawn if "fid" in part.rows]

@@ -106,8 +106,8 @@ def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
         texts = ["" if np.isnan(value) else plus_minus(value, se) for value, se in (numbers[:2], numbers[2:])]
-        seeds = f", mean of {row['seeds']} seeds" if row["seeds"] > 1 else ""
-        source = f"measured here, {group[0].setting['dataset']}{seeds}"
+        whole = f"mean of {row['seeds']} seeds" if row["seeds"] == len(row["asked_seeds"]) else None
+        source = ", ".join(filter(None, ["measured here", group[0].setting["dataset"], whole, known(row["shortfall"])]))
         yield Line(row["system"], which, source, *texts, _conditions(group[0], row), numbers, apart)
 
 

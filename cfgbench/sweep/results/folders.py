@@ -6,7 +6,7 @@ from pathlib import Path
 from cfgbench.errors import UserError
 from cfgbench.files import SWEEP_FILES
 from cfgbench.sweep.results.store import Store, find_sweeps
-from cfgbench.wording import NO_SWEEPS
+from cfgbench.wording import no_sweeps
 
 
 def chosen_folders(
@@ -18,7 +18,7 @@ def chosen_folders(
     found = find_sweeps(results)
     if not sweeps:
         if not found:
-            raise UserError(f"{results}: {NO_SWEEPS}")
+            raise UserError(no_sweeps(results))
         return [next((folder for folder in found if not with_rows or Store(folder).has_rows), found[0])]
     names = [
         _named_in(Path(name), results, note) if name.lower().endswith(SWEEP_FILES) else _called(name, results)

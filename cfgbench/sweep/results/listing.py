@@ -9,14 +9,14 @@ from cfgbench.errors import UserError, counted
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.row import differing, numbers_of, place_of, unusual
 from cfgbench.sweep.results.store import Store, find_sweeps
-from cfgbench.wording import NO_SWEEPS
+from cfgbench.wording import no_sweeps
 
 
 def overview(results: Path) -> list[str]:
     """A line a sweep, the newest first: `digits: 41 of 42 cells done, 1 failed, 0 missing, 3 networks trained`, with
     rows that are damaged, and those of cells that the sweep has no more."""
     lines = [f"{folder.name}: {_count_or_why_not(Store(folder))}" for folder in find_sweeps(results)]
-    return lines or [f"{results}: {NO_SWEEPS}"]
+    return lines or [no_sweeps(results)]
 
 
 def cells_of(folder: Path) -> list[str]:
