@@ -24,7 +24,9 @@ def explain(error: ValidationError) -> str:
         first = max([first, *alike], key=lambda one: len(one["loc"]))
     where = _location(first["loc"])
     kind, context = first["type"], first.get("ctx", {})
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    places = {_location(one["loc"]) for one in errors}
+    places -= {place.partition("[")[0] for place in places if "[" in place}  # it could be a number instead
+    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
     if kind == "extra_forbidden":
         return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}{more}"
     if kind == "missing":
@@ -45,8 +47,8 @@ def explain(error: ValidationError) -> str:
         message += ", without point or exponent"
     if kind == "too_short":
         message = "should have at least one element"
-    if kind == "list_type":
-        message += f", such as {_LISTS.get(where, '[1]')}"
+    if any(one["type"] == "list_type" for one in errors if _location(one["loc"]) == where):
+        message += f"{', or a list' if kind != 'list_type' else ''}, such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
     return f"{where} = {_shown(first['input'])}: {message}{more}"
@@ -54,7 +56,7 @@ def explain(error: ValidationError) -> str:
 
 _TEXTS = "string_type", "path_type"
 
-_LISTS = {"evaluation.metrics": "[fid, is]"}
+_LISTS = {"evaluation.metrics": "[fid, is]", "dataset.classes": "[cat, dog]"}
 
 _NAMES = {"model.name": "'unet' or 'gaussians'"}
 """Of what is taken for a U-Net where no key says otherwise."""

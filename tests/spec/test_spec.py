@@ -274,6 +274,16 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
         ("features: digits, ", "reference: '', ", "evaluation.reference = '': empty; name a file or folder, or leave"),
         ("features: digits, ", "show: [1, true], ", "evaluation.show[1] = True: should be"),
         ("[fid, is]", "''", "evaluation.metrics = '': should be a valid list, such as [fid, is]"),
+        (
+            "{name: digits}",
+            "{name: digits, classes: x}",
+            "= 'x': should be a valid integer, or a list, such as [cat, dog]",
+        ),
+        (
+            "{name: digits}",
+            "{name: digits, classes: [cat, {}, {}]}",
+            "classes[1] = {}: should be a valid string (and 1 more)",
+        ),
         ("multipliers: [1, 2]", "multipliers: 2", "model.multipliers = 2: should be a valid list, such as [1]"),
         ("features: digits, ", "precision: bf16, ", "evaluation.precision = bf16: the features digits have fp32 only"),
         ("features: digits, ", "inception_weights: w.pth, ", "inception_weights = w.pth: not for the features digits"),
