@@ -21,7 +21,7 @@ _FIGURES = {
         "FID against Inception Score as guidance grows; points are labelled with w where there is room.",
     ),
     "strength": ("Over guidance strength", "The w axis is nearly linear up to 0.5 and logarithmic beyond."),
-    "steps": ("Over sampling steps", "FID and Inception Score over T at a few values of w."),
+    "steps": ("Over sampling steps", "Each metric over T at a few values of w."),
     "samples": (
         "Samples",
         "Rows are classes, columns are w; along a row all images begin with the same noise. Of the "

@@ -904,5 +904,8 @@ def test_of_one_training_that_has_numbers_the_errors_are_the_images_own(table1, 
     both = [table1.assign(**{"training.seed": k}, cell_id=table1["cell_id"] + f"-{k}", fid_se=0.02) for k in (0, 1)]
     if failed:
         both[1] = both[1].assign(status="failed", fid=np.nan, is_mean=np.nan, reason="out of memory")
-    (judged,) = judge(pd.concat(both, ignore_index=True), NOWHERE)
+    rows = pd.concat(both, ignore_index=True)
+    (judged,) = judge(rows, NOWHERE)
     assert ("what another training would change is not in them" in judged.note) == failed
+    for otherwise in (rows.assign(fid_se=None), rows.assign(dataset="gaussians")):
+        assert judge(otherwise, NOWHERE)[0].note == ""

@@ -318,7 +318,7 @@ def test_the_sentence_says_unpaired(tmp_path, curve):
 
 def test_the_sentence_without_errors_says_nothing_of_telling_apart(tmp_path, table1):
     assert line_of(tmp_path, table1) == (
-        "p_uncond 0.1: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)"
+        "p_uncond 0.1: best FID 1.55 at w 0.1 (scale 1.1); 1.80 without guidance (digits features)"
     )
 
 

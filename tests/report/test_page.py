@@ -136,5 +136,5 @@ def test_a_report_of_rows_where_it_is_not_stated(tmp_path, out, with_failures, c
     assert "nan" not in page.replace("NaN", "").lower().split()
     assert "1.80" in page
     assert "– (a)" in page
-    head = "$p_\\mathrm{uncond}$ not stated" if column == "p_uncond" else "T not stated"
+    head = "$p_\\mathrm{uncond}$ not stated" if column == "p_uncond" else "$T$ not stated"
     assert head in (out / "table.tex").read_text()

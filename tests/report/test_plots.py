@@ -84,7 +84,7 @@ def test_tradeoff_draws_the_papers_curves(table1):
         np.testing.assert_array_equal(ys, rows["fid"])
     assert sorted(star[:2] for star in stars(axes)) == [(56.1, 1.91), (64.58, 1.62), (66.11, 1.55)]
     assert axes.get_yscale() == "log"
-    assert axes.get_ylabel() == "FID (digits features), log scale"
+    assert axes.get_ylabel() == "FID, log scale (digits features)"
     assert axes.get_xlabel() == "Inception Score (digits features)"
     for text in ("digits:", "50,000 images", "T 256", "v 0.3", "digits features"):
         assert text in heading_of(figure)
@@ -184,6 +184,77 @@ def test_curves_are_told_apart_and_dark_enough_for_their_labels(count):
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3
 
 
+_CONES = {  # what is left of linear RGB to eyes without one kind of cones (Machado, Oliveira & Fernandes 2009)
+    "none": np.eye(3),
+    "L": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "M": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "S": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(linear):
+    """CIELAB of linear sRGB [n, 3], at D65."""
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    xyz = linear @ np.transpose(to_xyz) / [0.95047, 1, 1.08883]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("lacking", _CONES)
+def test_six_curves_are_told_apart_by_eyes_that_lack_a_kind_of_cones(lacking):
+    colours = np.array([to_rgb(style.looks(number, 6)[0]) for number in range(6)])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = lab((linear @ np.transpose(_CONES[lacking])).clip(0, 1))
+    apart = np.linalg.norm(seen[:, None] - seen, axis=2)[~np.eye(6, dtype=bool)]
+    assert apart.min() > 16.9
+
+
+def test_a_curve_looks_alike_in_all_figures_of_a_report(table1):
+    """Whatever stands beside it: p_uncond 0.5 alone at T 64, and in a panel where another has no number."""
+    alone = table1[table1["p_uncond"] == 0.5].assign(T=64, cell_id=lambda rows: rows["cell_id"] + "-64")
+    rows = pd.concat([table1, alone], ignore_index=True)
+    rows.loc[rows["p_uncond"] == 0.1, "is_mean"] = None
+    found = {}
+    for figure in (*tradeoff(slices(rows)), *strength(slices(rows))):
+        for axes in figure.axes:
+            for line in axes.lines:
+                if not line.get_label().startswith("_"):
+                    name = line.get_label().split(":")[0]
+                    found.setdefault(name, []).append((line.get_color(), line.get_marker()))
+    assert [len(looks) for looks in found.values()] == [6, 3, 1]
+    assert all(len(set(looks)) == 1 for looks in found.values())
+    assert len({looks[0] for looks in found.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "features", ["digits-12ab", "fashion-mnist-12ab", "somebodys-own-extractor-of-many-words-12ab"]
+)
+def test_names_of_axes_are_no_longer_than_these(table1, features):
+    rows = slices(table1.assign(features_id=features))
+    for figure in (*tradeoff(rows), *strength(rows), *steps(slices(pd.concat([table1, table1.assign(T=64)])))):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            name, panel = axes.yaxis.label.get_window_extent(), axes.bbox
+            assert name.y0 >= panel.y0 - 1
+            assert name.y1 <= panel.y1 + 1
+
+
+def test_stars_that_a_larger_one_reaches_look_out_too():
+    axes = Figure(figsize=(4, 4), dpi=72).add_axes((0, 0, 1, 1), xlim=(0, 288), ylim=(0, 288))
+    style.stars(axes, [(100, 100, "#111111"), (105, 101, "#222222"), (113, 102, "#333333")])
+    assert {line.get_color(): line.get_markersize() for line in axes.lines} == {
+        "#111111": 15,
+        "#222222": 23,
+        "#333333": 23,
+    }
+
+
+def test_the_best_of_a_curve_over_T_is_of_a_w_that_has_the_most_of_them(table2):
+    lone = table2[(table2["w"] == 0.3) & (table2["T"] == 256)].assign(w=0.35, fid=0.1, cell_id="lone")
+    (figure,) = steps(slices(pd.concat([table2, lone], ignore_index=True)))
+    assert list(curves(figure.axes[0])) == ["w = 0", "w = 0.3 (best FID, at T 256)", "w = 1", "w = 4"]
+
+
 def test_a_narrow_range_has_a_linear_axis(table1):
     (figure,) = tradeoff(slices(table1.assign(fid=table1["fid"] + 100)))
     assert figure.axes[0].get_yscale() == "linear"
@@ -218,7 +289,7 @@ def test_a_logarithmic_axis_has_ticks_whatever_its_range(table1, ratio, low):
     (part,) = slices(table1)
     axes = Figure().subplots()
     values = np.array([low, low * ratio])
-    scales.metric_axis(axes, FID, values, part, log=True)
+    scales.metric_axis(axes, FID, values, part, log=True, room=480)
     axes.plot([0, 1], values)
     ticks = [tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= low * ratio]
     assert 3 <= len(ticks) <= 8 or ratio == 1.2
@@ -257,8 +328,8 @@ def test_strength_draws_both_metrics_over_w(table1):
     (figure,) = strength(slices(table1))
     left, right = figure.axes
     assert [axes.get_ylabel() for axes in (left, right)] == [
-        "FID (digits features), log scale",
-        "Inception Score (digits features)",
+        "FID, log scale\n(digits features)",
+        "Inception Score\n(digits features)",
     ]
     for axes, column in ((left, "fid"), (right, "is_mean")):
         for (xs, ys), (_, rows) in zip(curves(axes).values(), table1.groupby("p_uncond"), strict=True):
@@ -274,14 +345,14 @@ def test_strength_draws_both_metrics_over_w(table1):
 
 def test_strength_of_one_metric_has_one_panel(table1):
     (figure,) = strength(slices(table1.assign(is_mean=None)))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["FID (digits features), log scale"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["FID, log scale\n(digits features)"]
 
 
 def test_steps_draws_a_few_strengths_over_T(table2):
     (figure,) = steps(slices(table2))
     left, right = figure.axes
     assert left.get_xscale() == "log"
-    assert list(curves(left)) == ["w = 0", "w = 0.3 (best FID)", "w = 1", "w = 4"]
+    assert list(curves(left)) == ["w = 0", "w = 0.3 (best FID, at T 256)", "w = 1", "w = 4"]
     for axes, column in ((left, "fid"), (right, "is_mean")):
         for w, (xs, ys) in zip((0, 0.3, 1, 4), curves(axes).values(), strict=True):
             rows = table2[table2["w"] == w].sort_values("T")
@@ -295,11 +366,11 @@ def test_steps_of_a_strength_that_has_one_metric_alone_stand_in_its_panel(table2
     rows.loc[rows["w"] == 4, "fid"] = None
     (figure,) = steps(slices(rows))
     fid, score = figure.axes
-    assert [line.get_label() for line in score.lines] == ["w = 0", "w = 0.1 (best FID)", "w = 4"]
-    assert [line.get_label() for line in fid.lines] == ["w = 0", "w = 0.1 (best FID)"]
+    assert [line.get_label() for line in score.lines] == ["w = 0", "w = 0.1 (best FID, at T 1024)", "w = 4"]
+    assert [line.get_label() for line in fid.lines] == ["w = 0", "w = 0.1 (best FID, at T 1024)"]
     assert [line.get_color() for line in fid.lines] == [line.get_color() for line in score.lines[:2]]
     told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["w = 0", "w = 0.1 (best FID)", "w = 4"]
+    assert told == ["w = 0", "w = 0.1 (best FID, at T 1024)", "w = 4"]
 
 
 def test_steps_of_several_models_are_kept_apart(both):

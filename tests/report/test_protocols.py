@@ -140,7 +140,7 @@ def test_steps_of_two_seeds_have_marks_where_another_p_uncond_was_measured_other
     report = Report(tmp_path / "digits", rows, mixed=True)
     assert len(report.write(tmp_path / "out", Request(plots=("steps",)))) == 2
     (figure,) = steps(report.shown.parts)
-    assert list(lines(figure.axes[0])) == ["w = 1 (best FID) [a]"]
+    assert list(lines(figure.axes[0])) == ["w = 1 (best FID, at T 32) [a]"]
 
 
 def test_steps_show_the_largest_w_that_has_each_metric(tmp_path, table2):
@@ -211,7 +211,7 @@ def test_other_features_are_named_on_the_axes(whole):
     (part,) = slices(rows, mixed=True)
     assert part.marks["b"] == "clip off; features inception-2048-6726825d"
     (figure,) = tradeoff([part])
-    assert figure.axes[0].get_ylabel() == "FID (digits and inception features), log scale"
+    assert figure.axes[0].get_ylabel() == "FID, log scale\n(digits and inception features)"
 
 
 def test_one_line_says_what_is_kept_apart(whole, table1):
@@ -226,7 +226,7 @@ def test_the_page_lists_the_marks_and_compares_inside_each(tmp_path, half):
     Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "out")
     page = (tmp_path / "out" / "index.md").read_text()
     assert r"| \[a\] | clip on |" in page
-    assert r"- p_uncond 0.1 \[a\]: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance" in page
+    assert r"- p_uncond 0.1 \[a\]: best FID 1.55 at w 0.1 (scale 1.1); 1.80 without guidance" in page
     assert r"- p_uncond 0.1 \[b\]: best FID 42.06 at w 2 (scale 3) (digits features)" in page
     with pytest.raises(UserError, match="leave out --reference"):
         Report(tmp_path / "digits", half, mixed=True).write(tmp_path / "other", published=True)

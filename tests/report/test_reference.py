@@ -123,7 +123,7 @@ def test_csv_digit_for_digit(written, number):
     assert exact == {place: (Decimal(fid), Decimal(score)) for place, (fid, score) in printed(number).items()}
     quoted = [(row["model"], row["citation"], row["FID"], row["IS"]) for row in rows if not row["w"]]
     assert quoted == [(row["model"], row["citation"], row["fid"], row["is"]) for row in baselines(number)]
-    assert {row["T" if number == 1 else "p_uncond"] for row in rows if row["w"]} == {"not stated"}
+    assert {row["T" if number == 1 else "p_uncond"] for row in rows if row["w"]} == {""}
 
 
 def test_the_terminal_has_both_tables_digit_for_digit(capsys):
@@ -338,6 +338,31 @@ def test_published_curves_stand_behind_only_on_the_same_axes(number, changes, dr
     if drawn:
         places = {place for line in grey for place in zip(*line.get_data(), strict=True)}
         assert places == {(float(score), float(fid)) for fid, score in printed(number).values()}
+
+
+def test_published_curves_have_the_colours_of_those_that_they_are_held_against():
+    rows = measured(1).query("p_uncond != 0.2")
+    (figure,) = tradeoff(slices(rows), behind=published_behind)
+    lines = {label: line.get_color() for line in figure.axes[0].lines if (label := str(line.get_label()))}
+    published = [line for line in figure.axes[0].lines if line.get_label() == "_published"]
+    (first,), (last,) = ([lines[name] for name in lines if f"= {p}" in name] for p in (0.1, 0.5))
+    assert [line.get_color() for line in published] == [first, "#808080", last]
+    told = [text.get_text() for text in figure.axes[0].texts if text.get_color() == "#808080"]
+    assert told == [r"$p_\mathrm{uncond}$ = 0.2"]
+    entries = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "Ho & Salimans 2022, Table 1, p_uncond in the same colours" in entries
+
+
+def test_measured_numbers_have_their_errors_beside_the_published(tmp_path):
+    rows = measured(1).assign(fid_se=0.05)
+    Report(tmp_path / "run", rows).write(tmp_path / "out", published=True)
+    first = next(
+        line for line in (tmp_path / "out" / "reference.md").read_text().splitlines() if line.startswith("| 0")
+    )
+    assert f"| {rows['fid'].iloc[0]:.3f} ± 0.050 |" in first
+    found = pd.read_csv(tmp_path / "out" / "reference.csv")
+    assert set(found["fid_se"]) == {0.05}
+    assert "is_se" not in found
 
 
 def test_a_run_gets_files_and_a_section(tmp_path):

@@ -57,7 +57,7 @@ def test_sheet_is_classes_by_strength(folder, table1):
     assert texts[3] == "FID 1.55\nIS 66.1"
     assert texts[-3:] == NAMES
     heading = heading_of(figure)
-    for words in ("p_uncond 0.1", "digits features", "50,000 images", "scale = 1 + w"):
+    for words in ("p_uncond 0.1", "FID and IS of 50,000 images, digits features", "scale = 1 + w"):
         assert words in heading
 
 
@@ -237,6 +237,14 @@ def test_captions_lie_below_their_panels_and_beside_each_other(folder, table1):
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
     height, width = figure.axes[0].images[0].get_array().shape[:2]
     np.testing.assert_allclose([figure.axes[3].bbox.width, figure.axes[3].bbox.height], [width, height], atol=0.01)
+
+
+def test_classes_whose_names_have_commas_are_told_apart(tmp_path, table1):
+    rows = table1[table1["p_uncond"] == 0.1]
+    for number, cell in enumerate(rows["cell_id"]):
+        save(tmp_path / "samples" / f"{cell}.png", number, names=["tench, Tinca tinca", "zero", "two"])
+    (figure,) = samples(tmp_path, slices(rows), ImageChoice(ws=(0.0, 1.0)))
+    assert "classes, left to right: tench, Tinca tinca; zero; two" in heading_of(figure)
 
 
 def test_chosen_classes_are_the_rows_of_the_sheet(folder, table1):

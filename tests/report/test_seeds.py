@@ -210,7 +210,7 @@ def test_a_point_of_more_seeds_is_judged_at_the_seed_of_its_curve(tmp_path, tabl
     more = rows[rows["w"] == 0].assign(fid=50.0)
     rows = pd.concat([rows, *(more.assign(seed=k, cell_id=f"more{k}") for k in (1, 2))], ignore_index=True)
     parts = slices(rows)
-    assert summary(Influences(tmp_path), parts)[0].startswith("p_uncond 0.1: best FID 1 at w 0 (scale 1) ")
+    assert summary(Influences(tmp_path), parts)[0].startswith("p_uncond 0.1: best FID 1.00 at w 0 (scale 1) ")
     assert cell(markdown(parts), 0, 2) == "**1.00**"
     assert "mean over" not in caption(parts[0], METRICS)
 

@@ -235,7 +235,11 @@ def test_markdown_has_a_table_a_knob(systems):
     assert rows["2"] == ["3", "21.03", "1.60", "", "90.00"]
     assert rows["8"] == ["", "", "3.50", "", ""]  # a classifier's weight is no scale
     assert cells(third) == [["1", "1.80", "53.71"], ["0.98", "1.90", "54.00"], ["0.9", "5.00", "50.00"]]
-    assert "the unguided one (w 0) and the unconditional one (w -1) of another system stand in" in first
+    assert (
+        f"At w 0 {CLASSIFIER} and {SCALING} have no cell, and the unguided one (w 0) of another system stands in. "
+        in first
+    )
+    assert f"At w 0 {UNCONDITIONAL} has no cell, and the unconditional one (w -1) of another system stands in." in first
     assert "without guidance (w 0)" in third
 
 
@@ -306,19 +310,21 @@ def test_steps_of_each_system_go_by_its_knob(systems):
     rows = pd.concat([systems.assign(T=T, cell_id=systems["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
     figures = {title_of(figure): figure for figure in steps(slices(rows))}
     (cooled,) = (figure for title, figure in figures.items() if LOW in title)
-    assert list(curves(cooled.axes[0])) == ["temperature = 0.9", "temperature = 1 (best FID)"]
+    assert list(curves(cooled.axes[0])) == ["temperature = 0.9", "temperature = 1 (best FID, at T 8)"]
     (scaling,) = (figure for title, figure in figures.items() if SCALING in title)
-    assert list(curves(scaling.axes[0])) == ["w = 0 (best FID)", "w = 2"]
+    assert list(curves(scaling.axes[0])) == ["w = 0 (best FID, at T 8)", "w = 2"]
 
 
 def test_a_line_a_system_says_its_best_by_its_knob(tmp_path, systems):
     lines = Report(tmp_path, systems).best
     assert len(lines) == 7
-    assert f"p_uncond 0.1, {CLASSIFIER}: best FID 1.6 at w 2; 1.8 without guidance (digits features)" in lines
-    of_branch = f"p_uncond 0.1, {UNCONDITIONAL}: best FID 2.5 at w 3; 20 of the unconditional model without guidance"
+    assert f"p_uncond 0.1, {CLASSIFIER}: best FID 1.60 at w 2; 1.80 without guidance (digits features)" in lines
+    of_branch = (
+        f"p_uncond 0.1, {UNCONDITIONAL}: best FID 2.50 at w 3; 20.00 of the unconditional model without guidance"
+    )
     assert any(line.startswith(of_branch) for line in lines)
-    assert f"p_uncond 0.1, {LOW}: best FID 1.8 at temperature 1 (digits features)" in lines
-    assert f"p_uncond 0.1, {CFG}: best FID 1.55 at w 0.1 (scale 1.1); 1.8 without guidance (digits features)" in lines
+    assert f"p_uncond 0.1, {LOW}: best FID 1.80 at temperature 1 (digits features)" in lines
+    assert f"p_uncond 0.1, {CFG}: best FID 1.55 at w 0.1 (scale 1.1); 1.80 without guidance (digits features)" in lines
 
 
 def test_more_noise_than_there_should_be_is_no_low_temperature(systems):
@@ -335,7 +341,7 @@ def test_more_noise_than_there_should_be_is_no_low_temperature(systems):
     assert [row[0] for row in cells(markdown([part]).split("**Table ")[3])] == ["1.25", "1.125", "1", "0.98", "0.9"]
     both = pd.concat([rows.assign(T=T, cell_id=rows["cell_id"] + f"-{T}") for T in (8, 64)], ignore_index=True)
     (heated,) = (figure for figure in steps(slices(both)) if "high temperature" in title_of(figure))
-    assert list(curves(heated.axes[0])) == ["temperature = 1 (best FID)", "temperature = 1.25"]
+    assert list(curves(heated.axes[0])) == ["temperature = 1 (best FID, at T 8)", "temperature = 1.25"]
 
 
 def test_a_page_names_the_temperatures_that_it_has(tmp_path, systems):
@@ -474,8 +480,8 @@ def test_where_guidance_at_a_temperature_begins_is_not_called_unguided(systems):
     names = [name for name in told if name.startswith(("unguided", "τ 0.98"))]
     assert sorted(names) == ["unguided", "τ 0.98"]
     assert tuple(told["τ 0.98"]) == tuple(cold[["is_mean", "fid"]].to_numpy()[0])
-    lent = "the unguided one (w 0), the unconditional one (w -1) and the unguided one (w 0, temperature 0.98) of"
-    assert lent in markdown([part])
+    lent = "has no cell, and the unguided one (w 0, temperature 0.98) of another system stands in."
+    assert f"At w 0 {CFG} at temperature 0.98 {lent}" in markdown([part])
 
 
 @pytest.mark.parametrize("there", [(0,), (0, 1), (0, 1, 2)])

@@ -127,8 +127,18 @@ def test_failed_cells_are_dashes_with_the_reason(with_failures):
 
 def test_a_latex_table_of_many_columns_is_in_small_letters(table1):
     small = r"\footnotesize\setlength"
-    assert small in latex(slices(table1))
-    assert small not in latex(slices(table1[table1["p_uncond"] < 0.5]))
+    rows = table1.assign(fid_se=0.02, is_se=0.5)
+    assert small in latex(slices(rows))
+    assert small not in latex(slices(rows[rows["p_uncond"] < 0.2]))
+    assert small not in latex(slices(table1))
+
+
+def test_latex_has_the_papers_symbols_and_minus_signs(table1):
+    text = latex(slices(table1.assign(w=table1["w"].replace(0, -1))))
+    (caption,) = re.findall(r"\\caption\{(.*)\}", text)
+    assert "guidance strength $w$ (scale = 1 + $w$), by $p_\\mathrm{uncond}$." in caption
+    assert ", $T$ 256, sampler ancestral, $v$ 0.3," in caption
+    assert re.search(r"^\$-1\$ & 0 & ", text, re.M)
 
 
 def test_small_numbers_and_errors_keep_their_digits(table1):

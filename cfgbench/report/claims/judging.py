@@ -92,6 +92,12 @@ def _judged(setting: Setting, influences: Influences, contradictions: Sequence[s
         Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
+    return Judged(setting.name, tuple(verdicts), _on_errors(setting))
+
+
+def _on_errors(setting: Setting) -> str:
+    """What is not in the errors, where there are any."""
     trainings = setting.trainings
-    note = "" if 1 not in trainings else _SOME_OF_ONE if len(trainings) > 1 else _ONE_TRAINING
-    return Judged(setting.name, tuple(verdicts), note)
+    if not (setting.trained and setting.has_errors and 1 in trainings):
+        return ""
+    return _SOME_OF_ONE if len(trainings) > 1 else _ONE_TRAINING

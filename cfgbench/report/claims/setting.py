@@ -12,7 +12,7 @@ from cfgbench.report.rows.protocols import own_phrases
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
 from cfgbench.report.rows.systems import CFG, DEFAULTS, SYSTEMS
-from cfgbench.report.words import as_text, extractor_name, known, named, number
+from cfgbench.report.words import METRICS, as_text, extractor_name, known, named, number
 from cfgbench.sweep.results.row import Row
 
 Place = tuple[float | None, float | None]
@@ -48,6 +48,17 @@ class Setting:
     def trainings(self) -> set[int]:
         """Over how many seeds of training the points that have numbers are means; 1 where they are none."""
         return {len({seed.training for seed in with_numbers(held)}) for held in self.rows["members"]} - {0}
+
+    @property
+    def trained(self) -> bool:
+        """Whether chance had a part in the networks; a mixture's own denoiser is known."""
+        return self.rows["dataset"].iloc[0] != "gaussians"
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any number has one."""
+        rows = (member for held in self.rows["members"] for member in held)
+        return any(not np.isnan(number(row, metric.se)) for row in rows for metric in METRICS)
 
     def curves(self, system: str = CFG) -> list[Curve]:
         """A curve over its knob for each p_uncond and T, from no guidance on: a w below 0 is none. Guidance without a

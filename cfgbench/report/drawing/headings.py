@@ -20,11 +20,12 @@ def subject(part: Slice) -> str:
 
 def image_conditions(part: Slice, *told: str) -> list[str]:
     """How images came about, without what the title has `told`, what their numbers are, and what the marks mean."""
-    told = (*told, part.setting.get("system", ""))
+    images = named("samples", part.setting["samples"])
+    told = (*told, part.setting.get("system", ""), images)
     conditions = [text for text in part.conditions if text not in told]
     words = [
         *conditions,
-        f"{joined([metric.name for metric in part.metrics])}: {part.extractor} features",
+        f"{joined([metric.name for metric in part.metrics])} of {images}, {part.extractor} features",
         *knobs.in_heading(part),
     ]
     return [*words, *(["images of one seed, numbers are means"] if part.seeds else []), *mark_meanings(part).values()]

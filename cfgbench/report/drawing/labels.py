@@ -20,7 +20,8 @@ _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
 
 @dataclass(frozen=True)
 class Label:
-    """Text for the point (x, y) in data units. One that is not `required` is left out where there is no room."""
+    """Text for the point (x, y) in data units. One that is not `required` is left out where there is no room; without
+    text it is a point that others of its colour are not to be taken for."""
 
     x: float
     y: float
@@ -46,7 +47,7 @@ def place(axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[np.ndarray,
     near = _LEADER_FROM * len(_ANGLES)
     sizes: dict[tuple[str, bool], np.ndarray] = {}
     placed = []
-    for label in sorted(labels, key=lambda label: not label.required):
+    for label in sorted((label for label in labels if label.text), key=lambda label: not label.required):
         if (look := (label.text, label.bold)) not in sizes:
             sizes[look] = _size(axes, label, renderer)
         offsets, boxes = _candidates(axes, label, sizes[look])

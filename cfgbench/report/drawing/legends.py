@@ -12,8 +12,8 @@ from cfgbench.report.drawing.style import EDGE
 
 _LEGEND = 9.0
 """Points of the letters of a legend."""
-_LINE, _LOWEST = 0.24, 2.6
-"""Inches: of a legend's line; of axes with their names, at least."""
+_LINE, _BELOW, _LOWEST = 0.19, 0.1, 2.6
+"""Inches: of a legend's line; below it; of axes with their names, at least."""
 
 
 def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
@@ -21,7 +21,7 @@ def legend_above(figure: Figure, handles: Sequence[Line2D]) -> None:
     little would be left of the axes."""
     engine = figure.get_layout_engine()
     per_row, lines = _legend_columns(handles, (figure.get_figwidth() - 2 * EDGE) * DPI)
-    room = _LINE * lines
+    room = _LINE * lines + _BELOW
     _make_taller(figure, _LOWEST + room - engine.get()["rect"][3] * figure.get_figheight())
     left, bottom, wide, height = engine.get()["rect"]
     engine.set(rect=(left, bottom, wide, height - room / figure.get_figheight()))

@@ -42,7 +42,8 @@ def panels(images: Kept, labels: Sequence[int], chosen: Sequence[int]) -> Figure
     names = drawn_names(first, labels)
     conditions = image_conditions(images.part, images.place)
     order = ", left to right" * (len(names) > 1)
-    return _draw(pictures, captions, title, " · ".join([*conditions, f"classes{order}: {', '.join(names)}"]))
+    between = "; " if any("," in name for name in names) else ", "  # ImageNet's have commas
+    return _draw(pictures, captions, title, " · ".join([*conditions, f"classes{order}: {between.join(names)}"]))
 
 
 def _grid(tiles: Tiles, labels: Sequence[int]) -> list[list[tuple[int, int]]]:

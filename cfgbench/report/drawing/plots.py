@@ -27,6 +27,9 @@ from cfgbench.report.rows.slices import with_other_seeds
 from cfgbench.report.rows.systems import LOW_TEMPERATURE
 from cfgbench.report.words import FID, IS, METRICS, Metric, known
 
+_HIGH = 300
+"""Pixels that a panel is high at least."""
+
 
 def tradeoff(parts: Sequence[Slice], *, behind: Callable[[Slice], Slice | None] = lambda _: None) -> list[Draw]:
     """Inception Score on x, FID on y, a curve per p_uncond (or T, or system) through the values of w or of the system's
@@ -79,7 +82,8 @@ def _strength(part: Slice, *, log: bool) -> Figure:
         curves = list(part.curves(metric))
         if part.knob == "w":
             axes.set_xscale("asinh", linear_width=0.5)  # 0 ... 1 is half of the axis, 4 is still on it
-        _panel(axes, metric, part, [(curve_name(part.series, value), rows) for value, rows in curves], "at", log=log)
+        named = [(curve_name(part.series, value), looks(*part.place(value)), rows) for value, rows in curves]
+        _panel(axes, metric, part, named, "at", log=log)
         axes.set_xlabel(knobs.on_axis(part))
         fixed_ticks(axes, sorted(part.ok["at"].unique()))
         axes.xaxis.set_inverted((part.rows["system"] == LOW_TEMPERATURE).any())  # to the right it is turned further
@@ -132,8 +136,12 @@ def _steps(part: Slice, *, log: bool) -> Figure:
     metrics = [metric for metric in METRICS if part.has(metric.column)]
     names = " and ".join(metric.long_name for metric in metrics)
     figure, panels = _canvas(part, f"{names} over sampling steps", len(metrics))
+    chosen = _chosen(rows)
+    curves = [
+        (_at_name(rows, at), looks(number, len(chosen)), rows[rows["at"] == at].sort_values("T", kind="stable"))
+        for number, at in enumerate(chosen)
+    ]
     for axes, metric in zip(panels, metrics, strict=True):
-        curves = [(_at_name(rows, at), rows[rows["at"] == at].sort_values("T", kind="stable")) for at in _chosen(rows)]
         axes.set_xscale("log", base=2)
         _panel(axes, metric, part, curves, "T", log=log)
         axes.set_xlabel("sampling steps $T$")
@@ -142,33 +150,42 @@ def _steps(part: Slice, *, log: bool) -> Figure:
 
 
 def _chosen(rows: pd.DataFrame) -> list[float]:
-    """w = 0, the w with the lowest FID, 1 and 4, as far as they are there, and the largest at which each metric was
-    measured, so that no panel is empty; of temperatures 1, the one with the lowest FID, and likewise the farthest from
-    1."""
+    """w = 0, the w with the lowest FID (see _best), 1 and 4, as far as they are there, and the largest at which each
+    metric was measured, so that no panel is empty; of temperatures 1, the one with the lowest FID, and likewise the
+    farthest from 1."""
     measured = [rows.loc[rows[metric.column].notna(), "at"].tolist() for metric in METRICS if metric.column in rows]
     usual, far = ((0.0, 1.0, 4.0), float) if rows["knob"].iloc[0] == "w" else ((1.0,), lambda at: abs(at - 1))
     chosen = {*usual, *(max(there, key=far) for there in measured if there)}
-    if (best := best_fid(rows)) is not None:
+    if (best := _best(rows)) is not None:
         chosen.add(best["at"])
     return sorted(chosen.intersection(chain(*measured)))
 
 
+def _best(rows: pd.DataFrame) -> pd.Series | None:
+    """The row of the lowest FID, of those w that were sampled at the most T: of others there is no curve."""
+    steps = rows.groupby("at")["T"].transform("nunique")
+    return best_fid(rows[steps == steps.max()])
+
+
 def _at_name(rows: pd.DataFrame, at: float) -> str:
-    best = best_fid(rows)
-    return f"{rows['knob'].iloc[0]} = {at:g}" + (" (best FID)" if best is not None and best["at"] == at else "")
+    best = _best(rows)
+    of_best = f" (best FID, at T {best['T']:g})" if best is not None and best["at"] == at else ""
+    return f"{rows['knob'].iloc[0]} = {at:g}{of_best}"
 
 
-def _panel(
-    axes: Axes, metric: Metric, part: Slice, curves: Sequence[tuple[str, pd.DataFrame]], x: str, *, log: bool
-) -> None:
+Curves = Sequence[tuple[str, tuple[str, str], pd.DataFrame]]
+"""(name, (colour, marker), rows) of each."""
+
+
+def _panel(axes: Axes, metric: Metric, part: Slice, curves: Curves, x: str, *, log: bool) -> None:
     """Curves of one metric over the column `x`, the best FID of each starred where x is the knob's."""
-    drawn = [(name, rows.dropna(subset=[metric.column])) for name, rows in curves]
-    metric_axis(axes, metric, pd.concat([rows[metric.column] for _, rows in drawn]).to_numpy(), part, log=log)
+    drawn = [(name, look, rows.dropna(subset=[metric.column])) for name, look, rows in curves]
+    values = pd.concat([rows[metric.column] for *_, rows in drawn]).to_numpy()
+    metric_axis(axes, metric, values, part, log=log, room=_HIGH)
     marks: list[tuple[float, float, str]] = []
-    for number, (name, rows) in enumerate(drawn):
+    for name, (colour, marker), rows in drawn:
         if rows.empty:  # has the other metric alone
             continue
-        colour, marker = looks(number, len(drawn))
         draw(axes, rows, x, metric.column, along=x, name=name, colour=colour, marker=marker)
         if x == "at" and metric == FID and (best := best_fid(rows)) is not None:
             marks.append((best["at"], best["fid"], colour))

@@ -6,13 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from cfgbench.report.drawing.lettering import written
+from cfgbench.report.drawing.lettering import balanced, width, written
 from cfgbench.report.drawing.style import INK
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.words import Metric
 
 LOG_FROM = 8.0
 """FIDs whose largest is this many times the smallest get a logarithmic axis."""
+_LETTERS = 10.0
+"""Points of the letters of an axis' name."""
 _NEAREST_TICKS = 0.004
 """Of an axis' width between two ticks: two pixels."""
 _ROOM_OF_A_TICK = 0.058
@@ -24,14 +26,15 @@ def asks_for_log(fids: np.ndarray) -> bool:
     return bool(len(fids) and fids.min() > 0 and fids.max() >= LOG_FROM * fids.min())
 
 
-def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice, *, log: bool) -> None:
-    """The y axis of a metric: named with its extractor; that of positive FIDs logarithmic with `log`, as all figures of
-    a kind are where one of them asks for it (see `asks_for_log`): they are held against each other."""
-    axes.set_ylabel(axis_name(metric, part), color=INK)
-    if metric.column != "fid" or values.min() <= 0 or not log:
+def metric_axis(axes: Axes, metric: Metric, values: np.ndarray, part: Slice, *, log: bool, room: float) -> None:
+    """The y axis of a metric: named with its extractor, in lines of at most `room` pixels; that of positive FIDs
+    logarithmic with `log`, as all figures of a kind are where one of them asks for it (see `asks_for_log`): they are
+    held against each other."""
+    log = log and metric.column == "fid" and bool(values.min() > 0)
+    axes.set_ylabel(axis_name(metric, part, room, ", log scale" * log), color=INK)
+    if not log:
         return
     axes.set_yscale("log")
-    axes.set_ylabel(f"{axis_name(metric, part)}, log scale", color=INK)
     axes.yaxis.set_major_locator(_log_ticks(values.max() / values.min()))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -46,9 +49,12 @@ def _log_ticks(ratio: float) -> Locator:
     return LogLocator(subs=fine if decades < 2 else (1, 3) if decades < 4 else (1,))
 
 
-def axis_name(metric: Metric, part: Slice) -> str:
-    """`FID (digits features)`: so that nobody takes it for an FID of the Inception network."""
-    return f"{metric.long_name} ({written(part.extractor)} features)"
+def axis_name(metric: Metric, part: Slice, room: float, scale: str = "") -> str:
+    """`FID (digits features)`: so that nobody takes it for an FID of the Inception network. In lines of at most `room`
+    pixels, the features on their own."""
+    name, features = f"{metric.long_name}{scale}", f"({written(part.extractor)} features)"
+    whole = f"{name} {features}"
+    return whole if width(whole, _LETTERS) <= room else "\n".join([name, *balanced(features, room, _LETTERS)])
 
 
 def fixed_ticks(axes: Axes, values: Sequence[float]) -> None:

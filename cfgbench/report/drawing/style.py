@@ -16,8 +16,9 @@ EDGE = 0.1
 """Inches of white around headings."""
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 
-# Okabe & Ito (2008): distinct for all common kinds of colour vision, and dark enough for text on white
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#8C6D00", "#333333")
+# Okabe and Ito's (2008) first three, and those that are farthest from them and each other to any eye, with three kinds
+# of cones or with two: 17 or more apart in CIELAB. Dark enough for text on white
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8800DD", "#663300", "#333333")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -53,9 +54,11 @@ def stars(axes: Axes, best: Sequence[tuple[float, float, str]]) -> None:
         colours.setdefault((x, y), set()).add(colour)
     lowest_first = sorted(colours, key=lambda mark: mark[1])
     places = [axes.transData.transform(mark) / axes.figure.dpi * 72 for mark in lowest_first]
-    for k, (x, y) in reversed(list(enumerate(lowest_first))):
-        above = sum(np.hypot(*(places[k] - place)) < _STAR / 2 for place in places[:k])
-        size = _STAR + _LARGER * min(LAYERS, above)
+    sizes: list[float] = []
+    for k, place in enumerate(places):
+        above = sum(np.hypot(*(place - places[j])) < (sizes[j] + _STAR) / 4 for j in range(k))
+        sizes.append(_STAR + _LARGER * min(LAYERS, above))
+    for (x, y), size in reversed(list(zip(lowest_first, sizes, strict=True))):
         colour = next(iter(colours[x, y])) if len(colours[x, y]) == 1 else INK
         axes.plot([x], [y], "*", markersize=size, color=colour, markeredgecolor="white", zorder=5, label="_best")
 

@@ -20,10 +20,12 @@ from cfgbench.report.rows import knobs
 from cfgbench.report.rows.best import best_fid
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import SIGNS, UNTURNED
-from cfgbench.report.words import FID, IS, as_text, significant
+from cfgbench.report.words import FID, IS, significant
 
 INSIDE = 6
 """Curves of which the axes hold the legend, at most: one of more lies on the data."""
+_HIGH, _WIDE = 480, 1100
+"""Pixels of the axes at least."""
 _BEHIND = "#808080"
 _STARTS = {0.0: "unguided", -1.0: "unconditional"}  # by the w of classifier-free guidance
 
@@ -38,13 +40,14 @@ def frontier(part: Slice, behind: Slice | None, *, log: bool) -> Figure:
     what = "FID against Inception Score" + (", systems side by side" if systems else "")
     height = 5.9 + 0.24 * max(0, len(curves) - 5) if systems else 5.4 if inside else 5.4 + 0.12 * len(curves)
     figure, (axes,) = canvas(8, height, title(part, what), subtitle(part) + note)
-    metric_axis(axes, FID, fids([*curves, *published]), part, log=log)
-    axes.set_xlabel(axis_name(IS, part))
+    metric_axis(axes, FID, fids([*curves, *published]), part, log=log, room=_HIGH)
+    axes.set_xlabel(axis_name(IS, part, _WIDE))
     axes.margins(0.07, 0.09)
     handles, labels, marks = _draw(axes, part, curves)
     if behind is not None:
-        handles.append(_published(axes, behind, published))
-        labels += _ends(behind, published)
+        colours = _colours_behind(part, curves, behind, published)
+        handles.append(_published(axes, behind, published, colours))
+        labels += _ends(behind, published, colours)
     starts = _starts(axes, curves)
     named = {(label.x, label.y) for label in starts}
     labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
@@ -68,14 +71,14 @@ def fids(curves: Curves) -> np.ndarray:
 def _draw(axes: Axes, part: Slice, curves: Curves) -> tuple[list[Line2D], list[Label], list[tuple[float, float, str]]]:
     """Draws the curves; returns the legend's entries, the points' labels and the best points (x, FID, colour)."""
     handles, labels, marks = [], [], []
-    for number, (value, rows) in enumerate(curves):
-        colour, marker = looks(number, len(curves))
+    for value, rows in curves:
+        colour, marker = looks(*part.place(value))
         name, best = curve_name(part.series, value), best_fid(rows)
         if best is not None:
             name += f": FID {_short(best['fid'])} at {SIGNS[best['knob']]} {best['at']:g}"
             marks.append((best["is_mean"], best["fid"], INK if best["shared"] else colour))
         handles += draw(axes, rows, "is_mean", "fid", along="at", name=name, colour=colour, marker=marker)
-        labels += _labels(rows, None if best is None else best["at"], colour)
+        labels += _labels(rows, None if best is None else best["at"], colour, many=len(curves) > INSIDE)
     return handles, labels, marks
 
 
@@ -101,19 +104,29 @@ def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, 
     legend.set_in_layout(False)  # it lies within the axes, and takes a third of the time of laying them out
 
 
-def _published(axes: Axes, behind: Slice, curves: Curves) -> Line2D:
-    """Draws published curves, thin and grey, behind the measured; returns the legend's entry for them."""
-    look = {"color": _BEHIND, "linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
-    for _, rows in curves:
-        axes.plot(rows["is_mean"], rows["fid"], label="_published", **look)
-    return Line2D([], [], label=f"{behind.setting['source']}, by {behind.series}", **look)
+def _colours_behind(part: Slice, curves: Curves, behind: Slice, published: Curves) -> list[str]:
+    """Of each published curve: that of the measured one that it is held against; grey where none is drawn."""
+    held = {value for value, _ in curves} if behind.series == part.series else set()
+    return [looks(*part.place(value))[0] if value in held else _BEHIND for value, _ in published]
 
 
-def _ends(behind: Slice, curves: Curves) -> list[Label]:
-    """At the end of each published curve: which it is."""
-    symbol = {"p_uncond": "$p$", "T": "$T$"}[behind.series]
-    ends = [(value, rows.iloc[-1]) for value, rows in curves]
-    return [Label(end["is_mean"], end["fid"], f"{symbol} = {as_text(value)}", _BEHIND) for value, end in ends]
+def _published(axes: Axes, behind: Slice, curves: Curves, colours: Sequence[str]) -> Line2D:
+    """Draws published curves, thin and dashed, behind the measured; returns the legend's entry for them."""
+    look = {"linewidth": 0.9, "linestyle": "--", "zorder": 1.5}
+    for colour, (_, rows) in zip(colours, curves, strict=True):
+        axes.plot(rows["is_mean"], rows["fid"], label="_published", color=colour, **look)
+    how = f"by {behind.series}" if {*colours} == {_BEHIND} else f"{behind.series} in the same colours"
+    return Line2D([], [], label=f"{behind.setting['source']}, {how}", color=_BEHIND, **look)
+
+
+def _ends(behind: Slice, curves: Curves, colours: Sequence[str]) -> list[Label]:
+    """At the end of each grey published curve: which it is; at its other points nothing."""
+    return [
+        Label(x, y, curve_name(behind.series, value) * (number == len(rows)), _BEHIND)
+        for colour, (value, rows) in zip(colours, curves, strict=True)
+        if colour == _BEHIND
+        for number, (x, y) in enumerate(rows[["is_mean", "fid"]].itertuples(index=False), 1)
+    ]
 
 
 def _starts(axes: Axes, curves: Curves) -> list[Label]:
@@ -131,11 +144,13 @@ def _start(row: pd.Series) -> str:
     return _STARTS[row["w"]] if temperature == UNTURNED["temperature"] else f"{SIGNS['temperature']} {temperature:g}"
 
 
-def _labels(rows: pd.DataFrame, best: float | None, colour: str) -> list[Label]:
-    """A label a point; the unguided one, the best (if there is one) and the ends of the curve must be written."""
+def _labels(rows: pd.DataFrame, best: float | None, colour: str, *, many: bool) -> list[Label]:
+    """A label a point; the unguided one, the best (if there is one) and the ends of the curve must be written. Of
+    `many` curves the best and the farthest: where they begin they lie close together."""
     knob = rows["knob"].iloc[0]
     sign = "" if knob == "w" else f"{SIGNS[knob]} "
-    required = {UNTURNED[knob], best, rows["at"].min(), rows["at"].max()}
+    ends = {rows["at"].iloc[-1]} if many else {UNTURNED[knob], rows["at"].min(), rows["at"].max()}
+    required = {best} | ends
     return [
         Label(x, y, f"{sign}{at:g}", colour, required=at in required, bold=at == best)
         for at, x, y in rows.loc[~rows["shared"], ["at", "is_mean", "fid"]].itertuples(index=False)

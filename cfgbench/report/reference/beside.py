@@ -12,9 +12,10 @@ from cfgbench.report.reference.pages import remarks
 from cfgbench.report.reference.tables import TABLES, Published
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.tables import markup
+from cfgbench.report.tables.entry import Entry
 from cfgbench.report.tables.layout import decimals_of
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
-from cfgbench.report.words import METRICS, Metric, as_text
+from cfgbench.report.words import METRICS, Metric, as_text, number
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,20 @@ def _numbers(one: Beside) -> str:
 
 
 def _cells(row: pd.Series, metric: Metric, decimals: int) -> tuple[str, str, str]:
-    """Measured, published as printed, difference with its sign."""
+    """Measured with its error, published as printed, difference with its sign."""
     if np.isnan(row[metric.column]):
         return "", row[f"{metric.column}_printed"], ""
-    difference = f"{row[f'{metric.column}_difference']:+.{decimals}f}"
-    return f"{row[metric.column]:.{decimals}f}", row[f"{metric.column}_printed"], difference
+    measured = Entry(row[metric.column], number(row, metric.se)).text(decimals)
+    return measured, row[f"{metric.column}_printed"], f"{row[f'{metric.column}_difference']:+.{decimals}f}"
 
 
 def _frame(one: Beside) -> pd.DataFrame:
-    numbers = [f"{m.column}{end}" for m in _metrics(one.measured) for end in ("", "_published", "_difference")]
+    numbers = [
+        column
+        for m in _metrics(one.measured)
+        for column in (m.column, m.se, f"{m.column}_published", f"{m.column}_difference")
+        if column in one.rows
+    ]
     frame = one.rows[["w", "p_uncond", "T", *numbers]].copy()
     frame.insert(0, "published", one.published.name)
     frame.insert(0, "table", one.number)

@@ -33,6 +33,8 @@ class Slice:
     """What its protocol has of its own, where all else would be told alike of another slice."""
     marks: Mapping[str, str] = field(default_factory=dict)
     """mark -> what it means, where rows of different protocols stand together: then they do not compare."""
+    every: tuple[Any, ...] = ()
+    """The values that `series` has in all slices of the report, in order."""
 
     @cached_property
     def ok(self) -> pd.DataFrame:
@@ -65,6 +67,10 @@ class Slice:
     def values(self) -> list[Any]:
         """The values of `series`, in order; one that is not stated is None and comes last."""
         return [known(value) for value in self.rows[self.series].unique()]
+
+    def place(self, value: Any) -> tuple[int, int]:
+        """(number, count) of a value of `series` among all of the report, by which it looks alike in all figures."""
+        return self.every.index(value), len(self.every)
 
     @cached_property
     def by_knob(self) -> tuple["Slice", ...]:

@@ -98,10 +98,17 @@ def _slices(rows: pd.DataFrame, parts: Sequence[tuple[pd.DataFrame, SeriesKey]])
             setting,
             apart=tuple(k for k in apart if k in setting),
             marks=of_rows(marks, part),
+            every=_values(rows, series),
         )
         for (part, series), setting in zip(parts, settings, strict=True)
     ]
     return _with_own(found)
+
+
+def _values(rows: pd.DataFrame, series: SeriesKey) -> tuple[Any, ...]:
+    """All that stand there, in the order of curves and columns."""
+    values = [known(value) for value in rows[series].unique()]
+    return tuple(sorted(values, key=rank if series == "system" else lambda value: (value is None, value or 0)))
 
 
 def _with_own(parts: Sequence[Slice]) -> list[Slice]:

@@ -28,14 +28,15 @@ def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
 
 
 def _begun(part: Slice) -> str:
-    """A sentence on the entries that a system shares with another, or nothing."""
-    shared = part.rows[part.rows["shared"]]
-    if shared.empty:
-        return ""
-    lack = f"Where a system has no cell at {part.knob} {shared['at'].iloc[0]:g}"
-    starts = shared[["w", "temperature"]].drop_duplicates().itertuples(index=False)
-    whose = [f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g}{_at(turned)})" for w, turned in starts]
-    return f"{lack}, {joined(whose)} of another system stand{'s' * (len(whose) == 1)} in."
+    """Sentences on the entries that systems share with another, or nothing."""
+    sentences = []
+    for (w, temperature), shared in part.rows[part.rows["shared"]].groupby(["w", "temperature"], sort=False):
+        systems = list(dict.fromkeys(shared["system"]))
+        have = f"{joined(systems)} {'has' if len(systems) == 1 else 'have'}"
+        place = f"At {part.knob} {shared['at'].iloc[0]:g}"
+        start = f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g}{_at(temperature)})"
+        sentences.append(f"{place} {have} no cell, and {start} of another system stands in.")
+    return " ".join(sentences)
 
 
 def _at(temperature: float) -> str:

@@ -22,10 +22,10 @@ from cfgbench.report.tables.markup import (
     latex_table,
     markdown_table,
 )
-from cfgbench.report.words import INFINITY, NOT_STATED, as_text, named
+from cfgbench.report.words import INFINITY, NOT_STATED, as_text, known, named
 
-WIDE = 4
-"""Columns of numbers with errors that fit a page of LaTeX in letters of the usual size."""
+LINE = 345.0
+"""Points of a line of LaTeX's article."""
 NARROW = 16
 """Characters of a line of a system's name over its column."""
 
@@ -116,7 +116,7 @@ def _frame(table: Layout, number: int) -> tuple[pd.DataFrame, list[str]]:
             found[f"{metric.name} seeds {place}"] = [entry.seeds for entry in entries]
         if part.marks:
             found[f"{metric.name} mark {place}"] = [entry.mark for entry in entries]
-    conditions = {key: as_text(value) for key, value in part.setting.items()}
+    conditions = {key: "" if known(value) is None else as_text(value) for key, value in part.setting.items()}
     conditions["notes"] = "; ".join(_below(table))
     return pd.DataFrame(found | conditions), list(conditions)
 
@@ -137,11 +137,21 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
     for place, entries in table.rows(plus_minus=r" $\pm$ ", dash="--", join=r"\\"):  # the best of several seeds below
         stacked = [(rf"\shortstack[r]{{{text}}}" if r"\\" in text else text, best) for text, best in entries]
         cells = [rf"\textbf{{{text}}}" if best else text for text, best in stacked]
-        body.append(latex_row([*place, *cells]))
+        body.append(latex_row([*(f"${text}$" if text.startswith("-") else text for text in place), *cells]))
     top = [latex_row([*[""] * before, *groups]), "".join(rules), latex_row(heads)]
     notes = [*_below(table), *more]
-    narrow = bool(part.seeds) or len(table.columns) > WIDE
+    narrow = bool(part.seeds) or _width(table) > LINE
     return latex_table(_caption(table), "r" * len(heads), [top, body, below], narrow=narrow, notes=notes)
+
+
+def _width(table: Layout) -> float:
+    """Points of the table in LaTeX, about: a digit has 5, a point and a space less, and 12 lie between columns."""
+    rows = [[*place, *(text for text, _ in entries)] for place, entries in table.rows()]
+    if table.slice.series == "system":
+        names = [textwrap.wrap(system, NARROW) for _, system in table.columns]
+        rows.append([*table.stub, *(max(lines, key=len) for lines in names)])
+    widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(4.6 * characters + 12.0 for characters in widest)
 
 
 def _head(series: str, value: Any) -> str:

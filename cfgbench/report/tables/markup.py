@@ -11,6 +11,8 @@ _MARKDOWN = re.compile(
     r"|&(?=#?\w+;)"  # an entity
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis; between two letters it is itself
 )
+_SYMBOLS = re.compile(r"(?<![\w.-])(?:p\\_uncond|[wTv])(?![\w-]|\.\w)")
+"""In LaTeX, standing for themselves."""
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -40,6 +42,10 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+def _symbol(found: re.Match[str]) -> str:
+    return r"$p_\mathrm{uncond}$" if found[0].startswith("p") else f"${found[0]}$"
+
+
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str = "") -> str:
     """A table of heads and cells that are Markdown. `sides` has an l or r a column; without it all stand right, as
     numbers do."""
@@ -65,12 +71,13 @@ def latex_table(
     notes: Iterable[str] = (),
 ) -> str:
     """A float with a table of these `columns` (as tabular has them): blocks of rows, the heads first, with rules
-    between them. `narrow` saves room; `caption` and the `notes` below are plain text."""
+    between them. `narrow` saves room; `caption`, in which the paper's symbols become mathematics, and the `notes` below
+    are plain text."""
     ruled = "\n\\midrule\n".join("\n".join(block) for block in blocks if block)
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\caption{{{_SYMBOLS.sub(_symbol, escape_latex(caption))}}}",
         *([r"\footnotesize\setlength{\tabcolsep}{3pt}"] if narrow else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
