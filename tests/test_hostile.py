@@ -580,7 +580,16 @@ def check_call(node):
 
 
 @pytest.mark.parametrize(
-    ("kind", "cases"), [("sweep", 400), ("npz", 100), ("zip", 100), ("idx", 100), ("safetensors", 60), ("parquet", 60)]
+    ("kind", "cases"),
+    [
+        ("sweep", 400),
+        ("npz", 100),
+        ("statistics", 12),
+        ("zip", 100),
+        ("idx", 100),
+        ("safetensors", 60),
+        ("parquet", 60),
+    ],
 )
 def test_damaged_files_at_random(kind, cases):
     with fuzz.workplace():

@@ -211,6 +211,20 @@ def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def mutated_npz(path: Path, rng: random.Random) -> bytes:
+    """A file of arrays with its bytes changed, or those of one array below the archive's checksums."""
+    if rng.random() >= 0.5:
+        return mutated_bytes(path.read_bytes(), rng)
+    file = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(file, "w", rng.choice((0, 8, 12, 14))) as new:
+        hit = rng.choice(old.namelist())
+        for name in old.namelist():
+            inner = old.read(name)
+            head = inner[:140] if rng.random() < 0.7 else inner
+            new.writestr(name, mutated_bytes(head, rng) + inner[len(head) :] if name == hit else inner)
+    return file.getvalue()
+
+
 def mutated_yaml(text: str, rng: random.Random) -> bytes:
     """A sweep file with lines, words, keys or bytes changed."""
     for _ in range(rng.choice((1, 1, 2, 3, 5))):
@@ -282,22 +296,20 @@ def _sweeps() -> list[str]:
 def npz_case(rng: random.Random) -> list[object]:
     """Damaged samples, or damaged statistics, through `eval`."""
     base = rng.choice(["samples.npz", "packed.npz", "stats.npz", "moments.npz"])
-    content = Path(base).read_bytes()
-    if rng.random() < 0.5:  # damage below the archive's checksums
-        file = io.BytesIO()
-        with zipfile.ZipFile(base) as old, zipfile.ZipFile(file, "w", rng.choice((0, 8, 12, 14))) as new:
-            hit = rng.choice(old.namelist())
-            for name in old.namelist():
-                inner = old.read(name)
-                head = inner[:140] if rng.random() < 0.7 else inner
-                new.writestr(name, mutated_bytes(head, rng) + inner[len(head) :] if name == hit else inner)
-        content = file.getvalue()
-    else:
-        content = mutated_bytes(content, rng)
+    content = mutated_npz(Path(base), rng)
     Path("case.npz").write_bytes(content)
     if base.startswith(("samples", "packed")):
         return ["eval", "case.npz", "--reference", "stats.npz", "--features", "digits"]
     return ["eval", "samples.npz", "--reference", "case.npz", "--features", "digits"]
+
+
+def statistics_case(rng: random.Random) -> list[object]:
+    """Damaged statistics of the data set, which a results folder keeps."""
+    _fresh_results()
+    shutil.rmtree("results/small/cells")
+    path = next(Path("results/small/references").glob("*.npz"))
+    path.write_bytes(mutated_npz(path, rng))
+    return ["sweep", "small.yaml"]
 
 
 def zip_case(rng: random.Random) -> list[object]:
@@ -369,9 +381,8 @@ def mutated_header(content: bytes, rng: random.Random) -> bytes:
     text = content.decode()
     words = list(re.finditer(r"-?\d+\.?\d*|[A-Za-z_]\w*|\[[^\[\]]*\]", text))
     new = ["0", "-1", "9" * 25, "1e999", "4096", "[]", "{}", "null", "[" * 5000 + "]" * 5000, "F64", "NaN", "\\u0000"]
-    for word in [rng.choice(words)]:
-        text = text[: word.start()] + rng.choice(new) + text[word.end() :]
-    return text.encode()
+    word = rng.choice(words)
+    return (text[: word.start()] + rng.choice(new) + text[word.end() :]).encode()
 
 
 def parquet_case(rng: random.Random) -> list[object]:
@@ -414,6 +425,7 @@ def _fresh_results() -> None:
 CASES: dict[str, Callable[[random.Random], list[object]]] = {
     "sweep": sweep_case,
     "npz": npz_case,
+    "statistics": statistics_case,
     "zip": zip_case,
     "idx": idx_case,
     "safetensors": safetensors_case,
@@ -475,7 +487,8 @@ def _images() -> None:
 
 
 def _results() -> None:
-    """A sweep that is done (in whole/), a training that was stopped (partial), statistics of both kinds."""
+    """A sweep that is done (in whole/), a training that was stopped (partial), statistics that name their extractor,
+    and such that do not."""
     from cfgbench.training.step import Step
 
     honest = Step.__call__
@@ -495,7 +508,6 @@ def _results() -> None:
         code, said = command(*words)
         assert code == 0, said
     shutil.copytree("results", "whole")
-    shutil.copy(next(Path("results").rglob("references/*.npz")), "moments.npz")
     with np.load("stats.npz", allow_pickle=False) as stats:
         np.savez("moments.npz", mu=stats["mu"], sigma=stats["sigma"])
 
