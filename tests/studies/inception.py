@@ -46,20 +46,24 @@ def way(name: str, layer: int, weights: Path, device: torch.device) -> Look:
     return theirs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--layer", type=int, default=768)
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
-    asked = parser.parse_args()
-    looks = {name: way(name, asked.layer, asked.weights, torch.device(asked.device)) for name in asked.ways}
+    asked = parser.parse_args(words)
+    device = torch.device(asked.device)
+    size, photographs = BATCH[device.type], open_images(asked.photographs, channels=3)
+    count = min(asked.images, photographs.count) // size
+    if count < 2:  # the first batch warms up, and is not counted
+        parser.exit(2, f"two batches of {size} are needed: {2 * size} photographs, and --images {2 * size} or more\n")
+    looks = {name: way(name, asked.layer, asked.weights, device) for name in asked.ways}
     seconds: dict[str, list[float]] = {name: [] for name in looks}
     sets = {name: [Moments.empty(), Moments.empty()] for name in looks}
-    batches = islice(open_images(asked.photographs, channels=3).batches(BATCH), asked.images // BATCH)
-    for number, batch in enumerate(map(torch.from_numpy, batches)):
+    for number, batch in enumerate(map(torch.from_numpy, islice(photographs.batches(size), count))):
         for name, look in looks.items():
             began = time.perf_counter()
             features = look(batch).cpu()
@@ -72,10 +76,10 @@ def main() -> None:
     base = next(iter(looks))
     fids = {name: frechet_distance(*both) for name, both in sets.items()}
     for name, taken in seconds.items():
-        ratios = [a / b for a, b in zip(seconds[base][1:], taken[1:], strict=True)]  # the first warms up
+        ratios = [a / b for a, b in zip(seconds[base][1:], taken[1:], strict=True)]
         off = fids[name] / fids[base] - 1
         print(
-            f"{name}: {BATCH / median(taken[1:]):.1f} images/s, {median(ratios):.2f} times {base} "
+            f"{name}: {size / median(taken[1:]):.1f} images/s, {median(ratios):.2f} times {base} "
             f"({min(ratios):.2f} to {max(ratios):.2f}); FID {fids[name]:.6f} ({off:+.1e})"
         )
 
