@@ -36,6 +36,7 @@ from cfgbench.models.extractors import Inception
 
 BLURS = {"reference": 0.0, "one": 0.5, "other": 0.7}
 LAYERS = 64, 768
+COMMAND = "python tests/studies/errors.py --photos tiny-imagenet.zip --weights inception.pth --cache features.npz"
 BATCH = 50
 CASES = [(64, 500, False), (64, 5000, False), (64, 5000, True), (768, 5000, False), (768, 5000, True)]
 """(dimensions, images of a repeat, whether each class has its fixed share of them)."""
@@ -52,17 +53,19 @@ class Population:
     other: Features
     labels: np.ndarray
 
-    def draw(self, n: int, balanced: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-        """Indices of n images, and their classes where these are fixed: image i is of class i % classes."""
-        if not balanced:
-            return random.integers(0, len(self.labels), n), None
-        classes = np.unique(self.labels)
-        members = [np.flatnonzero(self.labels == c) for c in classes]
-        labels = np.arange(n) % len(classes)
-        return np.array([random.choice(members[c]) for c in labels]), labels
+
+def draw(labels: np.ndarray, n: int, fixed: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Indices of n of the images of these classes, drawn with replacement; and, where each class has its fixed share,
+    the classes of those that were drawn: image i is of class i % classes."""
+    if not fixed:
+        return random.integers(0, len(labels), n), None
+    classes = np.unique(labels)
+    members = [np.flatnonzero(labels == c) for c in classes]
+    shares = np.arange(n) % len(classes)
+    return np.array([random.choice(members[c]) for c in shares]), shares
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="a zip with train/CLASS/*.JPEG")
     parser.add_argument("--weights", type=Path, required=True, help="the Inception network's, up to layer 768 at least")
@@ -70,36 +73,49 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000, help="of each of the three sets")
     parser.add_argument("--repeats", type=int, nargs=2, default=(1000, 200), help="with 64 dimensions, and with 768")
     parser.add_argument("--paired", type=int, help="repeats of the paired differences alone")
-    options = parser.parse_args()
-    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, help="the table (errors.md or paired.md beside this file)")
+    options = parser.parse_args(words)
+    layers = LAYERS[-1:] if options.paired else LAYERS
     if not options.cache.exists():
-        layers = (768,) if options.paired else LAYERS
-        np.savez(options.cache, **features_of_photos(options.photos, options.weights, options.images, layers))
+        features = features_of_photos(options.photos, options.weights, options.images, layers)
+        np.savez(options.cache, images=options.images, layers=layers, **features)
+    elif why := unfit(options.cache, options.images, layers):
+        parser.exit(2, f"{options.cache}: {why}; name another --cache\n")
+    command = f"{COMMAND} --images {options.images}"
     if options.paired:
-        row = paired_row(population(options.cache, 768), 768, options.images, options.paired)
-        command = f"python tests/studies/errors.py --images {options.images} --paired {options.paired}"
-        write_atomically(here / "paired.md", table([row], command).encode())
-        return
-    rows = []
-    for d, n, balanced in CASES:
-        repeats = options.repeats[LAYERS.index(d)]
-        rows.append(row_of(population(options.cache, d), d, n, balanced, repeats))
-        print(rows[-1], flush=True)
-    command = (
-        f"python tests/studies/errors.py --images {options.images} --repeats {' '.join(map(str, options.repeats))}"
-    )
-    write_atomically(here / "errors.md", table(rows, command).encode())
+        name, command = "paired.md", f"{command} --paired {options.paired}"
+        rows = [paired_row(population(options.cache, d), d, options.images, options.paired) for d in layers]
+    else:
+        name, command = "errors.md", f"{command} --repeats {' '.join(map(str, options.repeats))}"
+        rows = []
+        for d, n, balanced in CASES:
+            repeats = options.repeats[LAYERS.index(d)]
+            rows.append(row_of(population(options.cache, d), d, n, balanced, repeats))
+            print(rows[-1], flush=True)
+    write_atomically(options.out or Path(__file__).with_name(name), table(rows, command).encode())
+
+
+def unfit(cache: Path, count: int, layers: Sequence[int]) -> str:
+    """Why a cache does not do for so many images and these layers; nothing where it does."""
+    with np.load(cache, allow_pickle=False) as file:
+        if not {"images", "layers"} <= set(file):
+            return "does not say of what its features are"
+        if (found := file["images"].item()) != count:
+            return f"has features of {found} images, not of {count}"
+        lacking = set(layers) - set(file["layers"].tolist())
+        return f"has no features of {min(lacking)} dimensions" if lacking else ""
 
 
 def features_of_photos(photos: Path, weights: Path, count: int, layers: Sequence[int]) -> dict[str, np.ndarray]:
     """Features of these layers and of each set, and the classes, which go round: each has its share of each set."""
     archive = zipfile.ZipFile(photos)
     names = [name for name in archive.namelist() if name.startswith("train/") and name.endswith(".JPEG")]
+    if len(names) < 2 * count:
+        raise SystemExit(f"{photos}: {len(names)} photographs in train/, where {2 * count} are needed")
     names.sort(key=lambda name: (int(name.rpartition("_")[2].removesuffix(".JPEG")), name))
     found = {}
     for d in layers:
         extractor = Inception(d, weights, torch.device("cpu"), logits=False)
-        extractor.network = extractor.network.to(memory_format=torch.channels_last)
         for kind, blur in BLURS.items():
             chosen = names[:count] if kind == "reference" else names[count : 2 * count]
             found[f"{kind}-{d}"] = np.concatenate(list(_features(extractor, archive, chosen, blur)))
@@ -152,7 +168,7 @@ def _linear_classifier(features: Tensor, labels: Tensor) -> torch.nn.Module:
 def row_of(people: Population, d: int, n: int, balanced: bool, repeats: int) -> dict[str, object]:
     """A line of the table."""
     random = np.random.default_rng([d, n, balanced])
-    found = [_repeat(people, *people.draw(n, balanced, random)) for _ in range(repeats)]
+    found = [_repeat(people, *draw(people.labels, n, balanced, random)) for _ in range(repeats)]
     truth = _true_fid(people)
     values = {key: np.array([one[key] for one in found]) for key in found[0]}
     row: dict[str, object] = {"d": d, "n": n, "classes": "fixed shares" if balanced else "drawn", "repeats": repeats}
@@ -179,7 +195,7 @@ def paired_row(people: Population, d: int, n: int, repeats: int) -> dict[str, ob
     root = factor(people.reference.covariance)
     found: dict[str, list[float]] = {}
     for repeat in range(repeats):
-        drawn = people.draw(n, True, random)
+        drawn = draw(people.labels, n, True, random)
         differences = _differences(people, root, *drawn)
         if repeat == 0:
             whole = _repeat(people, *drawn)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from errors import draw
 
 from cfgbench import data
 from cfgbench.evaluation.features import Features
@@ -26,14 +27,14 @@ COUNTS = 200, 500, 1000, 5000
 HEADS = ["n", "classes", "spread of IS", "mean is_se", "covered"]
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Counts, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scores.md"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     images = data.load(Dataset(name="digits"))
-    extractor = packaged_extractor("digits", None, torch.device("cpu"), logits=True)
+    extractor = packaged_extractor("digits", None, torch.device("cpu"))
     features = extractor(torch.from_numpy(images.images))
     rows = [row_of(features, images.labels, n, fixed, arguments.repeats) for fixed in (False, True) for n in COUNTS]
     command = f"`python tests/studies/scores.py --repeats {arguments.repeats}`"
@@ -43,11 +44,9 @@ def main() -> None:
 def row_of(features: Features, labels: np.ndarray, n: int, fixed: bool, repeats: int) -> list[str]:
     """A case's row of the table."""
     random = np.random.default_rng(n)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     found = []
     for _ in range(repeats):
-        shares = np.arange(n) % len(members) if fixed else None
-        chosen = random.integers(0, len(labels), n) if shares is None else drawn_from(members, shares, random)
+        chosen, shares = draw(labels, n, fixed, random)
         some = Features(features.pooled[chosen], features.logits[chosen])
         made = measure(lambda some=some: iter([(0, some)]), n, fid_against=None, inception=True, labels=shares)
         found.append((made.numbers["is_mean"], made.numbers["is_se"]))
@@ -55,11 +54,6 @@ def row_of(features: Features, labels: np.ndarray, n: int, fixed: bool, repeats:
     covered = np.abs(scores - scores.mean()) <= 1.96 * errors
     how = "fixed shares" if fixed else "drawn"
     return [f"{n:,}", how, f"{scores.std(ddof=1):.4f}", f"{errors.mean():.4f}", f"{covered.mean():.1%}"]
-
-
-def drawn_from(members: list[np.ndarray], shares: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """An image of each of these classes."""
-    return np.array([random.choice(members[c]) for c in shares])
 
 
 if __name__ == "__main__":
