@@ -38,7 +38,7 @@ _SEEDS = {
     "sampling.seed": list(range(6)),
 }
 _STRENGTHS = {
-    "p_uncond": [round(0.05 * (i + 1), 2) for i in range(20)],
+    "p_uncond": [round(0.04 * (i + 1), 2) for i in range(20)],
     "T": [32],
     "w": [round(0.04 * i, 2) for i in range(100)],
     "sampling.seed": [0],
