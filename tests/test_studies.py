@@ -6,7 +6,6 @@ import io
 import re
 import signal
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from cfgbench.sweep import networks, run
 from cfgbench.sweep.results.shards import Shards
+from cfgbench.sweep.results.store import Store
 from cfgbench.training.step import Step
 
 SMALL = """
@@ -90,39 +90,48 @@ def as_before():
         signal.signal(name, handler)
 
 
-def slower(monkeypatch, place, name, seconds):
-    """Makes a function take longer; the list that it gives has an entry a call."""
-    honest, calls = getattr(place, name), []
+class Clock:
+    """What `overhead` takes for the time: it stands still but while a slowed function runs."""
 
-    def slow(*arguments, **keywords):
-        calls.append(arguments)
-        time.sleep(seconds)
-        return honest(*arguments, **keywords)
+    now = 0.0
 
-    monkeypatch.setattr(place, name, slow)
-    return calls
+    def perf_counter(self):
+        return self.now
+
+    def slow(self, monkeypatch, place, name, seconds):
+        """Makes a function take so long; the list that it gives has an entry a call."""
+        honest, calls = getattr(place, name), []
+
+        def slow(*arguments, **keywords):
+            calls.append(arguments)
+            self.now += seconds
+            return honest(*arguments, **keywords)
+
+        monkeypatch.setattr(place, name, slow)
+        return calls
 
 
 @pytest.mark.usefixtures("as_before")
 def test_overhead_counts_what_is_clocked_and_nothing_else(small, monkeypatch, capsys):
-    slower(monkeypatch, networks, "check_networks", 0.5)
-    slower(monkeypatch, run, "check_extractor", 0.7)
-    slower(monkeypatch, Step, "__call__", 0.1)
-    written = slower(monkeypatch, Shards, "flush", 0.4)  # by `add`, which is clocked too
+    clock = Clock()
+    monkeypatch.setattr(overhead, "time", clock)
+    clock.slow(monkeypatch, networks, "check_networks", 0.5)  # while a claim is held
+    clock.slow(monkeypatch, run, "check_extractor", 0.7)
+    claimed = clock.slow(monkeypatch, Store, "claim", 0.3)
+    written = clock.slow(monkeypatch, Shards, "flush", 0.4)  # by `add`, which is clocked too
+    steps = clock.slow(monkeypatch, Step, "__call__", 0.1)
     before = networks.check_networks
     overhead.main([str(small), "results"])
-    lines = re.findall(r"^ *([\d.]+) s +([\d.]+)%  (.+)$", capsys.readouterr().out, re.M)
-    seconds = {name: float(number) for number, _, name in lines[:-1]}
-    assert seconds.keys() == {*(name for name, _, _ in overhead.CLOCKED), "claims"}
-    assert 1.2 < seconds["probes"] < 2.2  # each once, and the first while a claim is held
-    assert 0 < seconds["shards"] - 0.4 * len(written) < 0.7
-    assert seconds["claims"] < 0.6
-    assert min(seconds[name] for name in seconds if name != "claims") > 0
-    total = float(re.fullmatch(r"of ([\d.]+) s in all", lines[-1][2])[1])
-    assert float(lines[-1][0]) == pytest.approx(sum(seconds.values()), abs=0.04)
-    assert total > sum(seconds.values()) + 2.0  # the training
+    *lines, last = re.findall(r"^ *([\d.]+) s +([\d.]+)%  (.+)$", capsys.readouterr().out, re.M)
+    counted = {name: 0.0 for name, _, _ in overhead.CLOCKED}
+    counted |= {"probes": 1.2, "shards": 0.4 * len(written), "claims": 0.3 * len(claimed)}
+    assert min(len(calls) for calls in (claimed, written, steps)) > 1
+    assert {name: float(seconds) for seconds, _, name in lines} == pytest.approx(counted, abs=0.006)
+    total = sum(counted.values()) + 0.1 * len(steps)
+    assert float(last[0]) == pytest.approx(sum(counted.values()), abs=0.006)
+    assert last[2] == f"of {total:.1f} s in all"
     shares = [float(share) / 100 for _, share, _ in lines]
-    assert shares == pytest.approx([float(number) / total for number, _, _ in lines], abs=0.02)
+    assert shares == pytest.approx([counted[name] / total for *_, name in lines], abs=1e-4)
     assert networks.check_networks is before
 
 
