@@ -1,5 +1,6 @@
 """Whether torch.compile pays: what it takes, what it saves, and what was decided, for a person to read."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a CUDA that nobody asked for
 OPTIONS = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 """All between two convolutions is to be one loop: by default Inductor cuts it where many numbers come together."""
 GPU_OPTIONS = {"shape_padding": False}
