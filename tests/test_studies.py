@@ -36,13 +36,13 @@ grid: {w: [0, 1], T: [2]}
 
 @pytest.fixture
 def photos(tmp_path):
-    """Twelve photographs of three classes in a zip, smooth enough for their features to be no noise."""
+    """Twelve photographs of three classes in a zip."""
     random, path = np.random.default_rng(0), tmp_path / "tiny-imagenet.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(4):
             for name in "cab":
                 file = io.BytesIO()
-                small = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+                small = Image.fromarray(random.integers(0, 256, (48, 48, 3), dtype=np.uint8))
                 small.resize((64, 64), Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
                 archive.writestr(f"train/{name}/{name}_{number}.JPEG", file.getvalue())
     return path

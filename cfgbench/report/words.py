@@ -117,7 +117,7 @@ def plus_minus(value: float, se: float) -> str:
     """`0.334 ± 0.012`, as in tables: the error with two significant digits; without an error two of the number's."""
     if np.isfinite(se):
         return f"{value:.{digits(se)}f} ± {se:.{digits(se)}f}"
-    return f"{value:.{decimals_for(abs(value)) if value else 2}f}"
+    return f"{value:.{decimals_for(abs(value)) if abs(value) > 0 else 2}f}"
 
 
 def with_error(row: Row, metric: Metric) -> str:

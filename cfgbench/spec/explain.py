@@ -47,7 +47,8 @@ def explain(error: ValidationError) -> str:
         message += ", without point or exponent"
     if kind == "too_short":
         message = "should have at least one element"
-    if any(one["type"] == "list_type" for one in errors if _location(one["loc"]) == where):
+    of_lists = [one["type"] for one in errors if _location(one["loc"]) == where and one["type"] in _OF_LISTS]
+    if of_lists and kind != "too_short":
         message += f"{', or a list' if kind != 'list_type' else ''}, such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
@@ -56,6 +57,8 @@ def explain(error: ValidationError) -> str:
 
 _TEXTS = "string_type", "path_type"
 
+_OF_LISTS = "list_type", "too_short"
+"""What is wrong with a list, or that it is none."""
 _LISTS = {"evaluation.metrics": "[fid, is]", "dataset.classes": "[cat, dog]"}
 
 _NAMES = {"model.name": "'unet' or 'gaussians'"}

@@ -249,10 +249,30 @@ def test_stars_that_a_larger_one_reaches_look_out_too():
     }
 
 
-def test_the_best_of_a_curve_over_T_is_of_a_w_that_has_the_most_of_them(table2):
+def test_the_best_of_a_curve_over_T_is_of_a_w_that_has_a_curve(table2):
     lone = table2[(table2["w"] == 0.3) & (table2["T"] == 256)].assign(w=0.35, fid=0.1, cell_id="lone")
-    (figure,) = steps(slices(pd.concat([table2, lone], ignore_index=True)))
-    assert list(curves(figure.axes[0])) == ["w = 0", "w = 0.3 (best FID, at T 256)", "w = 1", "w = 4"]
+    without = table2[(table2["w"] != 0.3) | (table2["T"] != 128)]  # one of its three is not run yet
+    for rows in (table2, without):
+        (figure,) = steps(slices(pd.concat([rows, lone], ignore_index=True)))
+        assert list(curves(figure.axes[0])) == ["w = 0", "w = 0.3 (best FID, at T 256)", "w = 1", "w = 4"]
+    scored = table2.assign(fid=table2["fid"].where((table2["w"] != 4) & (table2["T"] != 128)))
+    (figure,) = steps(slices(scored))  # most T are of a w that has no FID
+    assert "w = 0.3 (best FID, at T 256)" in curves(figure.axes[0])
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_of_many_curves_where_they_begin_need_not_be_written(table1, count):
+    """All begin at one place, where there is no room for all."""
+    one = table1[table1["p_uncond"] == 0.1]
+    parts = [
+        one.assign(p_uncond=0.01 * k, cell_id=one["cell_id"] + f"-{k}", fid=one["fid"] * (1 + k * one["w"] / 10))
+        for k in range(1, count + 1)
+    ]
+    (figure,) = tradeoff(slices(pd.concat(parts, ignore_index=True)))
+    (axes,) = figure.axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("4") == count
+    assert (texts.count("0") == count) == (count == 6)
 
 
 def test_a_narrow_range_has_a_linear_axis(table1):
@@ -442,5 +462,6 @@ def test_a_long_legend_lies_above_the_axes(table1, curves, inside):
     figure.draw_without_rendering()
     box, frame = legend.get_window_extent(), axes.get_window_extent()
     assert box.y0 >= (frame.y0 if inside else frame.y1)
+    assert inside or box.y0 - frame.y1 < 0.3 * figure.dpi  # no band of white
     assert box.y1 <= figure.texts[1].get_window_extent().y0
     assert ("labels: w" in figure.texts[1].get_text()) != inside

@@ -235,11 +235,8 @@ def test_markdown_has_a_table_a_knob(systems):
     assert rows["2"] == ["3", "21.03", "1.60", "", "90.00"]
     assert rows["8"] == ["", "", "3.50", "", ""]  # a classifier's weight is no scale
     assert cells(third) == [["1", "1.80", "53.71"], ["0.98", "1.90", "54.00"], ["0.9", "5.00", "50.00"]]
-    assert (
-        f"At w 0 {CLASSIFIER} and {SCALING} have no cell, and the unguided one (w 0) of another system stands in. "
-        in first
-    )
-    assert f"At w 0 {UNCONDITIONAL} has no cell, and the unconditional one (w -1) of another system stands in." in first
+    assert f"Where {CLASSIFIER} and {SCALING} have no cell at w 0, the unguided one (w 0) of another" in first
+    assert f"Where {UNCONDITIONAL} has no cell at w 0, the unconditional one (w -1) of another system" in first
     assert "without guidance (w 0)" in third
 
 
@@ -480,8 +477,8 @@ def test_where_guidance_at_a_temperature_begins_is_not_called_unguided(systems):
     names = [name for name in told if name.startswith(("unguided", "τ 0.98"))]
     assert sorted(names) == ["unguided", "τ 0.98"]
     assert tuple(told["τ 0.98"]) == tuple(cold[["is_mean", "fid"]].to_numpy()[0])
-    lent = "has no cell, and the unguided one (w 0, temperature 0.98) of another system stands in."
-    assert f"At w 0 {CFG} at temperature 0.98 {lent}" in markdown([part])
+    lent = "has no cell at w 0, the unguided one (w 0, temperature 0.98) of another system stands in."
+    assert f"Where {CFG} at temperature 0.98 {lent}" in markdown([part])
 
 
 @pytest.mark.parametrize("there", [(0,), (0, 1), (0, 1, 2)])

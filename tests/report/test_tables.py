@@ -130,7 +130,7 @@ def test_a_latex_table_of_many_columns_is_in_small_letters(table1):
     rows = table1.assign(fid_se=0.02, is_se=0.5)
     assert small in latex(slices(rows))
     assert small not in latex(slices(rows[rows["p_uncond"] < 0.2]))
-    assert small not in latex(slices(table1))
+    assert small in latex(slices(table1))  # of short numbers and longer heads: 448 points in letters of the usual size
 
 
 def test_latex_has_the_papers_symbols_and_minus_signs(table1):

@@ -284,6 +284,7 @@ def test_the_resolved_sweep_reads_back_to_the_same_cells(sweep, tmp_path):
             "{name: digits, classes: [cat, {}, {}]}",
             "classes[1] = {}: should be a valid string (and 1 more)",
         ),
+        ("{name: digits}", "{name: digits, classes: []}", "= []: should be a valid integer, or a list, such as [cat,"),
         ("multipliers: [1, 2]", "multipliers: 2", "model.multipliers = 2: should be a valid list, such as [1]"),
         ("features: digits, ", "precision: bf16, ", "evaluation.precision = bf16: the features digits have fp32 only"),
         ("features: digits, ", "inception_weights: w.pth, ", "inception_weights = w.pth: not for the features digits"),

@@ -51,7 +51,8 @@ class Setting:
 
     @property
     def trained(self) -> bool:
-        """Whether chance had a part in the networks; a mixture's own denoiser is known."""
+        """Whether chance had a part in the networks: the denoiser that `gaussians` is sampled with is known, but for a
+        function of one's own, which rows do not tell."""
         return self.rows["dataset"].iloc[0] != "gaussians"
 
     @property

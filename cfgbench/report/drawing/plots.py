@@ -118,7 +118,7 @@ def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
             setting = {key: held for key, held in part.setting.items() if key not in joined}
             setting |= {"p_uncond": known(p_uncond)}
             key = repr(sorted((name, repr(held)) for name, held in setting.items() if name not in SEEDS))
-            one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart)), []))
+            one, held = groups.get(key, (replace(part, series="T", setting=setting, apart=tuple(apart), every=()), []))
             groups[key] = replace(one, marks={**one.marks, **part.marks}), [*held, rows]
     whole = [(part, pd.concat(rows, ignore_index=True)) for part, rows in groups.values()]
     return [_at_one_kind_of_seeds(part, rows) for part, rows in whole if rows["T"].nunique() > 1]
@@ -136,9 +136,9 @@ def _steps(part: Slice, *, log: bool) -> Figure:
     metrics = [metric for metric in METRICS if part.has(metric.column)]
     names = " and ".join(metric.long_name for metric in metrics)
     figure, panels = _canvas(part, f"{names} over sampling steps", len(metrics))
-    chosen = _chosen(rows)
+    chosen, best = _chosen(rows), _best(rows)
     curves = [
-        (_at_name(rows, at), looks(number, len(chosen)), rows[rows["at"] == at].sort_values("T", kind="stable"))
+        (_at_name(part, at, best), looks(number, len(chosen)), rows[rows["at"] == at].sort_values("T", kind="stable"))
         for number, at in enumerate(chosen)
     ]
     for axes, metric in zip(panels, metrics, strict=True):
@@ -162,15 +162,17 @@ def _chosen(rows: pd.DataFrame) -> list[float]:
 
 
 def _best(rows: pd.DataFrame) -> pd.Series | None:
-    """The row of the lowest FID, of those w that were sampled at the most T: of others there is no curve."""
-    steps = rows.groupby("at")["T"].transform("nunique")
-    return best_fid(rows[steps == steps.max()])
+    """The row of the lowest FID, of those w that have one at two T or more: of others there is no curve."""
+    if "fid" not in rows:
+        return None
+    there = rows.dropna(subset="fid")
+    steps = there.groupby("at")["T"].transform("nunique")
+    return best_fid(there[steps >= min(2, steps.max())] if len(there) else there)
 
 
-def _at_name(rows: pd.DataFrame, at: float) -> str:
-    best = _best(rows)
+def _at_name(part: Slice, at: float, best: pd.Series | None) -> str:
     of_best = f" (best FID, at T {best['T']:g})" if best is not None and best["at"] == at else ""
-    return f"{rows['knob'].iloc[0]} = {at:g}{of_best}"
+    return f"{part.knob} = {at:g}{of_best}"
 
 
 Curves = Sequence[tuple[str, tuple[str, str], pd.DataFrame]]

@@ -17,7 +17,7 @@ EDGE = 0.1
 INK, FAINT, GRID = "#222222", "#666666", "#e4e4e4"
 
 # Okabe and Ito's (2008) first three, and those that are farthest from them and each other to any eye, with three kinds
-# of cones or with two: 17 or more apart in CIELAB. Dark enough for text on white
+# of cones or with two: about 17 apart in CIELAB, or more. Dark enough for text on white
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8800DD", "#663300", "#333333")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 

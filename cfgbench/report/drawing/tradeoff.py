@@ -106,8 +106,15 @@ def _legend(figure: Figure, axes: Axes, handles: list[Line2D], *, inside: bool, 
 
 def _colours_behind(part: Slice, curves: Curves, behind: Slice, published: Curves) -> list[str]:
     """Of each published curve: that of the measured one that it is held against; grey where none is drawn."""
-    held = {value for value, _ in curves} if behind.series == part.series else set()
-    return [looks(*part.place(value))[0] if value in held else _BEHIND for value, _ in published]
+    if behind.series != part.series:
+        return [_BEHIND] * len(published)
+    colours = {_rounded(value): looks(*part.place(value))[0] for value, _ in curves}
+    return [colours.get(_rounded(value), _BEHIND) for value, _ in published]
+
+
+def _rounded(value: float | None) -> float | None:
+    """As it is written: 0.1 + 0.2 meets 0.3."""
+    return None if value is None else round(value, 9)
 
 
 def _published(axes: Axes, behind: Slice, curves: Curves, colours: Sequence[str]) -> Line2D:
@@ -147,13 +154,13 @@ def _start(row: pd.Series) -> str:
 def _labels(rows: pd.DataFrame, best: float | None, colour: str, *, many: bool) -> list[Label]:
     """A label a point; the unguided one, the best (if there is one) and the ends of the curve must be written. Of
     `many` curves the best and the farthest: where they begin they lie close together."""
-    knob = rows["knob"].iloc[0]
+    knob, own = rows["knob"].iloc[0], rows[~rows["shared"]]
     sign = "" if knob == "w" else f"{SIGNS[knob]} "
-    ends = {rows["at"].iloc[-1]} if many else {UNTURNED[knob], rows["at"].min(), rows["at"].max()}
+    ends = {*own["at"].iloc[-1:]} if many else {UNTURNED[knob], rows["at"].min(), rows["at"].max()}
     required = {best} | ends
     return [
         Label(x, y, f"{sign}{at:g}", colour, required=at in required, bold=at == best)
-        for at, x, y in rows.loc[~rows["shared"], ["at", "is_mean", "fid"]].itertuples(index=False)
+        for at, x, y in own[["at", "is_mean", "fid"]].itertuples(index=False)
     ]
 
 

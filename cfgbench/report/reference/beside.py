@@ -140,7 +140,7 @@ def _frame(one: Beside) -> pd.DataFrame:
         column
         for m in _metrics(one.measured)
         for column in (m.column, m.se, f"{m.column}_published", f"{m.column}_difference")
-        if column in one.rows
+        if column in one.rows and (column != m.se or one.rows[column].notna().any())
     ]
     frame = one.rows[["w", "p_uncond", "T", *numbers]].copy()
     frame.insert(0, "published", one.published.name)

@@ -32,10 +32,10 @@ def _begun(part: Slice) -> str:
     sentences = []
     for (w, temperature), shared in part.rows[part.rows["shared"]].groupby(["w", "temperature"], sort=False):
         systems = list(dict.fromkeys(shared["system"]))
-        have = f"{joined(systems)} {'has' if len(systems) == 1 else 'have'}"
-        place = f"At {part.knob} {shared['at'].iloc[0]:g}"
+        lack = f"{joined(systems)} {'has' if len(systems) == 1 else 'have'} no cell"
         start = f"the {'unguided' if w == 0 else 'unconditional'} one (w {w:g}{_at(temperature)})"
-        sentences.append(f"{place} {have} no cell, and {start} of another system stands in.")
+        place = f"{part.knob} {shared['at'].iloc[0]:g}"
+        sentences.append(f"Where {lack} at {place}, {start} of another system stands in.")
     return " ".join(sentences)
 
 

@@ -146,10 +146,10 @@ def _latex(table: Layout, below: Sequence[str], more: Sequence[str]) -> str:
 
 def _width(table: Layout) -> float:
     """Points of the table in LaTeX, about: a digit has 5, a point and a space less, and 12 lie between columns."""
+    series = table.slice.series
     rows = [[*place, *(text for text, _ in entries)] for place, entries in table.rows()]
-    if table.slice.series == "system":
-        names = [textwrap.wrap(system, NARROW) for _, system in table.columns]
-        rows.append([*table.stub, *(max(lines, key=len) for lines in names)])
+    heads = [textwrap.wrap(v, NARROW) if series == "system" else [f"{series} = {as_text(v)}"] for _, v in table.columns]
+    rows.append([*table.stub, *(max(lines, key=len) for lines in heads)])
     widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return sum(4.6 * characters + 12.0 for characters in widest)
 
