@@ -716,21 +716,25 @@ def interpolated(point, curve):
     return point[1] - np.interp(point[0], curve[:, 0], curve[:, 1])
 
 
-def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, table1):
+@pytest.mark.parametrize("times", [(1.0, 1.0), (1.0, 1.15), (1.15, 1.0)])
+def test_the_frontier_and_its_errors_against_numerical_derivatives(tmp_path, table1, times):
+    def contrast(point, curve):
+        return times[0] * point[1] - times[1] * (point[1] - interpolated(point, curve))
+
     rows = errors(table1)
     ours, theirs = (curve for curve in settings(rows)[0].curves() if curve.p_uncond != 0.1)
     a, b = (np.array([[row["is_mean"], row["fid"]] for row in curve.rows]) for curve in (ours, theirs))
     put(tmp_path, rows)
-    found = {gap.score: gap for gap in gaps(NOWHERE, ours, theirs)}
-    paired = {gap.score: gap for gap in gaps(Influences(tmp_path), ours, theirs)}
+    found = {gap.score: gap for gap in gaps(NOWHERE, ours, theirs, times=times)}
+    paired = {gap.score: gap for gap in gaps(Influences(tmp_path), ours, theirs, times=times)}
     assert len(found) == 25
     for i, (score, fid) in enumerate(a[1:13], 1):
         if score > b[-1, 0]:
             continue
-        assert found[score].difference.value == pytest.approx(interpolated(a[i], b))
+        assert found[score].difference.value == pytest.approx(contrast(a[i], b))
         assert found[score].lower == pytest.approx(min(fid, np.interp(score, b[:, 0], b[:, 1])))
         shifts = 1e-6 * np.eye(2 + b.size)
-        step = [interpolated(a[i] + s[:2], b + s[2:].reshape(b.shape)) - interpolated(a[i], b) for s in shifts]
+        step = [contrast(a[i] + s[:2], b + s[2:].reshape(b.shape)) - contrast(a[i], b) for s in shifts]
         slopes = np.array(step) / 1e-6
         cells = [ours.rows[i], *theirs.rows]
         se = slopes * [cell[key] for cell in cells for key in ("is_se", "fid_se")]
@@ -748,6 +752,26 @@ def test_the_frontier_is_the_same_from_either_side(table1):
     there, back = gaps(NOWHERE, a, b), gaps(NOWHERE, b, a)
     assert [gap.score for gap in there] == [gap.score for gap in back]
     np.testing.assert_allclose([gap.relative for gap in there], [-gap.relative for gap in back])
+    there, back = gaps(NOWHERE, a, b, times=(1.0, 1.15)), gaps(NOWHERE, b, a, times=(1.15, 1.0))
+    for bent in (False, True):
+        ones, others = ([gap.bent if bent else gap.difference for gap in found] for found in (there, back))
+        ones, others = ([one for one in found if one is not None] for found in (ones, others))
+        np.testing.assert_allclose([one.value for one in ones], [-other.value for other in others])
+        np.testing.assert_allclose([one.se for one in ones], [other.se for other in others])
+    assert [gap.lower for gap in there] == pytest.approx([gap.lower for gap in gaps(NOWHERE, a, b)])
+
+
+@pytest.mark.parametrize(
+    ("fid", "within", "beyond"),
+    [(1.09, 6, 0), (1.092, 0, 0), (1.229, 0, 0), (1.231, 0, 6)],  # 1.15 -+ 1.96 and 2.64 errors of 0.0305
+)
+@pytest.mark.parametrize(("better", "worse"), [("p0_1", "p0_2"), ("p0_2", "p0_1")])
+def test_5_the_margin_has_the_error_of_the_lower_fid(fid, within, beyond, better, worse):
+    """Flat curves at 1 and at `fid`, of IS known exactly, measured at the same three."""
+    rows = frame_of(**{of: (lambda _, at=at: at, [2, 3, 4], [0] * 3) for of, at in ((better, 1.0), (worse, fid))})
+    found = verdict(rows.assign(fid_se=0.02, is_se=0.0), 5)
+    assert f"told to be within 15% at {within} of 6 points" in words(found)
+    assert ("told beyond it at IS 2, 2, 3, 3, 4 and 4" in words(found)) == (beyond == 6), words(found)
 
 
 @pytest.mark.parametrize(("middle", "outcome"), [(0.945, OPEN), (0.941, OPEN), (0.939, HOLDS), (0.90, HOLDS)])

@@ -34,7 +34,7 @@ POINTS = 3
 
 @dataclass(frozen=True)
 class Gap:
-    """FID of one curve minus FID of another at an IS that one of them was measured at."""
+    """FID of one curve minus FID of another, or multiples of them, at an IS that one of them was measured at."""
 
     score: float
     lower: float
@@ -48,16 +48,16 @@ class Gap:
         """Whether the difference is told to be more than 0, and does not look like the straight line's doing."""
         return above(self.difference) and self.bent is not None and self.bent.value > 0
 
-    def told_above(self, over: float, looks: int) -> bool:
-        """Whether it is told to be more than `over`, and not to be the straight line's doing either: at one point of
-        many that line's own errors would do."""
+    def told_above(self, looks: int) -> bool:
+        """Whether it is told to be more than 0, and not to be the straight line's doing either: at one point of many
+        that line's own errors would do."""
         nearest = None if self.bent is None else min(self.difference, self.bent, key=lambda one: one.value)
-        return nearest is not None and all(above(one, over, looks=looks) for one in (self.difference, nearest))
+        return nearest is not None and all(above(one, looks=looks) for one in (self.difference, nearest))
 
-    def told_below(self, under: float, looks: int) -> bool:
-        """Whether it is told to be less than `under`, likewise."""
+    def told_below(self, looks: int) -> bool:
+        """Whether it is told to be less than 0, likewise."""
         nearest = None if self.bent is None else max(self.difference, self.bent, key=lambda one: one.value)
-        return nearest is not None and all(below(one, under, looks=looks) for one in (self.difference, nearest))
+        return nearest is not None and all(below(one, looks=looks) for one in (self.difference, nearest))
 
     @property
     def relative(self) -> float:
@@ -65,15 +65,17 @@ class Gap:
         return part_of(self.difference.value, self.lower)
 
 
-def gaps(influences: Influences, a: Curve, b: Curve) -> list[Gap]:
-    """a - b at every measured point of either in the range of IS that both have, in order of IS.
+def gaps(influences: Influences, a: Curve, b: Curve, *, times: tuple[float, float] = (1.0, 1.0)) -> list[Gap]:
+    """a - b at every measured point of either in the range of IS that both have, in order of IS; each `times` its
+    factor.
 
     A curve is a line from point to point. Of it stands what raises IS: a w whose IS is not above that of every smaller
     w is left out, for there the curve turns back.
     """
     ours, theirs = rising(a), rising(b)
-    found = [_gap(influences, row, theirs, 1.0) for row in _inside(ours, theirs)]
-    found += [_gap(influences, row, ours, -1.0) for row in _inside(theirs, ours)]
+    of_a, of_b = times
+    found = [_gap(influences, row, theirs, of_a, of_b) for row in _inside(ours, theirs)]
+    found += [_gap(influences, row, ours, -of_b, -of_a) for row in _inside(theirs, ours)]
     return sorted(found, key=lambda gap: gap.score)
 
 
@@ -103,7 +105,7 @@ def _worse(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     if isinstance(found, Finding):
         return found
     higher = [gap for gap in found if gap.seen_above()]
-    lower = [gap for gap in found if gap.told_below(0.0, len(found))]
+    lower = [gap for gap in found if gap.told_below(len(found))]
     rest = [gap for gap in found if gap not in higher and gap not in lower]
     everywhere, share = len(higher) == len(found), _shared_part(a, b)
     text = f"{_range(found)}, told higher at {len(higher)} of {_points(found)}, {_of_shorter(share, everywhere)}"
@@ -119,8 +121,12 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     found = _shared(influences, of, a, b)
     if isinstance(found, Finding):
         return found
-    near = [gap for gap in found if _within(gap)]
-    far = [gap for gap in found if _beyond(gap, looks=len(found))]
+    # a - 1.15 b is below 0 and 1.15 a - b above where they are alike. Of a difference beside a margin, a part of the
+    # lower FID, the error of that part would be missing.
+    sides = [gaps(influences, a, b, times=times) for times in ((1.0, 1 + ALIKE), (1 + ALIKE, 1.0))]
+    judged = list(zip(found, *sides, strict=True))
+    near = [gap for gap, over, under in judged if below(over.difference) and above(under.difference)]
+    far = [gap for gap, over, under in judged if over.told_above(len(found)) or under.told_below(len(found))]
     everywhere, share = len(near) == len(found), _shared_part(a, b)
     where = f"{len(near)} of {_points(found)}, {_of_shorter(share, everywhere)}"
     text = f"{_range(found)}, told to be within {ALIKE:.0%} at {where}"
@@ -129,16 +135,6 @@ def _alike(influences: Influences, of: str, a: Curve | None, b: Curve | None) ->
     text += f"; not swept: {POINTS} values of w at each" if everywhere and few else ""
     outcome = decided(holds=everywhere and not few and share >= SHARED, fails=bool(far))
     return Finding(of, outcome, text, tuple(gap.difference for gap in far or found))
-
-
-def _within(gap: Gap) -> bool:
-    margin = ALIKE * gap.lower
-    return below(gap.difference, margin) and above(gap.difference, -margin)
-
-
-def _beyond(gap: Gap, looks: int) -> bool:
-    margin = ALIKE * gap.lower
-    return gap.told_above(margin, looks) or gap.told_below(-margin, looks)
 
 
 def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple[str, Curve | None, Curve | None]]:
@@ -170,31 +166,34 @@ def _inside(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     return [row for row in rows if others[0]["is_mean"] <= row["is_mean"] <= others[-1]["is_mean"]]
 
 
-def _gap(influences: Influences, point: Row, curve: Sequence[Row], sign: float) -> Gap:
-    """sign * (F - C(S)) for a point (S, F) and a curve C."""
+def _gap(influences: Influences, point: Row, curve: Sequence[Row], of_point: float, of_curve: float) -> Gap:
+    """of_point * F - of_curve * C(S) for a point (S, F) and a curve C."""
     score, scores = point["is_mean"], [row["is_mean"] for row in curve]
     k = int(np.clip(np.searchsorted(scores, score, side="right") - 1, 0, len(curve) - 2))
-    difference = _from_line(influences, point, curve[k], curve[k + 1], sign)
-    other = point["fid"] - sign * difference.value
+    difference = _from_line(influences, point, curve[k], curve[k + 1], of_point, of_curve)
+    other = (of_point * point["fid"] - difference.value) / of_curve
     beside = [(curve[i], curve[i + 1]) for i in (k - 1, k + 1) if 0 <= i < len(curve) - 1]
-    continued = [_from_line(influences, point, *pair, sign) for pair in beside]
-    highest = min if sign > 0 else max  # of the continuations, of which the curve lies above both
+    continued = [_from_line(influences, point, *pair, of_point, of_curve) for pair in beside]
+    highest = min if of_curve > 0 else max  # of the continuations, of which the curve lies above both
     bent = highest(continued, key=lambda one: one.value, default=None)
     return Gap(float(score), float(min(point["fid"], other)), difference, difference if score in scores else bent)
 
 
-def _from_line(influences: Influences, point: Row, left: Row, right: Row, sign: float) -> Difference:
-    r"""sign * (F - C(S)) for a point (S, F) and the line C through (S_0, F_0) and (S_1, F_1).
+def _from_line(
+    influences: Influences, point: Row, left: Row, right: Row, of_point: float, of_line: float
+) -> Difference:
+    r"""of_point * F - of_line * C(S) for a point (S, F) and the line C through (S_0, F_0) and (S_1, F_1).
 
     To first order, with slope m and t = (S - S_0) / (S_1 - S_0),
-        F - C(S) = (F - m S) - (1 - t) (F_0 - m S_0) - t (F_1 - m S_1),
+        C(S) = m S + (1 - t) (F_0 - m S_0) + t (F_1 - m S_1),
     so that the errors of both metrics in all three cells count, paired where the cells share images.
     """
     apart = right["is_mean"] - left["is_mean"]
     slope, t = (right["fid"] - left["fid"]) / apart, (point["is_mean"] - left["is_mean"]) / apart
-    shares = [(sign, point), (-sign * (1 - t), left), (-sign * t, right)]
-    terms = [Term(share, row, "fid") for share, row in shares if share]
-    terms += [Term(-slope * share, row, "is_mean") for share, row in shares if share and slope]
+    ends = [(of_line * (1 - t), left), (of_line * t, right)]
+    terms = [Term(of_point, point, "fid"), *(Term(-share, row, "fid") for share, row in ends if share)]
+    scores = [(-of_line, point), *((share, row) for share, row in ends if share)]
+    terms += [Term(slope * share, row, "is_mean") for share, row in scores if slope]
     return combine(influences, terms)
 
 
