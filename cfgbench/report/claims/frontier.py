@@ -96,7 +96,8 @@ def worse_everywhere(influences: Influences, setting: Setting) -> list[Finding]:
 
 def alike(influences: Influences, setting: Setting) -> list[Finding]:
     """p_uncond 0.1 against 0.2: holds if told to be within ALIKE at every point of half of the shorter curve or more,
-    of curves of three points or more, for between two a straight line hides all; does not if told beyond it at one."""
+    of curves of three points or more, for between two a straight line hides all; does not if told beyond it at one.
+    Its differences are the plain ones."""
     return [_alike(influences, of, a, b) for of, a, b in _pairs(setting, [GOOD])]
 
 
