@@ -175,11 +175,11 @@ def _at_name(part: Slice, at: float, best: pd.Series | None) -> str:
     return f"{part.knob} = {at:g}{of_best}"
 
 
-Curves = Sequence[tuple[str, tuple[str, str], pd.DataFrame]]
+Drawn = Sequence[tuple[str, tuple[str, str], pd.DataFrame]]
 """(name, (colour, marker), rows) of each."""
 
 
-def _panel(axes: Axes, metric: Metric, part: Slice, curves: Curves, x: str, *, log: bool) -> None:
+def _panel(axes: Axes, metric: Metric, part: Slice, curves: Drawn, x: str, *, log: bool) -> None:
     """Curves of one metric over the column `x`, the best FID of each starred where x is the knob's."""
     drawn = [(name, look, rows.dropna(subset=[metric.column])) for name, look, rows in curves]
     values = pd.concat([rows[metric.column] for *_, rows in drawn]).to_numpy()
