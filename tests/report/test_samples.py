@@ -59,6 +59,7 @@ def test_sheet_is_classes_by_strength(folder, table1):
     heading = heading_of(figure)
     for words in ("p_uncond 0.1", "FID and IS of 50,000 images, digits features", "scale = 1 + w"):
         assert words in heading
+    assert heading.count("50,000 images") == 1  # so many are not on the sheet
 
 
 def test_a_sheet_of_many_cells_shows_some_of_them(tmp_path, table1):
