@@ -17,6 +17,8 @@ from cfgbench.errors import Passing, UserError, reason
 
 SWEEP_FILES = ".yaml", ".yml"
 """What the name of a sweep file ends in."""
+_LONGEST_NAME = 50
+"""Characters, of 4 bytes at most where a file system has 255; names in results are shorter."""
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -28,7 +30,8 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
     temporary = None
     try:
         _make_one(path.parent)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        # of a long name the beginning: the whole would be too long
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}.", suffix=".part")
         os.close(descriptor)
         temporary = Path(name)
         if callable(content):

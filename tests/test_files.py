@@ -24,6 +24,12 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "\U0001f600" * 63])
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path, name):
+    write_atomically(tmp_path / name, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_ends(tmp_path, monkeypatch):
     done = []
 

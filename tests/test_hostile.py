@@ -419,7 +419,8 @@ NOTED = {"cell_id": "x", "checkpoint_id": "c", "p_uncond": 0.1, "w": 0, "T": 2, 
      [{"cell_id": "x", "p_uncond": "z", "w": 0, "T": 2, "guidance": "cfg"}],
      *([NOTED | odd] for odd in (
          {"settings": 3}, {"cell_id": "\ud800"}, {"guidance": "\x1b[2J"}, {"settings": {"\ud800": 1}},
-         {"settings": {"a": "\ud800"}}, {"settings": {"a": ["\ud800"]}}, {"checkpoint_id": None}))],
+         {"settings": {"a": "\ud800"}}, {"settings": {"a": ["\ud800"]}}, {"checkpoint_id": None}, {"settings": None},
+         {"w": 10**400}, {"temperature": -(10**400)}, {"settings": {"a": 10**400}}))],
 )  # fmt: skip
 def test_notes_of_cells_that_are_none_are_as_if_there_were_none(done, run, cells):
     (done / "asked.json").unlink()

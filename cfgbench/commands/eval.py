@@ -70,7 +70,7 @@ def eval(
     from cfgbench.sweep.results import statistics_files
 
     outputs = {"--json": json, "--save-stats": save_stats, "--save-reference": save_reference}
-    check_outputs(outputs, {"SAMPLES": samples, "--reference": Path(reference)}, inception_weights)
+    check_outputs(outputs, samples, reference, inception_weights)
     found = evaluate(
         samples,
         reference,

@@ -59,14 +59,14 @@ def sweep(
 
 def _sweep(sweep: Path, results: Path, compute: "Compute", *, workers: int | None, precision: str, quiet: bool) -> None:
     from cfgbench.sweep.plan import make_plan, prepare_folder
+    from cfgbench.sweep.run import clean_up, try_model
 
     progress = progress_of(quiet)
     plan = make_plan(sweep, results, progress)
     compute = plan.computed_with(compute)
+    try_model(plan, compute.device)
     prepare_folder(plan)  # where nothing is missing too, for ls: the grid may have become smaller
     unwritten = _run_missing(plan, compute, progress, workers=workers, quiet=quiet) if plan.missing else None
-    from cfgbench.sweep.run import clean_up
-
     clean_up(plan)
     from cfgbench.report import Report, print_tables
 

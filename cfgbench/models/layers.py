@@ -9,6 +9,12 @@ from torch.nn import functional as F
 from cfgbench.models import native_group_norm
 
 
+def channels_last(z: Tensor) -> Tensor:
+    """Images [b, ch, h, w] as a copy [b, h, w, ch], also where ch is 1: a view is contiguous then, but torch takes it,
+    and all that is convolved from it, for channels first."""
+    return z.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+
+
 class Conv(nn.Conv2d):
     """A convolution of [b, h, w, C]."""
 
@@ -32,7 +38,7 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
         """`embedded` [b, 2 C], scale and shift, makes (1 + scale) norm(x) + shift of it."""
-        if native_group_norm.takes(x):
+        if native_group_norm.takes(x, self.weight):
             embedded = None if embedded is None else embedded.float().contiguous()
             return native_group_norm.group_norm(
                 x.contiguous(), self.weight, self.bias, embedded, self.groups, self.eps, self.silu

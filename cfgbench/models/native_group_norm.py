@@ -119,9 +119,9 @@ def ask_once() -> None:
     torch.compiler.assume_constant_result(available)
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the kernels do such a tensor."""
-    return x.device.type == "cpu" and x.dtype in _KINDS and available()
+def takes(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels do such a tensor, with such weights."""
+    return x.device.type == "cpu" and x.dtype in _KINDS and weight.dtype == torch.float32 and available()
 
 
 def group_norm(

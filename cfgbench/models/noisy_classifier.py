@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cfgbench.models.layers import Conv, GroupNorm
+from cfgbench.models.layers import Conv, GroupNorm, channels_last
 from cfgbench.models.unet import (
     TimeEmbedding,
     down_stages,
@@ -39,7 +39,7 @@ class HalfUNet(nn.Module):
 
     def forward(self, z: Tensor, lam: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time_of(lam)))
-        h = self.first(z.permute(0, 2, 3, 1).contiguous())
+        h = self.first(channels_last(z))
         for stage in [*self.down, *self.middle]:
             h = run_stage(self, stage, h, embedding)
         return self.pool(self.norm(h)).float()

@@ -37,11 +37,13 @@ def find_device(name: str | None) -> torch.device:
     """The device of that name, or without one the first GPU, or else the processor. Raises UserError."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        (torch.zeros(1, device=device) + 1).item()  # some devices only take note of what they should do
+        # some devices only take note of what they should do, and some know no float64, in which images are sampled
+        (torch.zeros(1, dtype=torch.float64, device=device) + 1).item()
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # streams and graphs are the current GPU's
-    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
-        raise UserError(f"--device {name}: {reason(error, 150)}; take cpu, or leave it out") from None
+    except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError) as error:
+        way_out = "take cpu" if name is None else "take cpu, or leave it out"
+        raise UserError(f"--device {name or 'cuda'}: {reason(error, 150)}; {way_out}") from None
     return device
 
 
@@ -86,7 +88,8 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 
 _NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "could not create a primitive", "could not create a memory"),
-    *("CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "_STATUS_ALLOC_FAILED"),
+    *("CUDA error: out of memory", "CUDA driver error: out of memory", "Cuda failure 2 'out of memory'"),
+    *("Triton Error [CUDA]: out of memory", "_STATUS_ALLOC_FAILED"),
     *("_ALLOCATION_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate"),
     "unable to find an engine to execute this computation",
 )

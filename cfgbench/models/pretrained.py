@@ -75,7 +75,11 @@ class Predicting(nn.Module):
     def forward(self, z: Tensor, lam: Tensor, c: Tensor) -> Tensor:
         # copies that are the network's own: it may change them in place, and take gradients with regard to them
         with torch.inference_mode(False), torch.no_grad():
-            found = _prediction(self.network(z.clone(), lam.clone(), c.clone()), z).detach()
+            try:
+                found = self.network(z.clone(), lam.clone(), c.clone())
+            except OSError as error:  # from a file or a server of its own: it says nothing of ours, and stops no other
+                raise RuntimeError(_words(error)) from None
+            found = _prediction(found, z).detach()
         return self.to_eps(found, z, lam.double()[:, None, None, None]).to(z.dtype)
 
 
@@ -128,10 +132,14 @@ def _made(model: Factory, device: torch.device) -> Denoiser:
     return Predicting(network, model.prediction, num_classes)
 
 
+_KINDS = "cpu", "cuda"
 _BACKENDS = torch.backends
-_OF_GPUS = [(_BACKENDS.cudnn, "benchmark"), (_BACKENDS, "fp32_precision")]
-_OF_GPUS += [(of, "fp32_precision") for of in (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn)]
-"""How GPUs convolve and multiply: (module, setting), the general one before those of each kind."""
+_CUDNN, _CUDA, _ONEDNN = _BACKENDS.cudnn, _BACKENDS.cuda, _BACKENDS.mkldnn
+_ARITHMETIC = [(_CUDNN, "benchmark"), (_CUDNN, "deterministic"), (_CUDNN, "allow_tf32"), (_CUDA.matmul, "allow_tf32")]
+_ARITHMETIC += [(of, "fp32_precision") for of in (_BACKENDS, _CUDNN, _ONEDNN, _CUDA.matmul, _CUDNN.conv, _CUDNN.rnn)]
+_ARITHMETIC += [(of, "fp32_precision") for of in (_ONEDNN.conv, _ONEDNN.matmul, _ONEDNN.rnn)]
+"""How GPUs and oneDNN convolve and multiply: (module, setting). torch's older settings stand before the newer, of which
+it refuses to read what contradicts them, and the general before those of each kind."""
 
 
 @contextlib.contextmanager
@@ -139,8 +147,9 @@ def _as_it_was() -> Iterator[None]:
     """What a user's code changes for the whole program is undone: results lie where the user stands, and what measures
     computes as it always does."""
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
-    matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
-    device, of_gpus = torch.get_default_device(), [(*place, getattr(*place)) for place in _OF_GPUS if hasattr(*place)]
+    matmul, casts = torch.get_float32_matmul_precision(), {kind: torch.is_autocast_enabled(kind) for kind in _KINDS}
+    exact, device = torch.are_deterministic_algorithms_enabled(), torch.get_default_device()
+    arithmetic = [(*place, getattr(*place)) for place in _ARITHMETIC if hasattr(*place)]
     try:
         with contextlib.chdir("."):
             yield
@@ -148,10 +157,12 @@ def _as_it_was() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
-        for place in of_gpus:
+        for place in arithmetic:
             setattr(*place)
         torch.set_float32_matmul_precision(matmul)
-        torch.set_autocast_enabled("cpu", cast)
+        for kind, cast in casts.items():
+            torch.set_autocast_enabled(kind, cast)
+        torch.use_deterministic_algorithms(exact)
         if torch.get_default_device() != device:  # to set one makes every call slower
             torch.set_default_device(None if device.type == "cpu" else device)
 

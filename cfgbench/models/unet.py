@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from cfgbench.models.layers import Conv, Double, GroupNorm, Halve, attention
+from cfgbench.models.layers import Conv, Double, GroupNorm, Halve, attention, channels_last
 from cfgbench.spec import Model
 
 BYTES_A_CORE = 2 << 20
@@ -193,7 +193,7 @@ class UNet(nn.Module):
 
     def _at(self, z: Tensor, time: Tensor, c: Tensor) -> Tensor:
         embedding = F.silu(self.embedding(time, c))
-        h = self.first(z.permute(0, 2, 3, 1).contiguous())
+        h = self.first(channels_last(z))
         skips = [h]
         for stage in self.down:
             h = run_stage(self, stage, h, embedding)

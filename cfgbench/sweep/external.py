@@ -15,7 +15,7 @@ from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
 from cfgbench.data.pictures import SUFFIXES
 from cfgbench.data.seen import Seen
-from cfgbench.errors import UserError, brief
+from cfgbench.errors import UserError, brief, counted
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import SWEEP_FILES, make_folder
@@ -33,12 +33,17 @@ STATISTICS = "--save-stats", SAVE_REFERENCE
 _STREAMS = "/dev/std", "/dev/fd/", "/proc/"
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path], weights: Path | None) -> None:
+def check_outputs(outputs: Mapping[str, Path | None], samples: Path, reference: str, weights: Path | None) -> None:
     """Raises UserError, before any work, for an output (option -> file) that would overwrite an input, an image in
     a folder that is one, or another output, or that cannot be written; makes their folders. `weights` are the Inception
     network's, where they are named."""
+    inputs = {"SAMPLES": samples, "--reference": Path(reference)}
+    if Path(reference).suffix.lower() in SWEEP_FILES:
+        spec = load_sweep(Path(reference))
+        weights = weights or spec.evaluation.inception_weights
+        inputs |= {} if spec.dataset.path is None else {f"the data set of {reference}": spec.dataset.path}
     used = inception_weights(weights)
-    inputs = {**inputs, **({"the Inception network's weights": used} if used else {})}
+    inputs |= {"the Inception network's weights": used} if used else {}
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
     folders = {place: name for name, path in inputs.items() if path.is_dir() for place in _spellings(path)}
     for name, path in outputs.items():
@@ -125,10 +130,10 @@ def _open(
     """The images, and what they are measured against: enough of them, and there before anything is computed."""
     images = open_images(samples, channels=channels)
     if images.count < 2:
-        raise UserError(f"{samples}: {images.count} images; FID needs at least 2")
+        raise UserError(f"{samples}: {counted(images.count, 'image')}; FID needs at least 2")
     target = _open_reference(reference, channels, progress)
     if isinstance(target, ImageBatches) and target.count < 2:
-        raise UserError(f"--reference {reference}: {target.count} images; FID needs at least 2")
+        raise UserError(f"--reference {reference}: {counted(target.count, 'image')}; FID needs at least 2")
     return images, target
 
 
@@ -238,16 +243,17 @@ def _statistics(
         for first, _ in numbered(known.watch(target), extractor):
             progress(f"look at {target.name}, whose statistics are kept", first, target.count, "")
         return kept
-    digest = hashlib.sha256(repr((target.count, *target.shape)).encode())
+    digests: list[bytes] = []
 
     def batches(size: int) -> Iterator[np.ndarray]:
         for batch in target.batches(size):
-            digest.update(np.ascontiguousarray(batch).data)
+            digests.extend(hashlib.sha256(image.tobytes()).digest() for image in batch)
             yield batch
 
     images = known.watch(target if target.content else replace(target, batches=batches))
     moments = moments_of(images, extractor, progress)
     if target.content:
         return of_images_with(target.content, target.name, target.count, extractor.id, moments)
-    content = digest.hexdigest()  # images of files are named by it: what these are called decides nothing
+    # images of files are named by it: what these are called, and the order that this gives them, decide nothing
+    content = hashlib.sha256(repr(target.shape).encode() + b"".join(sorted(digests))).hexdigest()
     return of_images_with(content, f"pictures {content[:8]}", target.count, extractor.id, moments)

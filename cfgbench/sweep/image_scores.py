@@ -24,7 +24,8 @@ class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
     and `in_reference` those that are among the reference's; `brightest` is the largest pixel; `pixels` are height and
-    width, `reference_pixels`, `reference_brightest` and `reference_samples` are the reference's, where it is images."""
+    width, `reference_pixels` and `reference_brightest` are the reference's, where it is images, and `reference_samples`
+    is how many it is of, where that is known."""
 
     fid: float
     fid_se: float | None
@@ -162,7 +163,7 @@ def scores_of(
         pixels=samples.pixels,
         reference_pixels=others.pixels if others else None,
         reference_brightest=others.seen.brightest if others else None,
-        reference_samples=others.images.count if others else None,
+        reference_samples=reference.images,
         dimensions=len(measured.moments.mean),
         features_id=features_id,
         reference=reference.name,

@@ -6,6 +6,7 @@ from cfgbench.evaluation.accumulator import SPLITS
 from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.fits import against_images, numbered_otherwise
 from cfgbench.sweep.plan import Plan
+from cfgbench.sweep.results.statistics_files import images_of
 from cfgbench.wording import few_in_reference, no_error, passed_over, small_split
 
 MANY_TIMES = 2
@@ -42,14 +43,22 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
     counts = np.bincount(plan.images.labels)
     fewest, most = int(counts.min()), int(counts.max())
-    against_them = against_images(plan.spec, plan.images)
-    if against_them and counts.sum() <= (dimensions := widths(plan)[0]):
-        lines.append(few_in_reference(int(counts.sum()), dimensions))
-    if against_them and most > MANY_TIMES * fewest:
+    against = _in_reference(plan)
+    if against is not None and against <= (dimensions := widths(plan)[0]):
+        lines.append(few_in_reference(against, dimensions))
+    if against_images(plan.spec, plan.images) and most > MANY_TIMES * fewest:
         shares = f"classes have {fewest:,} to {most:,} images, and samples equally many of each"
         way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
         lines.append(f"{shares}: FID counts that difference too; {way_out}")
     return lines
+
+
+def _in_reference(plan: Plan) -> int | None:
+    """How many images FID is measured against; None where it is not, or where that is not known."""
+    if against_images(plan.spec, plan.images):
+        return len(plan.images.images)
+    file = plan.spec.evaluation.reference
+    return images_of(file) if file is not None and "fid" in plan.spec.evaluation.metrics else None
 
 
 def _on_null_class(plan: Plan) -> list[str]:

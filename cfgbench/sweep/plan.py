@@ -104,6 +104,15 @@ class Plan:
         """What is asked for; of a model in closed form float32, for nothing of it is done in half precision."""
         return replace(asked, precision="fp32") if isinstance(self.spec.model, Exact) else asked
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the results folder has the resolved sweep as it is. Raises OSError for a file that cannot be read."""
+        return _holds(self.store.sweep_file, self._resolved)
+
+    @property
+    def _resolved(self) -> bytes:
+        return dump_yaml(resolved(self.spec)).encode()
+
     def pretrained(self, cell: Cell, device: torch.device) -> Denoiser:
         """The network that the cell's model names, which exists already. Raises UserError where it cannot be had, or is
         another than when the plan was made."""
@@ -247,9 +256,8 @@ def prepare_folder(plan: Plan) -> None:
         raise UserError(f"{folder}: no name in UTF-8, which rows cannot be written under; choose another folder")
     make_folder(folder)
     note_cells(folder, plan.cells)
-    path, content = plan.store.sweep_file, dump_yaml(resolved(plan.spec)).encode()
-    if not _holds(path, content):
-        write_atomically(path, content)
+    if not plan.is_kept:
+        write_atomically(plan.store.sweep_file, plan._resolved)
 
 
 def _is_text(path: Path) -> bool:

@@ -112,7 +112,10 @@ def _check_steady(probe: "_Probe", who: str) -> None:
     if not found.isfinite().all():
         raise UserError(f"{who}: gives values that are not finite; look at its weights")
     if probe.distance(found, probe.call(0)) > ROUNDING:
-        raise UserError(f"{who}: gives other values when called again: dropout is active; set it to evaluation")
+        why = "dropout is active, or it draws random numbers"
+        raise UserError(
+            f"{who}: gives other values when called again: {why}; set it to evaluation, and let it draw none"
+        )
     alone = probe.alone(0)
     if any(probe.distance(alone, one[:1]) > BATCHED for one in (found, probe.beside(0, probe.classes - 1))):
         raise UserError(

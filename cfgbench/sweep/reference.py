@@ -27,12 +27,14 @@ from cfgbench.sweep.results.store import Store
 
 
 class Reference(NamedTuple):
-    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are. There
-    are no `moments` where no FID is asked for: all images of a data set would be measured for nothing."""
+    """Statistics that images are measured against: `id` names the numbers, `name` says in words whose they are, and
+    `images` of how many, where that is known. There are no `moments` where no FID is asked for: all images of a data
+    set would be measured for nothing."""
 
     id: str
     name: str
     moments: Moments | None
+    images: int | None = None
 
 
 def of_file(statistics: Statistics, features_id: str) -> Reference:
@@ -40,12 +42,12 @@ def of_file(statistics: Statistics, features_id: str) -> Reference:
     content: what it is called decides nothing. Raises UserError."""
     moments = statistics.made_with(features_id)
     key = identity([file_digest(statistics.path), features_id])
-    return Reference(*(statistics.source or (key, f"statistics {key[:8]}")), moments)
+    return Reference(*(statistics.source or (key, f"statistics {key[:8]}")), moments, statistics.images)
 
 
 def of_images_with(content: str, name: str, count: int, features_id: str, moments: Moments | None) -> Reference:
     """The statistics of so many images, whose content has this hash."""
-    return Reference(reference_id(content, features_id), f"{name}, {count} images", moments)
+    return Reference(reference_id(content, features_id), f"{name}, {count} images", moments, count)
 
 
 def kept_in(results: Path, content: str, name: str, features_id: str) -> Reference | None:

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 
+import torch
+
 from cfgbench.errors import UserError, counted, printable, reason, said
 from cfgbench.files import write_atomically
 from cfgbench.models.fast import Compiled
@@ -57,17 +59,22 @@ def run(plan: Plan, compute: Compute, *, progress: Progress, place: Place = ONE_
             wait_for_others(progress, len(plan.cells) - sum(map(len, queue)), len(plan.cells))
 
 
-def _try_model(plan: Plan, compute: Compute) -> None:
-    """Loads a network that was made elsewhere: what is wrong with it is told before the data set is measured, which may
-    take hours."""
-    cell = plan.missing[0]
-    if isinstance(cell.model, Pretrained) and measures_data(plan):
-        plan.pretrained(cell, compute.device)
+def try_model(plan: Plan, device: torch.device) -> None:
+    """Loads a network that was made elsewhere: what is wrong with it is told before the results folder is changed to
+    this sweep, and before the data set is measured, which may take hours. Raises UserError."""
+    if not plan.missing or not isinstance(plan.missing[0].model, Pretrained):
+        return
+    to_measure = measures_data(plan)
+    if to_measure or not plan.is_kept:
+        try:
+            plan.pretrained(plan.missing[0], device)
+        except (MemoryError, RuntimeError) as error:
+            if to_measure or not out_of_memory(error):  # else its cells fail for want of it, and others may go on
+                raise
 
 
 def make_bench(plan: Plan, compute: Compute, progress: Progress, place: Place = ONE_PROCESS) -> Bench:
     """What the cells share, made where it is not there yet. Raises what `run` does."""
-    _try_model(plan, compute)
     while True:
         with plan.store.claim(EXTRACTOR) as held:
             if held:
@@ -86,6 +93,7 @@ def _train_first(bench: Bench, queue: deque[list[Cell]]) -> Iterator[Row]:
         cells = queue.popleft()
         if not all(_made_meanwhile(bench.plan, cell) for cell in cells):
             try:
+                _check_trainable(bench.plan, cells)
                 train_networks(bench, cells[0])
             except ANY as error:
                 cells = yield from _without_networks(bench, cells, error)
@@ -95,11 +103,12 @@ def _train_first(bench: Bench, queue: deque[list[Cell]]) -> Iterator[Row]:
 
 def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cell]]:
     """Runs those cells of one network that nobody else is at; returns the others."""
-    plan = bench.plan
+    plan, every = bench.plan, cells
     cells = [cell for cell in cells if not _made_meanwhile(plan, cell)]
     if not _claimable(plan, cells):
         return cells
     try:
+        _check_trainable(plan, every)
         ready = ready_for(bench, cells)
     except ANY as error:
         return (yield from _without_networks(bench, cells, error))
@@ -180,9 +189,23 @@ def _claimable(plan: Plan, cells: list[Cell]) -> bool:
 def _made_meanwhile(plan: Plan, cell: Cell) -> bool:
     """Whether another process has run the cell since this one looked. Not where that ran out of memory: what it lacked
     this one may hold."""
+    row = _new(plan, cell)
+    return row is not None and not (row["status"] == "failed" and lacked_memory(str(row["reason"])))
+
+
+def _new(plan: Plan, cell: Cell) -> Row | None:
+    """The cell's row, if another process has put it there since this one looked."""
     row = plan.store.find(cell.id)
-    new = row is not None and row["digest"] != plan.seen.get(cell.id)
-    return new and not (row["status"] == "failed" and lacked_memory(str(row["reason"])))
+    return row if row is not None and row["digest"] != plan.seen.get(cell.id) else None
+
+
+def _check_trainable(plan: Plan, cells: list[Cell]) -> None:
+    """Raises TrainingFailed where that of these cells' networks has failed in another process, which puts a row a cell:
+    here it would take as long, and end alike."""
+    failed = f"{TrainingFailed.__name__}: "
+    for row in filter(None, (_new(plan, cell) for cell in cells)):
+        if row["status"] == "failed" and str(row["reason"]).startswith(failed):
+            raise TrainingFailed(str(row["reason"]).removeprefix(failed))
 
 
 def clean_up(plan: Plan) -> None:

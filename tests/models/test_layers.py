@@ -152,6 +152,14 @@ def test_gradients_of_gradients_are_refused_where_there_are_none():
         gradient.sum().backward()
 
 
+@pytest.mark.skipif(not native_group_norm.available(), reason="no C compiler")
+def test_weights_in_half_are_torchs_to_do():
+    """The kernels read float32."""
+    norm, x = GroupNorm(16, silu=False).bfloat16(), torch.randn(2, 4, 4, 16).bfloat16()
+    wanted = F.group_norm(x.permute(0, 3, 1, 2).float(), norm.groups).permute(0, 2, 3, 1)
+    torch.testing.assert_close(norm(x).float(), wanted, rtol=0.02, atol=0.02)
+
+
 def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CFGBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))

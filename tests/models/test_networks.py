@@ -6,7 +6,8 @@ from cfgbench.data.fashion_mnist import DEBIAN
 from cfgbench.errors import UserError
 from cfgbench.models import feature_classifier
 from cfgbench.models import unet as networks
-from cfgbench.models.checkpoint import load_network
+from cfgbench.models.checkpoint import NETWORKS, load_network
+from cfgbench.models.layers import Conv
 from cfgbench.models.unet import UNet, level_sides
 from cfgbench.spec import Dataset, Model
 from cfgbench.tensors import load_tensors, save_tensors
@@ -142,3 +143,19 @@ def test_digits_are_held_out():
     assert (len(learned.images), len(unseen.images)) == (1437, 360)
     assert not {image.tobytes() for image in learned.images} & {image.tobytes() for image in unseen.images}
     assert len(data.load(Dataset(name="digits")).images) == 1797
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["denoiser", "classifier"])
+def test_channels_lie_last_in_training_whatever_their_number(kind, channels):
+    """What one channel begins channels first stays so: convolutions keep the order in memory that they find."""
+    facts = {"image_channels": channels, "side": 8, "num_classes": 10}
+    network = NETWORKS[kind](Model(channels=8, multipliers=[1, 2], attention=[4]), **facts)
+    laid_out = []
+    for module in network.modules():
+        if isinstance(module, Conv):
+            module.register_forward_hook(lambda _, given, found: laid_out.append(found.is_contiguous()))
+    z, lam, c = torch.randn(4, channels, 8, 8), torch.zeros(4), torch.arange(4)
+    network(z, lam, *([c] if kind == "denoiser" else [])).sum().backward()
+    assert len(laid_out) > 5
+    assert all(laid_out)

@@ -10,7 +10,8 @@ import torch
 from cfgbench.data import Images
 from cfgbench.diffusion.schedule import alpha, sigma
 from cfgbench.errors import UserError
-from cfgbench.models.precision import autocast
+from cfgbench.models import pretrained
+from cfgbench.models.precision import autocast, float32_kept
 from cfgbench.models.pretrained import load_pretrained, weights_identity
 from cfgbench.spec import Checkpoint, Factory
 
@@ -82,6 +83,10 @@ def double(**more):
         def forward(self, z, lam, c):
             return z.double()
     return Double()
+
+def asks(code, **more):
+    exec(code)
+    return make(**more)
 
 def moves(**more):
     import os
@@ -231,6 +236,35 @@ def test_what_a_function_changes_for_the_whole_program_is_undone(module):
     with autocast("fp32", CPU):  # which the new settings and the old would not both allow
         assert not torch.backends.cuda.matmul.allow_tf32
     assert Path.cwd() == module.parent
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(f"torch.backends.{flag} = {not on}" for flag, on in (
+            ("cudnn.allow_tf32", True), ("cuda.matmul.allow_tf32", False), ("cudnn.deterministic", False))),
+        *(f"torch.backends.{place}fp32_precision = {kind!r}" for place, kind in (
+            ("cudnn.", "tf32"), ("cudnn.conv.", "ieee"), ("cuda.matmul.", "tf32"), ("mkldnn.", "bf16"),
+            ("mkldnn.conv.", "bf16"), ("mkldnn.matmul.", "tf32"), ("mkldnn.rnn.", "bf16"))),
+        "torch.set_autocast_enabled('cuda', True)",
+        "torch.use_deterministic_algorithms(True)",
+    ],
+)  # fmt: skip
+def test_what_a_function_asks_of_arithmetic_is_undone(module, code):
+    def settings():
+        found = [torch.is_autocast_enabled("cuda"), torch.are_deterministic_algorithms_enabled()]
+        return found + [getattr(*place) for place in pretrained._ARITHMETIC]
+
+    before = settings()
+    load_pretrained(factory(function="asks", code=code), IMAGES, CPU)
+    assert settings() == before
+    x, weight = torch.rand(1, 64, 16, 16), torch.rand(64, 64, 3, 3)
+    with float32_kept(), float32_kept():  # torch refuses to read what its two kinds of settings say, if not alike
+        found = torch.conv2d(x, weight)
+    exact = torch.conv2d(x.double(), weight.double())
+    assert ((found - exact).abs().max() / exact.abs().max()).item() < 1e-5
+    with autocast("fp32", CPU):
+        assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused_before_work(module):

@@ -251,13 +251,29 @@ def test_what_has_one_training_says_so_beside_means_over_several(table1):
     ]
     one = rows[rows["p_uncond"] == 0.5].assign(**{"training.seed": 0})
     said = "errors are the images' own: what another training would change is not in them."
+    told = (
+        "A difference is told where it is 1.96 or more of its own standard errors (95 %); more where many points are "
+        "looked at, or where few seeds show the spread."
+    )
     for parts, note in (
         (several, ""),
-        ([one], f"The {said}"),
-        ([*several, one], f"Of points of one training: the {said}"),
+        ([one], f" The {said}"),
+        ([*several, one], f" Of points of one training: the {said}"),
     ):
         (judged,) = judge(pd.concat(parts, ignore_index=True), NOWHERE)
-        assert judged.note == note
+        assert judged.note == f"{told}{note}"
+
+
+def test_1_to_3_a_single_w_at_another_T_is_no_curve(table1):
+    """It is there for the steps; what curves there are decide as if it were not."""
+    rows = errors(table1)
+    lone = rows[(rows["w"] == 1) & (rows["p_uncond"] == 0.1)]
+    more = [lone.assign(T=T, cell_id=lone["cell_id"] + f"-{T}") for T in (2, 3)]
+    (plain,), (found,) = judge(rows, NOWHERE), judge(pd.concat([rows, *more], ignore_index=True), NOWHERE)
+    assert [one.outcome for one in found.verdicts[:3]] == [one.outcome for one in plain.verdicts[:3]]
+    assert [len(one.findings) for one in found.verdicts[:3]] == [len(one.findings) for one in plain.verdicts[:3]]
+    (alone,) = judge(more[0], NOWHERE)
+    assert "not swept" in words(alone.verdicts[0])
 
 
 def test_1_to_3_points_of_different_trainings_are_not_of_one_curve(table1):
@@ -931,5 +947,7 @@ def test_of_one_training_that_has_numbers_the_errors_are_the_images_own(table1, 
     rows = pd.concat(both, ignore_index=True)
     (judged,) = judge(rows, NOWHERE)
     assert ("what another training would change is not in them" in judged.note) == failed
-    for otherwise in (rows.assign(fid_se=None), rows.assign(dataset="gaussians")):
-        assert judge(otherwise, NOWHERE)[0].note == ""
+    assert judge(rows.assign(fid_se=None), NOWHERE)[0].note == ""
+    (points,) = judge(rows.assign(dataset="gaussians"), NOWHERE)
+    assert "1.96 or more of its own standard errors" in points.note
+    assert "another training" not in points.note

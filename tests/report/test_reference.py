@@ -292,6 +292,8 @@ def test_one_protocol_is_said_to_be_one(number):
          "preparation: box here, area in the paper"),
         ({"protocol": PROTOCOL.replace("1281167", "50000")}, "data set",
          "data set: 50,000 of the 1,281,167 images of imagenet64 here, ImageNet 64x64 in the paper"),
+        ({"dataset": "digits", "protocol": PROTOCOL.replace("imagenet64, 1281167", "digits, 1797")}, "data set",
+         "data set: digits, 1,797 images, here, ImageNet 64x64 in the paper"),
     ],
 )  # fmt: skip
 def test_what_differs_is_said(changes, what, text):

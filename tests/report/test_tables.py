@@ -195,6 +195,16 @@ def test_standard_errors_are_printed_where_known(table1):
     assert pd.read_csv(io.StringIO(csv(parts)))["FID se p_uncond=0.1"].tolist() == [0.021] * 14
 
 
+def test_an_fid_without_error_beside_numbers_that_have_one_is_told(table1):
+    rows, said = table1.assign(fid_se=0.02, is_se=0.1), "has no error: that takes more images than the features have"
+    lacking = rows.assign(fid_se=rows["fid_se"].where(rows["w"] != 1))
+    for table in (markdown, latex, csv):
+        assert said in table(slices(lacking))
+        assert said in table(slices(rows.assign(fid_se=None)))
+        assert said not in table(slices(rows))
+        assert said not in table(slices(table1))
+
+
 def test_small_numbers_keep_two_digits(table1):
     cells = markdown_cells(markdown(slices(table1.assign(fid=table1["fid"] / 1000))))
     assert cells[1][2] == "**0.0015**" or cells[1][2] == "**0.0016**"

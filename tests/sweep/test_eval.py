@@ -266,12 +266,14 @@ def test_the_content_of_the_reference_has_a_name(run):
     as_npz(np.ascontiguousarray(DIGITS[200:300][:, :, ::-1]), "others/samples.npz")
     as_npz(DIGITS[200:300], "same/samples.npz")
     names = ["samples", "samples.zip", "same/samples.npz", "others/samples.npz"]
-    found = [result(run, "samples.npz", "--reference", name, "--features", "digits") for name in names]
+    shutil.copytree("samples", "renamed")
+    for path in list(Path("renamed").rglob("*.png")):  # they are read in the order of their names' hashes
+        path.rename(path.with_name(f"image {path.name}"))
+    found = [result(run, "samples.npz", "--reference", name, "--features", "digits") for name in [*names, "renamed"]]
     ids = [one["reference_id"] for one in found]
-    assert len({*ids}) == 3
-    assert ids[0] == ids[1]
-    assert found[0]["protocol_id"] == found[1]["protocol_id"]
-    assert len({one["protocol_id"] for one in found}) == 3
+    assert ids[0] == ids[1] == ids[2] == ids[4] != ids[3]
+    protocols = [one["protocol_id"] for one in found]
+    assert protocols[0] == protocols[1] == protocols[2] == protocols[4] != protocols[3]
     shutil.copy("same/samples.npz", "named-otherwise.npz")
     words = ["--reference", "named-otherwise.npz", "--features", "digits"]
     again = result(run, "samples.npz", *words, "--save-reference", "kept.npz")
@@ -891,6 +893,35 @@ def test_a_reference_of_few_images_has_a_note(run):
         said = f"note: the reference has {count} images, of 64 dimensions: FID is biased upwards by that too, and FID∞"
         assert (code, said in err) == (0, noted), err
         assert json.loads(Path("it.json").read_text())["reference_samples"] == count
+        saved = "few.npz", "--features", "digits", "--save-reference", f"kept{count}.npz"
+        assert run("eval", "samples.npz", "--reference", *saved)[0] == 0
+        code, _, err = run("eval", "samples.npz", "--reference", f"kept{count}.npz", "--json", "it.json")
+        assert (code, said in err) == (0, noted), err
+        assert json.loads(Path("it.json").read_text())["reference_samples"] == count
+        Path("s.yaml").write_text(
+            "name: s\ndataset: {name: digits, limit: 200}\nmodel: {channels: 8}\ntraining: {steps: 2}\n"
+            f"sampling: {{samples: 200}}\ngrid: {{w: [0], T: [2]}}\nevaluation: {{reference: kept{count}.npz}}\n"
+        )
+        code, _, err = run("sweep", "s.yaml", "--dry-run", "--quiet")
+        assert (code, said in err) == (0, noted), err
+
+
+def test_what_a_sweep_file_names_is_not_overwritten(run):
+    as_npz(DIGITS[:50])
+    for name in "ab":
+        Path("photos", name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(f"photos/{name}/1.png")
+    Path("w.pth").write_bytes(b"mine")
+    Path("s.yaml").write_text(
+        "name: s\ndataset: {name: folder, path: photos}\nmodel: {channels: 8}\ntraining: {steps: 2}\n"
+        "sampling: {samples: 20}\ngrid: {w: [0], T: [2]}\nevaluation: {features: inception-64, metrics: [fid], "
+        "inception_weights: w.pth}\n"
+    )
+    of_data = "an image of the data set of s.yaml"
+    for path, what in (("w.pth", "the Inception network's weights"), ("photos/a/1.png", of_data)):
+        code, _, err = run("eval", "samples.npz", "--reference", "s.yaml", "--features", "digits", "--json", path)
+        assert (code, f"--json {path}: would overwrite {what}" in err) == (2, True), err
+    assert Path("w.pth").read_bytes() == b"mine"
 
 
 def test_images_of_another_size_than_the_references_have_a_note(run, random_inception):

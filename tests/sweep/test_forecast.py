@@ -67,6 +67,18 @@ def test_a_dry_run_counts_the_classifier_that_measures(sweep, run, monkeypatch):
     assert (code, "measures the images" in out) == (0, False)
 
 
+def test_the_classifier_that_measures_is_timed_with_the_threads_that_train_it(sweep, monkeypatch):
+    """It is trained before the workers have anything to do."""
+    threads = []
+    monkeypatch.setattr(
+        "cfgbench.sweep.forecast.estimate.seconds_of_training",
+        lambda images, device: threads.append(torch.get_num_threads()) or 1.0,
+    )
+    before = torch.get_num_threads()
+    costs_of(make_plan(sweep(40), Path("results")), Compute(CPU, "fp32"), [], 3)
+    assert (threads, torch.get_num_threads()) == ([3 * before], before)
+
+
 def test_images_whose_statistics_are_kept_are_not_ahead(sweep, monkeypatch):
     seen = []
     monkeypatch.setattr(extractor, "packaged_extractor", lambda *all, ahead, **how: seen.append(ahead))

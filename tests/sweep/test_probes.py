@@ -201,6 +201,15 @@ def test_what_a_network_raises_may_say_nothing(sweep, run):
     assert sweep("mute")[::2] == (2, "cfgbench: sweep.yaml: model: does not fit the images: Mute\n")
 
 
+def test_a_sweep_file_whose_network_is_refused_leaves_what_is_finished_as_it_is(sweep, run):
+    assert sweep("sound")[0] == 0
+    words = ["report", "probed", "--table", "md"], ["ls", "probed"], ["sweep", "results/probed/sweep.yaml", "--quiet"]
+    before = [run(*each) for each in words]
+    for function in ("misspelt", "fails"):
+        assert sweep(function)[0] == 2
+        assert [run(*each) for each in words] == before
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_network_that_fails_does_so_before_the_data_set_is_measured(sweep, run, workers):
     sweep("misspelt", "evaluation: {features: classifier}")
@@ -262,8 +271,8 @@ def test_weights_that_change_while_a_sweep_runs_stop_it(sweep, run, monkeypatch)
         ("ignores", "ignores its class: eps of the classes [0, 1, 8, 9] differ by 0.0e+00"),
         ("aliased", "its null class acts as class 9: their eps differ by 0.0e+00"),
         ("third", "its null class acts as class 3: their eps differ by 0.0e+00"),
-        ("drops", "gives other values when called again: dropout is active"),
-        ("random_at_the_end", "gives other values when called again: dropout is active"),
+        ("drops", "gives other values when called again: dropout is active, or it draws random numbers"),
+        ("random_at_the_end", "gives other values when called again: dropout is active, or it draws random numbers"),
         ("mixes", "predicts otherwise for an image alone than beside another: batch norm is in training mode"),
         ("not_finite", "gives values that are not finite; look at its weights"),
         ("no_null", "does not take class 10, the null class that model.p_uncond > 0 announces: AssertionError"),
@@ -390,12 +399,15 @@ def test_a_network_that_rounds_otherwise_in_larger_batches_is_sound(sweep):
     assert sweep("errs")[0] == 2
 
 
-def test_it_is_loaded_once_more_only_where_the_data_set_is_to_be_measured(sweep):
+def test_it_is_loaded_once_more_only_where_the_data_set_is_to_be_measured_or_the_sweep_is_new(sweep):
     assert sweep("counted")[0] == 0
     assert Path("made").read_text() == ".."
     next(Path("results/probed/cells").iterdir()).unlink()
     assert sweep("counted")[0] == 0
     assert Path("made").read_text() == "..."
+    next(Path("results/probed/cells").iterdir()).unlink()
+    assert sweep("counted", "evaluation: {keep_features: true}")[0] == 0
+    assert Path("made").read_text() == "....."
 
 
 @pytest.mark.parametrize("asked", [True, False])

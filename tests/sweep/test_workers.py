@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import kills
 import pytest
@@ -17,6 +18,8 @@ from programs import alive, foreground
 
 from cfgbench.errors import UserError
 from cfgbench.models.precision import Compute
+from cfgbench.progress import silent
+from cfgbench.sweep import networks
 from cfgbench.sweep.bench import Place
 from cfgbench.sweep.plan import make_plan, prepare_folder
 from cfgbench.sweep.run import run as run_alone
@@ -185,6 +188,47 @@ def test_a_killed_worker_leaves_its_work_to_the_other(small, run, first_worker_k
     assert kills.differences(Path("calm"), Path("results")) == []
     assert kills.left_behind(Path("results")) == []
     wrong_for_a_worker(run, small)
+
+
+def test_the_places_are_those_of_the_processes_that_were_begun(small, run, monkeypatch):
+    """Of four that were asked for one: what is ahead is its own, and no part of it another's."""
+    assert run("sweep", small, "--quiet", "--workers", "1")[0] == 0
+    next(Path("results/digits/cells").glob("*.parquet")).unlink()
+    plan, sent = make_plan(small, Path("results")), []
+    nobody = SimpleNamespace(pipe=SimpleNamespace(send=lambda task: sent.append(task.place)))
+    monkeypatch.setattr(worker_pool, "_begin", lambda _: nobody)
+    monkeypatch.setattr(worker_pool, "_end", lambda _: None)
+    monkeypatch.setattr(worker_pool, "_relay", lambda *_: iter(()))
+    list(worker_pool.run_shared(plan, Compute(torch.device("cpu"), "fp32"), progress=silent, workers=4))
+    assert sent == [Place(0, 1)]
+
+
+def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_again(small, run, monkeypatch):
+    """Of two processes one waits for the network that the other trains, whose loss is no number."""
+    small.write_text(SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.1]").replace("3e-3", "1e30"))
+    plan, compute = make_plan(small, Path("results")), Compute(torch.device("cpu"), "fp32")
+    prepare_folder(plan)
+    (network,), honest, begun = plan.networks(), networks.train, []
+
+    def train(*all, **options):
+        begun.append(1)
+        return honest(*all, **options)
+
+    monkeypatch.setattr(networks, "train", train)
+    other = run_alone(plan, compute, progress=silent)
+    held = plan.store.claim(network.id)
+    assert held.__enter__()
+
+    def first_fails(*_):
+        held.__exit__(None, None, None)
+        assert next(other)["status"] == "failed"  # its first row is there, and not yet its second
+
+    monkeypatch.setattr("cfgbench.sweep.run.wait_for_others", first_fails)
+    rows = list(run_alone(replace(plan), compute, progress=silent))
+    assert len(begun) == 1
+    assert [row["status"] for row in rows] == ["failed"]
+    assert "the loss is nan at step" in rows[0]["reason"]
+    assert list(other) == []
 
 
 def wrong_for_a_worker(run, small):

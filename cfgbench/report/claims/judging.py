@@ -13,6 +13,7 @@ from cfgbench.report.claims.steps import ENOUGH, steps_help
 from cfgbench.report.claims.strength import SMALL, best_is_small, is_rises, rises_again
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
+from cfgbench.report.rows.doubt import SIGMAS
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -38,10 +39,13 @@ class Judged:
 
 
 def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns: str) -> Judge:
-    """A claim on one curve as a claim on every curve of classifier-free guidance."""
+    """A claim on one curve as a claim on every curve of classifier-free guidance; a single w is none, such as where T
+    is swept at one, unless there is nothing else."""
 
     def judged(influences: Influences, setting: Setting) -> list[Finding]:
-        found = [judge(influences, curve.name, curve.having(*columns)) for curve in setting.curves()]
+        curves = [(curve.name, curve.having(*columns)) for curve in setting.curves()]
+        swept = [curve for curve in curves if len(curve[1]) > 1]
+        found = [judge(influences, *curve) for curve in swept or curves]
         return found or [unknown("classifier-free guidance", "not swept, or no cell has numbers")]
 
     return judged
@@ -65,6 +69,10 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """In the order in which they are numbered, from 1."""
 
+_TOLD = (
+    f"A difference is told where it is {SIGMAS:g} or more of its own standard errors (95 %); more where many points "
+    "are looked at, or where few seeds show the spread."
+)
 _ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
 _SOME_OF_ONE = f"Of points of one training: {_ONE_TRAINING[0].lower()}{_ONE_TRAINING[1:]}"
 
@@ -96,8 +104,10 @@ def _judged(setting: Setting, influences: Influences, contradictions: Sequence[s
 
 
 def _on_errors(setting: Setting) -> str:
-    """What is not in the errors, where there are any."""
-    trainings = setting.trainings
-    if not (setting.trained and setting.has_errors and 1 in trainings):
+    """By what is told, and what is not in the errors, where there are any."""
+    if not setting.has_errors:
         return ""
-    return _SOME_OF_ONE if len(trainings) > 1 else _ONE_TRAINING
+    trainings = setting.trainings
+    if not (setting.trained and 1 in trainings):
+        return _TOLD
+    return f"{_TOLD} {_SOME_OF_ONE if len(trainings) > 1 else _ONE_TRAINING}"

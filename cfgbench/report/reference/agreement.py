@@ -64,10 +64,11 @@ def agreement(part: Slice, published: Published) -> list[Note]:
 
 
 def _data_set(part: Slice, published: Published) -> Note:
-    held, stated = part.setting["dataset"], published.part.setting["dataset"]
+    held, stated, alike = part.setting["dataset"], published.part.setting["dataset"], counterpart(part) == published
     if few := _in_part(part):
-        held = f"{few:,} of the {TRAINING_IMAGES:,} images of {held}"
-    return _note("data set", held, stated, same=counterpart(part) == published and not few)
+        of = f"{few:,} of the {TRAINING_IMAGES:,} images of {held}"
+        held = of if imagenet_size(held) is not None else f"{held}, {few:,} images,"
+    return _note("data set", held, stated, same=alike and not few)
 
 
 def _in_part(part: Slice) -> int:

@@ -97,6 +97,19 @@ def bias(*parts: Slice) -> str:
 
 
 def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:
-    """The lines under a table that belong to no single entry: the bias, and what the marks mean."""
-    biased = bias(part) if FID in metrics else ""
-    return [text for text in [biased, *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]
+    """The lines under a table that belong to no single entry: the bias, what has no error, and what the marks mean."""
+    lines = [bias(part), _without_error(part)] if FID in metrics else []
+    return [text for text in [*lines, *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]
+
+
+def _without_error(part: Slice) -> str:
+    """Why single cells have an FID and no error, where other numbers have one: published ones have none, nor have those
+    of earlier versions."""
+    cells = [members[0] for members in part.rows["members"] if len(members) == 1]
+    lacking = any(np.isfinite(number(row, FID.column)) and np.isnan(number(row, FID.se)) for row in cells)
+    if not lacking or not any(part.has(metric.se) for metric in (FID, IS)):
+        return ""
+    return (
+        "An FID without ± has no error: that takes more images than the features have dimensions, and images that vary "
+        "in each direction in which the reference does."
+    )

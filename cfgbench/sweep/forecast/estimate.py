@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from cfgbench.data import Images
@@ -66,7 +67,7 @@ def forecast(plan: Plan, compute: Compute, workers: int = 1) -> list[str]:
     missing = plan.missing
     there = {network.id for network in plan.networks() if _is_there(plan, network, compute)}
     untrained = [network for network in networks_of(missing) if network.id not in there]
-    costs = costs_of(plan, compute, untrained)
+    costs = costs_of(plan, compute, untrained, workers)
     lines = [_cell_line(plan, cell, costs) for cell in plan.cells]
     for network in plan.networks():
         state = "to train" if network in untrained else "trained" if network.id in there else "not needed"
@@ -180,17 +181,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def costs_of(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Costs:
-    """Times the sweep's own network: a call, and a training step of each kind that is untrained."""
+def costs_of(plan: Plan, compute: Compute, untrained: Sequence[Network], workers: int = 1) -> Costs:
+    """Times the sweep's own network: a call, and a training step of each kind that is untrained; and the training of
+    the classifier that measures, which has the threads of all `workers`."""
     try:
-        return _measured(plan, compute, untrained)
+        return _measured(plan, compute, untrained, workers)
     except (RuntimeError, MemoryError) as error:  # what torch raises where memory ends
         raise UserError(
             f"model: its cost cannot be measured on {compute.device} ({reason(error)}); take a smaller one"
         ) from None
 
 
-def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Costs:
+def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network], workers: int) -> Costs:
     if not plan.missing:
         return Costs(0.0, {}, 0.0, {})
     cell, images = plan.cells[0], plan.images
@@ -207,8 +209,18 @@ def _measured(plan: Plan, compute: Compute, untrained: Sequence[Network]) -> Cos
     denoiser = for_sampling(denoiser, compute.precision)
     passes = pace_of_passes(denoiser, images.images.shape[1:], AT_ONCE, compute)
     measures = plan.feature_classifier is not None and not is_trained(plan)
-    feature_classifier = seconds_of_training(images, compute.device) if measures else 0.0
+    feature_classifier = _of_feature_classifier(images, compute, workers) if measures else 0.0
     return Costs(passes.seconds, training, feature_classifier, size)
+
+
+def _of_feature_classifier(images: Images, compute: Compute, workers: int) -> float:
+    """Seconds of its training, before the workers have anything to do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads * workers)
+    try:
+        return seconds_of_training(images, compute.device)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _training(network: nn.Module, one: Network, images: Images, compute: Compute) -> float:

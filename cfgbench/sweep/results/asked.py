@@ -57,14 +57,14 @@ def _noted(cell: "Cell") -> dict[str, Any]:
 def _is_noted(cell: Any) -> bool:
     """Whether this says of a cell what `_noted` does; what is null or missing was not known to an earlier version."""
     known = isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in _ALWAYS.items())
-    known = known and _is_printable(cell)
+    known = known and _can_be_shown(cell) and cell.get("settings", {}) is not None
     return known and all(cell.get(key) is None or isinstance(cell[key], kind) for key, kind in _NOW.items())
 
 
-def _is_printable(content: Any) -> bool:
-    """Whether all text in it is."""
+def _can_be_shown(content: Any) -> bool:
+    """Whether all text in it is printable, and no whole number is too large for a float."""
     if isinstance(content, dict):
-        return all(map(_is_printable, [*content, *content.values()]))
+        return all(map(_can_be_shown, [*content, *content.values()]))
     if isinstance(content, list):
-        return all(map(_is_printable, content))
-    return not isinstance(content, str) or content.isprintable()
+        return all(map(_can_be_shown, content))
+    return abs(content) < 2**63 if isinstance(content, int) else not isinstance(content, str) or content.isprintable()

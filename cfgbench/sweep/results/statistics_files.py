@@ -67,11 +67,12 @@ def _source_of(path: Path) -> Source | None:
 
 
 class Statistics(NamedTuple):
-    """What a file holds, and the id of the extractor that it names, and whose it says they are, if it does; `key` is
-    where the one that measures is named: --features, or evaluation.features."""
+    """What a file holds, and of how many images, the id of the extractor that it names, and whose it says they are, if
+    it does; `key` is where the one that measures is named: --features, or evaluation.features."""
 
     path: Path
     moments: Moments
+    images: int | None
     maker: str | None
     source: Source | None
     key: str
@@ -100,10 +101,7 @@ def load_statistics(path: Path, *, key: str) -> Statistics:
         raise UserError(f"{path}: no statistics mu and sigma, it has {there}; make them of images: {made}")
     try:
         mu, sigma = (torch.from_numpy(npz.array(path, name, LARGEST)) for name in ("mu", "sigma"))
-        maker = maker_of(path)
-        n = npz.array(path, "n").item() if "n" in names and maker else None
-        if n is not None and not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
-            raise ValueError(f"n = {brief(n)}")
+        maker, n = maker_of(path), images_of(path)
         moments = Moments.from_covariance(mu, sigma)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: no statistics mu and sigma ({reason(error)})") from None
@@ -113,8 +111,19 @@ def load_statistics(path: Path, *, key: str) -> Statistics:
             f"measured with another network; make it anew with what {key} names: cfgbench eval IMAGES --reference REF "
             "--features NAME --save-stats FILE.npz"
         )
-    moments = moments if n is None else Moments(int(n), moments.mean, moments.covariance * (n - 1))
-    return Statistics(path, moments, maker, _source_of(path) if maker else None, key)
+    moments = moments if n is None else Moments(n, moments.mean, moments.covariance * (n - 1))
+    return Statistics(path, moments, n, maker, _source_of(path) if maker else None, key)
+
+
+def images_of(path: Path) -> int | None:
+    """Of how many images the statistics are, if the file says so: cfgbench's own does. Raises UserError, and ValueError
+    for what is no such number."""
+    if not {"n", "features_id"} <= npz.members(path).keys():
+        return None
+    n = npz.array(path, "n").item()
+    if not (isinstance(n, int | float) and 2 <= n < 2**53 and n == int(n)):
+        raise ValueError(f"n = {brief(n)}")
+    return int(n)
 
 
 def kept_elsewhere(store: "Store", key: str) -> Path | None:

@@ -66,7 +66,7 @@ def run_shared(
             begun.append(_begin(division))
         make_bench(plan, compute, progress)  # what all need is made by one, with all threads
         for number, worker in enumerate(begun):
-            place = Place(number, division.workers)
+            place = Place(number, len(begun))
             task = Task(replace(plan, images=None), plan.images.content, compute, place)
             with contextlib.suppress(OSError):  # it is gone already, which is found out below
                 worker.pipe.send(task)
