@@ -10,9 +10,10 @@ made again.
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,16 +23,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-PROGRAM = """
-import sys
-import torch._dynamo  # which optimizers load
 from cfgbench import cli
 from cfgbench.sweep.results import shards
 from cfgbench.training import diffusion
-shards.SECONDS, diffusion.SECONDS_BETWEEN_SAVES, diffusion.SHARE_OF_SAVING = 0.0, 0.2, 1.0
-print("begun", flush=True)
-cli.main()
-"""
+
+LOADED = ["torch._dynamo", "cfgbench.commands.sweep", "cfgbench.sweep.run", "cfgbench.report.measured"]
+"""What is loaded once, before the sweeps begin as forks; optimizers load the first."""
 PASSING = "sweep", "seconds", "images_per_second", "created", "digest"
 """Columns that no two runs share."""
 
@@ -48,27 +45,38 @@ def storm(sweep: Path, results: Path, kills: int, seconds: tuple[float, float], 
     """
     delays, fell_on = random.Random(seed), Counter[str]()
     seen: dict[str, Any] = {}
-    command = [sys.executable, "-c", PROGRAM, "sweep", str(sweep), "--results", str(results), "--quiet"]
-    command += ["--workers", "1"]  # others would not have what PROGRAM changes
+    results.mkdir(parents=True, exist_ok=True)
+    said = results / "said"
+    programs = multiprocessing.get_context("forkserver")
+    programs.set_forkserver_preload(LOADED)
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        process.stdout.readline()
+        process = programs.Process(target=_sweep, args=(sweep, results, said))
+        process.start()
         more = fell_on.total() < kills
-        try:
-            _, said = process.communicate(timeout=delays.uniform(*seconds) if more else None)
-        except subprocess.TimeoutExpired:
+        process.join(delays.uniform(*seconds) if more else None)
+        if process.exitcode is None:
             fell_on[_doing(results)] += 1
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
+            process.join()
         found = rows(results)
         for cell, row in seen.items():
             if found.get(cell) != row:
                 raise MadeTwice(cell)
         seen = found
-        if process.returncode == 0:
+        if process.exitcode == 0:
             return fell_on
-        if process.returncode != -signal.SIGKILL:
-            raise RuntimeError(f"exit code {process.returncode}: {said}")
+        if process.exitcode != -signal.SIGKILL:
+            raise RuntimeError(f"exit code {process.exitcode}: {said.read_text()}")
+
+
+def _sweep(sweep: Path, results: Path, said: Path) -> None:
+    """The command, in this process; the other workers of several would not have what is changed here."""
+    with said.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    shards.SECONDS, diffusion.SECONDS_BETWEEN_SAVES, diffusion.SHARE_OF_SAVING = 0.0, 0.2, 1.0
+    sys.argv = ["cfgbench", "sweep", str(sweep), "--results", str(results), "--quiet", "--workers", "1"]
+    cli.main()
 
 
 def _doing(results: Path) -> str:

@@ -251,7 +251,7 @@ def test_what_is_wrong_with_the_reference_is_said_of_it(run):
     as_npz(DIGITS[:200])
     as_npz(DIGITS[:1], "one.npz")
     code, _, err = run("eval", "samples.npz", "--reference", "one.npz", "--features", "digits", "--quiet")
-    assert (code, err) == (2, "cfgbench: --reference one.npz: 1 images; FID needs at least 2\n")
+    assert (code, err) == (2, "cfgbench: --reference one.npz: 1 image; FID needs at least 2\n")
     Path("gone.yaml").write_text("name: x\ndataset: {name: folder, path: gone}\ngrid: {w: [0]}\n")
     _, _, err = run("eval", "samples.npz", "--reference", "gone.yaml", "--features", "digits", "--quiet")
     assert err == "cfgbench: gone.yaml: dataset.path = gone: no such file or folder\n"
@@ -519,7 +519,7 @@ def published(dimensions=2048, **more):
         (["samples.npz", "--reference", "reference.npz", "--features", "digits"], "names no extractor, so its 2048"),
         (["stats.pkl", "--reference", "digits"], "stats.pkl: neither a folder nor a whole zip file"),
         (["empty", "--reference", "digits"], "empty: no PNG or JPEG in it"),
-        (["one.npz", "--reference", "digits"], "one.npz: 1 images; FID needs at least 2"),
+        (["one.npz", "--reference", "digits"], "one.npz: 1 image; FID needs at least 2"),
         (["float.npz", "--reference", "digits"], "of float64, where images [n, height, width, 1 or 3] of uint8"),
         (["other.npz", "--reference", "digits"], "has no array arr_0 of images; it has images"),
         (["object.npz", "--reference", "digits"], "object.npz: arr_0 cannot be read"),

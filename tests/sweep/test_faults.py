@@ -132,7 +132,7 @@ def same(calm, results):
 
 
 def test_killed_again_and_again_the_rows_are_those_of_an_undisturbed_run(small, calm, tmp_path):
-    fell_on = kills.storm(small, tmp_path / "stormy", 8, (0.1, 0.8), 0)
+    fell_on = kills.storm(small, tmp_path / "stormy", 12, (0.1, 1.0), 0)
     assert fell_on.total() >= 3
     same_but_paths = kills.differences(calm, tmp_path / "stormy")
     assert same_but_paths == []

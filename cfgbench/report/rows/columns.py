@@ -1,7 +1,9 @@
 """What a column of the rows is: a place in the plane, a condition under which numbers compare, a seed, or a result."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cfgbench.report.rows.systems import DEFAULTS
@@ -52,10 +54,12 @@ def comparable(rows: pd.DataFrame, *, without: Collection[str] = ()) -> list[pd.
     A seed that is not known is not one more seed: such rows are groups of their own.
     """
     apart = (*without, "protocol_id", *(["guidance"] if "system" in without else []))
-    keys = [rows[key].map(repr) for key in conditions(rows) if key not in apart]
+    keys: list[Iterable[Any]] = [map(repr, rows[key]) for key in conditions(rows) if key not in apart]
     keys += [rows["system"]] if "system" in rows and "system" not in without else []
     keys += [rows[key].isna() for key in SEEDS if key in rows and key in without]
-    return [group for _, group in rows.groupby(keys, sort=False)]
+    numbers: dict[tuple[Any, ...], int] = {}  # by which pandas groups, six times as fast as by a dozen of keys
+    which = [numbers.setdefault(key, len(numbers)) for key in zip(*keys, strict=True)]
+    return [group for _, group in rows.groupby(np.array(which, dtype=np.intp), sort=False)]
 
 
 def same_measure(rows: pd.DataFrame) -> pd.Series:
