@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cfgbench.errors import UserError, counted
+from cfgbench.files import read_at_most
 from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.drawing.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
@@ -21,11 +22,12 @@ from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.rows.tally import Tally, tally
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
+from cfgbench.spec.yaml_file import LARGEST_FILE
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
 from cfgbench.wording import run_again
 
-_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index"}
+_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index", "sweep"}
 """The files that a whole report may have, by their names up to a dash or dot."""
 
 
@@ -83,10 +85,10 @@ class Report:
     def write(self, out: Path, request: Request = WHOLE, *, published: bool = False) -> list[Path]:
         """Writes the report into the folder `out`; returns the files' paths.
 
-        The whole has the page index.md and all rows as rows.parquet too; else there is only what the request names (see
-        figures.PLOTS and formats.FORMATS). A name that is not known, or for which the rows hold nothing, is a
-        UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside the whole
-        sheet.
+        The whole has the page index.md, all rows as rows.parquet and the sweep.yaml too; else there is only what the
+        request names (see figures.PLOTS and formats.FORMATS). A name that is not known, or for which the rows hold
+        nothing, is a UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside
+        the whole sheet.
 
         With `published` the paper's numbers stand beside the measured: point by point in reference.md and .csv, each
         system among other models in comparison.md, .csv and .tex, both on the page, and in the trade-off where they
@@ -124,9 +126,17 @@ class Report:
         judged, lines = self.judged, self.best  # while the figures are drawn
         files = texts("table", formats.FORMATS, shown.arranged)
         beside = beside_published(shown, formats.FORMATS) if published else {}
-        files |= drawn() | beside | texts("claims", text.FORMATS, judged)
+        files |= drawn() | beside | texts("claims", text.FORMATS, judged) | self._sweep()
         page = index(shown, self.rows, self._tally, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
+
+    def _sweep(self) -> dict[str, bytes]:
+        """The sweep as it was last run, whose network and training no row tells; nothing where it cannot be read."""
+        path = Store(self.shown.folder).sweep_file
+        try:
+            return {path.name: read_at_most(path, LARGEST_FILE)}
+        except (OSError, ValueError):
+            return {}
 
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:

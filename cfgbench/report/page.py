@@ -40,7 +40,7 @@ def index(shown: Shown, rows: pd.DataFrame, tally: Tally, files: Mapping[str, by
     sections += [section("Tables", files, "table.md"), section("The paper's claims", files, "claims.md")]
     sections.append(section("Beside the published numbers", files, "comparison.md", "reference.md"))
     sections += figures.values()
-    sections += [_protocol(rows, shown.parts), _failed(tally), _files(files)]
+    sections += [_protocol(rows, shown.parts), _settings(files), _failed(tally), _files(files)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -119,6 +119,11 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
         if values
     ]
     return f"## Protocol\n\n{markdown_table(['', ''], lines, 'll')}"
+
+
+def _settings(files: Iterable[str]) -> str:
+    words = "Data set, network, training and all other settings, as the sweep was last run"
+    return f"{words}: [sweep.yaml](sweep.yaml)." if "sweep.yaml" in files else ""
 
 
 def _failed(tally: Tally) -> str:

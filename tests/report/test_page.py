@@ -42,6 +42,22 @@ def test_the_page_tells_the_whole(tmp_path, out, with_failures):
     assert (out / "table.md").read_text().strip() in page
 
 
+def test_the_sweep_file_is_part_of_the_whole(tmp_path, out, table1):
+    """It says what the network is and how it was trained. One that is damaged is another command's to tell."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    report = Report(folder, table1)
+    (folder / "sweep.yaml").write_text("name: digits\n")
+    assert out / "sweep.yaml" in report.write(out)
+    assert (out / "sweep.yaml").read_text() == "name: digits\n"
+    said = "Data set, network, training and all other settings, as the sweep was last run: [sweep.yaml](sweep.yaml)."
+    assert said in (out / "index.md").read_text()
+    (folder / "sweep.yaml").write_bytes(bytes(1 << 20))
+    assert out / "sweep.yaml" not in report.write(out)
+    assert said not in (out / "index.md").read_text()
+    assert "of an earlier report, and not of this one: sweep.yaml" in report.notes
+
+
 def test_a_failed_cell_is_told_from_others_of_its_place(tmp_path, out, table1):
     some = table1[table1["p_uncond"] == 0.1].reset_index(drop=True)
     several = [some.assign(seed=seed, clip=seed == 1, cell_id=some["cell_id"] + f"-{seed}") for seed in (0, 1)]
