@@ -15,6 +15,7 @@ from cfgbench.spec import Cell, Pretrained
 from cfgbench.sweep.batches import Ready
 from cfgbench.sweep.bench import Bench
 from cfgbench.sweep.fill import Job, fill
+from cfgbench.sweep.notes import note_in_row
 from cfgbench.sweep.results.sheet import sheet_png
 
 
@@ -73,6 +74,7 @@ def describe(cell: Cell, bench: Bench) -> dict[str, Any]:
         "protocol": protocol(cell, bench),
         "protocol_id": identity(protocol(cell, bench)),
         "features_id": bench.extractor.id,
+        "notes": note_in_row(bench.plan, sampling.samples, bench.features, bench.reference.images),
         "reference_id": bench.reference.id,
         "checkpoint_id": cell.checkpoint_id,
         "classifier_id": cell.classifier and cell.classifier.id,

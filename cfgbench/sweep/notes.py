@@ -3,6 +3,7 @@
 import numpy as np
 
 from cfgbench.evaluation.accumulator import SPLITS
+from cfgbench.evaluation.features import Features
 from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.fits import against_images, numbered_otherwise
 from cfgbench.sweep.plan import Plan
@@ -25,14 +26,27 @@ def notes_on_training(plan: Plan) -> list[str]:
     return [*_on_null_class(plan), *_on_classifier(plan)]
 
 
+def note_in_row(plan: Plan, samples: int, features: Features, in_reference: int | None) -> str | None:
+    """What the row of a cell of so many images says beside its numbers, for whoever reads them in a table; None where
+    there is nothing. `features` are of some images; `in_reference` is how many the reference is of, where that is
+    known."""
+    classes = 0 if features.logits is None else features.logits.shape[1]
+    against = in_reference if "fid" in plan.spec.evaluation.metrics else None
+    lines = [*_on_splits(plan, samples, classes), *_on_reference(against, features.pooled.shape[1]), *_on_shares(plan)]
+    return "; ".join(lines) or None
+
+
 def _on_numbers(plan: Plan) -> list[str]:
-    fewest, metrics, lines = min(cell.sampling.samples for cell in plan.missing), plan.spec.evaluation.metrics, []
+    fewest, metrics = min(cell.sampling.samples for cell in plan.missing), plan.spec.evaluation.metrics
     dimensions, classes = widths(plan)
-    if "fid" in metrics and fewest <= dimensions:
-        lines.append(f"{fewest:,} images: {no_error(dimensions)}")
-    if "is" in metrics and fewest // SPLITS < classes:
-        lines.append(small_split(fewest // SPLITS, classes))
-    return lines
+    lines = [f"{fewest:,} images: {no_error(dimensions)}"] if "fid" in metrics and fewest <= dimensions else []
+    return [*lines, *_on_splits(plan, fewest, classes)]
+
+
+def _on_splits(plan: Plan, samples: int, classes: int) -> list[str]:
+    """On an Inception Score of so many images, where an extractor knows so many classes."""
+    held = samples // SPLITS
+    return [small_split(held, classes)] if "is" in plan.spec.evaluation.metrics and held < classes else []
 
 
 def _on_images(plan: Plan) -> list[str]:
@@ -41,16 +55,27 @@ def _on_images(plan: Plan) -> list[str]:
         lines.append("ADM's networks number classes otherwise than the npz batches, whose names stand on sheets")
     if plan.images.ignored:
         lines.append(passed_over(plan.images.ignored, "in a class folder"))
+    against = _in_reference(plan)
+    few = [] if against is None else _on_reference(against, widths(plan)[0])
+    return [*lines, *few, *_on_shares(plan)]
+
+
+def _on_reference(images: int | None, dimensions: int) -> list[str]:
+    """On a reference of so many images, where that is known."""
+    return [few_in_reference(images, dimensions)] if images is not None and images <= dimensions else []
+
+
+def _on_shares(plan: Plan) -> list[str]:
+    """On classes of very unequal sizes, where FID is measured against them."""
+    if not against_images(plan.spec, plan.images):
+        return []
     counts = np.bincount(plan.images.labels)
     fewest, most = int(counts.min()), int(counts.max())
-    against = _in_reference(plan)
-    if against is not None and against <= (dimensions := widths(plan)[0]):
-        lines.append(few_in_reference(against, dimensions))
-    if against_images(plan.spec, plan.images) and most > MANY_TIMES * fewest:
-        shares = f"classes have {fewest:,} to {most:,} images, and samples equally many of each"
-        way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
-        lines.append(f"{shares}: FID counts that difference too; {way_out}")
-    return lines
+    if most <= MANY_TIMES * fewest:
+        return []
+    shares = f"classes have {fewest:,} to {most:,} images, and samples equally many of each"
+    way_out = f"dataset.limit: {len(counts) * fewest} takes equally many"
+    return [f"{shares}: FID counts that difference too; {way_out}"]
 
 
 def _in_reference(plan: Plan) -> int | None:

@@ -7,7 +7,7 @@ from cfgbench.report.rows import knobs
 from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
-from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, number
+from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number
 
 
 def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
@@ -97,8 +97,11 @@ def bias(*parts: Slice) -> str:
 
 
 def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:
-    """The lines under a table that belong to no single entry: the bias, what has no error, and what the marks mean."""
+    """The lines under a table that belong to no single entry: the bias, what has no error, what its rows say beside
+    their numbers, and what the marks mean."""
     lines = [bias(part), _without_error(part)] if FID in metrics else []
+    said = dict.fromkeys(known(row.get("notes")) for members in part.rows["members"] for row in members)
+    lines += [f"{note[:1].upper()}{note[1:]}." for note in said if note]
     return [text for text in [*lines, *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]
 
 

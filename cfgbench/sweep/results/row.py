@@ -50,6 +50,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "protocol_id": pa.string(),
     "features_id": pa.string(),
     "reference_id": pa.string(),
+    "notes": pa.string(),
     "checkpoint_id": pa.string(),
     "classifier_id": pa.string(),
     "checkpoint_digest": pa.string(),
