@@ -44,6 +44,10 @@ def no_error(dimensions: int) -> str:
     return f"no error of the FID: it takes more images than the features' {dimensions:,} dimensions"
 
 
+NOTES_APART = " | "
+"""Between the notes of a row."""
+
+
 def few_in_reference(images: int, dimensions: int) -> str:
     """The note on a reference of so many images, no more than the features have dimensions."""
     few = f"{counted(images, 'image')}, of {dimensions:,} dimensions"

@@ -302,11 +302,11 @@ def test_few_images_of_many_classes_have_a_note(small, run):
         first, second, *_ = run("sweep", small, *words)[2].splitlines()
         assert first == error
         assert second.startswith(said)
-    assert rows()["notes"].eq(second.removeprefix("note: ")).all()  # for whoever has the table alone
+    assert rows()["notes"].eq(f"IS: {second.removeprefix('note: ')}").all()  # for whoever has the table alone
     assert run("report", "digits", "--table", "md", "--table", "csv", "--table", "tex")[0] == 0
     for kind in ("md", "csv", "tex"):
         written = Path(f"reports/digits/table.{kind}").read_text()
-        assert written.replace("A split", "a split").count(said.removeprefix("note: ")) == (2 if kind == "csv" else 1)
+        assert written.count(said.replace("note", "IS")) == (2 if kind == "csv" else 1)
         assert "has no error: that takes more images than the features have dimensions" in written
     small.write_text(SMALL.replace("samples: 40", "samples: 100").replace("T: [3]", "T: [2]"))
     assert not {said, error} & {line[: len(said)] for line in run("sweep", small)[2].splitlines()}
@@ -350,7 +350,11 @@ def test_classes_of_unequal_sizes_are_told_where_fid_counts_them(small, run):
     assert "note: the reference has 10 images, of 64 dimensions: FID is biased" in run("sweep", small, "--dry-run")[2]
     assert run("sweep", small, "--quiet")[0] == 0
     few = "the reference has 10 images, of 64 dimensions: FID is biased upwards by that too, and FID∞ does not take it"
-    assert rows()["notes"].eq(f"{few} out; {said.removeprefix('note: ')}limit: 6 takes equally many").all()
+    shares = f"{said.replace('note', 'FID')}limit: 6 takes equally many"
+    assert rows()["notes"].eq(f"FID: {few} out | {shares}").all()
+    assert run("report", "digits", "--table", "md")[0] == 0
+    lines = Path("reports/digits/table.md").read_text().splitlines()
+    assert {f"FID: {few} out.", f"{shares}."} <= {line.replace("\\", "") for line in lines}
     small.write_text(small.read_text().replace("path: photos", "path: photos, limit: 6"))
     assert "classes have" not in run("sweep", small, "--dry-run")[2]
 

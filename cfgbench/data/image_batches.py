@@ -59,9 +59,9 @@ def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
 
 
 def _from_npz(path: Path, wanted: int) -> ImageBatches:
-    if {"mu", "sigma"} <= npz.members(path).keys():
-        raise UserError(f"{path}: holds statistics, not images; name it as --reference, and the images before it")
     if "arr_0" not in npz.members(path):
+        if {"mu", "sigma"} <= npz.members(path).keys():
+            raise UserError(f"{path}: holds statistics, not images; name it as --reference, and the images before it")
         there = ", ".join(npz.members(path))[:100]
         raise UserError(f"{path}: has no array arr_0 of images; it has {there}; save them under that name")
     shape, dtype = npz.header(path, "arr_0")

@@ -157,12 +157,13 @@ def _as_it_was() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul)  # which sets some of what follows
         for place in arithmetic:
             setattr(*place)
-        torch.set_float32_matmul_precision(matmul)
         for kind, cast in casts.items():
             torch.set_autocast_enabled(kind, cast)
-        torch.use_deterministic_algorithms(exact)
+        if torch.are_deterministic_algorithms_enabled() != exact:  # to say so loads the compiler
+            torch.use_deterministic_algorithms(exact)
         if torch.get_default_device() != device:  # to set one makes every call slower
             torch.set_default_device(None if device.type == "cpu" else device)
 

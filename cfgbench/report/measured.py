@@ -12,7 +12,7 @@ from cfgbench.report.claims import Judged, judge, text
 from cfgbench.report.drawing.figure_files import begin
 from cfgbench.report.figures import PLOTS, Shown, all_draws, draws
 from cfgbench.report.output import parquet, save, texts
-from cfgbench.report.page import index
+from cfgbench.report.page import SETTINGS, index
 from cfgbench.report.published import beside_published
 from cfgbench.report.reference.agreement import published_behind
 from cfgbench.report.request import WHOLE, Request, checked_names, refuse_choice
@@ -27,7 +27,7 @@ from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
 from cfgbench.wording import run_again
 
-_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index", "sweep"}
+_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index", "settings"}
 """The files that a whole report may have, by their names up to a dash or dot."""
 
 
@@ -85,7 +85,7 @@ class Report:
     def write(self, out: Path, request: Request = WHOLE, *, published: bool = False) -> list[Path]:
         """Writes the report into the folder `out`; returns the files' paths.
 
-        The whole has the page index.md, all rows as rows.parquet and the sweep.yaml too; else there is only what the
+        The whole has the page index.md, all rows as rows.parquet and settings.yaml too; else there is only what the
         request names (see figures.PLOTS and formats.FORMATS). A name that is not known, or for which the rows hold
         nothing, is a UserError; then nothing is written. Images that were chosen are written as samples-chosen, beside
         the whole sheet.
@@ -126,15 +126,15 @@ class Report:
         judged, lines = self.judged, self.best  # while the figures are drawn
         files = texts("table", formats.FORMATS, shown.arranged)
         beside = beside_published(shown, formats.FORMATS) if published else {}
-        files |= drawn() | beside | texts("claims", text.FORMATS, judged) | self._sweep()
+        files |= drawn() | beside | texts("claims", text.FORMATS, judged) | self._settings()
         page = index(shown, self.rows, self._tally, files, lines)
         return files | {"rows.parquet": parquet(self.rows), "index.md": page.encode()}
 
-    def _sweep(self) -> dict[str, bytes]:
-        """The sweep as it was last run, whose network and training no row tells; nothing where it cannot be read."""
-        path = Store(self.shown.folder).sweep_file
+    def _settings(self) -> dict[str, bytes]:
+        """The sweep as it was last run, whose network and training no row tells; nothing where it cannot be read. Not
+        by its own name, which in a folder that is named with --out may be a user's sweep file."""
         try:
-            return {path.name: read_at_most(path, LARGEST_FILE)}
+            return {SETTINGS: read_at_most(Store(self.shown.folder).sweep_file, LARGEST_FILE)}
         except (OSError, ValueError):
             return {}
 

@@ -15,6 +15,8 @@ from cfgbench.report.tables.markup import escape_markdown, markdown_table
 from cfgbench.report.words import known
 from cfgbench.sweep.results.row import differing, place_of
 
+SETTINGS = "settings.yaml"
+"""The sweep as it was run."""
 _FIGURES = {
     "tradeoff": (
         "Trade-off",
@@ -123,7 +125,7 @@ def _protocol(rows: pd.DataFrame, parts: Sequence[Slice]) -> str:
 
 def _settings(files: Iterable[str]) -> str:
     words = "Data set, network, training and all other settings, as the sweep was last run"
-    return f"{words}: [sweep.yaml](sweep.yaml)." if "sweep.yaml" in files else ""
+    return f"{words}: [{SETTINGS}]({SETTINGS})." if SETTINGS in files else ""
 
 
 def _failed(tally: Tally) -> str:

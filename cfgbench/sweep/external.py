@@ -30,6 +30,7 @@ from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, l
 
 SAVE_REFERENCE = "--save-reference"
 STATISTICS = "--save-stats", SAVE_REFERENCE
+_DATA = "the data set"
 _STREAMS = "/dev/std", "/dev/fd/", "/proc/"
 
 
@@ -41,7 +42,12 @@ def check_outputs(outputs: Mapping[str, Path | None], samples: Path, reference: 
     if Path(reference).suffix.lower() in SWEEP_FILES:
         spec = load_sweep(Path(reference))
         weights = weights or spec.evaluation.inception_weights
-        inputs |= {} if spec.dataset.path is None else {f"the data set of {reference}": spec.dataset.path}
+        named = {
+            _DATA: spec.dataset.path,
+            "evaluation.reference": spec.evaluation.reference,
+            "model.checkpoint": getattr(spec.model, "checkpoint", None),
+        }
+        inputs |= {f"{what} of {reference}": file for what, file in named.items() if file is not None}
     used = inception_weights(weights)
     inputs |= {"the Inception network's weights": used} if used else {}
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
@@ -53,8 +59,10 @@ def check_outputs(outputs: Mapping[str, Path | None], samples: Path, reference: 
             raise UserError(f"{name} {path}: would overwrite {other}; name another file")
         spellings = _spellings(path)
         around = [other for place, other in folders.items() if any(one.is_relative_to(place) for one in spellings)]
-        if around and any(one.suffix.lower() in SUFFIXES for one in spellings) and path.exists():
-            raise UserError(f"{name} {path}: would overwrite an image of {around[0]}; name another file")
+        whole = any(other.startswith(_DATA) for other in around)  # npz batches and IDX files are data too
+        if around and (whole or any(one.suffix.lower() in SUFFIXES for one in spellings)) and path.exists():
+            what = "a file" if whole else "an image"
+            raise UserError(f"{name} {path}: would overwrite {what} of {around[0]}; name another file")
         taken[os.path.realpath(path)] = name
         if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
             raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")

@@ -8,7 +8,7 @@ from cfgbench.sweep.extractor import widths
 from cfgbench.sweep.fits import against_images, numbered_otherwise
 from cfgbench.sweep.plan import Plan
 from cfgbench.sweep.results.statistics_files import images_of
-from cfgbench.wording import few_in_reference, no_error, passed_over, small_split
+from cfgbench.wording import NOTES_APART, few_in_reference, no_error, passed_over, small_split
 
 MANY_TIMES = 2
 """More images in a class than in another: ImageNet's have up to 1.8 times as many, and the paper's FIDs count that."""
@@ -27,13 +27,14 @@ def notes_on_training(plan: Plan) -> list[str]:
 
 
 def note_in_row(plan: Plan, samples: int, features: Features, in_reference: int | None) -> str | None:
-    """What the row of a cell of so many images says beside its numbers, for whoever reads them in a table; None where
-    there is nothing. `features` are of some images; `in_reference` is how many the reference is of, where that is
-    known."""
+    """What the row of a cell of so many images says beside its numbers, each behind the metric's name, for whoever
+    reads them in a table; None where there is nothing. `features` are of some images; `in_reference` is how many the
+    reference is of, where that is known."""
     classes = 0 if features.logits is None else features.logits.shape[1]
     against = in_reference if "fid" in plan.spec.evaluation.metrics else None
-    lines = [*_on_splits(plan, samples, classes), *_on_reference(against, features.pooled.shape[1]), *_on_shares(plan)]
-    return "; ".join(lines) or None
+    of_fid = [*_on_reference(against, features.pooled.shape[1]), *_on_shares(plan)]
+    lines = [f"IS: {line}" for line in _on_splits(plan, samples, classes)] + [f"FID: {line}" for line in of_fid]
+    return NOTES_APART.join(lines) or None
 
 
 def _on_numbers(plan: Plan) -> list[str]:

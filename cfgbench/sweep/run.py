@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 import torch
 
 from cfgbench.errors import UserError, counted, printable, reason, said
-from cfgbench.files import write_atomically
+from cfgbench.files import make_folder, write_atomically
 from cfgbench.models.fast import Compiled
 from cfgbench.models.precision import Compute, lacked_memory, out_of_memory
 from cfgbench.progress import Progress, remark, wait_for_others
@@ -64,6 +64,7 @@ def try_model(plan: Plan, device: torch.device) -> None:
     this sweep, and before the data set is measured, which may take hours. Raises UserError."""
     if not plan.missing or not isinstance(plan.missing[0].model, Pretrained):
         return
+    make_folder(plan.store.folder.parent)  # told at once, if it cannot be
     to_measure = measures_data(plan)
     if to_measure or not plan.is_kept:
         try:
@@ -93,7 +94,7 @@ def _train_first(bench: Bench, queue: deque[list[Cell]]) -> Iterator[Row]:
         cells = queue.popleft()
         if not all(_made_meanwhile(bench.plan, cell) for cell in cells):
             try:
-                _check_trainable(bench.plan, cells)
+                _check_trainable(bench, cells)
                 train_networks(bench, cells[0])
             except ANY as error:
                 cells = yield from _without_networks(bench, cells, error)
@@ -108,7 +109,7 @@ def _run_group(bench: Bench, cells: list[Cell]) -> Generator[Row, None, list[Cel
     if not _claimable(plan, cells):
         return cells
     try:
-        _check_trainable(plan, every)
+        _check_trainable(bench, every)
         ready = ready_for(bench, cells)
     except ANY as error:
         return (yield from _without_networks(bench, cells, error))
@@ -199,12 +200,13 @@ def _new(plan: Plan, cell: Cell) -> Row | None:
     return row if row is not None and row["digest"] != plan.seen.get(cell.id) else None
 
 
-def _check_trainable(plan: Plan, cells: list[Cell]) -> None:
-    """Raises TrainingFailed where that of these cells' networks has failed in another process, which puts a row a cell:
-    here it would take as long, and end alike."""
+def _check_trainable(bench: Bench, cells: list[Cell]) -> None:
+    """Raises TrainingFailed where that of these cells' networks has failed in another process in the same precision,
+    which puts a row a cell: here it would take as long, and end alike."""
     failed = f"{TrainingFailed.__name__}: "
-    for row in filter(None, (_new(plan, cell) for cell in cells)):
-        if row["status"] == "failed" and str(row["reason"]).startswith(failed):
+    for row in filter(None, (_new(bench.plan, cell) for cell in cells)):
+        alike = row["status"] == "failed" and row["precision"] == bench.compute.precision
+        if alike and str(row["reason"]).startswith(failed):
             raise TrainingFailed(str(row["reason"]).removeprefix(failed))
 
 

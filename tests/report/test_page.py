@@ -42,20 +42,24 @@ def test_the_page_tells_the_whole(tmp_path, out, with_failures):
     assert (out / "table.md").read_text().strip() in page
 
 
-def test_the_sweep_file_is_part_of_the_whole(tmp_path, out, table1):
-    """It says what the network is and how it was trained. One that is damaged is another command's to tell."""
+def test_the_settings_of_the_sweep_are_part_of_the_whole(tmp_path, out, table1):
+    """They say what the network is and how it was trained. A file that is damaged is another command's to tell; one of
+    the user's own, in a folder that is named with --out, stays."""
     folder = tmp_path / "digits"
     folder.mkdir()
+    out.mkdir(parents=True)
+    (out / "sweep.yaml").write_text("mine")
     report = Report(folder, table1)
     (folder / "sweep.yaml").write_text("name: digits\n")
-    assert out / "sweep.yaml" in report.write(out)
-    assert (out / "sweep.yaml").read_text() == "name: digits\n"
-    said = "Data set, network, training and all other settings, as the sweep was last run: [sweep.yaml](sweep.yaml)."
+    assert out / "settings.yaml" in report.write(out)
+    assert (out / "settings.yaml").read_text() == "name: digits\n"
+    assert (out / "sweep.yaml").read_text() == "mine"
+    said = "training and all other settings, as the sweep was last run: [settings.yaml](settings.yaml)."
     assert said in (out / "index.md").read_text()
     (folder / "sweep.yaml").write_bytes(bytes(1 << 20))
-    assert out / "sweep.yaml" not in report.write(out)
+    assert out / "settings.yaml" not in report.write(out)
     assert said not in (out / "index.md").read_text()
-    assert "of an earlier report, and not of this one: sweep.yaml" in report.notes
+    assert "of an earlier report, and not of this one: settings.yaml" in report.notes
 
 
 def test_a_failed_cell_is_told_from_others_of_its_place(tmp_path, out, table1):

@@ -917,8 +917,10 @@ def test_what_a_sweep_file_names_is_not_overwritten(run):
         "sampling: {samples: 20}\ngrid: {w: [0], T: [2]}\nevaluation: {features: inception-64, metrics: [fid], "
         "inception_weights: w.pth}\n"
     )
-    of_data = "an image of the data set of s.yaml"
-    for path, what in (("w.pth", "the Inception network's weights"), ("photos/a/1.png", of_data)):
+    np.savez("photos/batch.npz", np.zeros(1))
+    of_data = "a file of the data set of s.yaml"
+    places = {"w.pth": "the Inception network's weights", "photos/a/1.png": of_data, "photos/batch.npz": of_data}
+    for path, what in places.items():
         code, _, err = run("eval", "samples.npz", "--reference", "s.yaml", "--features", "digits", "--json", path)
         assert (code, f"--json {path}: would overwrite {what}" in err) == (2, True), err
     assert Path("w.pth").read_bytes() == b"mine"

@@ -8,6 +8,7 @@ from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number
+from cfgbench.wording import NOTES_APART
 
 
 def caption(part: Slice, metrics: tuple[Metric, ...]) -> str:
@@ -100,17 +101,19 @@ def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:
     """The lines under a table that belong to no single entry: the bias, what has no error, what its rows say beside
     their numbers, and what the marks mean."""
     lines = [bias(part), _without_error(part)] if FID in metrics else []
-    said = dict.fromkeys(known(row.get("notes")) for members in part.rows["members"] for row in members)
-    lines += [f"{note[:1].upper()}{note[1:]}." for note in said if note]
+    rows = [row for members in part.rows["members"] for row in members if row["status"] == "ok"]
+    said = [note for row in rows for note in (known(row.get("notes")) or "").split(NOTES_APART)]
+    names = tuple(f"{metric.name}: " for metric in metrics)
+    lines += [f"{note}." for note in dict.fromkeys(said) if note.startswith(names)]
     return [text for text in [*lines, *(f"[{mark}] {meaning}" for mark, meaning in part.marks.items())] if text]
 
 
 def _without_error(part: Slice) -> str:
-    """Why single cells have an FID and no error, where other numbers have one: published ones have none, nor have those
-    of earlier versions."""
+    """Why single cells have an FID without an error, beside an IS with one: published numbers and those of earlier
+    versions have neither."""
     cells = [members[0] for members in part.rows["members"] if len(members) == 1]
-    lacking = any(np.isfinite(number(row, FID.column)) and np.isnan(number(row, FID.se)) for row in cells)
-    if not lacking or not any(part.has(metric.se) for metric in (FID, IS)):
+    cells = [row for row in cells if np.isfinite([number(row, FID.column), number(row, IS.se)]).all()]
+    if not any(np.isnan(number(row, FID.se)) for row in cells):
         return ""
     return (
         "An FID without ± has no error: that takes more images than the features have dimensions, and images that vary "
