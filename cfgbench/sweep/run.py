@@ -205,7 +205,7 @@ def _check_trainable(bench: Bench, cells: list[Cell]) -> None:
     which puts a row a cell: here it would take as long, and end alike."""
     failed = f"{TrainingFailed.__name__}: "
     for row in filter(None, (_new(bench.plan, cell) for cell in cells)):
-        alike = row["status"] == "failed" and row["precision"] == bench.compute.precision
+        alike = row["status"] == "failed" and row.get("precision") == bench.compute.precision
         if alike and str(row["reason"]).startswith(failed):
             raise TrainingFailed(str(row["reason"]).removeprefix(failed))
 

@@ -205,6 +205,17 @@ def test_an_fid_without_error_beside_numbers_that_have_one_is_told(table1):
         assert said not in table(slices(table1))
 
 
+@pytest.mark.parametrize("lacking", [None, "fid", "is_mean"])
+def test_notes_of_rows_stand_once_under_the_tables_of_their_metric(table1, lacking):
+    notes = table1["w"].map(lambda w: "FID: few images" if w < 1 else "IS: small splits | FID: few images")
+    rows = table1.assign(notes=notes) if lacking is None else table1.assign(**{"notes": notes, lacking: np.nan})
+    text = markdown(slices(rows))
+    assert text.count("FID: few images.") == (lacking != "fid")
+    assert text.count("IS: small splits.") == (lacking != "is_mean")
+    failed = rows.assign(status="failed", reason="boom", fid=np.nan, is_mean=np.nan)
+    assert "few images" not in markdown(slices(failed))
+
+
 def test_small_numbers_keep_two_digits(table1):
     cells = markdown_cells(markdown(slices(table1.assign(fid=table1["fid"] / 1000))))
     assert cells[1][2] == "**0.0015**" or cells[1][2] == "**0.0016**"

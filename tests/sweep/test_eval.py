@@ -906,6 +906,18 @@ def test_a_reference_of_few_images_has_a_note(run):
         assert (code, said in err) == (0, noted), err
 
 
+def test_images_that_have_statistics_beside_them_are_images(run):
+    """As ADM's reference batches have them."""
+    as_npz(DIGITS[100:200], "plain.npz")
+    with np.load("plain.npz") as plain:
+        np.savez("both.npz", **plain, mu=np.zeros(4), sigma=np.eye(4))
+    wanted, found = (result(run, name, "--reference", "digits")["fid"] for name in ("plain.npz", "both.npz"))
+    assert found == wanted
+    np.savez("statistics.npz", mu=np.zeros(4), sigma=np.eye(4))
+    code, _, err = run("eval", "statistics.npz", "--reference", "plain.npz", "--features", "digits")
+    assert (code, "statistics.npz: holds statistics, not images; name it as --reference" in err) == (2, True), err
+
+
 def test_what_a_sweep_file_names_is_not_overwritten(run):
     as_npz(DIGITS[:50])
     for name in "ab":
@@ -915,11 +927,13 @@ def test_what_a_sweep_file_names_is_not_overwritten(run):
     Path("s.yaml").write_text(
         "name: s\ndataset: {name: folder, path: photos}\nmodel: {channels: 8}\ntraining: {steps: 2}\n"
         "sampling: {samples: 20}\ngrid: {w: [0], T: [2]}\nevaluation: {features: inception-64, metrics: [fid], "
-        "inception_weights: w.pth}\n"
+        "inception_weights: w.pth, reference: ref.npz}\n"
     )
     np.savez("photos/batch.npz", np.zeros(1))
     of_data = "a file of the data set of s.yaml"
+    Path("ref.npz").write_bytes(b"mine")
     places = {"w.pth": "the Inception network's weights", "photos/a/1.png": of_data, "photos/batch.npz": of_data}
+    places["ref.npz"] = "evaluation.reference of s.yaml"
     for path, what in places.items():
         code, _, err = run("eval", "samples.npz", "--reference", "s.yaml", "--features", "digits", "--json", path)
         assert (code, f"--json {path}: would overwrite {what}" in err) == (2, True), err

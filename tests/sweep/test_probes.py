@@ -410,6 +410,14 @@ def test_it_is_loaded_once_more_only_where_the_data_set_is_to_be_measured_or_the
     assert Path("made").read_text() == "....."
 
 
+def test_where_results_cannot_be_written_it_is_not_loaded(sweep, run):
+    Path("file").touch()
+    Path("sweep.yaml").write_text(SWEEP.replace("FUNCTION", "counted"))
+    code, _, err = run("sweep", "sweep.yaml", "--results", "file/results", "--quiet")
+    assert (code, "cannot be written" in err) == (2, True), err
+    assert not Path("made").exists()
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_whether_to_compile_is_as_asked_whatever_is_there(asked):
     bench = SimpleNamespace(compute=Compute(torch.device("cpu"), "fp32", compiled=asked))

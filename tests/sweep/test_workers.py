@@ -203,8 +203,10 @@ def test_the_places_are_those_of_the_processes_that_were_begun(small, run, monke
     assert sent == [Place(0, 1)]
 
 
-def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_again(small, run, monkeypatch):
-    """Of two processes one waits for the network that the other trains, whose loss is no number."""
+@pytest.mark.parametrize(("precision", "trainings"), [("fp32", 1), ("bf16", 2)])
+def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_again(small, monkeypatch, precision, trainings):
+    """Of two processes one waits for the network that the other trains, whose loss is no number; in another precision
+    it may be one."""
     small.write_text(SMALL.replace("p_uncond: [0.1, 0.5]", "p_uncond: [0.1]").replace("3e-3", "1e30"))
     plan, compute = make_plan(small, Path("results")), Compute(torch.device("cpu"), "fp32")
     prepare_folder(plan)
@@ -224,8 +226,8 @@ def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_again(small, ru
         assert next(other)["status"] == "failed"  # its first row is there, and not yet its second
 
     monkeypatch.setattr("cfgbench.sweep.run.wait_for_others", first_fails)
-    rows = list(run_alone(replace(plan), compute, progress=silent))
-    assert len(begun) == 1
+    rows = list(run_alone(replace(plan), replace(compute, precision=precision), progress=silent))
+    assert len(begun) == trainings
     assert [row["status"] for row in rows] == ["failed"]
     assert "the loss is nan at step" in rows[0]["reason"]
     assert list(other) == []
