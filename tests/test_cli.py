@@ -886,7 +886,7 @@ def test_every_command_of_the_readme_works(small, run, monkeypatch):
         assert code == 0, f"{command}: {err}"
         assert out
     assert Path("reports/digits/tradeoff.png").exists()
-    assert Path("paper/tables/table.tex").exists()
+    assert {path.name for path in Path("paper").iterdir()} >= {"table.tex", "tradeoff.pdf"}
 
 
 def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
@@ -928,16 +928,17 @@ def test_the_network_of_ones_own_in_the_readme_runs(tmp_path, monkeypatch, run):
 
 
 def test_the_papers_tables_need_no_run_and_stand_beside_ones_own(small, run):
-    code, out, err = run("report", "--reference", "paper")
+    code, out, err = run("report", "--reference", "paper", "--pdf")
     assert code == 0, err
     assert "2.43" in out
     assert "422.29" in out
-    for name in ("table-1.md", "table-2.csv", "figure-4.png", "figure-5.svg"):
+    for name in ("table-1.md", "table-2.csv", "figure-4.png", "figure-5.svg", "figure-5.pdf"):
         assert (Path("reports/paper") / name).stat().st_size > 0
     run("sweep", small)
-    code, out, err = run("report", "digits", "--reference", "paper")
+    code, out, err = run("report", "digits", "--reference", "paper", "--pdf")
     assert code == 0, err
     assert "reports/digits/reference.md" in out
+    assert "[strength.pdf](strength.pdf)" in Path("reports/digits/index.md").read_text()
     code, _, err = run("report", "--reference", "papers")
     assert code == 2
     assert "--reference papers: not known; there are paper" in err

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cfgbench.commands.options import Device, Quiet
+from cfgbench.commands.options import Device, Pdf, Quiet
 from cfgbench.commands.starting import load_torch, progress_of
 from cfgbench.errors import printable
 from cfgbench.exits import tell
@@ -13,6 +13,7 @@ from cfgbench.exits import tell
 
 def gaussians(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("reports/gaussians"),
+    pdf: Pdf = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -28,7 +29,7 @@ def gaussians(
 
     make_folder(out)
     made = run_experiment(mixture_of(), device=find_device(device), progress=progress_of(quiet))
-    for path in write(made, out):
+    for path in write(made, out, with_pdf=pdf):
         print(printable(path))
     for line in [] if quiet else summary(made):
         tell(printable(line))

@@ -19,6 +19,7 @@ Compile = Annotated[
         show_default="where it pays",
     ),
 ]
+Pdf = Annotated[bool, typer.Option("--pdf", help="Figures as PDF too, for LaTeX.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RESULTS = Path("results")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfgbench.commands.options import RESULTS, Results
+from cfgbench.commands.options import RESULTS, Pdf, Results
 from cfgbench.errors import UserError, printable
 from cfgbench.exits import each, note, tell
 from cfgbench.signals import held_back
@@ -70,6 +70,7 @@ def report(
         bool,
         typer.Option("--mixed", help="Put protocols that no axis tells apart into one table and figure, marked."),
     ] = False,
+    pdf: Pdf = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write; of several sweeps a folder each in it.", show_default="reports/NAME"),
@@ -88,7 +89,7 @@ def report(
     def request() -> "Request":
         from cfgbench.report import ImageChoice, Request
 
-        return Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()))
+        return Request(plot or (), table or (), claims, ImageChoice(classes or (), w or ()), pdf)
 
     if reference is not None and not sweeps:
         _report_published(request(), out or Path("reports/paper"))

@@ -98,7 +98,7 @@ class Report:
             refuse_choice(request)
         shown = self._beside_published() if published else self.shown
         if request.whole:
-            files = self._whole(shown, published=published)
+            files = self._whole(shown, pdf=request.pdf, published=published)
             self._earlier = _left_in(out, files)
         else:
             files = self._parts(shown, request, published=published)
@@ -114,15 +114,15 @@ class Report:
     def _parts(self, shown: Shown, request: Request, *, published: bool) -> dict[str, bytes]:
         """What the request names, and nothing else."""
         kinds = checked_names(request.tables, formats.FORMATS, "table")
-        drawn = begin(draws(shown, checked_names(request.plots, PLOTS, "plot"), request.choice))
+        drawn = begin(draws(shown, checked_names(request.plots, PLOTS, "plot"), request.choice), with_pdf=request.pdf)
         files = texts("table", formats.FORMATS, shown.arranged, kinds)
         files |= beside_published(shown, kinds) if published else {}
         files |= drawn()
         return files | (texts("claims", text.FORMATS, self.judged) if request.claims else {})
 
-    def _whole(self, shown: Shown, *, published: bool) -> dict[str, bytes]:
+    def _whole(self, shown: Shown, *, pdf: bool, published: bool) -> dict[str, bytes]:
         """All that the rows allow, and the page."""
-        drawn = begin(all_draws(shown))
+        drawn = begin(all_draws(shown), with_pdf=pdf)
         judged, lines = self.judged, self.best  # while the figures are drawn
         files = texts("table", formats.FORMATS, shown.arranged)
         beside = beside_published(shown, formats.FORMATS) if published else {}

@@ -37,7 +37,7 @@ def write_paper(out: Path, request: Request = WHOLE) -> list[Path]:
         else:
             parts = [one.part for one in TABLES]
             figures |= draws(Shown(Path("paper"), parts, parts), [plot])
-    files |= begin(figures)()
+    files |= begin(figures, with_pdf=request.pdf)()
     if request.whole or request.claims:
         files |= texts("claims", text.FORMATS, judge_paper())
     if request.whole:

@@ -17,13 +17,14 @@ ALL_IMAGES = ImageChoice()
 
 
 class Request(NamedTuple):
-    """Names of figures and tables, whether there are verdicts on the paper's claims, and which images are shown. With
-    no name and no verdicts the report is whole: all that the rows allow."""
+    """Names of figures and tables, whether there are verdicts on the paper's claims, which images are shown, and
+    whether there is a PDF of each figure. With no name and no verdicts the report is whole: all that the rows allow."""
 
     plots: Sequence[str] = ()
     tables: Sequence[str] = ()
     claims: bool = False
     choice: ImageChoice = ALL_IMAGES
+    pdf: bool = False
 
     @property
     def whole(self) -> bool:

@@ -104,10 +104,10 @@ def _nearest(colour):
 
 def test_the_command_writes_the_figure_and_its_numbers(run, tmp_path, monkeypatch, made):
     monkeypatch.setattr(figure2, "run_experiment", lambda *_, **__: made)
-    code, out, err = run("gaussians", "--out", tmp_path / "here" / "there")
+    code, out, err = run("gaussians", "--pdf", "--out", tmp_path / "here" / "there")
     assert code == 0
     names = [line.rsplit("/", 1)[1] for line in out.split()]
-    assert names == ["figure-2.png", "figure-2.svg", "figure-2.md", "figure-2.csv"]
+    assert names == ["figure-2.png", "figure-2.svg", "figure-2.pdf", "figure-2.md", "figure-2.csv"]
     assert err.count("integrals of the densities 1.000000, 1.000000, 1.000000") == 4
     rows = pd.read_csv(tmp_path / "here" / "there" / "figure-2.csv")
     assert list(rows["w"]) == [w for w in experiment.WS for _ in range(3)]

@@ -12,7 +12,7 @@ from drawn import strength
 from cfgbench import processes
 from cfgbench.errors import UserError
 from cfgbench.report.drawing import figure_files
-from cfgbench.report.drawing.figure_files import begin, png
+from cfgbench.report.drawing.figure_files import begin, pdf, png
 from cfgbench.report.drawing.plots import steps, tradeoff
 from cfgbench.report.rows.slices import slices
 
@@ -75,6 +75,14 @@ def test_a_process_that_dies_leaves_its_figures_to_this_one(monkeypatch, table1)
     files = begin({"good": tradeoff(slices(table1))[0], "killed": killed})()
     assert files["killed.png"] == png(expected)
     assert "good.svg" in files
+
+
+def test_figures_are_pdf_too_where_that_is_asked_for(monkeypatch, table1):
+    draws = {"one": tradeoff(slices(table1))[0], "two": tradeoff(slices(table1))[0]}
+    with_processors(monkeypatch, 2)
+    files = begin(draws, with_pdf=True)()
+    assert list(files) == [f"{stem}.{kind}" for stem in draws for kind in ("png", "svg", "pdf")]
+    assert files["one.pdf"] == files["two.pdf"] == pdf(draws["one"]())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="one process draws there")

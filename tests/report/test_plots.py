@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from cfgbench.report.drawing import legends, scales, style
 from cfgbench.report.drawing.canvas import canvas, settle
 from cfgbench.report.drawing.curves import look_out
-from cfgbench.report.drawing.figure_files import NothingToPlot, png, svg
+from cfgbench.report.drawing.figure_files import NothingToPlot, pdf, png, svg
 from cfgbench.report.rows.slices import slices
 from cfgbench.report.words import FID
 
@@ -446,7 +446,16 @@ def test_files_are_the_same_for_the_same_numbers(table1):
     first, again = (tradeoff(slices(table1))[0] for _ in range(2))
     assert svg(first) == svg(again) == svg(first)
     assert png(first) == png(again)
+    assert pdf(first) == pdf(again)
     assert b"<dc:date>" not in svg(first)
+    assert b"Date" not in pdf(first)
+
+
+def test_text_of_a_pdf_is_in_fonts_that_journals_take(table1):
+    (figure,) = tradeoff(slices(table1))
+    content = pdf(figure)
+    assert b"/FontFile2" in content  # TrueType
+    assert b"/Type3" not in content
 
 
 @pytest.mark.parametrize(("curves", "inside"), [(3, True), (6, True), (7, False), (20, False)])

@@ -32,23 +32,25 @@ LARGEST_SVG = 400_000
 """Bytes; a sheet of photographs is better off as PNG alone."""
 
 
-def begin(draws: Mapping[str, Draw]) -> Callable[[], Files]:
-    """Begins to draw figures, named by the stems of their files; returns what waits for the files of all of them.
+def begin(draws: Mapping[str, Draw], *, with_pdf: bool = False) -> Callable[[], Files]:
+    """Begins to draw figures, named by the stems of their files: PNG, SVG (see LARGEST_SVG) and, `with_pdf`, PDF.
+    Returns what waits for the files of all of them.
 
     What drawing raises is raised then.
     """
     count = min(processes.forkable_processors(), len(draws))
     if count < 2:
-        return lambda: _draw_all(draws.items())
+        return lambda: _draw_all(draws.items(), with_pdf=with_pdf)
     each, numbers = list(draws.items()), _numbers_below(len(draws))
     left = (each[int.from_bytes(number, "big")] for number in iter(partial(numbers.read, 2), b""))
-    waits = [processes.begin(partial(_draw_apart, left)) for _ in range(count)]
+    waits = [processes.begin(partial(_draw_apart, left, with_pdf=with_pdf)) for _ in range(count)]
 
     def wait() -> Files:
         with numbers:
             files = {name: content for one in waits for name, content in one().items()}
-        files |= _draw_all((stem, draw) for stem, draw in each if f"{stem}.png" not in files)  # where one has died
-        return {name: files[name] for stem in draws for name in (f"{stem}.png", f"{stem}.svg") if name in files}
+        lost = [(stem, draw) for stem, draw in each if f"{stem}.png" not in files]  # where one has died
+        files |= _draw_all(lost, with_pdf=with_pdf)
+        return {name: files[name] for stem in draws for name in _names(stem) if name in files}
 
     return wait
 
@@ -62,27 +64,28 @@ def _numbers_below(count: int) -> io.FileIO:
     return os.fdopen(reader, "rb", buffering=0)
 
 
-def _files_of(stem: str, draw: Draw) -> Files:
-    """The figure as stem.png and stem.svg."""
-    figure = draw()
-    files = {f"{stem}.png": png(figure)}
-    vector = svg(figure, LARGEST_SVG)
-    return files | ({f"{stem}.svg": vector} if vector else {})
+def _names(stem: str) -> list[str]:
+    return [f"{stem}.{kind}" for kind in ("png", "svg", "pdf")]
 
 
-def _draw_apart(draws: Iterable[tuple[str, Draw]]) -> Files:
+def _files_of(stem: str, figure: Figure, *, with_pdf: bool) -> Files:
+    contents = png(figure), svg(figure, LARGEST_SVG), pdf(figure) if with_pdf else b""
+    return {name: content for name, content in zip(_names(stem), contents, strict=True) if content}
+
+
+def _draw_apart(draws: Iterable[tuple[str, Draw]], *, with_pdf: bool) -> Files:
     """With fonts of its own: the files of those in what was parsed before the fork are read by one offset for all."""
     textpath.text_to_path.mathtext_parser = MathTextParser("path")  # the other fonts matplotlib drops by itself
-    return _draw_all(draws)
+    return _draw_all(draws, with_pdf=with_pdf)
 
 
-def _draw_all(draws: Iterable[tuple[str, Draw]]) -> Files:
+def _draw_all(draws: Iterable[tuple[str, Draw]], *, with_pdf: bool) -> Files:
     files: Files = {}
     with plainly():
         for stem, draw in draws:
             if files:  # the figure before is a circle of things that hold each other, all of them young
                 gc.collect(0)
-            files |= _files_of(stem, draw)
+            files |= _files_of(stem, draw(), with_pdf=with_pdf)
     return files
 
 
@@ -109,6 +112,15 @@ def svg(figure: Figure, most: int | None = None) -> bytes:
             figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         except _TooLarge:
             return b""
+        return file.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as PDF, which LaTeX includes: the same bytes for the same numbers, text as text, in TrueType fonts (of
+    Type 3, matplotlib's default, journals want none)."""
+    undated = dict.fromkeys(["CreationDate", "Creator", "Producer"])
+    with matplotlib.rc_context({"pdf.fonttype": 42}), io.BytesIO() as file:
+        figure.savefig(file, format="pdf", metadata=undated)
         return file.getvalue()
 
 

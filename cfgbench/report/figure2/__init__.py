@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cfgbench.report.drawing.figure_files import plainly, png, svg
+from cfgbench.report.drawing.figure_files import pdf, plainly, png, svg
 from cfgbench.report.figure2.experiment import StrengthResult, run_experiment
 from cfgbench.report.figure2.figure import draw
 from cfgbench.report.figure2.table import csv, markdown
@@ -13,11 +13,12 @@ from cfgbench.wording import strength
 __all__ = ["run_experiment", "summary", "write"]
 
 
-def write(results: Sequence[StrengthResult], out: Path) -> list[Path]:
-    """Writes figure-2.png, .svg, .md and .csv into `out`; returns the files' paths. Raises UserError."""
+def write(results: Sequence[StrengthResult], out: Path, *, with_pdf: bool = False) -> list[Path]:
+    """Writes figure-2.png, .svg, .md, .csv and, `with_pdf`, .pdf into `out`; returns their paths. Raises UserError."""
     with plainly():
         drawn = draw(results)
-        files = {"png": png(drawn), "svg": svg(drawn), "md": markdown(results).encode(), "csv": csv(results).encode()}
+        figures = {"png": png(drawn), "svg": svg(drawn)} | ({"pdf": pdf(drawn)} if with_pdf else {})
+    files = figures | {"md": markdown(results).encode(), "csv": csv(results).encode()}
     return save({f"figure-2.{kind}": content for kind, content in files.items()}, out)
 
 
