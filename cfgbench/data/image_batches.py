@@ -1,13 +1,16 @@
 """Images made anywhere, as they pass by batch by batch: an .npz, a folder, a zip, or a data set."""
 
+import contextlib
 import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from cfgbench import npz
 from cfgbench.data.images import Images
@@ -25,7 +28,8 @@ GREY = "where these features look at grey images"
 class ImageBatches:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
     `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes. `ignored`
-    counts the files beside them that are no PNG or JPEG. `content` is the hash of a data set's (see `Images`)."""
+    counts the files beside them that are no PNG or JPEG. `content` is the hash of a data set's (see `Images`). `labels`
+    are the images' classes by numbers from 0 on, where sub-folders or `arr_1` tell them."""
 
     name: str
     count: int
@@ -34,6 +38,16 @@ class ImageBatches:
     batches: Callable[[int], Iterator[np.ndarray]]
     ignored: int = 0
     content: str | None = None
+    labels: Int[np.ndarray, "n"] | None = None
+
+    @property
+    def shares(self) -> Literal["equal", "unequal"] | None:
+        """Whether all classes have as many images, or one more, and two at least, as no chance makes them; None where
+        the classes are not known, or are one."""
+        counts = np.bincount([] if self.labels is None else self.labels)
+        if len(counts) < 2:
+            return None
+        return "equal" if counts.min() > 1 and np.ptp(counts) <= 1 else "unequal"
 
 
 def of_images(images: Images, first: int = 0) -> ImageBatches:
@@ -49,10 +63,11 @@ def of_images(images: Images, first: int = 0) -> ImageBatches:
 
 
 def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
-    """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip.
+    """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip. Their
+    classes are those of `arr_1`, or of the sub-folders.
 
-    `arr_0` is uint8, [n, h, w, ch] or [n, h, w]. Files are read as grey or as colours, as `channels` says. Raises
-    UserError naming the file.
+    `arr_0` is uint8, [n, h, w, ch] or [n, h, w], `arr_1` whole numbers [n], or it tells none. Files are read
+    as grey or as colours, as `channels` says. Raises UserError naming the file.
     """
     check_there(path)
     return _from_npz(path, channels) if path.suffix.lower() == ".npz" else _from_files(path, channels)
@@ -80,7 +95,18 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
                 raise UserError(f"{path}: arr_0: coloured, {GREY}")
             yield np.array(images[..., :kept].transpose(0, 3, 1, 2), order="C")
 
-    return ImageBatches(path.name, shape[0], (kept, height, width), "index order", batches)
+    labels = _labels_in(path, shape[0])
+    return ImageBatches(path.name, shape[0], (kept, height, width), "index order", batches, labels=labels)
+
+
+def _labels_in(path: Path, count: int) -> Int[np.ndarray, "n"] | None:
+    """The classes of so many images; None where the file has none: ADM writes them, others anything or nothing."""
+    with contextlib.suppress(UserError):
+        if "arr_1" in npz.members(path):
+            labels = npz.array(path, "arr_1")
+            if labels.shape == (count,) and labels.dtype.kind in "iu":
+                return np.unique(labels, return_inverse=True)[1]
+    return None
 
 
 def _way_out(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> str:
@@ -137,7 +163,10 @@ def _from_files(path: Path, channels: int) -> ImageBatches:
     def batches(size: int) -> Iterator[np.ndarray]:
         return side_by_side(read, files, _bounded(size, (channels, height, width)))
 
-    return ImageBatches(path.name, len(files), (channels, height, width), "shuffled order", batches, ignored)
+    inner = [PurePosixPath(name[outer:]).parts for name in files]
+    labels = np.unique([parts[0] for parts in inner], return_inverse=True)[1] if min(map(len, inner)) > 1 else None
+    shape = channels, height, width
+    return ImageBatches(path.name, len(files), shape, "shuffled order", batches, ignored, labels=labels)
 
 
 def _bounded(size: int, shape: tuple[int, ...]) -> int:

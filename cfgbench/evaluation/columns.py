@@ -4,4 +4,4 @@ ERROR_OF = {"fid": "fid_se", "fid_infinity": "fid_infinity_se", "is_mean": "is_s
 """A metric's column -> that of its standard error."""
 
 MANY_IMAGES = 10_000
-"""From here on FID's bias is small beside the differences that people report."""
+"""Of fewer an FID is said to be biased; of more where it is measured to be, by more than its standard error."""

@@ -190,7 +190,8 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
             shards.add(first, features, batch[:0].clone())  # a view would keep the batch in memory
         progress(f"features of {images.name}", images.count, images.count, "")
         shards.flush()
-        return measure(shards.blocks, images.count, fid_against=reference, inception=logits)
+        fixed = images.labels if images.shares == "equal" else None
+        return measure(shards.blocks, images.count, fid_against=reference, inception=logits, labels=fixed)
 
 
 def _features_of(reference: str) -> _Features:

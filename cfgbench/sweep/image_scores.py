@@ -1,5 +1,6 @@
 """What `cfgbench eval` finds, as it is printed and as it is kept."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,9 +24,10 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
-    and `in_reference` those that are among the reference's; `brightest` is the largest pixel; `pixels` are height and
-    width, `reference_pixels` and `reference_brightest` are the reference's, where it is images, and `reference_samples`
-    is how many it is of, where that is known."""
+    and `in_reference` those that are among the reference's; `class_shares` says whether the images' own classes have as
+    many each, which is taken for no chance ("equal", "unequal"; null where they are not told); `brightest` is the
+    largest pixel; `pixels` are height and width, `reference_pixels` and `reference_brightest` are the reference's,
+    where it is images, and `reference_samples` is how many it is of, where that is known."""
 
     fid: float
     fid_se: float | None
@@ -40,6 +42,7 @@ class ImageScores:
     ignored: int
     copies: int
     in_reference: int | None
+    class_shares: str | None
     brightest: int
     pixels: str
     reference_pixels: str | None
@@ -88,8 +91,10 @@ class ImageScores:
     @property
     def _on_numbers(self) -> list[str]:
         notes = []
-        if self.samples < MANY_IMAGES:
-            notes.append(f"FID of {self.samples:,} images is biased upwards; {MANY_IMAGES:,} or more are usual")
+        excess = None if self.fid_infinity is None else self.fid - self.fid_infinity
+        if self.samples < MANY_IMAGES or (excess is not None and excess > (self.fid_se or math.inf)):
+            by = f", here by about {excess:.2g}" if excess is not None and excess > 0 else ""
+            notes.append(f"FID of {self.samples:,} images is biased upwards{by}; 50,000 are usual")
         if self.reference_samples is not None and self.reference_samples <= self.dimensions:
             notes.append(few_in_reference(self.reference_samples, self.dimensions))
         if self.samples < SPLITS:
@@ -100,8 +105,11 @@ class ImageScores:
             splits = f"that of {SPLITS} splits in the images' order"
             together = f"all images together have {self.is_together:.2f}: these look sorted by class"
             notes.append(f"the Inception Score is {splits}, and {together}")
-        if self.fid_infinity is not None:
-            notes.append("of infinitely many: taken for drawn at random; too low where each class has its fixed share")
+        if self.class_shares is None and not (self.fid_se is None and self.fid_infinity is None):
+            fixed = "where each class has its fixed share, FID's error is up to three times less, and FID∞ higher"
+            notes.append(f"errors are of images drawn at random; {fixed}: tell the classes by sub-folders or arr_1")
+        if self.class_shares == "equal":
+            notes.append("each class has as many images, which is taken for no chance: errors are those within classes")
         if self.fid_se is None:
             flat = (
                 "no error of the FID: the images do not vary, or hardly, in some directions in which the reference does"
@@ -158,6 +166,7 @@ def scores_of(
         samples=measured.moments.n,
         ignored=images.ignored + (others.images.ignored if others else 0),
         copies=samples.seen.copies,
+        class_shares=images.shares,
         in_reference=samples.seen.among(others.seen) if others else None,
         brightest=samples.seen.brightest,
         pixels=samples.pixels,

@@ -330,7 +330,10 @@ def test_below_ten_thousand_images_the_bias_is_said(table1, write):
     assert "here by about" not in write(slices(few))
     measured = write(slices(with_infinity(few)))
     assert re.search(r"biased upwards; here by about 0\.25 \(FID .+ FID.+, mean over the table\)", measured)
-    assert "biased" not in write(slices(with_infinity(table1.assign(samples=10_000))))
+    many = with_infinity(table1.assign(samples=10_000))
+    assert "biased" not in write(slices(many))
+    assert "biased" not in write(slices(many.assign(fid_se=0.26)))
+    assert "FID of 10,000 images is biased upwards; here by about 0.25" in write(slices(many.assign(fid_se=0.24)))
     assert "biased" not in write(slices(few.drop(columns=["fid", "fid_se"])))
 
 

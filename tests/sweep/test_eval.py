@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -20,6 +21,10 @@ from cfgbench import data, files
 from cfgbench.data.image_batches import ImageBatches
 from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError
+from cfgbench.evaluation.influence import fid_influence
+from cfgbench.evaluation.metrics import factor
+from cfgbench.evaluation.standard_error import standard_error
+from cfgbench.evaluation.statistics import Moments
 from cfgbench.files import file_digest
 from cfgbench.models import extractors, feature_classifier
 from cfgbench.spec import Dataset
@@ -139,7 +144,7 @@ def test_any_wrapping_gives_the_distance_of_the_pixels(run):
     found = [result(run, wrap(samples), "--reference", "digits") for wrap in (as_npz, as_folder, as_zip)]
     assert list(found[0]) == [
         "fid", "fid_se", "fid_infinity", "fid_infinity_se", "is_mean", "is_std", "is_se", "is_together", "classes",
-        "samples", "ignored", "copies", "in_reference", "brightest", "pixels", "reference_pixels",
+        "samples", "ignored", "copies", "in_reference", "class_shares", "brightest", "pixels", "reference_pixels",
         "reference_brightest", "reference_samples", "dimensions",
         "features_id", "reference", "protocol", "protocol_id", "reference_id",
     ]  # fmt: skip
@@ -501,7 +506,63 @@ def test_a_note_says_that_few_images_bias_the_distance(run):
     as_npz(DIGITS[:100])
     as_npz(DIGITS[100:], "others.npz")
     _, _, err = run("eval", "samples.npz", "--reference", "others.npz", "--features", "digits", "--quiet")
-    assert err == "note: FID of 100 images is biased upwards; 10,000 or more are usual\n"
+    assert err.splitlines()[0] == "note: FID of 100 images is biased upwards; 50,000 are usual"
+    _, _, err = run("eval", as_npz(DIGITS[:400]), "--reference", "digits", "--json", "400.json")
+    found = re.search(r"note: FID of 400 images is biased upwards, here by about (.+); 50,000 are usual", err)
+    scores = json.loads(Path("400.json").read_text())
+    assert float(found[1]) == pytest.approx(scores["fid"] - scores["fid_infinity"], rel=0.1)
+
+
+def balanced(count):
+    """So many digits of each class, in classes that go round, as a sweep draws them."""
+    order = np.stack([np.flatnonzero(digit == LABELS)[:count] for digit in range(10)], axis=1).ravel()
+    return DIGITS[order], LABELS[order]
+
+
+@pytest.mark.parametrize("wrapped", ["npz", "folder", "zip"])
+def test_of_classes_of_as_many_images_the_error_is_that_within_them(run, wrapped):
+    images, labels = balanced(60)
+    if wrapped == "npz":
+        np.savez("samples.npz", images.transpose(0, 2, 3, 1), 7 + 3 * labels.astype(np.uint8))
+    else:
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = Path("images", "all", f"class {label}", f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0]).save(path)
+        shutil.make_archive("samples", "zip", "images")
+    samples = {"npz": "samples.npz", "folder": "images/all", "zip": "samples.zip"}[wrapped]
+    found = result(run, samples, "--reference", "digits")
+    np.savez("untold.npz", images.transpose(0, 2, 3, 1))
+    untold = result(run, "untold.npz", "--reference", "digits")
+    assert (found["class_shares"], untold["class_shares"]) == ("equal", None)
+    assert found["fid"] == pytest.approx(untold["fid"], rel=1e-9)
+    x, reference = torch.from_numpy(features_of(images)), Moments.of(torch.from_numpy(features_of(DIGITS)))
+    q = fid_influence(Moments.of(x), reference.mean, factor(reference.covariance))[0].of(x).numpy()
+    assert found["fid_se"] == pytest.approx(standard_error(q, labels), rel=1e-6)
+    assert untold["fid_se"] == pytest.approx(standard_error(q), rel=1e-6)
+    assert found["fid_se"] < untold["fid_se"] / 1.2
+    assert found["fid_infinity"] > untold["fid_infinity"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "shares"),
+    [
+        (lambda n: np.arange(n) % 9, "equal"),  # 100 of them: one has one more
+        (lambda n: np.arange(n) % 60, "unequal"),  # some have a single image
+        (lambda n: np.arange(n) % 50, "equal"),
+        (lambda n: np.minimum(np.arange(n) % 9, 7), "unequal"),
+        (lambda n: np.zeros(n, int), None),
+        (lambda n: np.arange(n - 1) % 10, None),
+        (lambda n: np.arange(n) % 10 / 1.0, None),
+        (lambda n: np.array([None] * n), None),
+    ],
+)
+def test_what_the_classes_say_of_their_shares(run, labels, shares):
+    np.savez("samples.npz", DIGITS[:100].transpose(0, 2, 3, 1), labels(100))
+    code, _, err = run("eval", "samples.npz", "--reference", "digits", "--json", "result.json", "--quiet")
+    assert (code, json.loads(Path("result.json").read_text())["class_shares"]) == (0, shares), err
+    assert ("tell the classes by sub-folders or arr_1" in err) == (shares is None)
+    assert ("errors are those within classes" in err) == (shares == "equal")
 
 
 def published(dimensions=2048, **more):

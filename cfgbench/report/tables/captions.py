@@ -81,20 +81,30 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
 
 
 def bias(*parts: Slice) -> str:
-    """Under 10,000 images: that FID is too high, and by how much where FID∞ was measured beside it; else nothing. Of
-    several tables of as many images, from the least to the most."""
-    few = [part for part in parts if int(part.setting["samples"]) < MANY_IMAGES]
-    few = [part for part in few if FID in part.metrics and part.has(FID.column)]
+    """That FID is too high, under MANY_IMAGES or by more than its errors, and by how much where FID∞ was measured
+    beside it; else nothing. Of several tables of as many images, from the least to the most."""
+    few = [part for part in parts if FID in part.metrics and part.has(FID.column) and _is_biased(part)]
     if not few:
         return ""
     note = f"FID of {int(few[0].setting['samples']):,} images is biased upwards"
     if not all(part.has(INFINITY.column) and not part.marks for part in few):
         return f"{note}: compare it only with FIDs of as many images."
-    found = [float((part.ok[FID.column] - part.ok[INFINITY.column]).mean()) for part in few]
+    found = [_excess(part) for part in few]
     found = [excess for excess in found if excess > 0]  # by chance it may be less, which says nothing of the bias
     ends = dict.fromkeys(f"{end(found):.2g}" for end in (min, max)) if found else ()
     over = "the table" if len(few) == 1 else "each table"
     return f"{note}; here by about {' to '.join(ends)} (FID − FID∞, mean over {over})." if ends else f"{note}."
+
+
+def _is_biased(part: Slice) -> bool:
+    if int(part.setting["samples"]) < MANY_IMAGES:
+        return True
+    return all(map(part.has, (INFINITY.column, FID.se))) and _excess(part) > float(part.ok[FID.se].mean())
+
+
+def _excess(part: Slice) -> float:
+    """FID − FID∞, mean over the table."""
+    return float((part.ok[FID.column] - part.ok[INFINITY.column]).mean())
 
 
 def notes(part: Slice, metrics: tuple[Metric, ...]) -> list[str]:
