@@ -42,7 +42,7 @@ def members(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 def array(path: Path, name: str, largest: int = LARGEST_ARRAY) -> np.ndarray:
     """A whole array of plain numbers or text, in C order and the machine's own byte order. Raises UserError."""
-    with _named(path, name), _entry(path, name) as (file, entry):
+    with _entry(path, name) as (file, entry):
         shape, fortran, dtype = array_header(file, entry.file_size)
         if entry.file_size > largest:
             raise _UnfitError(f"{entry.file_size:,} bytes, where {largest:,} are the most")
@@ -64,13 +64,13 @@ def _check_text(content: bytes, dtype: np.dtype) -> None:
 
 def header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, dtype) of an array of rows in C order. Raises UserError."""
-    with _named(path, name), _entry(path, name) as (file, entry):
+    with _entry(path, name) as (file, entry):
         return _rows_of(file, entry)
 
 
 def rows(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
     """The array in pieces of at most `size` rows; the archive's checksum is checked at the end. Raises UserError."""
-    with _named(path, name), _entry(path, name) as (file, entry):
+    with _entry(path, name) as (file, entry):
         (count, *shape), dtype = _rows_of(file, entry)
         width = math.prod(shape) * dtype.itemsize
         for begin in range(0, count, size):
@@ -83,25 +83,21 @@ def rows(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def _named(path: Path, name: str) -> Iterator[None]:
-    """Whatever goes wrong is the array's: damaged zips, and headers that are no headers, fail in many ways."""
+def _entry(path: Path, name: str) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo]]:
+    """An array's file and its place in the archive. Whatever goes wrong with them is the array's: damaged zips, and
+    headers that are no headers, fail in many ways."""
     try:
-        yield
+        with open_regular(path) as content, zipfile.ZipFile(content) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            try:
+                file = open_entry(archive, entry)
+            except ValueError as error:
+                raise _UnfitError(str(error)) from None
+            with file:
+                yield file, entry
     except Exception as error:
         way_out = "" if isinstance(error, (_UnfitError, *NOT_ITS_FAULT)) else "; fetch it again"
         raise UserError(f"{path}: {name} cannot be read ({reason(error)}){way_out}") from None
-
-
-@contextmanager
-def _entry(path: Path, name: str) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo]]:
-    with open_regular(path) as content, zipfile.ZipFile(content) as archive:
-        entry = archive.getinfo(f"{name}.npy")
-        try:
-            file = open_entry(archive, entry)
-        except ValueError as error:
-            raise _UnfitError(str(error)) from None
-        with file:
-            yield file, entry
 
 
 def _rows_of(file: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:

@@ -16,7 +16,7 @@ REPORT = ["words", "request", "output", "rows", "tables", "drawing", "figures", 
           "figure2", "summary", "published", "measured", "terminal", "__init__"]  # fmt: skip
 
 SWEEP = ["results", "fits", "plan", "extractor", "notes", "probes", "reference", "bench", "kept", "batches", "fill",
-         "networks", "cell", "run", "forecast", "workers", "image_scores", "external"]  # fmt: skip
+         "networks", "cell", "run", "forecast", "workers", "image_scores", "outputs", "external"]  # fmt: skip
 
 
 def imports(path, package="cfgbench"):

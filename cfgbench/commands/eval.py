@@ -66,7 +66,8 @@ def eval(
 
     from cfgbench.files import write_atomically
     from cfgbench.models.precision import find_device
-    from cfgbench.sweep.external import check_outputs, evaluate
+    from cfgbench.sweep.external import evaluate
+    from cfgbench.sweep.outputs import check_outputs
     from cfgbench.sweep.results import statistics_files
 
     outputs = {"--json": json, "--save-stats": save_stats, "--save-reference": save_reference}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench.data.images import Images, choose_classes, select
+from cfgbench.data.images import Images, chosen_of
 from cfgbench.spec import Dataset
 
 FILE = "datasets/data/digits.csv.gz"
@@ -18,10 +18,7 @@ def load_digits(dataset: Dataset) -> Images:
     for classes that there are not."""
     scans, digits = _scans()
     pixels = np.rint(scans * (255 / 16)).astype(np.uint8)[:, None]
-    names = [str(digit) for digit in range(10)]
-    chosen = choose_classes(dataset.classes, names)
-    positions, labels = select(digits, chosen, dataset.limit)
-    return Images("digits", pixels[positions], labels, tuple(names[i] for i in chosen), flips=bool(dataset.flip))
+    return chosen_of(dataset, pixels, digits, [str(digit) for digit in range(10)])
 
 
 @functools.cache

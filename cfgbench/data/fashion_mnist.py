@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench.data.images import Images, choose_classes, select
+from cfgbench.data.images import Images, chosen_of
 from cfgbench.errors import UserError, reason
 from cfgbench.files import open_regular
 from cfgbench.spec import Dataset
@@ -35,9 +35,7 @@ def load_fashion_mnist(dataset: Dataset) -> Images:
         raise UserError(f"dataset.path: images {pixels.shape} and labels {labels.shape} are not Fashion-MNIST's")
     border = (side - SIDE) // 2
     pixels = np.pad(pixels[:, None], ((0, 0), (0, 0), (border, border), (border, border)))
-    chosen = choose_classes(dataset.classes, NAMES)
-    positions, labels = select(labels, chosen, dataset.limit)
-    return Images("fashion-mnist", pixels[positions], labels, tuple(NAMES[i] for i in chosen), flips=bool(dataset.flip))
+    return chosen_of(dataset, pixels, labels, NAMES)
 
 
 def _read_idx(dataset: Dataset, name: str, dimensions: int) -> np.ndarray:

@@ -74,11 +74,12 @@ def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
 
 
 def _from_npz(path: Path, wanted: int) -> ImageBatches:
-    if "arr_0" not in npz.members(path):
-        if {"mu", "sigma"} <= npz.members(path).keys():
-            raise UserError(f"{path}: holds statistics, not images; name it as --reference, and the images before it")
-        there = ", ".join(npz.members(path))[:100]
-        raise UserError(f"{path}: has no array arr_0 of images; it has {there}; save them under that name")
+    there = npz.members(path)
+    if {"mu", "sigma"} <= there.keys() and "arr_0" not in there:
+        raise UserError(f"{path}: holds statistics, not images; name it as --reference, and the images before it")
+    if "arr_0" not in there:
+        names = ", ".join(there)[:100]
+        raise UserError(f"{path}: has no array arr_0 of images; it has {names}; save them under that name")
     shape, dtype = npz.header(path, "arr_0")
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         belong = "images [n, height, width, 1 or 3] of uint8 belong"

@@ -54,7 +54,7 @@ def load_imagenet(dataset: Dataset, progress: Progress, prepare: bool) -> Images
     chosen = choose_classes(dataset.classes, source.names)
     wanted, labels = select(source.labels, chosen, dataset.limit)
     names = tuple(source.names[position] for position in chosen)
-    key = [LAYOUT, source.fingerprint, [source.names[position] for position in chosen], dataset.limit]
+    key = [LAYOUT, source.fingerprint, names, dataset.limit]
     side = SIDES[dataset.name]
     task = Prepared(key, names, labels, (3, side, side), lambda: source.read(wanted))
     pixels, labels, content = prepared(task, dataset.name, progress, prepare=prepare)

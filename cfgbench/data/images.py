@@ -10,6 +10,7 @@ import numpy as np
 
 from cfgbench.data.mixture import Mixture
 from cfgbench.errors import UserError, brief
+from cfgbench.spec import Dataset
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ def choose_classes(wanted: int | list[str] | None, known: list[str]) -> list[int
     if len(set(wanted)) < len(wanted):
         raise UserError(f"dataset.classes = {brief(wanted)}: a class stands there twice")
     return [known.index(name) for name in wanted]
+
+
+def chosen_of(dataset: Dataset, pixels: np.ndarray, labels: np.ndarray, names: list[str]) -> Images:
+    """Of a data set that comes as a whole, what `dataset.classes` and `dataset.limit` ask for; never flipped unless
+    asked. Raises UserError."""
+    chosen = choose_classes(dataset.classes, names)
+    positions, labels = select(labels, chosen, dataset.limit)
+    return Images(dataset.name, pixels[positions], labels, tuple(names[i] for i in chosen), flips=bool(dataset.flip))
 
 
 def composed(name: str) -> str:

@@ -61,18 +61,16 @@ def measure(
     if moments.n != total:
         raise ValueError(f"{moments.n} images, not {total}")
     numbers: dict[str, float | None] = {}
-    influences: dict[str, np.ndarray] = {}
     fid = None if fid_against is None else _Fid(accumulator, moments, fid_against)
     if inception := inception and all(split.n for split in accumulator.predictions):
         numbers["is_mean"], numbers["is_std"] = inception_score(accumulator.predictions)
-    found = _influences(blocks, accumulator, fid, inception=inception)
+    influences = _influences(blocks, accumulator, fid, inception=inception)
     if fid is not None:
         numbers |= {"fid": fid.value, "fid_infinity": fid.infinity}
-    for column, q in found.items():
+    for column, q in influences.items():
         dealt = quarters != REST if column == "fid_infinity" else np.full(total, True)
         fixed = labels if labels is None or column != "is_mean" else _fixed_in_splits(labels, accumulator)
         numbers[ERROR_OF[column]] = standard_error(q[dealt], None if fixed is None else fixed[dealt])
-        influences[column] = q
     influences.pop("fid_infinity", None)
     for column, value in numbers.items():
         if value is not None and not math.isfinite(value):

@@ -16,7 +16,7 @@ from cfgbench.errors import UserError, reason
 from cfgbench.models.layers import Double
 from cfgbench.models.meta_device import shapes_only
 from cfgbench.models.precision import out_of_memory
-from cfgbench.models.unet import UNet
+from cfgbench.models.unet import Attention, UNet
 from cfgbench.spec import Model
 
 STEPS, CLASSES, COLOURS = 1000, 1000, 3
@@ -111,9 +111,9 @@ def translate(tensors: dict[str, Tensor], network: UNet, *, head_by_head: bool) 
     copies = {theirs: tensors[theirs].to(torch.float32, copy=True) for theirs in names.values()}
     found = {ours: copies[theirs].reshape(shapes[ours]) for ours, theirs in names.items()}
     if head_by_head:
-        attentions = {name: part for name, part in network.named_modules() if name.endswith("attention")}
+        attentions = {name: part for name, part in network.named_modules() if isinstance(part, Attention)}
         for name, part in attentions.items():
-            for kind in ("weight", "bias") if hasattr(part, "heads") else ():
+            for kind in ("weight", "bias"):
                 rows = found[f"{name}.qkv.{kind}"]
                 by_head = rows.reshape(part.heads, 3, -1, *rows.shape[1:])
                 found[f"{name}.qkv.{kind}"] = by_head.transpose(0, 1).reshape(rows.shape)

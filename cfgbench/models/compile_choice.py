@@ -43,7 +43,6 @@ class CompileCost:
         return self.seconds + (1 - self.saved) * ahead if self.pays(ahead) else ahead
 
 
-NO_GAIN = CompileCost(0.0, 0.0)
 COMPILE_COSTS = {"cpu": CompileCost(60.0, 0.12), "cuda": CompileCost(100.0, 0.5)}
 """Of compiling a U-Net: 40 to 80 s for one of 0.1 to 8 million parameters on two cores, where group norm is compiled
 anyway (`native_group_norm`) and 9 to 16 % are saved; 50 to 140 s for one of 0.1 and one of 296 million beside an
@@ -61,15 +60,10 @@ class CompileDecision:
         return f"{'compiled' if self.compiled else 'not compiled'}: {self.reason}"
 
 
-def compile_cost_on(device: torch.device) -> CompileCost:
-    """What compiling a U-Net takes and saves there."""
-    return COMPILE_COSTS.get(device.type, NO_GAIN)
-
-
 def decision(ahead: float, work: str, device: torch.device) -> CompileDecision:
-    """Compile if what it saves on `ahead` seconds of uncompiled work exceeds the time compiling takes. `work` is what
-    a person calls that work."""
-    cost = compile_cost_on(device)
+    """Compile if what it saves on `ahead` seconds of uncompiled work exceeds the time compiling takes, on a device of
+    which that is known. `work` is what a person calls that work."""
+    cost = COMPILE_COSTS[device.type]
     would = f"compiling would save about {cost.saved * ahead:.0f} s and take {cost.seconds:.0f} s"
     return CompileDecision(cost.pays(ahead), f"{work} ahead take {ahead:.0f} s as it is; {would}")
 

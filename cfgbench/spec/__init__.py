@@ -15,13 +15,12 @@ from cfgbench.spec.explain import explain
 from cfgbench.spec.grid import check_grid, points
 from cfgbench.spec.models import Checkpoint, Exact, Factory, Model, Pretrained
 from cfgbench.spec.sections import ClassifierSection, Dataset, Evaluation, Sampling, SweepSpec, Training
-from cfgbench.spec.values import IMAGENET, INCEPTION, OWN, PACKAGED
+from cfgbench.spec.values import IMAGENET, INCEPTION, PACKAGED
 from cfgbench.spec.yaml_file import load_yaml
 
 __all__ = [
     "IMAGENET",
     "INCEPTION",
-    "OWN",
     "PACKAGED",
     "Cell",
     "Checkpoint",

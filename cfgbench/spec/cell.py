@@ -80,6 +80,11 @@ class Cell:
         content = [IDENTITY, "classifier", self.data, model.model_dump(exclude_none=True), training.decisive]
         return Network("classifier", identity(content), model, training, self._trained_by(self.noisy_classifier))
 
+    @property
+    def networks(self) -> list[Network]:
+        """What is trained for the cell: its denoiser and its classifier, as far as it needs them."""
+        return [network for network in (self.denoiser, self.classifier) if network is not None]
+
     def _trained_by(self, but: ClassifierSection | None = None) -> dict[str, Any]:
         """The axes that vary the training of a network, `but` those for which a section of its own has one value."""
         fixed = {"p_uncond"} if but is None or but.training is None else {"p_uncond", *but.training.model_fields_set}
@@ -108,6 +113,11 @@ class Cell:
     def nfe(self) -> int:
         """Passes through networks per image: T without guidance, 2T with cfg, 3T with a classifier, there and back."""
         return self.sampling.T * self.sampling.passes
+
+    @property
+    def total_nfe(self) -> int:
+        """`nfe` of all its images."""
+        return self.nfe * self.sampling.samples
 
     @property
     def label(self) -> str:

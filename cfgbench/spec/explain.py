@@ -23,7 +23,7 @@ def explain(error: ValidationError) -> str:
         alike = [one for one in errors if _location(one["loc"]).partition("[")[0] == _location(first["loc"])]
         first = max([first, *alike], key=lambda one: len(one["loc"]))
     where = _location(first["loc"])
-    kind, context = first["type"], first.get("ctx", {})
+    kind = first["type"]
     places = {_location(one["loc"]) for one in errors}
     places -= {place.partition("[")[0] for place in places if "[" in place}  # it could be a number instead
     more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
@@ -31,28 +31,33 @@ def explain(error: ValidationError) -> str:
         return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}{more}"
     if kind == "missing":
         return f"{where}: missing{more}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    if kind == "literal_error":
-        expected = _NAMES.get(where, context["expected"])
-        message = f"should be one of {expected}{did_you_mean(str(first['input']), _options(expected))}"
-    if kind == "model_type":
-        message = f"should be keys with values, such as {{{_known_keys((*first['loc'], ''))[0]}: ...}}"
-    if kind == "string_pattern_mismatch":
-        message = _PATTERNS.get(where, message)
-    if kind == "bool_type":
-        message += ": true or false"
-    if kind in _TEXTS and isinstance(first["input"], int | float):
-        message = "should be text; put it in quotes"
-    if kind == "int_type" and isinstance(first["input"], float):
-        message += ", without point or exponent"
-    if kind == "too_short":
-        message = "should have at least one element"
-    of_lists = [one["type"] for one in errors if _location(one["loc"]) == where and one["type"] in _OF_LISTS]
+    message = _message(first, where)
+    of_lists = any(_location(one["loc"]) == where and one["type"] in _OF_LISTS for one in errors)
     if of_lists and kind != "too_short":
         message += f"{', or a list' if kind != 'list_type' else ''}, such as {_LISTS.get(where, '[1]')}"
     if where.partition("[")[0] == "grid" and kind != "list_type":
         message = "should name at least one axis with a list of values, such as w: [0, 0.1, 1]"
     return f"{where} = {_shown(first['input'])}: {message}{more}"
+
+
+def _message(first: Any, where: str) -> str:
+    """What would be right there, of one thing that is wrong."""
+    kind, value = first["type"], first["input"]
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if kind == "literal_error":
+        expected = _NAMES.get(where, first["ctx"]["expected"])
+        return f"should be one of {expected}{did_you_mean(str(value), _options(expected))}"
+    if kind == "model_type":
+        return f"should be keys with values, such as {{{_known_keys((*first['loc'], ''))[0]}: ...}}"
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(where, message)
+    if kind == "bool_type":
+        return f"{message}: true or false"
+    if kind in _TEXTS and isinstance(value, int | float):
+        return "should be text; put it in quotes"
+    if kind == "int_type" and isinstance(value, float):
+        return f"{message}, without point or exponent"
+    return "should have at least one element" if kind == "too_short" else message
 
 
 _TEXTS = "string_type", "path_type"

@@ -41,6 +41,15 @@ class Checkpoint(Section):
         return 0.0
 
 
+def _finite(value: Any) -> Any:
+    """The arguments, whose numbers name the network among other things."""
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(one)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number; give it as text, and let the function read it")
+    return value
+
+
 class Factory(Section):
     """A network of the user's own: `function(**arguments)` of an importable module gives it.
 
@@ -50,7 +59,7 @@ class Factory(Section):
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     prediction: Literal["eps", "x", "v"] = "eps"
     p_uncond: Probability = 0.0
-    arguments: Annotated[dict[str, Any], AfterValidator(lambda arguments: _finite(arguments))] = {}
+    arguments: Annotated[dict[str, Any], AfterValidator(_finite)] = {}
 
     @property
     def module(self) -> str:
@@ -75,15 +84,6 @@ class Exact(Section):
 
 Pretrained = Checkpoint | Factory | Exact
 """Networks that exist before the sweep: nothing is trained."""
-
-
-def _finite(value: Any) -> Any:
-    """The arguments, whose numbers name the network among other things."""
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _finite(one)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no finite number; give it as text, and let the function read it")
-    return value
 
 
 def _kind_of_model(content: Any) -> str:

@@ -17,28 +17,6 @@ IMAGENET = ("imagenet64", "imagenet128")
 OWN = (*PACKAGED, "gaussians")
 """Data sets with features of their own, which are no use for any other."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
-Probability = Annotated[Finite, Field(ge=0, le=1)]
-Positive = Annotated[Finite, Field(gt=0)]
-NonNegative = Annotated[Finite, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=2**40)]
-Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
-BatchSize = Annotated[int, Field(ge=1, le=2**20)]
-AutoBatchSize = Annotated[int | Literal["auto"], PlainValidator(lambda value: _batch(value))]
-Side = Annotated[int, Field(ge=1, le=4096)]
-ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]  # a folder's: 1
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-SweepName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(lambda name: _not_a_files(name))
-]
-FilePath = Annotated[
-    Path, Field(strict=False), BeforeValidator(lambda path: _not_empty(path)), AfterValidator(lambda path: _named(path))
-]
-Numbers = Annotated[Any, AfterValidator(lambda value: _numbers(value))]
-Preset = Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)]  # the other keys hold what it gives
-DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
-FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
-
 
 def _not_empty(path: Any) -> Any:
     """The path, if one is written: nothing would be the folder where the user stands."""
@@ -75,6 +53,25 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{brief(value)} is no finite number")
     return float(value)
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]  # -0.0 is 0.0
+Probability = Annotated[Finite, Field(ge=0, le=1)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+Steps = Annotated[int, Field(ge=1, le=10**8)]  # each has its loss in memory
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
+AutoBatchSize = Annotated[int | Literal["auto"], PlainValidator(_batch)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]  # a folder's: 1
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+SweepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_not_a_files)]
+FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_not_empty), AfterValidator(_named)]
+Numbers = Annotated[Any, AfterValidator(_numbers)]
+Preset = Annotated[Literal["adm-64", "adm-128"] | None, Field(exclude=True)]  # the other keys hold what it gives
+DataName = Literal["digits", "fashion-mnist", "folder", "imagenet64", "imagenet128", "gaussians"]
+FeaturesName = Literal[InceptionName, "digits", "fashion-mnist", "classifier", "gaussians"]
 
 
 class Section(BaseModel):

@@ -94,8 +94,7 @@ def protocol(cell: Cell, bench: Bench) -> str:
 
     A network trained in another precision is another network, by more than its images differ between precisions.
     """
-    networks = [network.id for network in (cell.denoiser, cell.classifier) if network]
-    precisions = {bench.trained_in.get(network) for network in networks} - {None, bench.compute.precision}
+    precisions = {bench.trained_in.get(network.id) for network in cell.networks} - {None, bench.compute.precision}
     trained = "".join(f"; trained in {precision}" for precision in sorted(precisions))
     return (
         f"features {bench.extractor.id}; reference {bench.reference.name}; "

@@ -1,9 +1,8 @@
 """FID and Inception Score of images made anywhere, against a data set, other images, or published statistics."""
 
 import hashlib
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,72 +12,19 @@ import torch
 
 from cfgbench import data
 from cfgbench.data.image_batches import ImageBatches, of_images, open_images
-from cfgbench.data.pictures import SUFFIXES
 from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError, brief, counted
 from cfgbench.evaluation.measure import Measurement, measure
 from cfgbench.evaluation.statistics import Moments
-from cfgbench.files import SWEEP_FILES, make_folder
-from cfgbench.models.extractors import Extractor, inception_weights
+from cfgbench.models.extractors import Extractor
 from cfgbench.progress import Progress
-from cfgbench.spec import INCEPTION, PACKAGED, Dataset, load_sweep
+from cfgbench.spec import INCEPTION, PACKAGED, Dataset
 from cfgbench.sweep.extractor import measuring, moments_of, numbered, packaged_extractor
 from cfgbench.sweep.image_scores import ImageScores, Watched, scores_of
+from cfgbench.sweep.outputs import sweep_of
 from cfgbench.sweep.reference import Reference, kept_in, of_file, of_images_with
 from cfgbench.sweep.results.shards import Shards
 from cfgbench.sweep.results.statistics_files import Statistics, is_statistics, load_statistics, maker_of
-
-SAVE_REFERENCE = "--save-reference"
-STATISTICS = "--save-stats", SAVE_REFERENCE
-_DATA = "the data set"
-_STREAMS = "/dev/std", "/dev/fd/", "/proc/"
-
-
-def check_outputs(outputs: Mapping[str, Path | None], samples: Path, reference: str, weights: Path | None) -> None:
-    """Raises UserError, before any work, for an output (option -> file) that would overwrite an input, an image in
-    a folder that is one, or another output, or that cannot be written; makes their folders. `weights` are the Inception
-    network's, where they are named."""
-    inputs = {"SAMPLES": samples, "--reference": Path(reference)}
-    if Path(reference).suffix.lower() in SWEEP_FILES:
-        spec = load_sweep(Path(reference))
-        weights = weights or spec.evaluation.inception_weights
-        named = {
-            _DATA: spec.dataset.path,
-            "evaluation.reference": spec.evaluation.reference,
-            "model.checkpoint": getattr(spec.model, "checkpoint", None),
-        }
-        inputs |= {f"{what} of {reference}": file for what, file in named.items() if file is not None}
-    used = inception_weights(weights)
-    inputs |= {"the Inception network's weights": used} if used else {}
-    taken = {os.path.realpath(path): name for name, path in inputs.items() if path.exists()}  # or it is a name
-    folders = {place: name for name, path in inputs.items() if path.is_dir() for place in _spellings(path)}
-    for name, path in outputs.items():
-        if path is None:
-            continue
-        if other := taken.get(os.path.realpath(path)):
-            raise UserError(f"{name} {path}: would overwrite {other}; name another file")
-        spellings = _spellings(path)
-        around = [other for place, other in folders.items() if any(one.is_relative_to(place) for one in spellings)]
-        whole = any(other.startswith(_DATA) for other in around)  # npz batches and IDX files are data too
-        if around and (whole or any(one.suffix.lower() in SUFFIXES for one in spellings)) and path.exists():
-            what = "a file" if whole else "an image"
-            raise UserError(f"{name} {path}: would overwrite {what} of {around[0]}; name another file")
-        taken[os.path.realpath(path)] = name
-        if name == SAVE_REFERENCE and _holds_statistics(inputs["--reference"]):
-            raise UserError(f"{name} {path}: the reference is a file of statistics already; leave it out")
-        if name in STATISTICS and path.suffix.lower() != ".npz":  # by which a file of statistics is known
-            raise UserError(f"{name} {path}: name a file that ends in .npz")
-        if str(path.absolute()).startswith(_STREAMS):  # what lies behind would be replaced, not written to
-            raise UserError(f"{name} {path}: cannot be written, for it is a stream; name a file")
-        make_folder(path.parent)
-        place = Path(os.path.realpath(path))  # a link is left as it is, and what it leads to is written
-        if (path.exists() and not path.is_file()) or place.is_symlink() or not os.access(place.parent, os.W_OK):
-            raise UserError(f"{name} {path}: cannot be written; name another file")
-
-
-def _spellings(path: Path) -> tuple[Path, Path]:
-    """Where the path leads, and as it is named: a link in a folder of images is one of them."""
-    return Path(os.path.realpath(path)), path.absolute()
 
 
 class Evaluated(NamedTuple):
@@ -196,25 +142,21 @@ def _measure(images: ImageBatches, extractor: Extractor, reference: Moments, pro
 
 def _features_of(reference: str) -> _Features:
     """What measures the data set that is named, or what a sweep file or a file of statistics has; else Inception."""
-    path = Path(reference)
-    if path.suffix.lower() not in SWEEP_FILES:
-        return _Features(reference) if reference in PACKAGED else _maker_in(path) or _Features("inception")
-    spec = load_sweep(path)
+    if reference in PACKAGED:
+        return _Features(reference)
+    if (spec := sweep_of(reference)) is None:
+        return _maker_in(Path(reference)) or _Features("inception")
     name = "inception" if spec.features == "gaussians" else spec.features
     return _Features(name, spec.evaluation.inception_weights, spec.evaluation.precision)
 
 
 def _maker_in(path: Path) -> _Features | None:
     """What a file of statistics says that it was made with, where that is to be had."""
-    if not _holds_statistics(path):
+    if not is_statistics(path):
         return None
     maker, known = maker_of(path) or "", sorted((*INCEPTION, *PACKAGED), key=len, reverse=True)
     precision = "bf16" if maker.endswith("-bf16") else "fp32"
     return next((_Features(name, precision=precision) for name in known if maker.startswith(f"{name}-")), None)
-
-
-def _holds_statistics(path: Path) -> bool:
-    return path.suffix.lower() == ".npz" and path.exists() and is_statistics(path)
 
 
 def _open_reference(reference: str, channels: int, progress: Progress) -> Statistics | ImageBatches:
@@ -222,10 +164,9 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Statis
     path = Path(reference)
     if reference in PACKAGED:
         return of_images(data.load(Dataset(name=reference)))
-    if path.suffix.lower() in SWEEP_FILES:
-        dataset = load_sweep(path).dataset
+    if (spec := sweep_of(reference)) is not None:
         try:
-            images = data.load(dataset, progress)
+            images = data.load(spec.dataset, progress)
         except (UserError, ValueError) as error:
             raise UserError(f"{path}: {error}") from None
         if images.mixture is not None:
@@ -236,7 +177,7 @@ def _open_reference(reference: str, channels: int, progress: Progress) -> Statis
     if not path.exists():
         known = ", ".join(PACKAGED)
         raise UserError(f"--reference {reference}: no such file or folder, and no data set's name ({known})")
-    if _holds_statistics(path):
+    if is_statistics(path):
         return load_statistics(path, key="--features")
     return open_images(path, channels=channels)
 

@@ -61,5 +61,5 @@ def _name(bench: Bench, cell: Cell) -> str:
 
 def _key(bench: Bench, cell: Cell) -> list[Any]:
     """What decides the features of an image but for rounding, and the classes that are shown."""
-    weights = [bench.weights.get(network.id) for network in (cell.denoiser, cell.classifier) if network]
+    weights = [bench.weights.get(network.id) for network in cell.networks]
     return [cell.images_id, weights, bench.extractor.id, bench.compute.precision, list(bench.plan.shown)]

@@ -80,7 +80,7 @@ def ensure_trained(plan: Plan, network: Network, compute: Compute, *, progress: 
 
 def train_networks(bench: Bench, cell: Cell) -> bool:
     """Trains those of the cell's networks that are not trained yet; False while another process trains one."""
-    return None not in [_trained(bench, network) for network in (cell.denoiser, cell.classifier) if network]
+    return None not in [_trained(bench, network) for network in cell.networks]
 
 
 def _trained(bench: Bench, network: Network) -> Path | None:

@@ -75,15 +75,15 @@ def reference_of(plan: Plan, extractor: Extractor, progress: Progress) -> Refere
         return of_images_with(*whose, None)
     key = reference_id(plan.images.content, extractor.id)
     path = plan.store.reference(key)
-    moments = _kept(path, key)
+    begun_in, moments = path.with_suffix(".partial"), _kept(path, key)
     if moments is None:
         if (other := kept_elsewhere(plan.store, key)) is not None:
             plan.store.take_over(path, other)
             moments = load_moments(path, key)
         else:
-            moments = _measured(plan, extractor, progress, path.with_suffix(".partial"), key)
+            moments = _measured(plan, extractor, progress, begun_in, key)
             save_moments(path, moments, key)
-    path.with_suffix(".partial").unlink(missing_ok=True)
+    begun_in.unlink(missing_ok=True)
     return of_images_with(*whose, moments)
 
 

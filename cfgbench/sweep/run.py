@@ -134,8 +134,8 @@ def _check_weights(bench: Bench, cell: Cell) -> None:
     """Raises UserError where other cells have, by the same protocol, other weights of the networks that are loaded for
     this one: trained again these have the same id, and the difference would be taken for that of guidance."""
     plan, cells = bench.plan, {one.id: one for one in bench.plan.cells}
-    for network in (cell.denoiser, cell.classifier):
-        own = network and bench.weights.get(network.id)
+    for network in cell.networks:
+        own = bench.weights.get(network.id)
         made_with = plan.made_with.get(network.id, ()) if own else ()
         others = [made for made in made_with if made.digest != own]
         others = [made.cell for made in others if made.protocol == protocol(cells[made.cell], bench)]

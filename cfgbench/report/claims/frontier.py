@@ -9,7 +9,7 @@ from cfgbench.report.claims.chance import above, below, part_of, shift, weakest
 from cfgbench.report.claims.setting import Curve, Setting
 from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.differences import Difference, Term, combine
-from cfgbench.report.words import as_text, joined, named
+from cfgbench.report.words import joined, named
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -146,7 +146,7 @@ def _pairs(setting: Setting, pairs: Sequence[tuple[float, float]]) -> list[tuple
     for a, b in pairs:
         name = f"p_uncond {a:g} against {b:g}"
         both = [T for T in steps if (a, T) in curves and (b, T) in curves]
-        places = {T: f"{name}, {named('T', as_text(T))}" if len(steps) > 1 else name for T in both}
+        places = {T: f"{name}, {named('T', T)}" if len(steps) > 1 else name for T in both}
         found += [(place, curves[a, T], curves[b, T]) for T, place in places.items()] or [(name, None, None)]
     return found
 

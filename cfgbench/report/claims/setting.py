@@ -12,7 +12,7 @@ from cfgbench.report.rows.protocols import own_phrases
 from cfgbench.report.rows.seeds import other_seeds, with_numbers
 from cfgbench.report.rows.slices import settled
 from cfgbench.report.rows.systems import CFG, DEFAULTS, SYSTEMS
-from cfgbench.report.words import METRICS, as_text, extractor_name, known, named, number
+from cfgbench.report.words import METRICS, extractor_name, known, named, number
 from cfgbench.sweep.results.row import Row
 
 Place = tuple[float | None, float | None]
@@ -96,7 +96,7 @@ class Setting:
         for values, part in rows.sort_values("at").groupby(list(PLANE[1:]), dropna=False):
             place = dict(zip(PLANE[1:], map(known, values), strict=True))
             named_keys = varying or [key for key in PLANE[1:] if place[key] is not None]
-            name = ", ".join(named(key, as_text(place[key])) for key in named_keys) or "the curve"
+            name = ", ".join(named(key, place[key]) for key in named_keys) or "the curve"
             points = [records[index] for index in part.index]
             others = zip(points, other_seeds(point["members"] for point in points), strict=True)
             found.append(Curve(name, **place, rows=tuple(point | {"other_seeds": other} for point, other in others)))

@@ -8,7 +8,7 @@ from cfgbench.report.claims.verdict import Finding, decided, unknown
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, Term, combine, compare
 from cfgbench.report.rows.systems import turned
-from cfgbench.report.words import FID, as_text, named, with_error
+from cfgbench.report.words import FID, named, with_error
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -31,7 +31,7 @@ def steps_help(influences: Influences, setting: Setting) -> list[Finding]:
     found = [
         _of_network(
             influences,
-            named("p_uncond", as_text(p)),
+            named("p_uncond", p),
             {curve.T: curve for curve in curves if curve.p_uncond == p and curve.T is not None},
         )
         for p in networks

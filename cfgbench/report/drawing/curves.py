@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.report.drawing.headings import mark_meanings
 from cfgbench.report.drawing.lettering import written
-from cfgbench.report.drawing.style import LAYERS
+from cfgbench.report.drawing.style import FAINT, LAYERS
 from cfgbench.report.rows.slice import Slice
 
 CROWDED = 40
@@ -75,10 +75,10 @@ def bars(rows: pd.DataFrame, x: str, y: str) -> np.ndarray:
     return ends[np.isfinite(ends).all(axis=(1, 2))]
 
 
-def mark_entries(part: Slice, colour: str) -> list[Line2D]:
+def mark_entries(part: Slice) -> list[Line2D]:
     """The legend's entries for the marks: `[a] clip on; bf16`."""
     return [
-        Line2D([], [], marker=_glyph(mark), color=colour, label=written(meaning.replace("$", r"\$")), **_LETTER)
+        Line2D([], [], marker=_glyph(mark), color=FAINT, label=written(meaning.replace("$", r"\$")), **_LETTER)
         for mark, meaning in mark_meanings(part).items()
     ]
 

@@ -15,7 +15,7 @@ from cfgbench.report.drawing.figure_files import Draw, NothingToPlot
 from cfgbench.report.drawing.headings import subtitle, title
 from cfgbench.report.drawing.legends import legend_above
 from cfgbench.report.drawing.scales import asks_for_log, fixed_ticks, metric_axis
-from cfgbench.report.drawing.style import FAINT, curve_name, looks, star_entry, stars
+from cfgbench.report.drawing.style import curve_name, looks, star_entry, stars
 from cfgbench.report.drawing.tradeoff import fids, frontier
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.averages import shared_by
@@ -99,7 +99,7 @@ def _finished(figure: Figure, part: Slice) -> Figure:
     panels = figure.axes
     best = [star_entry()] if any(line.get_marker() == "*" for line in panels[0].lines) else []
     named = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
-    legend_above(figure, [*named.values(), *best, *mark_entries(part, FAINT)])
+    legend_above(figure, [*named.values(), *best, *mark_entries(part)])
     for axes in panels:
         look_out(axes)
     settle(figure)

@@ -15,7 +15,7 @@ from cfgbench.report.drawing.headings import subtitle, title
 from cfgbench.report.drawing.labels import Label, place
 from cfgbench.report.drawing.legends import legend_above
 from cfgbench.report.drawing.scales import axis_name, metric_axis
-from cfgbench.report.drawing.style import FAINT, INK, curve_name, looks, star_entry, stars
+from cfgbench.report.drawing.style import INK, curve_name, looks, star_entry, stars
 from cfgbench.report.rows import knobs
 from cfgbench.report.rows.best import best_fid
 from cfgbench.report.rows.slice import Slice
@@ -52,7 +52,7 @@ def frontier(part: Slice, behind: Slice | None, *, log: bool) -> Figure:
     named = {(label.x, label.y) for label in starts}
     labels = [*starts, *(label for label in labels if (label.x, label.y) not in named)]
     stars(axes, marks)
-    handles += [star_entry()] * bool(marks) + mark_entries(part, FAINT)
+    handles += [star_entry()] * bool(marks) + mark_entries(part)
     _legend(figure, axes, handles, inside=inside, key=knobs.in_legend(part))
     look_out(axes)
     settle(figure)
@@ -138,9 +138,8 @@ def _ends(behind: Slice, curves: Curves, colours: Sequence[str]) -> list[Label]:
 
 def _starts(axes: Axes, curves: Curves) -> list[Label]:
     """The points from which several systems begin: one mark and one name each, of no system's colour."""
-    begun = [rows[rows["shared"]] for _, rows in curves]
-    points = pd.concat(begun).drop_duplicates(["is_mean", "fid"]) if begun else pd.DataFrame()
-    for x, y in points[["is_mean", "fid"]].itertuples(index=False) if len(points) else ():
+    points = pd.concat([rows[rows["shared"]] for _, rows in curves]).drop_duplicates(["is_mean", "fid"])
+    for x, y in points[["is_mean", "fid"]].itertuples(index=False):
         axes.plot([x], [y], "o", markersize=6, color=INK, markeredgecolor="white", zorder=4.5, label="_start")
     return [Label(row["is_mean"], row["fid"], _start(row), INK, required=True) for _, row in points.iterrows()]
 

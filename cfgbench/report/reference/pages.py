@@ -68,7 +68,8 @@ def literature_markdown(resolutions: Sequence[int] = ()) -> str:
     """Results of others, a table for each resolution; all of them where none is named."""
     rows = literature()
     sizes = [str(one) for one in resolutions] or list(dict.fromkeys(rows["resolution"]))
-    parts = ["# Results of others on ImageNet", _listed("How well a number is known", _meanings())]
+    meanings = [f"{name}: {meaning}." for name, meaning in _CONFIDENCE.items()]
+    parts = ["# Results of others on ImageNet", _listed("How well a number is known", meanings)]
     parts.append(
         "FIDs of different papers do not share a protocol: reference sets, crops and the number of runs differ."
     )
@@ -106,10 +107,6 @@ def _quoted(table: Published, dash: str = "–") -> list[tuple[str, ...]]:
 
 def _listed(head: str, texts: Sequence[str]) -> str:
     return "\n".join([f"{head}:", "", *(f"- {text}" for text in texts)])
-
-
-def _meanings() -> list[str]:
-    return [f"{name}: {meaning}." for name, meaning in _CONFIDENCE.items()]
 
 
 def _literature_table(rows: pd.DataFrame) -> str:

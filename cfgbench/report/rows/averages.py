@@ -10,12 +10,12 @@ from cfgbench.report.rows.columns import PLANE, POINT, SEEDS, comparable
 from cfgbench.report.rows.seeds import (
     Seed,
     differing,
-    distinct,
     listed,
     mean_of,
     measured,
     seed_of,
     usual_of,
+    vary_twice,
     with_numbers,
 )
 from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
@@ -153,7 +153,7 @@ def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
 
 def _pairs(asked: Sequence[Seed]) -> str:
     """What stands before `seeds` where both kinds vary."""
-    return "pairs of " if all(len(held) > 1 for held in distinct(asked)) else ""
+    return "pairs of " if vary_twice(asked) else ""
 
 
 def _in_order(seed: Seed) -> tuple[int, ...]:

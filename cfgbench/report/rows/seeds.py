@@ -30,6 +30,11 @@ def distinct(seeds: Sequence[Seed]) -> tuple[list[int | None], list[int | None]]
     return [*dict.fromkeys(seed.training for seed in seeds)], [*dict.fromkeys(seed.sampling for seed in seeds)]
 
 
+def vary_twice(seeds: Sequence[Seed]) -> bool:
+    """Whether both kinds of seed vary."""
+    return all(len(held) > 1 for held in distinct(seeds))
+
+
 def other_seeds(curve: Iterable[Iterable[Row]]) -> list[bool]:
     """Of each point of a curve, given by its members, whether its FID (or what there is, where there is none) is a mean
     over other seeds than most of the points': as long as a sweep runs, where a cell failed, or where FID is measured

@@ -4,7 +4,7 @@ import numpy as np
 
 from cfgbench.evaluation.columns import MANY_IMAGES
 from cfgbench.report.rows import knobs
-from cfgbench.report.rows.seeds import alike_noise, distinct, seeds_phrase
+from cfgbench.report.rows.seeds import alike_noise, seeds_phrase, vary_twice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number
@@ -69,8 +69,7 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
 def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What the error of a mean over seeds has in it, and what it lacks."""
     if not alike_noise(part.seeds):
-        several = all(len(kind) > 1 for kind in distinct(part.seeds))
-        return "trainings and noise, of which some numbers share one" if several else "seeds"
+        return "trainings and noise, of which some numbers share one" if vary_twice(part.seeds) else "seeds"
     members = [member for members in part.rows["members"] for member in members]
     known = [metric for metric in metrics if any(np.isfinite(number(member, metric.se)) for member in members)]
     lacking = [metric.name for metric in metrics if metric not in known]

@@ -31,14 +31,14 @@ class Entry:
         `join` stands before the best of several seeds. An error that `decimals` would show as zero gets its own.
         """
         decimals = self._decimals(decimals)
-        ends = [f"[{self.mark}]" * bool(self.mark), f"({self.note})" * bool(self.note)]
+        ends = [f"[{self.mark}]"] * bool(self.mark) + [f"({self.note})"] * bool(self.note)
         if np.isnan(self.value):
-            return " ".join(end for end in [dash if self.note else "", *ends] if end) if self.note else ""
+            return " ".join([dash, *ends]) if self.note else ""
         error = "" if np.isnan(self.se) else f"{plus_minus}{self.se:.{decimals}f}"
         several = self.seeds > 1 and np.isfinite(self.extreme)
         extreme = f"({self.word} of {self.seeds}: {self.extreme:.{decimals}f})" if several else ""
         mean = f"{self.number(decimals)}{error}"
-        return " ".join([f"{mean}{join}{extreme}" if extreme else mean, *(end for end in ends if end)])
+        return " ".join([f"{mean}{join}{extreme}" if extreme else mean, *ends])
 
     def number(self, decimals: int) -> str:
         """The number alone, rounded as in `text`."""

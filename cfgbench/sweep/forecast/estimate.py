@@ -11,7 +11,7 @@ from cfgbench.data import Images
 from cfgbench.data.imagenet import CLASSES, SIDES
 from cfgbench.errors import Unprepared, UserError, counted, reason
 from cfgbench.models.checkpoint import NETWORKS
-from cfgbench.models.compile_choice import compile_cost_on
+from cfgbench.models.compile_choice import COMPILE_COSTS
 from cfgbench.models.extractors import OFFICIAL_FILE, inception_weights
 from cfgbench.models.fast import for_sampling
 from cfgbench.models.pace import pace_of, pace_of_passes
@@ -51,7 +51,7 @@ class Costs:
     def seconds(self, cell: Cell) -> float:
         """Of sampling a cell, a classifier's passes taken for as long as the denoiser's; features and metrics come on
         top."""
-        return cell.nfe * cell.sampling.samples * self.pass_through
+        return cell.total_nfe * self.pass_through
 
     def training_seconds(self, network: Network) -> float:
         """Of training the network from the beginning."""
@@ -76,7 +76,7 @@ def forecast(plan: Plan, compute: Compute, workers: int = 1) -> list[str]:
         lines.append(_classifier_line(plan, costs))
     if plan.spec.features in INCEPTION and inception_weights(plan.spec.evaluation.inception_weights) is None:
         lines.append(f"Inception weights: not on this machine; {OFFICIAL_FILE} will be downloaded")
-    calls = sum(cell.nfe * cell.sampling.samples for cell in missing)
+    calls = sum(cell.total_nfe for cell in missing)
     lines.append(f"{counted(len(plan.cells), 'cell')}, {len(missing)} to run, {calls:,} network passes")
     sampling, training = _ahead(costs, missing, untrained, compute)
     sampling, training = sampling * _part(len(missing), workers), training * _part(len(untrained), workers)
@@ -108,7 +108,7 @@ def _ahead(
     training = [costs.training_seconds(network) for network in untrained]
     refused = compute.compiled is False
     if compute.device.type == "cuda" and not refused and all(isinstance(cell.model, Model) for cell in missing):
-        cost = compile_cost_on(compute.device)
+        cost = COMPILE_COSTS["cuda"]
         sampling = {network: cost.expected(seconds) for network, seconds in sampling.items()}
         training = [cost.expected(seconds) for seconds in training]
     return sum(sampling.values()), sum(training)
@@ -129,7 +129,7 @@ def forecast_without_data(path: Path, error: UserError) -> list[str]:
         raise error
     image = ImageFacts(image_channels=3, side=SIDES[spec.dataset.name], num_classes=CLASSES)
     cells = make_cells(spec, data="", features="", weights="")
-    calls = sum(cell.nfe * cell.sampling.samples for cell in cells)
+    calls = sum(cell.total_nfe for cell in cells)
     passes = f"{counted(len(cells), 'cell')}, {calls:,} network passes"
     return [passes, *([_operations(cells, networks_of(cells), image)] if isinstance(spec.model, Model) else [])]
 
@@ -154,7 +154,7 @@ def _is_there(plan: Plan, network: Network, compute: Compute) -> bool:
 
 
 def _cell_line(plan: Plan, cell: Cell, costs: Costs) -> str:
-    calls = f"{cell.nfe} network passes an image, {cell.nfe * cell.sampling.samples:,} in all"
+    calls = f"{cell.nfe} network passes an image, {cell.total_nfe:,} in all"
     state = "done" if cell.id in plan.done else "failed" if cell.id in plan.seen else "missing"
     ahead = "" if state == "done" else f", {_duration(costs.seconds(cell))}"
     return f"{cell.id}  {state:7}  {cell.label}: {calls}{ahead}"

@@ -38,7 +38,7 @@ class Operations(NamedTuple):
 def of_sweep(cells: list[Cell], networks: list[Network], image: ImageFacts) -> Operations:
     """Of sampling these cells and training these networks. A classifier's passes are taken for the denoiser's."""
     passes = {one.kind: of_a_pass(one, image) for one in {one.kind: one for one in networks_of(cells)}.values()}
-    sampling = sum(cell.nfe * cell.sampling.samples for cell in cells) * passes["denoiser"]
+    sampling = sum(cell.total_nfe for cell in cells) * passes["denoiser"]
     steps = [(one.training.steps * one.training.batch_size, one.kind) for one in networks]
     training = sum(STEP_IN_PASSES * images * passes[kind] for images, kind in steps)
     return Operations(passes["denoiser"], sampling, training)

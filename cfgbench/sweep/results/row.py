@@ -129,13 +129,9 @@ def begin_reading(paths: Sequence[Path]) -> Callable[[], Read]:
     waits = [begin(part) for part in parts] if count > 1 else parts
 
     def wait() -> Read:
-        rows: list[dict[str, Any]] = []
-        damaged: dict[Path, str] = {}
-        for one in waits:
-            found, others = one()
-            rows += found
-            damaged |= others
-        return rows, damaged
+        found = [one() for one in waits]
+        damaged = {path: why for _, of_part in found for path, why in of_part.items()}
+        return [row for rows, _ in found for row in rows], damaged
 
     return wait
 

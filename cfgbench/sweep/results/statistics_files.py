@@ -32,8 +32,8 @@ def reference_id(content: str, features_id: str) -> str:
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether the file is an .npz with mu and sigma. Raises UserError for one that cannot be read."""
-    return {"mu", "sigma"} <= npz.members(path).keys()
+    """Whether there is an .npz with mu and sigma. Raises UserError for one that cannot be read."""
+    return path.suffix.lower() == ".npz" and path.exists() and {"mu", "sigma"} <= npz.members(path).keys()
 
 
 def maker_of(path: Path) -> str | None:
