@@ -140,7 +140,7 @@ def test_killed_again_and_again_the_rows_are_those_of_an_undisturbed_run(small, 
 
 
 @root
-def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(small, calm, mount):
+def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(small, calm, mount, run):
     disk = mount("size=200k")
     process = start(small, disk)
     _, err = process.communicate(timeout=120)
@@ -149,15 +149,13 @@ def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(small, calm, mo
     assert "Traceback" not in err
     before = kills.rows(disk)
     mount("size=50m", again=True)
-    process = start(small, disk, "--quiet")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert run("sweep", small, "--results", disk, "--quiet")[0] == 0
     assert before.items() <= kills.rows(disk).items()
     same(calm, disk)
 
 
 @root
-def test_a_disk_that_turns_read_only_stops_the_run_and_it_goes_on_later(small, calm, mount):
+def test_a_disk_that_turns_read_only_stops_the_run_and_it_goes_on_later(small, calm, mount, run):
     disk = mount("size=50m")
     process = start(small, disk)
     wait_for(process, "digits/cells/*.parquet", disk)
@@ -166,13 +164,11 @@ def test_a_disk_that_turns_read_only_stops_the_run_and_it_goes_on_later(small, c
     assert process.returncode == 2
     assert "Read-only file system" in err
     mount.off()
-    process = start(small, disk, "--quiet")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert run("sweep", small, "--results", disk, "--quiet")[0] == 0
     same(calm, disk)
 
 
-def test_a_results_folder_that_vanishes_is_not_made_anew(small, calm, tmp_path):
+def test_a_results_folder_that_vanishes_is_not_made_anew(small, calm, tmp_path, run):
     results = tmp_path / "results"
     process = start(small, results)
     wait_for(process, "digits/cells/*.parquet", results)
@@ -183,9 +179,7 @@ def test_a_results_folder_that_vanishes_is_not_made_anew(small, calm, tmp_path):
     assert "the same command goes on from there" in err
     assert not results.exists()
     (tmp_path / "away").rename(results)
-    process = start(small, results, "--quiet")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert run("sweep", small, "--results", results, "--quiet")[0] == 0
     same(calm, results)
 
 
@@ -610,7 +604,8 @@ def taken_up(folder, tensors, **facts):
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_while_sampling_the_images_so_far_are_kept(small, name, tmp_path):
+def test_stopped_while_sampling_the_images_so_far_are_kept(small, calm, name, tmp_path):
+    shutil.copytree(calm / "digits/checkpoints", "results/digits/checkpoints")
     small.write_text(SMALL.replace("samples: 400", "samples: 1000000"))
     others, process = seconds_of_ended(), start(small, "results")
     while "cell" not in process.stderr.readline():

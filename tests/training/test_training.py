@@ -261,13 +261,20 @@ def test_every_epoch_visits_every_image_once_in_another_order():
     assert across == epochs[0][7:] + epochs[1] + epochs[2][:3]
 
 
+PLAIN = MODEL.model_copy(update={"dropout": 0.0, "multipliers": [1, 2]})
+
+
+@pytest.fixture(scope="module")
+def undivided(images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("undivided") / "whole.safetensors"
+    run(images, path, spec(), model=PLAIN)
+    return weights(path)
+
+
 @pytest.mark.parametrize("keys", [{"micro_batch_size": 5}, {"recompute": True}, {"micro_batch_size": 1}])
-def test_how_the_batch_is_divided_changes_the_weights_by_rounding_only(images, tmp_path, keys):
-    plain = MODEL.model_copy(update={"dropout": 0.0, "multipliers": [1, 2]})
-    for name, more in (("whole", {}), ("parts", keys)):
-        path = tmp_path / f"{name}.safetensors"
-        run(images, path, spec(**more), model=plain)
-    whole, parts = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "parts.safetensors")
+def test_how_the_batch_is_divided_changes_the_weights_by_rounding_only(images, undivided, tmp_path, keys):
+    run(images, tmp_path / "parts.safetensors", spec(**keys), model=PLAIN)
+    whole, parts = undivided, weights(tmp_path / "parts.safetensors")
     assert max((whole[name] - parts[name]).abs().max().item() for name in whole) < 1e-5
 
 
