@@ -1,5 +1,6 @@
 """From the rows of a sweep to tables, figures and a page."""
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +23,16 @@ from cfgbench.report.rows.slices import arranged, settled, side_by_side, slices
 from cfgbench.report.rows.tally import Tally, tally
 from cfgbench.report.summary import summary
 from cfgbench.report.tables import formats
+from cfgbench.report.words import why_failed
 from cfgbench.spec.yaml_file import LARGEST_FILE
 from cfgbench.sweep.results.asked import cells_asked_for
 from cfgbench.sweep.results.store import Store
 from cfgbench.wording import run_again
 
-_KINDS = {*PLOTS, "table", "claims", "comparison", "literature", "reference", "rows", "index", "settings"}
-"""The files that a whole report may have, by their names up to a dash or dot."""
+_TEXTS = "table", "claims", "comparison", "literature", "reference"
+_WRITTEN = re.compile(rf"({'|'.join(PLOTS)})(-\d+)?\.(png|svg|pdf)|({'|'.join(_TEXTS)})\.(md|csv|tex)")
+_ONCE = "rows.parquet", "index.md", SETTINGS
+"""The files that a whole report may have."""
 
 
 class Report:
@@ -72,7 +76,9 @@ class Report:
         failed = tally.failed
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(tally.missing, 'cell')} of the sweep not run yet"] if tally.missing else []
-        lines += [f"{counted(len(failed), 'cell')} failed, such as: {failed['reason'].iloc[-1]}"] if len(failed) else []
+        lines += (
+            [f"{counted(len(failed), 'cell')} failed, such as: {why_failed(failed.iloc[-1])}"] if len(failed) else []
+        )
         unused = f"{counted(tally.unused, 'row')} of seeds that most of their curve lack, left out"
         lines += [unused] if tally.unused else []
         others = f"{counted(tally.others, 'row')} of cells that the sweep no longer has, shown too"
@@ -141,5 +147,5 @@ class Report:
 
 def _left_in(out: Path, files: Mapping[str, bytes]) -> list[str]:
     """What a whole report would write into the folder, and did once, but for images that were chosen."""
-    there = (path.name for path in out.glob("*.*") if path.stem.partition("-")[0] in _KINDS)
-    return sorted(name for name in there if name not in files and "-chosen" not in name)
+    there = (path.name for path in out.glob("*.*"))
+    return sorted(name for name in there if name not in files and (name in _ONCE or _WRITTEN.fullmatch(name)))

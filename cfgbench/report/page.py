@@ -12,7 +12,7 @@ from cfgbench.report.rows.systems import TEMPERATURES
 from cfgbench.report.rows.tally import Tally
 from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.markup import escape_markdown, markdown_table
-from cfgbench.report.words import known
+from cfgbench.report.words import known, why_failed
 from cfgbench.sweep.results.row import differing, place_of
 
 SETTINGS = "settings.yaml"
@@ -136,7 +136,7 @@ def _failed(tally: Tally) -> str:
         for part in (tally.own, tally.failed)
     )
     axes = [key for key in differing(rows) if not key.endswith("_id")]
-    lines = [(f"`{row['cell_id']}`", place_of(row, axes), escape_markdown(str(row["reason"]))) for row in failed]
+    lines = [(f"`{row['cell_id']}`", place_of(row, axes), escape_markdown(why_failed(row))) for row in failed]
     return f"## Failed cells\n\n{markdown_table(['cell', 'place', 'reason'], lines, 'lll')}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cfgbench.errors import counted
 from cfgbench.report.rows.best import lowest
 from cfgbench.report.rows.differences import Difference, compare
-from cfgbench.report.rows.seeds import measured, seed_of, seeds_phrase
+from cfgbench.report.rows.seeds import mean_phrase, measured, seed_of
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import DEFAULTS, UNTURNED, turned
 from cfgbench.report.words import FID, digits, extractor_name, joined, named, number, plus_minus, with_error
@@ -41,7 +41,8 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
     parts = [f"best FID {with_error(best, FID)} at {turned(best)}{_of_seeds(best)}"]
     others = {row["at"]: compare(influences, row, best, "fid") for row in curve if row["at"] != best["at"]}
     unlike = [row["at"] for row in curve if row["other_seeds"] and row["at"] in others and not best["other_seeds"]]
-    parts += _alike({at: difference for at, difference in others.items() if at not in unlike}, best["knob"])
+    compared = {at: difference for at, difference in others.items() if at not in unlike}
+    parts += _alike(compared, best["knob"], every=not unlike)
     parts += [f"{_ats(unlike, best['knob'])} {'has' if len(unlike) == 1 else 'have'} other seeds"] if unlike else []
     free = UNTURNED[best["knob"]]
     if free in others:
@@ -55,9 +56,9 @@ def _line(influences: Influences, curve: Sequence[Row]) -> str:
     return "; ".join(parts)
 
 
-def _alike(others: dict[float, Difference], knob: str) -> list[str]:
+def _alike(others: dict[float, Difference], knob: str, *, every: bool) -> list[str]:
     """Which w (or temperatures) are within chance of the best, which was chosen among all of them, and of which it is
-    not known; nothing where no error is known."""
+    not known; nothing where no error is known. `every` says whether there are no more on the curve."""
     alike = [w for w, one in others.items() if one.value == 0 or abs(one.value) < one.reach(len(others))]
     unsure = [w for w, one in others.items() if one.told_apart is None and w not in alike]
     if len(unsure) == len(others):
@@ -68,7 +69,8 @@ def _alike(others: dict[float, Difference], knob: str) -> list[str]:
         how = "" if not unpaired else " (unpaired)" if unpaired == alike else f" (unpaired: {_ats(unpaired, knob)})"
         return [f"{_ats(alike, knob)} cannot be told from it{how}", *unknown]
     unpaired = [w for w, one in others.items() if not one.paired and w not in unsure]
-    return [f"every other {knob} can be told from it" + (" (unpaired)" if unpaired else ""), *unknown]
+    whole = f"every other {knob}" if every and not unsure else f"every {knob} that compares"
+    return [f"{whole} can be told from it" + (" (unpaired)" if unpaired else ""), *unknown]
 
 
 def _ats(ats: Sequence[float], knob: str) -> str:
@@ -79,8 +81,7 @@ def _of_seeds(row: Row) -> str:
     seeds = [seed_of(member) for member in measured(row["members"], "fid")]
     if len(seeds) < 2:
         return ", of one seed" if row["asked_seeds"] else ""
-    held, _, _ = seeds_phrase(seeds).partition(" (")
-    return f", mean of {held} (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
+    return f", {mean_phrase(seeds)} (minimum {row['fid_min']:.{digits(number(row, 'fid_se'))}f})"
 
 
 def _how(difference: Difference) -> str:

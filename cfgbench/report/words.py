@@ -51,6 +51,11 @@ def numbers(rows: Sequence[Row], column: str) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
+def why_failed(row: Any) -> str:
+    """The reason that a row of a cell that failed has, on one line."""
+    return " ".join(str(known(row.get("reason")) or "").split()) or "failed without a reason"
+
+
 def at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
     """The rows that have `value` in `column`; those that have none where it is null."""
     return rows[rows[column].isna()] if known(value) is None else rows[rows[column] == value]

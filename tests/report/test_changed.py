@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cfgbench.report.rows.current import asked_for
+from cfgbench.report.rows.slices import slices
 
 SWEEP = """
 name: points
@@ -71,6 +72,23 @@ def test_a_note_of_before_tells_nothing_of_classifiers(table1):
     rows = table1.assign(checkpoint_id="a", classifier_id="b")
     assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a"}])) == len(rows)
     assert len(asked_for(rows, [{"cell_id": "c", "checkpoint_id": "a", "classifier_id": "d"}])) == 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("column", "values"), [("clip", [False, True]), ("guidance", ["score-scale", "classifier"])])
+def test_tables_are_in_the_order_of_the_sweep_whichever_cell_was_done_first(table1, column, values, first):
+    rows = table1.assign(checkpoint_id="m", on="conditional")
+    rows = pd.concat([rows.assign(**{column: one, "cell_id": rows["cell_id"] + f"-{one}"}) for one in values])
+    cells = rows[["cell_id", "checkpoint_id", "p_uncond"]].to_dict("records")
+    minutes = range(len(rows)) if first else reversed(range(len(rows)))
+    done = rows.assign(created=[f"2026-01-01 00:{minute:02}" for minute in minutes])
+    done = done.sort_values("created", ignore_index=True)
+
+    def shown(cells):
+        return [part.rows[column].iloc[0] for part in slices(asked_for(done, cells))]
+
+    assert shown(cells) == values
+    assert shown(cells[len(table1) :]) == values[::-1]  # what the sweep no longer has, at the end
 
 
 def test_what_the_sweep_says_now_of_a_network_made_elsewhere_is_shown():

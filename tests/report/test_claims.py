@@ -250,15 +250,16 @@ def test_what_has_one_training_says_so_beside_means_over_several(table1):
         for seed in (0, 1)
     ]
     one = rows[rows["p_uncond"] == 0.5].assign(**{"training.seed": 0})
-    said = "errors are the images' own: what another training would change is not in them."
+    said = "what another training would change is not in the errors, and may turn what is said of several networks "
+    said += "(4, 5, 7)."
     told = (
         "A difference is told where it is 1.96 or more of its own standard errors (95 %); more where many points are "
         "looked at, or where few seeds show the spread."
     )
     for parts, note in (
         (several, ""),
-        ([one], f" The {said}"),
-        ([*several, one], f" Of points of one training: the {said}"),
+        ([one], f" W{said[1:]}"),
+        ([*several, one], f" Of points of one training: {said}"),
     ):
         (judged,) = judge(pd.concat(parts, ignore_index=True), NOWHERE)
         assert judged.note == f"{told}{note}"
@@ -882,7 +883,7 @@ def test_text_and_page_say_the_same(table1):
     assert max(map(len, text.splitlines())) <= 110
     assert "| 1 | The best FID is at a small w \\> 0, in (0, 1\\] | does not hold |" in page
     assert "\n   - p_uncond 0.2: holds: FID 1.620" in page
-    assert "what another training would change is not in them" in page
+    assert "What another training would change is not in the errors" in page
     assert "a\\|b" in page
 
 
@@ -939,6 +940,16 @@ def test_the_command(tmp_path, monkeypatch, run, table1):
     assert "## The paper's claims" in Path("reports/paper/index.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("column", "name", "open_"), [("fid", "FID", [1, 3, 4, 5, 6, 7, 8]), ("is_mean", "IS", [2, 4, 5])]
+)
+def test_a_metric_that_was_not_measured_is_no_want_of_cells(table1, column, name, open_):
+    (judged,) = judge(errors(table1).assign(**{column: np.nan}), NOWHERE)
+    said = f"all curves: {name} was not measured (evaluation.metrics)"
+    assert [verdict.number for verdict in judged.verdicts if words(verdict) == said] == open_
+    assert not any("missing" in judged.verdicts[number - 1].words for number in open_)
+
+
 @pytest.mark.parametrize("failed", [True, False])
 def test_of_one_training_that_has_numbers_the_errors_are_the_images_own(table1, failed):
     both = [table1.assign(**{"training.seed": k}, cell_id=table1["cell_id"] + f"-{k}", fid_se=0.02) for k in (0, 1)]
@@ -946,7 +957,7 @@ def test_of_one_training_that_has_numbers_the_errors_are_the_images_own(table1, 
         both[1] = both[1].assign(status="failed", fid=np.nan, is_mean=np.nan, reason="out of memory")
     rows = pd.concat(both, ignore_index=True)
     (judged,) = judge(rows, NOWHERE)
-    assert ("what another training would change is not in them" in judged.note) == failed
+    assert ("What another training would change is not in the errors" in judged.note) == failed
     assert judge(rows.assign(fid_se=None), NOWHERE)[0].note == ""
     (points,) = judge(rows.assign(dataset="gaussians"), NOWHERE)
     assert "1.96 or more of its own standard errors" in points.note

@@ -189,6 +189,9 @@ def test_a_sweep_without_one_of_the_metrics_or_any_number_stands_too(table1):
 def test_the_mean_of_seeds_is_called_so(table1):
     rows = pd.concat([table1.assign(seed=s, cell_id=table1["cell_id"] + f"-{s}") for s in (0, 1)], ignore_index=True)
     assert "measured here, digits, mean of 2 seeds |" in comparison.markdown(slices(rows))
+    pairs = [rows.assign(**{"training.seed": k}, cell_id=rows["cell_id"] + f"-{k}") for k in (0, 1)]
+    pairs = pd.concat(pairs, ignore_index=True)
+    assert "measured here, digits, mean of 4 pairs of seeds |" in comparison.markdown(slices(pairs))
     later = rows.assign(is_mean=rows["is_mean"].where(rows["seed"] == 0))
     said = "measured here, digits, mean of 2 seeds, IS: mean over 1 of 2 seeds, 0 |"
     assert comparison.markdown(slices(later)).count(said) == 2

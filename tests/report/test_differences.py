@@ -334,7 +334,7 @@ def test_the_sentence_says_of_which_the_error_is_not_known(tmp_path, curve, fid)
     for place in (1, 4):
         Influences(tmp_path / "digits").path(rows["cell_id"].iloc[place]).unlink()
         rows.loc[place, "fid_se"] = None
-    told = "w 0.3 cannot" if fid == 0.335 else "every other w can"
+    told = "w 0.3 cannot" if fid == 0.335 else "every w that compares can"
     Influences(tmp_path / "digits").path(rows["cell_id"].iloc[3]).unlink()
     said = f"; {told} be told from it (unpaired); the error of w 0.1 and 0.4 is not known; 0.900"
     assert said in line_of(tmp_path, rows)

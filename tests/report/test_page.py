@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import fail
 
 from cfgbench.errors import UserError
 from cfgbench.files import identity
@@ -60,6 +61,35 @@ def test_the_settings_of_the_sweep_are_part_of_the_whole(tmp_path, out, table1):
     assert out / "settings.yaml" not in report.write(out)
     assert said not in (out / "index.md").read_text()
     assert "of an earlier report, and not of this one: settings.yaml" in report.notes
+
+
+def test_only_what_a_report_writes_is_said_to_be_left(tmp_path, out, table1):
+    own = (
+        "samples.npz",
+        "reference.npz",
+        "settings.json",
+        "claims.docx",
+        "rows-2024.csv",
+        "table-1.md",
+        "samples-chosen.png",
+    )
+    left = "comparison.tex", "steps-2.svg", "tradeoff.pdf"
+    out.mkdir(parents=True)
+    for name in (*own, *left):
+        (out / name).touch()
+    report = Report(tmp_path / "digits", table1[table1["p_uncond"] == 0.1])
+    report.write(out)
+    assert [line for line in report.notes if "earlier" in line] == [
+        f"of an earlier report, and not of this one: {', '.join(left)}"
+    ]
+
+
+def test_a_failed_cell_without_a_reason_is_said_to_have_none(tmp_path, out, table1):
+    report = Report(tmp_path / "digits", fail(table1, 1, None))
+    report.write(out)
+    assert "1 cell failed, such as: failed without a reason" in report.notes
+    assert "w 0.1 (scale 1.1) | failed without a reason |" in (out / "index.md").read_text()
+    assert "None" not in (out / "table.md").read_text()
 
 
 def test_a_failed_cell_is_told_from_others_of_its_place(tmp_path, out, table1):

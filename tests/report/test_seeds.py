@@ -178,7 +178,7 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     rows.loc[rows["w"] == 4, "fid"] = 5.0
     parts = slices(rows)
     assert "best FID 6.55" in (line := summary(Influences(tmp_path), parts)[0])
-    assert "every other w can be told from it; w 4 has other seeds;" in line.replace(" (unpaired)", "")
+    assert "every w that compares can be told from it; w 4 has other seeds;" in line.replace(" (unpaired)", "")
     assert cell(markdown(parts), 4, 2) == "5.00 (a)"
     assert cell(markdown(parts), 0.1, 2).startswith("**6.55")
     (figure,) = tradeoff(parts)
@@ -186,7 +186,7 @@ def test_a_mean_over_other_seeds_is_not_the_best(tmp_path, table1):
     assert [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "*"] == [pytest.approx(6.55)]
     (hollow,) = (line for line in axes.lines if line.get_label() == "_other seeds")
     assert hollow.get_ydata().tolist() == [5.0]
-    assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
+    assert "hollow:\xa0of\xa0other\xa0seeds" in figure.texts[1].get_text()
 
 
 def test_while_one_more_seed_is_sampled_its_first_points_stand_at_the_seeds_of_the_others(tmp_path, table1):
@@ -290,6 +290,30 @@ def test_steps_are_compared_at_the_seeds_that_all_of_them_have(table1):
     assert "mean over" not in figure.texts[1].get_text()
 
 
+def test_steps_of_seeds_of_their_own_leave_the_others_compared(table1):
+    curve = table1.query("p_uncond == 0.1")
+    few, own = (
+        curve.assign(T=T, seed=seed, fid=curve["fid"] + more, cell_id=curve["cell_id"] + f"-{T}")
+        for T, seed, more in ((128, 0, 1.0), (64, 5, -1.0))
+    )
+    (figure,) = steps(slices(pd.concat([repeated(curve), few, own], ignore_index=True)))
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    line = next(line for label, line in lines.items() if label.startswith("w = 0"))
+    assert line == [[64, pytest.approx(0.8)], [128, pytest.approx(2.8)], [256, pytest.approx(1.8 + SHIFTS[0])]]
+    assert "mean over" not in figure.texts[1].get_text()
+    assert any("at T 256" in label for label in lines)  # not at T 64, which is lower for its seed
+
+
+def test_a_system_of_seeds_of_its_own_leaves_the_others_side_by_side(table1):
+    curve = table1.query("p_uncond == 0.1")
+    cold = curve.query("w == 0")
+    cold = pd.concat([cold.assign(temperature=t, cell_id=f"cold{t}", seed=9) for t in (0.9, 0.8)])
+    rows = pd.concat([repeated(curve), repeated(classifier(curve)).query("seed < 2"), cold], ignore_index=True)
+    (beside, *_) = side_by_side(rows)
+    guided = beside.rows[beside.rows["w"] == 0.3].set_index("system")["seeds"]
+    assert guided.tolist() == [2, 2]
+
+
 def test_a_curve_of_fewer_trainings_than_the_others_is_hollow_and_has_a_best(tmp_path, table1):
     rows = repeated(table1, "training.seed")
     rows = rows[(rows["p_uncond"] < 0.5) | (rows["training.seed"] == 0)]
@@ -299,7 +323,7 @@ def test_a_curve_of_fewer_trainings_than_the_others_is_hollow_and_has_a_best(tmp
     )
     assert "p_uncond 0.5: best FID 1.61 at w 0.1 (scale 1.1), of one seed;" in summary(Influences(tmp_path), [part])[2]
     (figure,) = tradeoff([part])
-    assert "hollow: a mean over other seeds" in figure.texts[1].get_text().replace("\n", " ")
+    assert "hollow:\xa0of\xa0other\xa0seeds" in figure.texts[1].get_text()
     assert "FID 1.61 at w 0.1" in " ".join(line.get_label() for line in figure.axes[0].lines)
 
 

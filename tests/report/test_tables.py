@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cfgbench.report import Report, print_tables
 from cfgbench.report.rows.slices import slices
+from cfgbench.report.tables.captions import bias
 from cfgbench.report.tables.formats import csv, latex, markdown, terminal
 from cfgbench.report.tables.layout import layout
 from cfgbench.report.tables.markup import escape_latex, escape_markdown
@@ -348,7 +349,11 @@ def test_the_bias_is_a_mean_over_the_cells_where_it_was_measured(table1):
     rows = table1.assign(samples=1000, fid_infinity=None)
     rows.loc[0, "fid_infinity"] = 1.8 - 0.1
     rows.loc[20, "fid_infinity"] = rows["fid"][20] - 0.5
-    assert "here by about 0.3 (" in markdown(slices(rows))
+    assert "here by about 0.30 (" in markdown(slices(rows))
+    assert "here by about 125 (" in markdown(slices(rows.assign(fid_infinity=rows["fid"] - 125)))
+    lower = rows.assign(fid_infinity=rows["fid"] + 0.1, T=128, cell_id=rows["cell_id"] + "-128")
+    text = bias(*slices(pd.concat([rows, lower], ignore_index=True)))
+    assert "here by about 0.30 (FID − FID∞, mean over each table where it is above 0)" in text
 
 
 @pytest.mark.parametrize("columns", [1, 40, 79, 90, 200])

@@ -14,6 +14,7 @@ from cfgbench.report.claims.strength import SMALL, best_is_small, is_rises, rise
 from cfgbench.report.claims.verdict import Finding, Verdict, unknown
 from cfgbench.report.reference import Published
 from cfgbench.report.rows.doubt import SIGMAS
+from cfgbench.report.words import FID, IS, METRICS, Metric, joined
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
 
@@ -26,6 +27,8 @@ class Claim:
 
     text: str
     test: Judge
+    metrics: tuple[Metric, ...] = METRICS
+    """What it cannot be told without."""
     contradiction: str = ""
 
 
@@ -54,18 +57,19 @@ def _each_curve(judge: Callable[[Influences, str, list[Row]], Finding], *columns
 _GOOD = " and ".join(f"{p:g}" for p in GOOD)
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim(f"The best FID is at a small w > 0, in (0, {SMALL:g}]", _each_curve(best_is_small, "fid")),
-    Claim("IS rises with w", _each_curve(is_rises, "is_mean")),
+    Claim(f"The best FID is at a small w > 0, in (0, {SMALL:g}]", _each_curve(best_is_small, "fid"), (FID,)),
+    Claim("IS rises with w", _each_curve(is_rises, "is_mean"), (IS,)),
     Claim(
         "FID rises again after its minimum (a trade-off)",
         _each_curve(rises_again, "fid"),
+        (FID,),
         "The paper's text has FID fall monotonically with w; in both of its tables it rises again.",
     ),
     Claim(f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),
     Claim(f"p_uncond {_GOOD} perform alike (FID at equal IS within {ALIKE:.0%})", alike),
-    Claim(f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help),
-    Claim("Classifier guidance gives a similar trade-off", classifier_trades),
-    Claim("A scaled score or a low temperature gives no such trade-off", cold_does_not),
+    Claim(f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help, (FID,)),
+    Claim("Classifier guidance gives a similar trade-off", classifier_trades, (FID,)),
+    Claim("A scaled score or a low temperature gives no such trade-off", cold_does_not, (FID,)),
 )
 """In the order in which they are numbered, from 1."""
 
@@ -73,7 +77,9 @@ _TOLD = (
     f"A difference is told where it is {SIGMAS:g} or more of its own standard errors (95 %); more where many points "
     "are looked at, or where few seeds show the spread."
 )
-_ONE_TRAINING = "The errors are the images' own: what another training would change is not in them."
+_ONE_TRAINING = (
+    "What another training would change is not in the errors, and may turn what is said of several networks (4, 5, 7)."
+)
 _SOME_OF_ONE = f"Of points of one training: {_ONE_TRAINING[0].lower()}{_ONE_TRAINING[1:]}"
 
 
@@ -97,10 +103,17 @@ def judge_published(table: Published) -> Judged:
 def _judged(setting: Setting, influences: Influences, contradictions: Sequence[str]) -> Judged:
     """`contradictions` are one a claim, "" where there is none."""
     verdicts = [
-        Verdict(number, claim.text, tuple(claim.test(influences, setting)), contradiction)
+        Verdict(number, claim.text, tuple(_findings(claim, influences, setting)), contradiction)
         for number, (claim, contradiction) in enumerate(zip(CLAIMS, contradictions, strict=True), 1)
     ]
     return Judged(setting.name, tuple(verdicts), _on_errors(setting))
+
+
+def _findings(claim: Claim, influences: Influences, setting: Setting) -> list[Finding]:
+    lacking = [metric.name for metric in claim.metrics if not setting.has(metric.column)]
+    if lacking and any(setting.has(metric.column) for metric in METRICS):  # more cells would be no way out
+        return [Finding("all curves", "cannot be told", f"{joined(lacking)} was not measured (evaluation.metrics)")]
+    return claim.test(influences, setting)
 
 
 def _on_errors(setting: Setting) -> str:

@@ -58,8 +58,11 @@ class Setting:
     @property
     def has_errors(self) -> bool:
         """Whether any number has one."""
-        rows = (member for held in self.rows["members"] for member in held)
-        return any(not np.isnan(number(row, metric.se)) for row in rows for metric in METRICS)
+        return any(self.has(metric.se) for metric in METRICS)
+
+    def has(self, column: str) -> bool:
+        """Whether any cell has a number there."""
+        return any(not np.isnan(number(row, column)) for held in self.rows["members"] for row in held)
 
     def curves(self, system: str = CFG) -> list[Curve]:
         """A curve over its knob for each p_uncond and T, from no guidance on: a w below 0 is none. Guidance without a

@@ -42,5 +42,5 @@ def subtitle(part: Slice) -> str:
         f"{text} per point" if text == named("samples", part.setting["samples"]) else text for text in part.conditions
     ]
     words = [*conditions, f"{part.extractor} features", spread(part, part.metrics)]
-    words.append("hollow: a mean over other seeds" if part.ok["hollow"].any() else "")
+    words.append("hollow: of other seeds" if part.ok["hollow"].any() else "")
     return " · ".join(word for word in words if word).replace("± ", "±\N{NO-BREAK SPACE}")  # not at the end of a line

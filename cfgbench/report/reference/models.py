@@ -9,6 +9,7 @@ import pandas as pd
 
 from cfgbench.report.reference.agreement import agreement, counterpart, prepared
 from cfgbench.report.reference.tables import TABLES, Published, literature
+from cfgbench.report.rows.seeds import mean_phrase
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import CFG, rank, turned
 from cfgbench.report.words import METRICS, known, named, number, plus_minus
@@ -106,7 +107,7 @@ def _measured(group: Sequence[Slice], table: Published) -> Iterator[Line]:
     for which, row in _best(rows):
         numbers = tuple(number(row, key) for metric in METRICS for key in (metric.column, metric.se))
         texts = ["" if np.isnan(value) else plus_minus(value, se) for value, se in (numbers[:2], numbers[2:])]
-        whole = f"mean of {row['seeds']} seeds" if row["seeds"] == len(row["asked_seeds"]) else None
+        whole = mean_phrase(row["asked_seeds"]) if row["seeds"] == len(row["asked_seeds"]) else None
         source = ", ".join(filter(None, ["measured here", group[0].setting["dataset"], whole, known(row["shortfall"])]))
         yield Line(row["system"], which, source, *texts, _conditions(group[0], row), numbers, apart)
 

@@ -18,7 +18,7 @@ from cfgbench.report.rows.seeds import (
     vary_twice,
     with_numbers,
 )
-from cfgbench.report.words import INFINITY, METRICS, joined, known, numbers
+from cfgbench.report.words import INFINITY, METRICS, joined, numbers, why_failed
 from cfgbench.sweep.results.row import Row
 
 _GIVEN = ("guidance", "on", "system", "knob", "at", "shared", "mark")
@@ -60,11 +60,16 @@ def at_shared_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shared_by(group: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Rows of `average` over the seeds that those of each value of `key` have at most of their points; as they are
-    where all have the same, or none in common."""
-    held = [usual_of(map(with_numbers, alike["members"])) for _, alike in group.groupby(key, dropna=False)]
-    shared = frozenset.intersection(*held)
-    return group if not shared or all(seeds == shared for seeds in held) else at_seeds(group, shared)
+    """Rows of `average` over the seeds that those of each value of `key` have at most of their points; those of values
+    that have none of the usual seeds as they are, and all where the others have the same, or none in common."""
+    held = [(alike, usual_of(map(with_numbers, alike["members"]))) for _, alike in group.groupby(key, dropna=False)]
+    usual = usual_of(seeds for _, seeds in held)
+    meeting = [(alike, seeds) for alike, seeds in held if seeds & usual]
+    shared = frozenset.intersection(*(seeds for _, seeds in meeting)) if meeting else frozenset()
+    if not shared or all(seeds == shared for _, seeds in meeting):
+        return group
+    others = [alike for alike, seeds in held if not seeds & usual]
+    return pd.concat([at_seeds(pd.concat([alike for alike, _ in meeting]), shared), *others], ignore_index=True)
 
 
 def _at_usual_seeds(group: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +150,7 @@ def _shortfall(rows: Sequence[Row], asked: Sequence[Seed]) -> str:
     for seed in asked:
         row = there.get(seed)
         if row is None or row["status"] != "ok":
-            why = "not run" if row is None else known(row.get("reason")) or "failed without a reason"
+            why = "not run" if row is None else why_failed(row)
             seeds_of.setdefault(why, []).append(differing(seed, asked))
     kind = "training/sampling seed" if _pairs(asked) else "seed"
     return "; ".join(f"{kind}{'s' * (len(them) > 1)} {joined(them)}: {why}" for why, them in seeds_of.items())

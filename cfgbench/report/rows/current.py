@@ -10,7 +10,7 @@ from cfgbench.sweep.results.row import COLUMNS
 
 
 def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
-    """The rows of the networks that the sweep's `cells` have (see results.asked), those of these with `asked`; all
+    """The rows of the networks that the sweep's `cells` have (see results.asked), in their order, with `asked`; all
     where the cells are not known. What the networks made for cells that the sweep no longer has, as those of another w,
     stays.
 
@@ -23,7 +23,9 @@ def asked_for(rows: pd.DataFrame, cells: Sequence[Mapping[str, Any]] | None) -> 
     guides = {cell["classifier_id"] for cell in cells if "classifier_id" in cell}  # notes of before have none
     if guides and "classifier_id" in rows:
         mine &= rows["classifier_id"].isna() | rows["classifier_id"].isin(guides)
-    rows = rows[mine].reset_index(drop=True)
+    places = {cell_id: place for place, cell_id in enumerate(by_id)}
+    order = rows.loc[mine, "cell_id"].map(places).sort_values(kind="stable").index
+    rows = rows.loc[order].reset_index(drop=True)  # as the sweep has them, whichever was done first; others at the end
     settings = [by_id.get(cell_id, {}).get("settings") for cell_id in rows["cell_id"]]
     said = [
         by_id.get(cell_id, {}).get("p_uncond", p) for cell_id, p in zip(rows["cell_id"], rows["p_uncond"], strict=True)
@@ -66,4 +68,4 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
             done = rows[network].where(rows["status"] == "ok")
             newest = done.groupby(rows["p_uncond"], dropna=False).transform("last")
             rows = rows[newest.isna() | rows[network].isna() | (rows[network] == newest)]
-    return rows
+    return rows.sort_index()

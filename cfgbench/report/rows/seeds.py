@@ -133,6 +133,11 @@ def seeds_phrase(seeds: Sequence[Seed]) -> str:
     return f"{len(seeds)} pairs of seeds ({'; '.join(words)})"
 
 
+def mean_phrase(seeds: Sequence[Seed]) -> str:
+    """`mean of 3 seeds`, `mean of 4 pairs of seeds`."""
+    return f"mean of {seeds_phrase(seeds).partition(' (')[0]}"
+
+
 def listed(seeds: Iterable[int | None]) -> str:
     """`0 to 47`, `0, 2`."""
     return runs(list(map(_text, seeds)))

@@ -7,7 +7,7 @@ from cfgbench.report.rows import knobs
 from cfgbench.report.rows.seeds import alike_noise, seeds_phrase, vary_twice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
-from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number
+from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number, significant
 from cfgbench.wording import NOTES_APART
 
 
@@ -88,10 +88,11 @@ def bias(*parts: Slice) -> str:
     note = f"FID of {int(few[0].setting['samples']):,} images is biased upwards"
     if not all(part.has(INFINITY.column) and not part.marks for part in few):
         return f"{note}: compare it only with FIDs of as many images."
-    found = [_excess(part) for part in few]
-    found = [excess for excess in found if excess > 0]  # by chance it may be less, which says nothing of the bias
-    ends = dict.fromkeys(f"{end(found):.2g}" for end in (min, max)) if found else ()
+    measured = [_excess(part) for part in few]
+    found = [excess for excess in measured if excess > 0]  # by chance it may be less, which says nothing of the bias
+    ends = dict.fromkeys(significant(end(found), 2) for end in (min, max)) if found else ()
     over = "the table" if len(few) == 1 else "each table"
+    over += " where it is above 0" if len(found) < len(measured) else ""
     return f"{note}; here by about {' to '.join(ends)} (FID − FID∞, mean over {over})." if ends else f"{note}."
 
 
@@ -102,7 +103,7 @@ def _is_biased(part: Slice) -> bool:
 
 
 def _excess(part: Slice) -> float:
-    """FID − FID∞, mean over the table."""
+    """FID − FID∞, mean over the table, of the points that have both."""
     return float((part.ok[FID.column] - part.ok[INFINITY.column]).mean())
 
 

@@ -14,7 +14,7 @@ from cfgbench.report.rows.seeds import measured
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import scaled
 from cfgbench.report.tables.entry import Entry
-from cfgbench.report.words import INFINITY, Metric, decimals_for, digits, known, letter, named, number
+from cfgbench.report.words import INFINITY, Metric, decimals_for, digits, known, letter, named, number, why_failed
 from cfgbench.sweep.results.row import Row
 
 WIDEST = 6
@@ -125,10 +125,7 @@ def _notes(part: Slice) -> dict[str, tuple[str, str]]:
 
 def _reason(row: Row) -> str:
     """Why the row has no number, or none of some seeds; nothing where it has all."""
-    reason = row.get("shortfall" if row["status"] == "ok" else "reason")
-    if isinstance(reason, str) and reason.strip():
-        return " ".join(reason.split())
-    return "" if row["status"] == "ok" else "failed without a reason"
+    return " ".join((known(row.get("shortfall")) or "").split()) if row["status"] == "ok" else why_failed(row)
 
 
 def _entry(row: Row | None, metric: Metric, notes: dict[str, tuple[str, str]]) -> Entry:
