@@ -19,7 +19,7 @@ _IMAGENET = {"path", "split", "preprocess", "classes", "limit", "flip"}
 LOADERS = {
     "digits": (lambda dataset, *_: load_digits(dataset), {"classes", "limit", "flip"}),
     "fashion-mnist": (lambda dataset, *_: load_fashion_mnist(dataset), _FILES),
-    "folder": (lambda dataset, *_: load_folder(dataset), _FILES),
+    "folder": (lambda dataset, progress, _: load_folder(dataset, progress), _FILES),
     "gaussians": (lambda dataset, *_: load_gaussians(dataset), {"means", "covariance", "limit"}),
     "imagenet64": (load_imagenet, _IMAGENET),
     "imagenet128": (load_imagenet, _IMAGENET),

@@ -1,5 +1,6 @@
 """One's own images: a folder with one sub-folder per class, or a zip of that."""
 
+import itertools
 import posixpath
 import unicodedata
 from collections.abc import Iterable
@@ -10,9 +11,10 @@ from PIL import Image
 
 from cfgbench import machine
 from cfgbench.data.images import Images, choose_classes, composed, counts_per_class, in_order
-from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square
+from cfgbench.data.pictures import average_areas, decode, hidden, is_picture, middle_square, side_by_side
 from cfgbench.data.sources import Source, open_source
 from cfgbench.errors import UserError, brief, reason
+from cfgbench.progress import Progress, silent
 from cfgbench.spec import Dataset
 
 LONGEST_NAME = 255
@@ -20,11 +22,13 @@ TABLE = "classes.tsv"
 LABELS = "dataset.json"
 LARGEST_TABLE = 1 << 22
 """Bytes."""
+AT_A_TIME = 64
+"""Images that are decoded ahead of one that cannot be used."""
 SPLITS = "train", "training", "val", "valid", "validation", "test", "testing", "dev"
 """Folders of these names hold classes where all else in them is deeper."""
 
 
-def load_folder(dataset: Dataset) -> Images:
+def load_folder(dataset: Dataset, progress: Progress = silent) -> Images:
     """PNG and JPEG, grey or RGB; if one is RGB all are. Raises UserError naming the file that cannot be used."""
     if dataset.path is None:
         raise UserError("dataset.path: missing; name a folder with one sub-folder per class, or a zip of that")
@@ -47,27 +51,33 @@ def load_folder(dataset: Dataset) -> Images:
     names = [known[i] for i in choose_classes(dataset.classes, known)]
     for name in names:
         if not classes[name]:
-            raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG)")
-    called = _readable(source, _table(source, known) if TABLE in there else {}, names)
+            way_out = "remove the folder, name the others in dataset.classes, or the folder of classes as dataset.split"
+            raise UserError(f"{source.where}: class {name} has no images (PNG or JPEG); {way_out}")
+    table = _table_for(there, split)
+    called = _readable(source, _table(source, table, known) if table else {}, names)
     counts = counts_per_class(dataset.limit, [len(classes[name]) for name in names])
     files = [(file, label) for label, name in enumerate(names) for file in in_order(classes[name])[: counts[label]]]
-    pixels = _decoded(source, [file for file, _ in files], dataset.resolution)
+    pixels = _decoded(source, [file for file, _ in files], dataset.resolution, progress)
     labels = np.array([label for _, label in files], dtype=np.int64)
     flips = True if dataset.flip is None else dataset.flip
-    ignored = _passed_over(there, split, set(names))
+    ignored = _passed_over([name for name in there if name != table], split, set(names))
     return Images("folder", pixels, labels, called, flips=flips, ignored=ignored)
 
 
-def _decoded(source: Source, files: list[str], side: int | None) -> np.ndarray:
+def _decoded(source: Source, files: list[str], side: int | None, progress: Progress) -> np.ndarray:
     """All images [n, ch, h, w], brought to `side`. Raises UserError where they would be more than memory holds, or are
     of different sizes."""
-    pixels = np.empty((0, 1, 0, 0), dtype=np.uint8)
-    for place, file in enumerate(files):
-        image = _fit(decode(source, file), side)
-        if place == 0:
-            _check_memory(source, file, image, len(files))
-            pixels = np.empty((len(files), 1, *image.size[::-1]), dtype=np.uint8)
-        _check_size(source, files[0], pixels.shape[:1:-1], file, image)
+
+    def read(file: str) -> Image.Image:
+        return _fit(decode(source, file), side)
+
+    first = read(files[0])
+    _check_memory(source, files[0], first, len(files))
+    pixels = np.empty((len(files), 1, *first.size[::-1]), dtype=np.uint8)
+    images = itertools.chain.from_iterable(side_by_side(read, files, AT_A_TIME))
+    for place, (file, image) in enumerate(zip(files, images, strict=True)):
+        progress(f"read the images of {source.where}", place, len(files), "")
+        _check_size(source, files[0], first.size, file, image)
         if image.mode == "RGB" and pixels.shape[1] == 1:  # one coloured image makes all
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[place] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
@@ -130,11 +140,11 @@ def _inside(name: str, top: PurePosixPath) -> tuple[str, ...]:
 
 def _passed_over(there: Iterable[str], split: str, chosen: set[str]) -> int:
     """How many files are left out: those in the chosen classes that are no images, all beside the class folders, and
-    images above the split's folder. Hidden files and the table of names do not count."""
+    images above the split's folder. Hidden files do not count."""
     top, count = PurePosixPath(split), 0
     for name in there:
         path, inside = PurePosixPath(name), _inside(name, top)
-        if any(map(hidden, path.parts)) or name == TABLE:
+        if any(map(hidden, path.parts)):
             continue
         if not inside:
             count += path.parent in top.parents and is_picture(name)
@@ -151,9 +161,11 @@ def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPa
     otherwise, as in a folder `images` of it."""
     folders = {name: {"/".join(_inside(file, top)[:-1]) for file in files} for name, files in classes.items() if files}
     splits = [name for name in map(str.casefold, classes) if name in SPLITS]
-    outer = len(classes) in (1, len(splits)) or (len(splits) > 1 and not {*SPLITS[:2]}.isdisjoint(splits))
-    if not outer or any(name in below for name, below in folders.items()):
+    several = len(splits) > 1 and not {*SPLITS[:2]}.isdisjoint(splits)
+    flat = {name for name, below in folders.items() if name in below}  # such as a `test` without labels
+    if not (several or len(classes) in (1, len(splits))) or (flat and not several):
         return
+    folders = {name: below for name, below in folders.items() if name not in flat}
     above = {name: posixpath.commonpath(below) for name, below in folders.items()}
     inside = {
         name: set() if above[name] in below else {PurePosixPath(one).relative_to(above[name]).parts[0] for one in below}
@@ -162,9 +174,9 @@ def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPa
     if max(map(len, inside.values()), default=0) < 2:
         return
     name = max(inside, key=lambda one: (len(inside[one]), len(classes[one])))  # more images: rather train than test
-    few = ", ".join(sorted(inside[name])[:3])
+    few, deep = ", ".join(sorted(inside[name])[:3]), ", ".join(sorted({*classes} - flat))
     raise UserError(
-        f"dataset.path = {source.where}: {', '.join(sorted(classes))}: taken for classes they hold no images, but "
+        f"dataset.path = {source.where}: {deep}: taken for classes they hold no images, but "
         f"folders of them ({few}{', ...' * (len(inside[name]) > 3)}); if these are the classes, set dataset.split: "
         f"{top / above[name]}"
     )
@@ -186,17 +198,24 @@ def _check_size(source: Source, first: str, size: tuple[int, int], file: str, im
         )
 
 
-def _table(source: Source, known: list[str]) -> dict[str, str]:
-    """The classes' names by folder, of the table (folder, tab, words) at the top: the first of its words. Raises
-    UserError for one that cannot be used: if it were left out, other names would make another data set."""
-    where = f"{source.where}: {TABLE}"
+def _table_for(there: Iterable[str], split: str) -> str | None:
+    """The table of names nearest to the class folders, beside them or above: a zip may hold a folder that has it."""
+    top = PurePosixPath(split)
+    places = [str(folder / TABLE) for folder in (top, *top.parents)]
+    return next((place for place in places if place in there), None)
+
+
+def _table(source: Source, table: str, known: list[str]) -> dict[str, str]:
+    """The classes' names by folder, of this table (folder, tab, words): the first of its words. Raises UserError for
+    one that cannot be used: if it were left out, other names would make another data set."""
+    where = f"{source.where}: {table}"
     try:
-        lines = source.read(TABLE, LARGEST_TABLE).decode("utf-8-sig").splitlines()
+        lines = source.read(table, LARGEST_TABLE).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{where}: not UTF-8; save it as UTF-8, or remove it") from None
     except Exception as error:  # files and damaged zips fail in many ways, all of which mean the same
         raise UserError(f"{where}: cannot be read ({reason(error)}); replace or remove it") from None
-    table: dict[str, str] = {}
+    found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         folder, tab, words = line.partition("\t")
         name = words.split(",")[0].strip()
@@ -204,10 +223,10 @@ def _table(source: Source, known: list[str]) -> dict[str, str]:
             continue  # a remark
         if not name:
             raise UserError(f"{where}: line {number}: {brief(line)}: no name; write one behind the tab")
-        table[composed(folder)] = name
-    if table.keys().isdisjoint(known):
+        found[composed(folder)] = name
+    if found.keys().isdisjoint(known):
         raise UserError(f"{where}: names none of the classes; write folder, tab, words, such as {brief(known[0])}")
-    return table
+    return found
 
 
 def _readable(source: Source, table: dict[str, str], names: list[str]) -> tuple[str, ...]:

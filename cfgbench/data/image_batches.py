@@ -162,7 +162,7 @@ def _from_files(path: Path, channels: int) -> ImageBatches:
         return pixels[..., :1].transpose(2, 0, 1)  # of three that are equal, as many programs save grey
 
     def batches(size: int) -> Iterator[np.ndarray]:
-        return side_by_side(read, files, _bounded(size, (channels, height, width)))
+        return map(np.stack, side_by_side(read, files, _bounded(size, (channels, height, width))))
 
     inner = [PurePosixPath(name[outer:]).parts for name in files]
     labels = np.unique([parts[0] for parts in inner], return_inverse=True)[1] if min(map(len, inner)) > 1 else None

@@ -189,7 +189,7 @@ class _Tree:
         return _Tree(source, [file for file, _ in files], scale, recipe, fingerprint, names, labels, ignored)
 
     def read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        return side_by_side(self._pixels, [self.files[position] for position in wanted], CHUNK)
+        return map(np.stack, side_by_side(self._pixels, [self.files[position] for position in wanted], CHUNK))
 
     def _pixels(self, file: str) -> np.ndarray:
         image = self.scale(decode(self.source, file).convert("RGB"))

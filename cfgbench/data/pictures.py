@@ -1,10 +1,13 @@
 """A PNG or JPEG as pixels, and made square and smaller."""
 
 import io
+import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -12,6 +15,8 @@ from PIL import Image
 from cfgbench import machine
 from cfgbench.data.sources import Source
 from cfgbench.errors import UserError, reason
+
+T = TypeVar("T")
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is refused below
 
@@ -46,7 +51,12 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
                 raise UserError(f"{source.where}: {name}: has transparent pixels; lay it on a background of one colour")
             if deep is not None:  # grey of 16 bits, which Pillow would cut off at 255
                 return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
-            return whole.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            if image.mode in ("1", "L", "LA"):
+                return whole.convert("L")
+            coloured = whole.convert("RGB")
+            colours = coloured.getcolors(256) if image.mode == "P" else None
+            greys = colours and all(red == green == blue for _, (red, green, blue) in colours)
+            return coloured.getchannel(0) if greys else coloured
     except UserError:
         raise
     except Exception as error:  # damaged images and zips fail in many ways, all of which mean the same
@@ -54,11 +64,11 @@ def decode(source: Source, name: str, *, check: Callable[[tuple[int, int]], None
         raise UserError(f"{source.where}: {name}: cannot be read as an image ({why}); replace or remove it") from None
 
 
-def side_by_side(read: Callable[[str], np.ndarray], files: Sequence[str], size: int) -> Iterator[np.ndarray]:
+def side_by_side(read: Callable[[str], T], files: Sequence[str], size: int) -> Iterator[list[T]]:
     """What `read` gives of each file, in batches of at most `size`."""
     with ThreadPoolExecutor(machine.processors()) as pool:  # decoding leaves Python's lock
         for first in range(0, len(files), size):
-            yield np.stack(list(pool.map(read, files[first : first + size])))
+            yield list(pool.map(read, files[first : first + size]))
 
 
 def middle_square(image: Image.Image) -> Image.Image:
@@ -78,5 +88,10 @@ def average_areas(square: Image.Image, side: int) -> Image.Image:
     pixels = np.arange(square.size[0])
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.clip(overlap, 0, None) * (side / square.size[0])
-    means = np.einsum("in,nm...,jm->ij...", weights, np.asarray(square, np.float64), weights, optimize=True)
-    return Image.fromarray(np.rint(means).astype(np.uint8))
+    whole = np.asarray(square)
+    rows = np.empty((side, *whole.shape[1:]))
+    for row, (begin, end) in enumerate(itertools.pairwise(edges)):  # a few rows are numbers at a time, not the whole
+        inside = slice(int(begin), math.ceil(end))
+        rows[row] = np.tensordot(weights[row, inside], whole[inside].astype(np.float64), 1)
+    means = np.einsum("jm,im...->ij...", weights, rows, optimize=True)
+    return Image.fromarray(np.rint(means.round(9)).astype(np.uint8))  # a half is one, however sums are rounded

@@ -140,7 +140,8 @@ class _Zip:
         try:
             self.archive = zipfile.ZipFile(open_regular(path))
         except Exception as error:  # a damaged zip fails in many ways, all of which mean the same
-            raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)})") from None
+            wanted = "name a folder or zip of PNG or JPEG"
+            raise UserError(f"{path}: neither a folder nor a whole zip file ({reason(error)}); {wanted}") from None
         # of two of one name the later one; some programs write ./ before all of them
         entries = {_plain(name): entry for name, entry in self.archive.NameToInfo.items()}
         self.entries = {name: entry for name, entry in entries.items() if name != "./"}

@@ -209,18 +209,20 @@ def _made_with(rows: Iterable[Row]) -> dict[str, list[Made]]:
 
 
 def _shown(wanted: list[int | str] | None, images: Images) -> tuple[int, ...]:
-    """Ids of the classes that `evaluation.show` names, in order; all that have a name, where several have one."""
+    """Ids of the classes that `evaluation.show` names, in order: all of this very name, else the one of this id, as
+    `report --classes` has it."""
     if wanted is None:
         return tuple(range(min(images.num_classes, SHEET_COLUMNS)))
-    ids: dict[int | str, list[int]] = {number: [number] for number in range(images.num_classes)}
+    named: dict[str, list[int]] = {}
     for number, name in enumerate(images.class_names):
-        ids.setdefault(name, []).append(number)
+        named.setdefault(name, []).append(number)
     found: set[int] = set()
     for position, one in enumerate(wanted):
-        if one not in ids:
+        ids = named.get(str(one), [one] if one in range(images.num_classes) else [])
+        if not ids:
             known = f"ids below {images.num_classes}, or names such as {images.class_names[0]}"
             raise ValueError(f"evaluation.show[{position}] = {brief(one)}: no such class; there are {known}")
-        found.update(ids[one])
+        found.update(ids)
     if len(found) > SHEET_COLUMNS:
         raise ValueError(f"evaluation.show: names {len(found)} classes; at most {SHEET_COLUMNS} are shown, give ids")
     return tuple(sorted(found))

@@ -170,6 +170,49 @@ def test_resolution_averages_areas_of_the_middle_square(tmp_path):
     assert load(tmp_path, resolution=2).images[0, 0].tolist() == [[75, 150], [75, 150]]
 
 
+def test_a_mean_of_one_half_is_rounded_alike_however_it_is_summed(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (384, 384), dtype=np.uint8)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
+    sums = pixels.reshape(64, 6, 64, 6).sum((1, 3), dtype=np.int64)
+    assert (sums % 36 == 18).sum() > 50
+    assert np.array_equal(load(tmp_path, resolution=64).images[0, 0], np.rint(sums / 36))
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    for number, colours in enumerate((False, False, True)):
+        (tmp_path / str(number) / "a").mkdir(parents=True)
+        image = Image.new("L", (8, 8), 77)
+        image.paste(200, (0, 0, 4, 4))
+        image.save(tmp_path / str(number) / "a" / "0.png")
+        image = image.quantize() if not colours else Image.new("RGB", (8, 8), (1, 2, 3)).quantize()
+        image.save(tmp_path / str(number) / "a" / "1.png")
+    assert load(tmp_path / "0").images.shape == (2, 1, 8, 8)
+    assert np.ptp(load(tmp_path / "0").images, axis=0).max() == 0
+    assert load(tmp_path / "2").images.shape == (2, 3, 8, 8)
+
+
+def test_a_table_of_names_counts_where_a_zip_holds_a_folder_too(folder, tmp_path):
+    (folder / "classes.tsv").write_text("cat\tkitten\n")
+    shutil.copytree(folder, tmp_path / "outer" / "photos")
+    direct, below = load(folder), load(tmp_path / "outer", split="photos")
+    inside = load(zipped(tmp_path / "outer", tmp_path / "outer.zip"), split="photos")
+    assert direct.class_names == below.class_names == inside.class_names == ("kitten", "dog")
+    assert direct.content == below.content == inside.content
+    assert direct.ignored == below.ignored == inside.ignored == 1
+    (tmp_path / "outer" / "classes.tsv").write_text("cat\ttiger\n")
+    assert load(tmp_path / "outer", split="photos").class_names == ("kitten", "dog")
+    (tmp_path / "outer" / "photos" / "classes.tsv").unlink()
+    assert load(tmp_path / "outer", split="photos").class_names == ("tiger", "dog")
+
+
+def test_images_that_take_long_to_read_have_progress(folder):
+    told = []
+    data.load(Dataset(name="folder", path=folder), lambda *one: told.append(one))
+    assert [one[1:] for one in told] == [(place, 6, "") for place in range(6)]
+
+
 def test_grey_of_sixteen_bits_is_the_same_grey(tmp_path):
     pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
     for folder, image in (("8", pixels.astype(np.uint8)), ("16", pixels * 257)):
@@ -364,8 +407,18 @@ def test_images_of_a_class_may_lie_deeper(folder, tmp_path):
     assert load(tmp_path / "years").labels.tolist() == [0] * 6 + [1] * 6
     shutil.copytree(folder / "cat", tmp_path / "only" / "cat" / "images", dirs_exist_ok=True)
     assert load(tmp_path / "only").class_names == ("cat",)
-    shutil.copytree(folder / "cat", tmp_path / "some" / "test")
-    assert load(tmp_path / "some").class_names == ("test", "train")
+    shutil.copytree(folder / "cat", tmp_path / "some" / "test")  # without labels, as Kaggle's
+    zipped(tmp_path / "some", tmp_path / "some.zip")
+    for place in (tmp_path / "some", tmp_path / "some.zip"):
+        said = (
+            r"train: taken for classes they hold no images, but folders of them \(cat, dog\); .* dataset\.split: train"
+        )
+        with pytest.raises(UserError, match=said):
+            load(place)
+        assert load(place, split="train").class_names == ("cat", "dog")
+    shutil.copytree(folder / "dog", tmp_path / "flat" / "train")
+    shutil.copytree(folder / "cat", tmp_path / "flat" / "test")
+    assert load(tmp_path / "flat").class_names == ("test", "train")
     assert load(tmp_path / "tiny", split="train").labels.tolist() == [0] * 3 + [1] * 3
 
 

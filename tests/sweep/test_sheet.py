@@ -55,7 +55,7 @@ def test_a_class_that_is_not_there_cannot_be_shown(sweep):
 
 @pytest.mark.parametrize(
     ("show", "shown"),
-    [(["crane"], (0, 2)), (["crane", 1], (0, 1, 2)), ([2], (2,)), (["Paris, Texas"], (3,)), (["3"], (4,))],
+    [(["crane"], (0, 2)), (["crane", 1], (0, 1, 2)), ([2], (2,)), (["Paris, Texas"], (3,)), (["3"], (4,)), ([3], (4,))],
 )
 def test_all_classes_of_a_name_are_shown(show, shown):
     assert _shown(show, images_of("crane", "lion", "crane", "Paris, Texas", "3")) == shown
