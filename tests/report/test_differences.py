@@ -135,6 +135,24 @@ def test_trainings_on_the_same_noise_have_its_error_in_common(tmp_path):
     assert np.isnan(silent.se)
 
 
+def test_draws_of_one_network_are_told_apart_by_their_images(tmp_path):
+    """Two of them: by their spread it would take 12.7 errors."""
+    influences = Influences(tmp_path)
+    for draw, amount in ((0, 0.03), (1, 0.04)):
+        influences.put(f"a{draw}", {"label": LABELS, "fid": half(0.4)})
+        influences.put(f"b{draw}", {"label": LABELS, "fid": half(0.4) + spread(amount)})
+    a, b = (
+        members[0] | {"fid": fid, "members": members, "seeds": 2}
+        for name, fid in (("a", 1.0), ("b", 1.06))
+        for members in [tuple(row(f"{name}{k}", fid + (-1) ** k * 0.01 * (name == "b"), seed=k) for k in (0, 1))]
+    )
+    found = compare(influences, b, a, "fid")
+    assert found == Difference(pytest.approx(0.06), pytest.approx(0.05 / 2), True)
+    assert (found.told_apart, found.reach()) == (True, pytest.approx(1.96 * 0.025))
+    without = compare(Influences(tmp_path / "none"), b, a, "fid")
+    assert (without.se, without.told_apart) == (pytest.approx(0.01), False)
+
+
 def test_of_equal_means_over_trainings_one_in_twenty_is_told_apart(tmp_path):
     random, told, influences = np.random.default_rng(0), [], Influences(tmp_path)
     for training in range(3):

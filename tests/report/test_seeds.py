@@ -24,7 +24,8 @@ SE = np.sqrt(0.13)
 
 
 def repeated(rows, column="seed", shifts=SHIFTS):
-    """The rows once for each seed, FID and IS moved by the seed's shift; what follows from a seed differs too."""
+    """The rows once for each seed, FID and IS moved by the seed's shift; what follows from a seed differs too. Where
+    the network is one, images have no errors of their own: the spread has to tell."""
     return pd.concat(
         [
             rows.assign(
@@ -35,7 +36,7 @@ def repeated(rows, column="seed", shifts=SHIFTS):
                 checkpoint_id=rows["checkpoint_id"] + (f"-{seed}" if column == "training.seed" else ""),
                 created=f"2024-01-0{seed + 1}",
                 device=f"gpu {seed}",
-                fid_se=7.0,
+                fid_se=7.0 if column == "training.seed" else np.nan,
             )
             for seed, shift in enumerate(shifts)
         ],
@@ -85,7 +86,20 @@ def test_the_caption_says_what_chance_is_in_the_error(table1):
     some = caption(slices(rows)[0], METRICS)
     assert "trainings and images, of IS over trainings, whose images have the same noise: what that does is" in some
     assert "over trainings and images, and" in caption(slices(rows.assign(is_se=1.0))[0], METRICS)
-    assert "± its standard error over seeds" in caption(slices(repeated(table1))[0], METRICS)
+    rows = repeated(table1)
+    assert "± its standard error over seeds," in caption(slices(rows)[0], METRICS)
+    assert "± its standard error over images, of IS over seeds," in caption(slices(rows.assign(fid_se=1.0))[0], METRICS)
+    whole = caption(slices(rows.assign(fid_se=1.0, is_se=1.0))[0], METRICS)
+    assert "± its standard error over images, and" in whole
+
+
+def test_draws_of_one_network_have_the_error_of_all_their_images(table1):
+    rows = repeated(table1).assign(fid_se=lambda rows: 0.3 + 0.1 * rows["seed"], is_se=0.6)
+    (part,) = slices(rows)
+    np.testing.assert_allclose(part.rows["fid_se"], np.sqrt(0.3**2 + 0.4**2 + 0.5**2) / 3)
+    np.testing.assert_allclose(part.rows["is_se"], 0.6 / np.sqrt(3))
+    some = rows.assign(fid_se=rows["fid_se"].where(rows["seed"] < 2))
+    np.testing.assert_allclose(slices(some)[0].rows["fid_se"], SE)
 
 
 def test_the_tables_name_what_they_give(table1):
@@ -234,7 +248,7 @@ def classifier(rows):
 
 
 def test_a_system_begins_at_its_own_seed_where_the_unguided_network_lacks_others(tmp_path, table1):
-    cfg = repeated(table1.query("p_uncond == 0.1"))
+    cfg = repeated(table1.query("p_uncond == 0.1")).assign(fid_se=7.0)
     done = cfg[(cfg["w"] > 0) | (cfg["seed"] == 0)]
     rows = pd.concat([done, classifier(cfg[cfg["seed"] == 0])], ignore_index=True)
     report = Report(tmp_path, rows)
@@ -444,7 +458,7 @@ def test_crossed_seeds_hold_the_truth_nineteen_times_in_twenty(seeds, sds):
     kinds = np.array(seeds).T
     for _ in range(1000):
         a, b = rng.normal(0, sds[0], 10), rng.normal(0, sds[1], 10)
-        known = sds[1] ** 2 if len(set(kinds[1])) == 1 else 0.0  # images of one draw
+        known = sds[1] ** 2 if len(set(kinds[1])) == 1 else np.nan  # images of one draw
         found = mean_over(seeds, a[kinds[0]] + b[kinds[1]] + rng.normal(0, 0.1, len(seeds)), known)
         missed += [abs(found.value) >= found.doubt.reach(looks) for looks in (1, 13)]
     assert missed[0] <= 70
@@ -463,7 +477,16 @@ def test_trainings_on_the_same_noise_hold_the_truth(of_trainings):
             inside += abs(found.value) < found.doubt.reach()
         assert 930 <= inside <= 990
     assert mean_over(crossed(3, 1), np.ones(3), 4.0)[:2] == (1.0, 2.0)
-    assert mean_over(crossed(1, 3), np.array([0.0, 3.0, 6.0]), 4.0).se == pytest.approx(np.sqrt(3))  # it is in these
+
+
+def test_draws_of_one_network_hold_the_truth_however_few():
+    rng = np.random.default_rng(0)
+    for draws in (2, 5):
+        found = [mean_over(crossed(1, draws), rng.normal(0, 2, draws), 2.0**2 / draws) for _ in range(2000)]
+        inside = sum(abs(mean.value) < mean.doubt.reach() for mean in found)
+        assert 1870 <= inside <= 1930  # 95 %, which 2,000 repeats know to half a per cent
+        assert found[0].doubt.reach() == pytest.approx(1.96 * 2 / np.sqrt(draws))
+    assert mean_over(crossed(1, 3), np.array([0.0, 3.0, 6.0])).se == pytest.approx(np.sqrt(3))
 
 
 def test_the_figure_draws_means_with_their_bars(table1):

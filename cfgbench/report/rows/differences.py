@@ -14,7 +14,7 @@ from cfgbench.errors import UserError
 from cfgbench.evaluation.columns import ERROR_OF
 from cfgbench.evaluation.standard_error import standard_error
 from cfgbench.report.rows.doubt import Doubt, apart, of_images, together
-from cfgbench.report.rows.seeds import Seed, alike_noise, mean_of, mean_over, seed_of
+from cfgbench.report.rows.seeds import Seed, alike_network, alike_noise, mean_of, mean_over, seed_of
 from cfgbench.report.words import known, number
 from cfgbench.sweep.results.influences import Influences
 from cfgbench.sweep.results.row import Row
@@ -97,13 +97,28 @@ def _by_seed(terms: Sequence[Term], members: Sequence[Mapping[Seed, Row]]) -> di
 
 
 def _over_seeds(influences: Influences, of_seeds: Mapping[Seed, Sequence[Term]]) -> Difference | None:
-    """The mean of the combinations, one a seed, with the spread over seeds as its error; None for less than two."""
+    """The mean of the combinations, one a seed, with the spread over seeds as its error, or that over images where the
+    network is one and its influences are there; None for less than two."""
     if len(of_seeds) < 2:
         return None
     seeds, combinations = list(of_seeds), list(of_seeds.values())
-    images = _over_images(influences, combinations) if alike_noise(seeds) else 0.0
+    images = np.nan
+    if alike_noise(seeds):
+        images = _over_images(influences, combinations)
+    elif alike_network(seeds):
+        images = _over_draws(influences, combinations)
     mean = mean_over(seeds, np.array(list(map(_total, combinations))), images)
-    return Difference(mean.value, np.nan if np.isnan(images) else mean.se, True, mean.doubt)
+    unknown = alike_noise(seeds) and np.isnan(images)
+    return Difference(mean.value, np.nan if unknown else mean.se, True, mean.doubt)
+
+
+def _over_draws(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> float:
+    """The variance over images of the mean of combinations, each of images of its own; NaN where influences are
+    missing."""
+    found = [_pulls(influences, terms) for terms in of_seeds]
+    if any(one is None for one in found):
+        return np.nan
+    return float(np.sum([standard_error(*one) ** 2 for one in found])) / len(found) ** 2
 
 
 def _over_images(influences: Influences, of_seeds: Sequence[Sequence[Term]]) -> float:

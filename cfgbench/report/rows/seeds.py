@@ -77,11 +77,19 @@ def alike_noise(seeds: Sequence[Seed]) -> bool:
     return len(trainings) > 1 and len(samplings) == 1
 
 
-def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = 0.0) -> Mean:
+def alike_network(seeds: Sequence[Seed]) -> bool:
+    """Whether draws of noise differ, and trainings do not: the images of each are then a sample of their own from one
+    network, and their number tells how far chance goes."""
+    trainings, samplings = distinct(seeds)
+    return len(trainings) == 1 and len(samplings) > 1
+
+
+def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = np.nan) -> Mean:
     """The mean of `values`, found with these `seeds`, and its error: std / sqrt(k) with k - 1.
 
-    Where the noise of all trainings is alike (see alike_noise), its part in the variance of the mean is `images`, which
-    is taken for known; NaN where it is not, and then it is left out of the standard error.
+    `images` is what the images' own chance has in the variance of the mean, where that is known and seeds do not tell
+    it. Where the noise of all trainings is alike (see alike_noise), it is added; without it the standard error lacks
+    that part. Where the network is (see alike_network), it is the whole: images are many, and seeds few.
 
     Where trainings and draws of noise both vary, two values of one training, or of the same noise, are not independent.
     The variance is then that of leaving out a training, plus that of leaving out a draw of noise, less that of single
@@ -96,7 +104,8 @@ def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = 0.0) ->
     mean = float(values.mean())
     single = Part(float(from_first.var(ddof=1) / len(values)), len(values) - 1)
     if not trainings.any():
-        return Mean(mean, np.sqrt(single.variance), Doubt(noise=single))
+        doubt = Doubt(noise=single) if np.isnan(images) else Doubt(images=Part(images))
+        return Mean(mean, float(np.sqrt(sum(part.variance for part in doubt))), doubt)
     if not noise.any():
         se = np.sqrt(np.nansum([single.variance, images]))
         return Mean(mean, float(se), Doubt(trainings=single, images=Part(images)))
@@ -149,12 +158,15 @@ def _text(seed: int | None) -> str:
 
 
 def mean_of(rows: Sequence[Row], column: str) -> Mean:
-    """The mean over those rows that have a number there. Where their noise is alike, its part in the error is that of a
-    single row, of those that have one: no less than that of their mean, which only influences tell."""
+    """The mean over those rows that have a number there. Where their network is alike, the error is that of all their
+    images, if each row has its own. Where their noise is alike, its part in the error is that of a single row, of those
+    that have one: no less than that of their mean, which only influences tell."""
     there = [row for row in rows if not np.isnan(number(row, column))]
-    single = numbers(there, ERROR_OF.get(column, ""))
+    seeds, single = [seed_of(row) for row in there], numbers(there, ERROR_OF.get(column, ""))
     images = float(np.mean(single**2)) if len(single) else np.nan
-    return mean_over([seed_of(row) for row in there], numbers(there, column), images)
+    if alike_network(seeds):
+        images = images / len(there) if len(single) == len(there) else np.nan
+    return mean_over(seeds, numbers(there, column), images)
 
 
 def differing(seed: Seed, seeds: Sequence[Seed]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from cfgbench.evaluation.columns import MANY_IMAGES
 from cfgbench.report.rows import knobs
-from cfgbench.report.rows.seeds import alike_noise, seeds_phrase, vary_twice
+from cfgbench.report.rows.seeds import alike_network, alike_noise, seeds_phrase, vary_twice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number, significant
@@ -68,11 +68,15 @@ def spread(part: Slice, metrics: tuple[Metric, ...]) -> str:
 
 def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What the error of a mean over seeds has in it, and what it lacks."""
-    if not alike_noise(part.seeds):
-        return "trainings and noise, of which some numbers share one" if vary_twice(part.seeds) else "seeds"
+    if vary_twice(part.seeds):
+        return "trainings and noise, of which some numbers share one"
+    if not alike_noise(part.seeds) and not alike_network(part.seeds):
+        return "seeds"
     members = [member for members in part.rows["members"] for member in members]
     known = [metric for metric in metrics if any(np.isfinite(number(member, metric.se)) for member in members)]
     lacking = [metric.name for metric in metrics if metric not in known]
+    if alike_network(part.seeds):
+        return "seeds" if not known else f"images{f', of {joined(lacking)} over seeds' if lacking else ''}"
     if not lacking:
         return "trainings and images"
     of_some = f"trainings and images, of {joined(lacking)} over" if known else ""
