@@ -909,6 +909,7 @@ def test_every_sweep_of_the_readme_and_of_the_repository_is_one(tmp_path):
     counts = {path.stem: len(list(points(load_sweep(path)))) for path in (TOP / "sweeps").glob("*.yaml")}
     assert counts["digits"] == 42
     assert counts["fashion"] == 42
+    assert counts["digits-seeds"] == 210
     assert counts["digits-steps"] == 30
     assert counts["digits-guidance"] == 76
     assert counts["fashion-guidance"] == 24

@@ -28,7 +28,7 @@ def test_every_number_with_an_error_stands_in_a_report():
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-guidance", "fashion", "fashion-guidance"])
+@pytest.mark.parametrize("name", ["digits", "digits-seeds", "digits-guidance", "fashion", "fashion-guidance"])
 def test_the_table_of_verdicts_is_that_of_the_reports(name):
     lines = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| ")]
     heads = next(cells for cells in lines if f"`{name}`" in cells)
@@ -39,6 +39,19 @@ def test_the_table_of_verdicts_is_that_of_the_reports(name):
     assert {number: verdict.split(":")[0].replace("–", "cannot be told") for number, verdict in told.items()} == (
         found.to_dict()
     )
+
+
+def test_how_far_trainings_lie_apart_is_that_of_the_report():
+    points = pd.read_parquet(TOP / "reports/digits-seeds/rows.parquet").groupby(["p_uncond", "w"])
+    apart = points["fid"].std() / points["fid_se"].mean()
+    best = points["fid"].agg(["min", "max"]).loc[0.1, 0.7]
+    told = (
+        f"{apart.min():.1f} to {apart.max():.1f} times the error of their images, at the median of the {len(apart)} "
+        f"points {apart.median():.1f} times"
+    )
+    words = " ".join(README.split())
+    assert told in words
+    assert f"the lowest {best['min']:.3f} and the highest {best['max']:.3f}" in words
 
 
 @pytest.mark.parametrize("section", [Dataset, Model, Training, ClassifierSection, Sampling, Evaluation])
