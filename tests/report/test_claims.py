@@ -250,16 +250,14 @@ def test_what_has_one_training_says_so_beside_means_over_several(table1):
         for seed in (0, 1)
     ]
     one = rows[rows["p_uncond"] == 0.5].assign(**{"training.seed": 0})
-    said = "what another training would change is not in the errors, and may turn what is said of several networks "
-    said += "(4, 5, 7)."
     told = (
         "A difference is told where it is 1.96 or more of its own standard errors (95 %); more where many points are "
         "looked at, or where few seeds show the spread."
     )
     for parts, note in (
         (several, ""),
-        ([one], f" W{said[1:]}"),
-        ([*several, one], f" Of points of one training: {said}"),
+        ([one], " What another training would change is not in the errors: the verdicts are on these networks."),
+        ([*several, one], " Where points are of one training, what another would change is not in their errors."),
     ):
         (judged,) = judge(pd.concat(parts, ignore_index=True), NOWHERE)
         assert judged.note == f"{told}{note}"

@@ -77,10 +77,8 @@ _TOLD = (
     f"A difference is told where it is {SIGMAS:g} or more of its own standard errors (95 %); more where many points "
     "are looked at, or where few seeds show the spread."
 )
-_ONE_TRAINING = (
-    "What another training would change is not in the errors, and may turn what is said of several networks (4, 5, 7)."
-)
-_SOME_OF_ONE = f"Of points of one training: {_ONE_TRAINING[0].lower()}{_ONE_TRAINING[1:]}"
+_ONE_TRAINING = "What another training would change is not in the errors: the verdicts are on these networks."
+_SOME_OF_ONE = "Where points are of one training, what another would change is not in their errors."
 
 
 def judge(rows: pd.DataFrame, influences: Influences) -> list[Judged]:
