@@ -93,7 +93,8 @@ def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = np.nan)
 
     Where trainings and draws of noise both vary, two values of one training, or of the same noise, are not independent.
     The variance is then that of leaving out a training, plus that of leaving out a draw of noise, less that of single
-    values, which is in both (Cameron, Gelbach & Miller 2011); it is no less than either. Each has as many degrees of
+    values, which is in both (Cameron, Gelbach & Miller 2011): of what remains of these beside both, where each training
+    has each draw; it is no less than either. Each has as many degrees of
     freedom as there are groups, less one; groups of different sizes count as n^2 / sum of n_g^2. What `doubt` reaches
     holds the truth 94 to 100 times in 100.
     """
@@ -113,7 +114,9 @@ def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = np.nan)
         return Mean(mean, np.sqrt(single.variance), Doubt(trainings=single))
     doubt = Doubt(_left_out(from_first, trainings), _left_out(from_first, noise))
     of_trainings, of_noise = doubt.trainings.variance, doubt.noise.variance
-    variance = max(of_trainings, of_noise, of_trainings + of_noise - single.variance)
+    beside = _beside(from_first, trainings, noise)
+    in_both = single.variance if beside is None else beside
+    variance = max(of_trainings, of_noise, of_trainings + of_noise - in_both)
     return Mean(mean, np.sqrt(variance), doubt)
 
 
@@ -121,6 +124,18 @@ def _numbered(keys: Sequence[Hashable]) -> np.ndarray:
     """0, 1 ... for the keys, equal ones alike."""
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys])
+
+
+def _beside(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float | None:
+    """The variance of the mean by what is left of the values beside the means of their rows and columns (the residual
+    mean square of a two-way layout over their number); None where the table has gaps."""
+    table = np.full((rows.max() + 1, columns.max() + 1), np.nan)
+    table[rows, columns] = values
+    if np.isnan(table).any():
+        return None
+    left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    return float((left**2).sum()) / freedom / table.size
 
 
 def _left_out(values: np.ndarray, groups: np.ndarray) -> Part:
