@@ -222,9 +222,10 @@ def _listed(folder: Path, ending: str = "") -> list[Path]:
 def find_sweeps(results: Path) -> list[Path]:
     """The sweeps' folders under the results folder, the newest first; those that may not be read come last. Raises
     UserError where the results folder itself cannot be read, or is none."""
-    if results.is_file():
+    listed = _listed(results)
+    if not listed and results.is_file():
         raise UserError(f"--results {results}: a file; name a folder")
-    return sorted(filter(_may_be_sweep, _listed(results)), key=_newest, reverse=True)
+    return sorted(filter(_may_be_sweep, listed), key=_newest, reverse=True)
 
 
 def _may_be_sweep(folder: Path) -> bool:
