@@ -834,6 +834,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(small, run
         (["sweep", "small.yaml", "--wrong"], "No such option"),
         (["train", "small.yaml", "--p-uncond", "0.3"], "--p-uncond 0.3: not in this sweep; it has 0.1, 0.5"),
         (["report"], "no sweeps yet"),
+        (["report", "--pdf", "--table", "md"], "--pdf is of figures: add --plot"),
         (["report", "other"], "other: no such sweep"),
         (["ls", "--results", "small.yaml"], "--results small.yaml: a file; name a folder"),
         (["sweep", "small.yaml", "--results", "small.yaml/inside"], "cannot be written"),

@@ -86,6 +86,9 @@ def report(
     if reference not in (None, "paper"):
         raise UserError(f"--reference {reference}: not known; there are paper")
 
+    if pdf and (table or claims) and not plot:
+        raise UserError("--pdf is of figures: add --plot, or leave it out")
+
     def request() -> "Request":
         from cfgbench.report import ImageChoice, Request
 

@@ -76,11 +76,13 @@ def _decoded(source: Source, files: list[str], side: int | None, progress: Progr
     pixels = np.empty((len(files), 1, *first.size[::-1]), dtype=np.uint8)
     images = itertools.chain.from_iterable(side_by_side(read, files, AT_A_TIME))
     for place, (file, image) in enumerate(zip(files, images, strict=True)):
-        progress(f"read the images of {source.where}", place, len(files), "")
+        if place % AT_A_TIME == 0:
+            progress(f"read the images of {source.where}", place, len(files), "")
         _check_size(source, files[0], first.size, file, image)
         if image.mode == "RGB" and pixels.shape[1] == 1:  # one coloured image makes all
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[place] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    progress(f"read the images of {source.where}", len(files), len(files), "")
     return pixels
 
 
@@ -165,7 +167,6 @@ def _check_depth(source: Source, classes: dict[str, list[str]], top: PurePosixPa
     flat = {name for name, below in folders.items() if name in below}  # such as a `test` without labels
     if not (several or len(classes) in (1, len(splits))) or (flat and not several):
         return
-    folders = {name: below for name, below in folders.items() if name not in flat}
     above = {name: posixpath.commonpath(below) for name, below in folders.items()}
     inside = {
         name: set() if above[name] in below else {PurePosixPath(one).relative_to(above[name]).parts[0] for one in below}

@@ -21,6 +21,8 @@ from cfgbench.errors import UserError
 LARGEST_BATCH = 1 << 28
 """Bytes."""
 LARGEST_SIDE = 4096
+LEAST_OF_A_PART = 4
+"""Images: FID∞ takes some of each part in each of four quarters."""
 GREY = "where these features look at grey images"
 
 
@@ -29,7 +31,7 @@ class ImageBatches:
     """`count` images of one `shape` (ch, h, w); `batches(size)` gives them as uint8 [b, ch, h, w], in an order that
     `order` names. Batches of large images are smaller than `size`: none has more than LARGEST_BATCH bytes. `ignored`
     counts the files beside them that are no PNG or JPEG. `content` is the hash of a data set's (see `Images`). `labels`
-    are the images' classes by numbers from 0 on, where sub-folders or `arr_1` tell them."""
+    number what parts the images, from 0 on: their sub-folders, or `arr_1`."""
 
     name: str
     count: int
@@ -42,12 +44,12 @@ class ImageBatches:
 
     @property
     def shares(self) -> Literal["equal", "unequal"] | None:
-        """Whether all classes have as many images, or one more, and two at least, as no chance makes them; None where
-        the classes are not known, or are one."""
+        """Whether all parts have as many images, or one more, and so many that each quarter of the images has some of
+        each; None where there is one part, or none is known."""
         counts = np.bincount([] if self.labels is None else self.labels)
         if len(counts) < 2:
             return None
-        return "equal" if counts.min() > 1 and np.ptp(counts) <= 1 else "unequal"
+        return "equal" if counts.min() >= LEAST_OF_A_PART and np.ptp(counts) <= 1 else "unequal"
 
 
 def of_images(images: Images, first: int = 0) -> ImageBatches:
@@ -63,10 +65,10 @@ def of_images(images: Images, first: int = 0) -> ImageBatches:
 
 
 def open_images(path: Path, *, channels: int = 3) -> ImageBatches:
-    """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip. Their
-    classes are those of `arr_1`, or of the sub-folders.
+    """The images at a path: `arr_0` of an .npz, as ADM writes it, or all PNG and JPEG files of a folder or zip. They
+    are parted by `arr_1`, or by sub-folders.
 
-    `arr_0` is uint8, [n, h, w, ch] or [n, h, w], `arr_1` whole numbers [n], or it tells none. Files are read
+    `arr_0` is uint8, [n, h, w, ch] or [n, h, w], `arr_1` whole numbers [n], or nothing. Files are read
     as grey or as colours, as `channels` says. Raises UserError naming the file.
     """
     check_there(path)
@@ -101,7 +103,7 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
 
 
 def _labels_in(path: Path, count: int) -> Int[np.ndarray, "n"] | None:
-    """The classes of so many images; None where the file has none: ADM writes them, others anything or nothing."""
+    """What `arr_1` says of so many images: their classes, as ADM writes it; others write anything or nothing there."""
     with contextlib.suppress(UserError):
         if "arr_1" in npz.members(path):
             labels = npz.array(path, "arr_1")
@@ -164,8 +166,7 @@ def _from_files(path: Path, channels: int) -> ImageBatches:
     def batches(size: int) -> Iterator[np.ndarray]:
         return map(np.stack, side_by_side(read, files, _bounded(size, (channels, height, width))))
 
-    inner = [PurePosixPath(name[outer:]).parts for name in files]
-    labels = np.unique([parts[0] for parts in inner], return_inverse=True)[1] if min(map(len, inner)) > 1 else None
+    labels = np.unique([str(PurePosixPath(name).parent) for name in files], return_inverse=True)[1]
     shape = channels, height, width
     return ImageBatches(path.name, len(files), shape, "shuffled order", batches, ignored, labels=labels)
 

@@ -24,8 +24,8 @@ NUMBERS = *ERROR_OF, *ERROR_OF.values(), "is_std"
 class ImageScores:
     """What `cfgbench eval` says; null is what cannot be said. `is_together` is the Inception Score of all images as one
     split, `classes` how many it knows; `ignored` counts files that are no images, `copies` images beyond one of each,
-    and `in_reference` those that are among the reference's; `class_shares` says whether the images' own classes have as
-    many each, which is taken for no chance ("equal", "unequal"; null where they are not told); `brightest` is the
+    and `in_reference` those that are among the reference's; `class_shares` says whether their sub-folders, or `arr_1`,
+    have as many each, which is taken for fixed ("equal", "unequal"; null where there are none); `brightest` is the
     largest pixel; `pixels` are height and width, `reference_pixels` and `reference_brightest` are the reference's,
     where it is images, and `reference_samples` is how many it is of, where that is known."""
 
@@ -93,7 +93,7 @@ class ImageScores:
         notes = []
         excess = None if self.fid_infinity is None else self.fid - self.fid_infinity
         if self.samples < MANY_IMAGES or (excess is not None and excess > (self.fid_se or math.inf)):
-            by = f", here by about {excess:.2g}" if excess is not None and excess > 0 else ""
+            by = f", here by about {excess:.3g}" if excess is not None and excess > 0 else ""
             notes.append(f"FID of {self.samples:,} images is biased upwards{by}; 50,000 are usual")
         if self.reference_samples is not None and self.reference_samples <= self.dimensions:
             notes.append(few_in_reference(self.reference_samples, self.dimensions))
@@ -105,11 +105,13 @@ class ImageScores:
             splits = f"that of {SPLITS} splits in the images' order"
             together = f"all images together have {self.is_together:.2f}: these look sorted by class"
             notes.append(f"the Inception Score is {splits}, and {together}")
-        if self.class_shares is None and not (self.fid_se is None and self.fid_infinity is None):
-            fixed = "where each class has its fixed share, FID's error is up to three times less, and FID∞ higher"
-            notes.append(f"errors are of images drawn at random; {fixed}: tell the classes by sub-folders or arr_1")
         if self.class_shares == "equal":
-            notes.append("each class has as many images, which is taken for no chance: errors are those within classes")
+            notes.append(
+                "as many images in each sub-folder, or by arr_1: taken for fixed, and errors for those within them"
+            )
+        elif self.fid_se is not None or self.fid_infinity is not None:
+            fixed = "where each class has its fixed share, and a sub-folder or number in arr_1, they are less"
+            notes.append(f"errors are of images drawn at random; {fixed}, and FID∞ is higher")
         if self.fid_se is None:
             flat = (
                 "no error of the FID: the images do not vary, or hardly, in some directions in which the reference does"

@@ -100,6 +100,7 @@ def test_draws_of_one_network_have_the_error_of_all_their_images(table1):
     np.testing.assert_allclose(part.rows["is_se"], 0.6 / np.sqrt(3))
     some = rows.assign(fid_se=rows["fid_se"].where(rows["seed"] < 2))
     np.testing.assert_allclose(slices(some)[0].rows["fid_se"], SE)
+    assert "± its standard error over images, of FID over seeds," in caption(slices(some)[0], METRICS)
 
 
 def test_the_tables_name_what_they_give(table1):
@@ -304,13 +305,16 @@ def test_steps_are_compared_at_the_seeds_that_all_of_them_have(table1):
     assert "mean over" not in figure.texts[1].get_text()
 
 
-def test_steps_of_seeds_of_their_own_leave_the_others_compared(table1):
+@pytest.mark.parametrize("first", [True, False])
+def test_steps_of_seeds_of_their_own_leave_the_others_compared(table1, first):
     curve = table1.query("p_uncond == 0.1")
     few, own = (
         curve.assign(T=T, seed=seed, fid=curve["fid"] + more, cell_id=curve["cell_id"] + f"-{T}")
         for T, seed, more in ((128, 0, 1.0), (64, 5, -1.0))
     )
-    (figure,) = steps(slices(pd.concat([repeated(curve), few, own], ignore_index=True)))
+    others = repeated(curve), few.assign(seed=0)
+    (figure,) = steps(slices(pd.concat([own, *others] if first else [*others, own], ignore_index=True)))
+    assert "seed\xa00\xa0·" in figure.texts[1].get_text()
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     line = next(line for label, line in lines.items() if label.startswith("w = 0"))
     assert line == [[64, pytest.approx(0.8)], [128, pytest.approx(2.8)], [256, pytest.approx(1.8 + SHIFTS[0])]]

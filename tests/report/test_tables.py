@@ -353,7 +353,7 @@ def test_the_bias_is_a_mean_over_the_cells_where_it_was_measured(table1):
     assert "here by about 125 (" in markdown(slices(rows.assign(fid_infinity=rows["fid"] - 125)))
     lower = rows.assign(fid_infinity=rows["fid"] + 0.1, T=128, cell_id=rows["cell_id"] + "-128")
     text = bias(*slices(pd.concat([rows, lower], ignore_index=True)))
-    assert "here by about 0.30 (FID − FID∞, mean over each table where it is above 0)" in text
+    assert "here by about 0.30 (FID − FID∞, mean over each table where it shows)" in text
 
 
 @pytest.mark.parametrize("columns", [1, 40, 79, 90, 200])

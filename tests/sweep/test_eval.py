@@ -18,7 +18,7 @@ from PIL import Image
 from programs import NOBODY, read_by
 
 from cfgbench import data, files
-from cfgbench.data.image_batches import ImageBatches
+from cfgbench.data.image_batches import ImageBatches, open_images
 from cfgbench.data.seen import Seen
 from cfgbench.errors import UserError
 from cfgbench.evaluation.influence import fid_influence
@@ -549,7 +549,8 @@ def test_of_classes_of_as_many_images_the_error_is_that_within_them(run, wrapped
     [
         (lambda n: np.arange(n) % 9, "equal"),  # 100 of them: one has one more
         (lambda n: np.arange(n) % 60, "unequal"),  # some have a single image
-        (lambda n: np.arange(n) % 50, "equal"),
+        (lambda n: np.arange(n) % 25, "equal"),
+        (lambda n: np.arange(n) % 26, "unequal"),  # some have three: no quarter has some of each
         (lambda n: np.minimum(np.arange(n) % 9, 7), "unequal"),
         (lambda n: np.zeros(n, int), None),
         (lambda n: np.arange(n - 1) % 10, None),
@@ -561,8 +562,46 @@ def test_what_the_classes_say_of_their_shares(run, labels, shares):
     np.savez("samples.npz", DIGITS[:100].transpose(0, 2, 3, 1), labels(100))
     code, _, err = run("eval", "samples.npz", "--reference", "digits", "--json", "result.json", "--quiet")
     assert (code, json.loads(Path("result.json").read_text())["class_shares"]) == (0, shares), err
-    assert ("tell the classes by sub-folders or arr_1" in err) == (shares is None)
-    assert ("errors are those within classes" in err) == (shares == "equal")
+    assert ("errors are of images drawn at random" in err) == (shares != "equal")
+    assert ("taken for fixed, and errors for those within them" in err) == (shares == "equal")
+
+
+@pytest.mark.parametrize(
+    ("place", "stray", "shares"),
+    [
+        (lambda n: f"{n}.png", False, None),
+        (lambda n: f"{n % 4}/{n}.png", False, "equal"),
+        (lambda n: f"{n % 4}/{n}.png", True, "unequal"),
+        (lambda n: f"n{n % 4}/images/{n}.png", False, "equal"),
+        (lambda n: f"run{n % 2}/n{n // 2 % 4}/{n}.png", False, "equal"),
+        (lambda n: f"run{n % 3 // 2}/n{n // 3 % 4}/{n}.png", False, "unequal"),
+    ],
+)
+def test_sub_folders_part_the_images(place, stray, shares):
+    for number in range(48):
+        path = Path("parted", place(number))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(DIGITS[number][0]).save(path)
+    if stray:
+        Image.fromarray(DIGITS[0][0]).save("parted/grid.png")
+    assert open_images(Path("parted"), channels=1).shares == shares
+
+
+@pytest.mark.parametrize(
+    ("samples", "fid_infinity", "fid_se", "said"),
+    [
+        (50_000, 275.0, 3.0, "FID of 50,000 images is biased upwards, here by about 125; 50,000 are usual"),
+        (10_000, 399.0, 0.9, "FID of 10,000 images is biased upwards, here by about 1; 50,000 are usual"),
+        (10_000, 399.0, 1.1, None),
+        (10_000, None, 1.1, None),
+        (9_999, 401.0, 1.1, "FID of 9,999 images is biased upwards; 50,000 are usual"),
+    ],
+)
+def test_a_bias_beyond_the_error_is_said_of_many_images_too(samples, fid_infinity, fid_se, said):
+    fields = dict.fromkeys(ImageScores.__dataclass_fields__) | {"ignored": 0, "copies": 0, "brightest": 255}
+    known = {"fid": 400.0, "fid_infinity": fid_infinity, "fid_se": fid_se, "samples": samples, "dimensions": 64}
+    notes = ImageScores(**fields | known).notes
+    assert [note for note in notes if "biased" in note] == ([said] if said else [])
 
 
 def published(dimensions=2048, **more):

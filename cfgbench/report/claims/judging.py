@@ -68,7 +68,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(f"p_uncond {WORSE:g} is worse than {_GOOD} over the whole frontier", worse_everywhere),
     Claim(f"p_uncond {_GOOD} perform alike (FID at equal IS within {ALIKE:.0%})", alike),
     Claim(f"More steps help up to some T (in the paper {ENOUGH}), and hardly beyond", steps_help, (FID,)),
-    Claim("Classifier guidance gives a similar trade-off", classifier_trades, (FID,)),
+    Claim("Classifier guidance gives a similar trade-off", classifier_trades),
     Claim("A scaled score or a low temperature gives no such trade-off", cold_does_not, (FID,)),
 )
 """In the order in which they are numbered, from 1."""

@@ -126,7 +126,7 @@ def _over_steps(parts: Sequence[Slice]) -> list[Slice]:
 
 def _at_one_kind_of_seeds(part: Slice, rows: pd.DataFrame) -> Slice:
     """The same at the seeds that all T have at most of their points, where there are such; with the marks of these."""
-    rows = with_other_seeds(shared_by(rows, "T"), "at")
+    rows = with_other_seeds(shared_by(rows, "T"), "at").sort_values("other_seeds", kind="stable", ignore_index=True)
     seeds = {key: rows[key].iloc[0] for key in SEEDS if key in part.setting}
     return replace(part, rows=rows, setting=part.setting | seeds, marks=of_rows(part.marks, rows))
 

@@ -1,4 +1,4 @@
-"""Several seeds of one experiment as one row: the mean, its standard error over seeds, and the best of them."""
+"""Several seeds of one experiment as one row: the mean, its standard error, and the best of them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

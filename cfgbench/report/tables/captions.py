@@ -4,7 +4,7 @@ import numpy as np
 
 from cfgbench.evaluation.columns import MANY_IMAGES
 from cfgbench.report.rows import knobs
-from cfgbench.report.rows.seeds import alike_network, alike_noise, seeds_phrase, vary_twice
+from cfgbench.report.rows.seeds import alike_network, alike_noise, measured, seeds_phrase, vary_twice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number, significant
@@ -72,8 +72,8 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
         return "trainings and noise, of which some numbers share one"
     if not alike_noise(part.seeds) and not alike_network(part.seeds):
         return "seeds"
-    members = [member for members in part.rows["members"] for member in members]
-    known = [metric for metric in metrics if any(np.isfinite(number(member, metric.se)) for member in members)]
+    members, enough = [one for held in part.rows["members"] for one in held], all if alike_network(part.seeds) else any
+    known = [m for m in metrics if enough(np.isfinite(number(one, m.se)) for one in measured(members, m.column))]
     lacking = [metric.name for metric in metrics if metric not in known]
     if alike_network(part.seeds):
         return "seeds" if not known else f"images{f', of {joined(lacking)} over seeds' if lacking else ''}"
@@ -86,17 +86,16 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
 def bias(*parts: Slice) -> str:
     """That FID is too high, under MANY_IMAGES or by more than its errors, and by how much where FID∞ was measured
     beside it; else nothing. Of several tables of as many images, from the least to the most."""
-    few = [part for part in parts if FID in part.metrics and part.has(FID.column) and _is_biased(part)]
+    there = [part for part in parts if FID in part.metrics and part.has(FID.column)]
+    few = [part for part in there if _is_biased(part)]
     if not few:
         return ""
     note = f"FID of {int(few[0].setting['samples']):,} images is biased upwards"
     if not all(part.has(INFINITY.column) and not part.marks for part in few):
         return f"{note}: compare it only with FIDs of as many images."
-    measured = [_excess(part) for part in few]
-    found = [excess for excess in measured if excess > 0]  # by chance it may be less, which says nothing of the bias
+    found = [excess for excess in map(_excess, few) if excess > 0]  # by chance it may be less, which says nothing
     ends = dict.fromkeys(significant(end(found), 2) for end in (min, max)) if found else ()
-    over = "the table" if len(few) == 1 else "each table"
-    over += " where it is above 0" if len(found) < len(measured) else ""
+    over = "the table" if len(there) == 1 else "each table" + " where it shows" * (len(found) < len(there))
     return f"{note}; here by about {' to '.join(ends)} (FID − FID∞, mean over {over})." if ends else f"{note}."
 
 
