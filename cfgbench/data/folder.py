@@ -2,6 +2,7 @@
 
 import itertools
 import posixpath
+import time
 import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -22,6 +23,7 @@ TABLE = "classes.tsv"
 LABELS = "dataset.json"
 LARGEST_TABLE = 1 << 22
 """Bytes."""
+SECONDS_OF_SILENCE = 1.0
 AT_A_TIME = 64
 """Images that are decoded ahead of one that cannot be used."""
 SPLITS = "train", "training", "val", "valid", "validation", "test", "testing", "dev"
@@ -75,14 +77,16 @@ def _decoded(source: Source, files: list[str], side: int | None, progress: Progr
     _check_memory(source, files[0], first, len(files))
     pixels = np.empty((len(files), 1, *first.size[::-1]), dtype=np.uint8)
     images = itertools.chain.from_iterable(side_by_side(read, files, AT_A_TIME))
+    task, began, told = f"read the images of {source.where}", time.monotonic(), False
     for place, (file, image) in enumerate(zip(files, images, strict=True)):
-        if place % AT_A_TIME == 0:
-            progress(f"read the images of {source.where}", place, len(files), "")
+        if told := told or time.monotonic() - began >= SECONDS_OF_SILENCE:
+            progress(task, place, len(files), "")
         _check_size(source, files[0], first.size, file, image)
         if image.mode == "RGB" and pixels.shape[1] == 1:  # one coloured image makes all
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[place] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-    progress(f"read the images of {source.where}", len(files), len(files), "")
+    if told:
+        progress(task, len(files), len(files), "")
     return pixels
 
 
