@@ -35,12 +35,12 @@ class Influences:
     def get(self, cell_id: str) -> Mapping[str, np.ndarray]:
         """What `put` wrote; nothing where it is not there, damaged, or another cell's. As it was when first asked
         for."""
-        found = self._held.pop(cell_id, None)  # comparisons ask for the same cells again and again
-        found = self._read(cell_id) if found is None else found
+        if (found := self._held.pop(cell_id, None)) is None:  # comparisons ask for the same cells again and again
+            found = self._read(cell_id)
+            room = HELD // max(1, sum(column.nbytes for column in found.values()))
+            while len(self._held) >= max(1, room):
+                del self._held[next(iter(self._held))]
         self._held[cell_id] = found
-        room = HELD // max(1, sum(column.nbytes for column in found.values()))
-        while len(self._held) > max(1, room):
-            del self._held[next(iter(self._held))]
         return found
 
     def _read(self, cell_id: str) -> Mapping[str, np.ndarray]:
