@@ -76,7 +76,8 @@ def _decoded(source: Source, files: list[str], side: int | None, progress: Progr
     first = read(files[0])
     _check_memory(source, files[0], first, len(files))
     pixels = np.empty((len(files), 1, *first.size[::-1]), dtype=np.uint8)
-    images = itertools.chain.from_iterable(side_by_side(read, files, AT_A_TIME))
+    others = itertools.chain.from_iterable(side_by_side(read, files[1:], AT_A_TIME))
+    images = itertools.chain([first], others)
     task, began, told = f"read the images of {source.where}", time.monotonic(), False
     for place, (file, image) in enumerate(zip(files, images, strict=True)):
         if told := told or time.monotonic() - began >= SECONDS_OF_SILENCE:

@@ -98,17 +98,16 @@ def _from_npz(path: Path, wanted: int) -> ImageBatches:
                 raise UserError(f"{path}: arr_0: coloured, {GREY}")
             yield np.array(images[..., :kept].transpose(0, 3, 1, 2), order="C")
 
-    labels = _labels_in(path, shape[0])
+    labels = _labels_in(path, shape[0]) if "arr_1" in there else None
     return ImageBatches(path.name, shape[0], (kept, height, width), "index order", batches, labels=labels)
 
 
 def _labels_in(path: Path, count: int) -> Int[np.ndarray, "n"] | None:
     """What `arr_1` says of so many images: their classes, as ADM writes it; others write anything or nothing there."""
     with contextlib.suppress(UserError):
-        if "arr_1" in npz.members(path):
-            labels = npz.array(path, "arr_1")
-            if labels.shape == (count,) and labels.dtype.kind in "iu":
-                return np.unique(labels, return_inverse=True)[1]
+        labels = npz.array(path, "arr_1")
+        if labels.shape == (count,) and labels.dtype.kind in "iu":
+            return np.unique(labels, return_inverse=True)[1]
     return None
 
 

@@ -4,4 +4,10 @@ ERROR_OF = {"fid": "fid_se", "fid_infinity": "fid_infinity_se", "is_mean": "is_s
 """A metric's column -> that of its standard error."""
 
 MANY_IMAGES = 10_000
-"""Of fewer an FID is said to be biased; of more where it is measured to be, by more than its standard error."""
+"""Of fewer an FID is said to be biased; of more where it is measured to be."""
+
+
+def biased(samples: int, excess: float, se: float) -> bool:
+    """Whether an FID of so many images is said to be biased: of few, or where it exceeds FID∞ by more than its standard
+    error. NaN stands for what is not known."""
+    return samples < MANY_IMAGES or excess > se

@@ -76,9 +76,8 @@ class Report:
         failed = tally.failed
         lines = [(protocols.left_apart if self.mixed else protocols.kept_apart)(self.counted)]
         lines += [f"{counted(tally.missing, 'cell')} of the sweep not run yet"] if tally.missing else []
-        lines += (
-            [f"{counted(len(failed), 'cell')} failed, such as: {why_failed(failed.iloc[-1])}"] if len(failed) else []
-        )
+        if len(failed):
+            lines.append(f"{counted(len(failed), 'cell')} failed, such as: {why_failed(failed.iloc[-1])}")
         unused = f"{counted(tally.unused, 'row')} of seeds that most of their curve lack, left out"
         lines += [unused] if tally.unused else []
         others = f"{counted(tally.others, 'row')} of cells that the sweep no longer has, shown too"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cfgbench.data.image_batches import ImageBatches
 from cfgbench.data.seen import Seen
 from cfgbench.evaluation.accumulator import SPLITS
-from cfgbench.evaluation.columns import ERROR_OF, MANY_IMAGES
+from cfgbench.evaluation.columns import ERROR_OF, biased
 from cfgbench.evaluation.measure import Measurement
 from cfgbench.evaluation.metrics import split_score
 from cfgbench.files import identity
@@ -91,9 +91,9 @@ class ImageScores:
     @property
     def _on_numbers(self) -> list[str]:
         notes = []
-        excess = None if self.fid_infinity is None else self.fid - self.fid_infinity
-        if self.samples < MANY_IMAGES or (excess is not None and excess > (self.fid_se or math.inf)):
-            by = f", here by about {excess:.3g}" if excess is not None and excess > 0 else ""
+        excess = math.nan if self.fid_infinity is None else self.fid - self.fid_infinity
+        if biased(self.samples, excess, math.nan if self.fid_se is None else self.fid_se):
+            by = f", here by about {excess:.3g}" if excess > 0 else ""
             notes.append(f"FID of {self.samples:,} images is biased upwards{by}; 50,000 are usual")
         if self.reference_samples is not None and self.reference_samples <= self.dimensions:
             notes.append(few_in_reference(self.reference_samples, self.dimensions))

@@ -416,6 +416,7 @@ def test_chance_alone_does_not_look_sorted():
             counts = np.stack([np.bincount(rng.integers(classes, size=m), minlength=classes) for _ in range(10)])
             split, together = (np.exp(scipy.stats.entropy(p, axis=-1)) for p in (counts, counts.sum(0)))
             said = {"is_mean": split.mean(), "is_together": together, "classes": classes, "samples": 10 * m}
+            said |= {"fid": 0.0, "fid_se": 0.0, "fid_infinity": 0.0}
             scores = ImageScores(**dict.fromkeys(ImageScores.__annotations__, 0) | said)
             assert not any("sorted" in note for note in scores.notes)
 

@@ -92,11 +92,10 @@ def mean_over(seeds: Sequence[Seed], values: np.ndarray, images: float = np.nan)
     that part. Where the network is (see alike_network), it is the whole: images are many, and seeds few.
 
     Where trainings and draws of noise both vary, two values of one training, or of the same noise, are not independent.
-    The variance is then that of leaving out a training, plus that of leaving out a draw of noise, less that of single
-    values, which is in both (Cameron, Gelbach & Miller 2011): of what remains of these beside both, where each training
-    has each draw; it is no less than either. Each has as many degrees of
-    freedom as there are groups, less one; groups of different sizes count as n^2 / sum of n_g^2. What `doubt` reaches
-    holds the truth 94 to 100 times in 100.
+    The variance is then that of leaving out a training, plus that of leaving out a draw of noise, less what is in both:
+    that of single values (Cameron, Gelbach & Miller 2011), or where each training has each draw that of what is left of
+    them beside both. It is no less than either. Each has as many degrees of freedom as there are groups, less one;
+    groups of different sizes count as n^2 / sum of n_g^2. What `doubt` reaches holds the truth 94 to 100 times in 100.
     """
     if len(values) < 2:
         return Mean(float(values[0]) if len(values) else np.nan, np.nan, Doubt(images=Part(np.nan)))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cfgbench.evaluation.columns import MANY_IMAGES
+from cfgbench.evaluation.columns import biased
 from cfgbench.report.rows import knobs
-from cfgbench.report.rows.seeds import alike_network, alike_noise, measured, seeds_phrase, vary_twice
+from cfgbench.report.rows.seeds import alike_network, measured, seeds_phrase, vary_twice
 from cfgbench.report.rows.slice import Slice
 from cfgbench.report.rows.systems import UNTURNED
 from cfgbench.report.words import FID, INFINITY, IS, Metric, joined, known, number, significant
@@ -70,12 +70,11 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
     """What the error of a mean over seeds has in it, and what it lacks."""
     if vary_twice(part.seeds):
         return "trainings and noise, of which some numbers share one"
-    if not alike_noise(part.seeds) and not alike_network(part.seeds):
-        return "seeds"
-    members, enough = [one for held in part.rows["members"] for one in held], all if alike_network(part.seeds) else any
+    of_draws = alike_network(part.seeds)
+    members, enough = [one for held in part.rows["members"] for one in held], all if of_draws else any
     known = [m for m in metrics if enough(np.isfinite(number(one, m.se)) for one in measured(members, m.column))]
     lacking = [metric.name for metric in metrics if metric not in known]
-    if alike_network(part.seeds):
+    if of_draws:
         return "seeds" if not known else f"images{f', of {joined(lacking)} over seeds' if lacking else ''}"
     if not lacking:
         return "trainings and images"
@@ -84,8 +83,8 @@ def _chances(part: Slice, metrics: tuple[Metric, ...]) -> str:
 
 
 def bias(*parts: Slice) -> str:
-    """That FID is too high, under MANY_IMAGES or by more than its errors, and by how much where FID∞ was measured
-    beside it; else nothing. Of several tables of as many images, from the least to the most."""
+    """That FID is too high (see `biased`), and by how much where FID∞ was measured beside it; else nothing. Of several
+    tables of as many images, from the least to the most."""
     there = [part for part in parts if FID in part.metrics and part.has(FID.column)]
     few = [part for part in there if _is_biased(part)]
     if not few:
@@ -100,9 +99,9 @@ def bias(*parts: Slice) -> str:
 
 
 def _is_biased(part: Slice) -> bool:
-    if int(part.setting["samples"]) < MANY_IMAGES:
-        return True
-    return all(map(part.has, (INFINITY.column, FID.se))) and _excess(part) > float(part.ok[FID.se].mean())
+    both = all(map(part.has, (INFINITY.column, FID.se)))
+    excess, se = (_excess(part), float(part.ok[FID.se].mean())) if both else (np.nan, np.nan)
+    return biased(int(part.setting["samples"]), excess, se)
 
 
 def _excess(part: Slice) -> float:
